@@ -1,0 +1,213 @@
+//! From raw settings to [`Config`], gathering every error.
+
+use std::time::Duration;
+
+use super::tree::{ConfigTree, Raw};
+use super::values::{bytes, choice, duration, flag, topic_name, whole};
+use super::{Archive, Compression, Config, ConfigErrors, Flush, Format, Kafka, Landing, LogConfig, Trusted};
+use crate::event::{EventFormat, TimeRule};
+use crate::log::RESERVED_CLIENT_SETTINGS;
+use crate::store::Location;
+
+struct Checker<'a> {
+    tree: &'a ConfigTree,
+    errors: Vec<String>,
+}
+
+impl Checker<'_> {
+    fn optional<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let Raw { text, origin } = self.tree.get(path)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err(message) => {
+                self.errors.push(format!("{path} ({origin}): {message}"));
+                None
+            }
+        }
+    }
+
+    /// A setting with a default. After an error the fallback only serves to go on checking.
+    fn required<T>(&mut self, path: &str, fallback: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        let errors = self.errors.len();
+        let value = self.optional(path, parse);
+        if value.is_none() && self.errors.len() == errors {
+            self.errors.push(format!("{path}: must not be empty"));
+        }
+        value.unwrap_or(fallback)
+    }
+
+    fn positive(&mut self, path: &str) -> Duration {
+        self.required(path, Duration::ZERO, |text| match duration(text)? {
+            Duration::ZERO => Err("must be longer than 0".to_owned()),
+            value => Ok(value),
+        })
+    }
+
+    fn location(&mut self, path: &str) -> Option<Location> {
+        self.optional(path, |text| Location::parse(text).map_err(|error| error.message))
+    }
+
+    fn count(&mut self, path: &str, range: std::ops::RangeInclusive<i64>) -> i64 {
+        let fallback = *range.start();
+        self.required(path, fallback, |text| whole(text, range))
+    }
+
+    fn size(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let fallback = *range.start();
+        self.required(path, fallback, |text| {
+            let value = bytes(text)?;
+            if range.contains(&value) { Ok(value) } else { Err(format!("must be from {} to {} bytes", range.start(), range.end())) }
+        })
+    }
+
+    fn format(&mut self) -> Format {
+        self.required("format.preset", (), |text| choice(text, &[("seed", ())]));
+        let time = self.required("format.timezone", TimeRule::utc(), TimeRule::named);
+        // Kafka's default limit of a record batch is 1,048,588 bytes; headers and framing need some of it.
+        let max_event_bytes = self.size("format.max_event_bytes", 1_000..=1_000_000);
+        Format { events: EventFormat { time }, max_event_bytes: usize::try_from(max_event_bytes).unwrap_or(usize::MAX) }
+    }
+
+    fn log(&mut self) -> LogConfig {
+        let events_topic = self.required("log.events_topic", "events".to_owned(), topic_name);
+        LogConfig {
+            dlq_topic: format!("{events_topic}.dlq"),
+            ledger_topic: format!("{events_topic}.ledger"),
+            partitions: u32::try_from(self.count("log.partitions", 1..=10_000)).unwrap_or(1),
+            retention: self.positive("log.retention"),
+            events_topic,
+        }
+    }
+
+    fn kafka(&mut self) -> Option<Kafka> {
+        let brokers = self.optional("kafka.brokers", |text| {
+            let valid = |broker: &str| broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+            if text.split(',').all(|broker| valid(broker.trim())) { Ok(text.to_owned()) } else { Err(format!("'{text}' is not host:port[,host:port]")) }
+        });
+        let group = self.required("kafka.group", String::new(), topic_name);
+        let instance_id = self.optional("kafka.instance_id", topic_name);
+        let client = self.tree.section("kafka.client.");
+        for (key, raw) in &client {
+            if RESERVED_CLIENT_SETTINGS.contains(&key.as_str()) {
+                self.errors.push(format!("kafka.client.{key} ({}): is set by Event Distributor, exactly-once rests on it", raw.origin));
+            }
+        }
+        let client = client.into_iter().map(|(key, raw)| (key, raw.text)).collect();
+        brokers.map(|brokers| Kafka { brokers, group, instance_id, client })
+    }
+
+    fn trusted(&mut self) -> Trusted {
+        let trusted = Trusted {
+            location: self.location("trusted.url"),
+            compression: self.required("trusted.compression", Compression::Zstd, |text| {
+                choice(text, &[("zstd", Compression::Zstd), ("snappy", Compression::Snappy)])
+            }),
+            bloom_filter: self.required("trusted.bloom_filter", false, flag),
+            max_types: u32::try_from(self.count("trusted.max_types", 1..=100_000)).unwrap_or(1),
+            min_year: self.count("trusted.min_year", 1..=9999),
+            max_year: self.count("trusted.max_year", 1..=9999),
+            max_rows_per_file: self.count("trusted.max_rows_per_file", 8_192..=1_000_000_000).unsigned_abs(),
+        };
+        if trusted.min_year > trusted.max_year {
+            self.errors.push("trusted.min_year must not be after trusted.max_year".to_owned());
+        }
+        trusted
+    }
+}
+
+pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, ConfigErrors> {
+    let mut checker = Checker { tree, errors };
+    let config = Config {
+        patience: checker.positive("patience"),
+        landing: Landing {
+            location: checker.location("landing.url"),
+            archive: checker.optional("landing.archive", |text| {
+                choice(text, &[("move", Archive::Move), ("leave", Archive::Leave)])
+            }),
+            poll_interval: checker.positive("landing.poll_interval"),
+            min_age: checker.required("landing.min_age", Duration::ZERO, duration),
+        },
+        format: checker.format(),
+        log: checker.log(),
+        kafka: checker.kafka(),
+        dedup_window: checker.required("dedup.window", Duration::ZERO, |text| {
+            let window = duration(text)?;
+            // Entries hold log time as 32-bit steps; far longer windows are another mechanism.
+            if window > Duration::from_secs(31 * 86_400) { Err("must be at most 31d".to_owned()) } else { Ok(window) }
+        }),
+        flush: Flush {
+            max_age: checker.positive("flush.max_age"),
+            max_bytes: checker.size("flush.max_bytes", 1_000..=64_000_000_000),
+            max_rows: checker.count("flush.max_rows", 1..=1_000_000_000).unsigned_abs(),
+            max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
+        },
+        trusted: checker.trusted(),
+        http_listen: checker.optional("http.listen", |text| {
+            text.parse::<std::net::SocketAddr>().map(|_| text.to_owned()).map_err(|_| format!("'{text}' is not an address such as 0.0.0.0:8080"))
+        }),
+    };
+    if checker.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(checker.errors)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() -> Result<(), ConfigErrors> {
+        let config = ConfigTree::default().check()?;
+        assert_eq!(config.flush.max_age, Duration::from_secs(30));
+        assert_eq!(config.dedup_window, Duration::from_secs(86_400));
+        assert!(config.kafka.is_none() && config.landing.location.is_none());
+        Ok(())
+    }
+
+    #[test]
+    fn later_layers_win() -> Result<(), ConfigErrors> {
+        let mut tree = ConfigTree::default();
+        tree.add_file("a.toml", "[flush]\nmax_age = \"10s\"\nmax_rows = 5\n[kafka]\nbrokers = \"a:1\"\n[kafka.client]\n\"sasl.username\" = \"u\"");
+        tree.add_environment([
+            ("ED__FLUSH__MAX_AGE".to_owned(), "20s".to_owned()),
+            ("ED__KAFKA__CLIENT__SASL_PASSWORD".to_owned(), "hush".to_owned()),
+            ("PATH".to_owned(), "/bin".to_owned()),
+        ]);
+        tree.set("kafka.brokers", "b:2", "--brokers");
+        let config = tree.check()?;
+        assert_eq!((config.flush.max_age.as_secs(), config.flush.max_rows), (20, 5));
+        let kafka = config.kafka.as_ref().map(|kafka| (kafka.brokers.as_str(), kafka.client["sasl.password"].as_str()));
+        assert_eq!(kafka, Some(("b:2", "hush")));
+        let printed = tree.print();
+        assert!(!printed.contains("hush"), "{printed}");
+        assert!(printed.contains("\"sasl.password\" = \"********\""), "{printed}");
+        assert!(printed.parse::<toml::Table>().is_ok(), "{printed}");
+        Ok(())
+    }
+
+    #[test]
+    fn every_error_is_reported_at_once_with_its_key_and_origin() {
+        let mut tree = ConfigTree::default();
+        tree.add_file("x.toml", "[flush]\nmax_agee = \"10s\"\nmax_rows = \"many\"\n[trusted]\ncompression = \"lzo\"\nmin_year = 3000\n[kafka.client]\n\"acks\" = \"1\"\n[extra]\na = 1");
+        tree.add_environment([("ED__DEDUP__WINDOW".to_owned(), "soon".to_owned())]);
+        let errors = tree.check().err().map(|errors| errors.0).unwrap_or_default();
+        for part in [
+            "flush.max_agee (x.toml): no such setting; did you mean flush.max_age?",
+            "extra.a (x.toml): no such setting",
+            "flush.max_rows (x.toml): 'many' is not a whole number",
+            "trusted.compression (x.toml): 'lzo' is not one of: zstd, snappy",
+            "trusted.min_year must not be after",
+            "kafka.client.acks (x.toml): is set by Event Distributor",
+            "dedup.window (environment variable ED__DEDUP__WINDOW): 'soon' is not a duration",
+        ] {
+            assert!(errors.iter().any(|error| error.contains(part)), "{part:?} is missing in {errors:#?}");
+        }
+        assert_eq!(errors.len(), 7, "{errors:#?}");
+    }
+
+    #[test]
+    fn broken_toml_is_placed_without_quoting_it() {
+        let mut tree = ConfigTree::default();
+        tree.add_file("x.toml", "[kafka.client]\n\"sasl.password\" = hush\n");
+        let errors = tree.check().err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert!(errors.contains("x.toml, line 2") && !errors.contains("hush"), "{errors}");
+    }
+}

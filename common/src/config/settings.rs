@@ -1,0 +1,79 @@
+//! The one list of settings: defaults, refusal of unknown keys, `config print` and the table in the README come from it.
+
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub path: &'static str,
+    /// As it would stand in the file; empty = not set.
+    pub default: &'static str,
+    pub help: &'static str,
+}
+
+const fn setting(path: &'static str, default: &'static str, help: &'static str) -> Setting {
+    Setting { path, default, help }
+}
+
+/// `kafka.client.*` stands for any setting of librdkafka.
+pub const SETTINGS: &[Setting] = &[
+    setting("patience", "60s", "with `--once`: how long to keep trying while Kafka or a store is down, then exit 1"),
+    setting("landing.url", "", "folder or `s3://bucket/prefix` that holds `pending/` and `processed/`"),
+    setting("landing.archive", "", "`move` files to `processed/` once committed, or `leave` them; not set: as the landing zone's own `landing.toml` says, else `move`"),
+    setting("landing.poll_interval", "5s", "pause between two listings of `pending/`"),
+    setting("landing.min_age", "2s", "local folders, without `--once`: a file must be unchanged this long before it is read"),
+    setting("format.preset", "seed", "names of the fields of an event; `seed` = event_id, timestamp, domain, event_type, data"),
+    setting("format.timezone", "UTC", "IANA zone of timestamps that carry none"),
+    setting("format.max_event_bytes", "1MB", "a larger event goes to the dead-letter topic"),
+    setting("log.events_topic", "events", "topic of events; `<name>.dlq` and `<name>.ledger` go with it"),
+    setting("log.partitions", "4", "partitions of the events topic when it is created"),
+    setting("log.retention", "7d", "embedded log: how long records stay after they are in the trusted zone"),
+    setting("kafka.brokers", "", "`host:port[,host:port]`"),
+    setting("kafka.group", "event-distributor", "consumer group of the distributor"),
+    setting("kafka.instance_id", "", "static membership: a stable name of this member"),
+    setting("kafka.client.*", "", "any librdkafka setting, such as `security.protocol` or `sasl.username`"),
+    setting("dedup.window", "24h", "how far back, in log time, an equal (event_id, timestamp) is a duplicate"),
+    setting("flush.max_age", "30s", "a batch is written when its first event is this old"),
+    setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
+    setting("flush.max_rows", "1000000", "… or at this many events"),
+    setting("flush.max_memory", "160MB", "… or when all open batches of the process use this much memory"),
+    setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
+    setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
+    setting("trusted.bloom_filter", "false", "write a Bloom filter for event_id"),
+    setting("trusted.max_types", "1000", "event types one batch may hold; rows of further ones are rejected"),
+    setting("trusted.min_year", "1970", "rows of earlier years are rejected"),
+    setting("trusted.max_year", "2100", "rows of later years are rejected"),
+    setting("trusted.max_rows_per_file", "1000000", "a larger file is continued in a further one"),
+    setting("http.listen", "", "address such as `0.0.0.0:8080` for /livez, /readyz and /metrics; not set: not served"),
+];
+
+/// The setting that `path` names, with `kafka.client.<any>` under its wildcard.
+pub(super) fn find(path: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| match setting.path.strip_suffix(".*") {
+        Some(section) => path.strip_prefix(section).is_some_and(|rest| rest.len() > 1 && rest.starts_with('.')),
+        None => setting.path == path,
+    })
+}
+
+/// The known path nearest to a misspelt one, if any is near.
+pub(super) fn nearest(path: &str) -> Option<&'static str> {
+    let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    SETTINGS
+        .iter()
+        .map(|setting| (distance(path, setting.path).min(2 + distance(&key(path), &key(setting.path))), setting.path))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, path)| path)
+}
+
+/// Levenshtein's distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, a) in left.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in right.iter().enumerate() {
+            let substitute = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[right.len()]
+}

@@ -1,0 +1,144 @@
+//! Raw settings by path, gathered from the layers, each remembering where it came from.
+
+use std::collections::BTreeMap;
+
+use super::settings::{SETTINGS, find, nearest};
+use super::{Config, ConfigErrors, check};
+
+/// A value as written and where it stood, for error messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Raw {
+    pub text: String,
+    pub origin: String,
+}
+
+/// Settings before they are checked. Later layers win.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigTree {
+    values: BTreeMap<String, Raw>,
+    errors: Vec<String>,
+}
+
+/// Names of settings whose values must never be shown.
+fn is_secret(path: &str) -> bool {
+    ["password", "secret", "token", "jaas", "key.pem", "ssl.key", "credential"].iter().any(|word| path.contains(word))
+}
+
+impl ConfigTree {
+    /// Adds a TOML file's settings.
+    pub fn add_file(&mut self, name: &str, text: &str) {
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.add_table(name, "", &table),
+            // The parser's message quotes the offending line, which may hold a secret: only its place is told.
+            Err(error) => {
+                let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+                self.errors.push(format!("{name}, line {line}: {}", error.message()));
+            }
+        }
+    }
+
+    fn add_table(&mut self, name: &str, prefix: &str, table: &toml::Table) {
+        for (key, value) in table {
+            let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            let text = match value {
+                toml::Value::Table(inner) => {
+                    self.add_table(name, &path, inner);
+                    continue;
+                }
+                toml::Value::String(text) => text.clone(),
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(flag) => flag.to_string(),
+                toml::Value::Float(number) => number.to_string(),
+                toml::Value::Array(_) | toml::Value::Datetime(_) => {
+                    self.errors.push(format!("{path} ({name}): must be a text, a number or true/false"));
+                    continue;
+                }
+            };
+            self.set(&path, &text, name);
+        }
+    }
+
+    /// Adds `ED__SECTION__KEY` variables. In `kafka.client` a single `_` stands for a dot.
+    pub fn add_environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        for (name, value) in variables {
+            let Some(rest) = name.strip_prefix("ED__") else { continue };
+            let lower = rest.to_lowercase().replace("__", ".");
+            let path = match lower.strip_prefix("kafka.client.") {
+                Some(key) => format!("kafka.client.{}", key.replace('_', ".")),
+                None => lower,
+            };
+            self.set(&path, &value, &format!("environment variable {name}"));
+        }
+    }
+
+    /// Sets one value, as a flag does.
+    pub fn set(&mut self, path: &str, text: &str, origin: &str) {
+        if find(path).is_none() {
+            let hint = nearest(path).map_or(String::new(), |known| format!("; did you mean {known}?"));
+            self.errors.push(format!("{path} ({origin}): no such setting{hint}"));
+            return;
+        }
+        self.values.insert(path.to_owned(), Raw { text: text.to_owned(), origin: origin.to_owned() });
+    }
+
+    /// What was given for `path`; `None` for an empty text, which unsets.
+    pub(super) fn get(&self, path: &str) -> Option<Raw> {
+        let default = || {
+            let default = SETTINGS.iter().find(|setting| setting.path == path)?.default;
+            Some(Raw { text: default.to_owned(), origin: "default".to_owned() })
+        };
+        self.values.get(path).cloned().or_else(default).filter(|raw| !raw.text.is_empty())
+    }
+
+    pub(super) fn section(&self, prefix: &str) -> BTreeMap<String, Raw> {
+        let inside = self.values.iter().filter_map(|(path, raw)| Some((path.strip_prefix(prefix)?.to_owned(), raw.clone())));
+        inside.filter(|(_, raw)| !raw.text.is_empty()).collect()
+    }
+
+    /// Checks everything.
+    ///
+    /// # Errors
+    /// All that is wrong, not only the first.
+    pub fn check(&self) -> Result<Config, ConfigErrors> {
+        check::check(self, self.errors.clone())
+    }
+
+    /// The effective settings as TOML, with secrets masked and where each came from.
+    pub fn print(&self) -> String {
+        let mut lines = String::new();
+        let mut section = "";
+        let mut line = |path: &str, raw: Option<Raw>| {
+            let (head, key) = path.split_once('.').unwrap_or(("", path));
+            let head = if head == "kafka" && key.starts_with("client.") { "kafka.client" } else { head };
+            let key = key.strip_prefix("client.").unwrap_or(key);
+            if head != section {
+                lines.push_str(&format!("\n[{head}]\n"));
+                section = SETTINGS
+                    .iter()
+                    .map(|setting| setting.path.rsplit_once('.').map_or("", |(section, _)| section))
+                    .find(|known| *known == head)
+                    .unwrap_or_default();
+            }
+            let key = if key.contains('.') { format!("\"{key}\"") } else { key.to_owned() };
+            match raw {
+                None => lines.push_str(&format!("# {key} is not set\n")),
+                Some(raw) => {
+                    let shown = if is_secret(path) { "********" } else { &raw.text };
+                    let shown = toml::Value::String(shown.to_owned());
+                    lines.push_str(&format!("{key} = {shown}  # {}\n", raw.origin));
+                }
+            }
+        };
+        for setting in SETTINGS {
+            match setting.path.strip_suffix('*') {
+                Some(prefix) => {
+                    for (key, raw) in self.section(prefix) {
+                        line(&format!("{prefix}{key}"), Some(raw));
+                    }
+                }
+                None => line(setting.path, self.get(setting.path)),
+            }
+        }
+        lines.trim_start().to_owned()
+    }
+}

@@ -1,0 +1,22 @@
+//! What an event is, and how one is read from its JSON text.
+
+mod fields;
+mod murmur2;
+mod timestamp;
+
+pub use fields::{Event, EventFormat, EventProblem, RawEvent, diagnose, diagnose_bytes, parse_event};
+pub use murmur2::{murmur2, partition_for_key};
+pub use timestamp::{Civil, TimeRule, TimestampError, civil_from_micros};
+
+/// Header of a record on `events` and `events.dlq`: the landing file, relative to `pending/`.
+pub const HEADER_SOURCE: &str = "source";
+/// Header: the byte at which the event begins in the (uncompressed) file, decimal digits.
+pub const HEADER_BYTE_OFFSET: &str = "byte_offset";
+/// Header of a DLQ record: the reason code of [`EventProblem::code`].
+pub const HEADER_REASON: &str = "reason";
+/// Header of a DLQ record: the reason for people.
+pub const HEADER_DETAIL: &str = "detail";
+/// Header of a DLQ record: length of the whole bad region in bytes; the value holds at most the first n of them.
+pub const HEADER_LENGTH: &str = "length";
+/// Header of a DLQ record: identity of the file version it was read from.
+pub const HEADER_IDENTITY: &str = "identity";

@@ -1,0 +1,14 @@
+//! What both roles share.
+//!
+//! Dependencies point one way: `cli -> {ingestor, distributor} -> common`.
+//! The two seams, [`log`] and [`store`], hide which log and which object store
+//! is underneath; everything above them is the same for a laptop and a cluster.
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod log;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

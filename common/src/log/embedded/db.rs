@@ -1,0 +1,440 @@
+//! The tables behind the embedded log and the transactions on them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use tokio::sync::watch;
+
+use super::chunk;
+use crate::clock::Clock;
+use crate::log::{Bounds, Chunk, LogError, LogErrorKind, RecordBatch, Result, Retention, TopicInfo, TopicSpec};
+
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+/// topic -> (partitions, retention)
+const TOPICS: TableDefinition<&str, (u32, u8)> = TableDefinition::new("topics");
+/// (topic, partition, first offset) -> chunk
+const CHUNKS: TableDefinition<(&str, i32, i64), &[u8]> = TableDefinition::new("chunks");
+/// (topic, partition) -> (earliest, next offset, last log-append time)
+const ENDS: TableDefinition<(&str, i32), (i64, i64, i64)> = TableDefinition::new("ends");
+/// (group, topic, partition) -> offset
+const COMMITTED: TableDefinition<(&str, &str, i32), i64> = TableDefinition::new("committed");
+
+const CACHE_BYTES: usize = 48 * 1024 * 1024;
+/// A compacted topic is rewritten when it is opened with more than this many records, and twice its live ones.
+const COMPACT_FROM_RECORDS: usize = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+struct End {
+    earliest: i64,
+    next: i64,
+    last_time_ms: i64,
+}
+
+/// What one transaction of the log appends, by topic and partition.
+pub(super) type Appended = BTreeMap<(String, i32), RecordBatch>;
+
+pub(super) struct Db {
+    database: Database,
+    id: String,
+    clock: Arc<dyn Clock>,
+    ends: Mutex<HashMap<String, BTreeMap<i32, End>>>,
+    epochs: Mutex<HashMap<String, u64>>,
+    /// Counts commits; readers that wait watch it.
+    commits: watch::Sender<u64>,
+}
+
+fn failed(action: &str) -> impl Fn(redb::Error) -> LogError {
+    move |error| LogError::new(LogErrorKind::Other, format!("embedded log, {action}: {error}"))
+}
+
+/// redb has an error type per operation; they all convert into [`redb::Error`].
+macro_rules! attempt {
+    ($result:expr, $action:literal) => {
+        $result.map_err(redb::Error::from).map_err(failed($action))?
+    };
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every critical section leaves the data whole, so a panic elsewhere does not make it wrong.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn retention_code(retention: Retention) -> u8 {
+    match retention {
+        Retention::Delete => 0,
+        Retention::Forever => 1,
+        Retention::Compact => 2,
+    }
+}
+
+impl Db {
+    pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let at = path.display();
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|error| {
+                LogError::new(LogErrorKind::Other, format!("cannot create the data directory {}: {error}", parent.display()))
+            })?;
+        }
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
+            redb::DatabaseError::DatabaseAlreadyOpen => LogError::new(
+                LogErrorKind::Locked,
+                format!("{at} is in use by another process; stop it, or give this one its own --data-dir"),
+            ),
+            other => LogError::new(LogErrorKind::Other, format!("cannot open the embedded log {at}: {other}")),
+        })?;
+        let id = Self::create_tables(&database, clock.now_ms())?;
+        let db = Self {
+            ends: Mutex::new(Self::load_ends(&database)?),
+            database,
+            id,
+            clock,
+            epochs: Mutex::default(),
+            commits: watch::Sender::new(0),
+        };
+        db.compact()?;
+        Ok(db)
+    }
+
+    fn create_tables(database: &Database, now_ms: i64) -> Result<String> {
+        let write = attempt!(database.begin_write(), "begin");
+        let id = {
+            let mut meta = attempt!(write.open_table(META), "open meta");
+            attempt!(write.open_table(TOPICS), "open topics");
+            attempt!(write.open_table(CHUNKS), "open chunks");
+            attempt!(write.open_table(ENDS), "open ends");
+            attempt!(write.open_table(COMMITTED), "open committed");
+            let known = attempt!(meta.get("log_id"), "read log id").map(|id| id.value().to_owned());
+            match known {
+                Some(id) => id,
+                None => {
+                    let seed = format!("{now_ms}-{}-{:?}", std::process::id(), std::time::Instant::now());
+                    let id = format!("embedded-{:016x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()));
+                    attempt!(meta.insert("log_id", id.as_str()), "write log id");
+                    id
+                }
+            }
+        };
+        attempt!(write.commit(), "commit");
+        Ok(id)
+    }
+
+    fn load_ends(database: &Database) -> Result<HashMap<String, BTreeMap<i32, End>>> {
+        let read = attempt!(database.begin_read(), "begin read");
+        let table = attempt!(read.open_table(ENDS), "open ends");
+        let mut ends: HashMap<String, BTreeMap<i32, End>> = HashMap::new();
+        for row in attempt!(table.iter(), "read ends") {
+            let (key, value) = attempt!(row, "read ends");
+            let ((topic, partition), (earliest, next, last_time_ms)) = (key.value(), value.value());
+            ends.entry(topic.to_owned()).or_default().insert(partition, End { earliest, next, last_time_ms });
+        }
+        Ok(ends)
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.commits.subscribe()
+    }
+
+    pub(super) fn partitions(&self, topic: &str) -> Result<Vec<i32>> {
+        lock(&self.ends).get(topic).map(|ends| ends.keys().copied().collect()).ok_or_else(|| unknown(topic))
+    }
+
+    pub(super) fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
+        let write = attempt!(self.database.begin_write(), "begin");
+        let code = retention_code(spec.retention);
+        let partitions = {
+            let mut topics = attempt!(write.open_table(TOPICS), "open topics");
+            let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
+            match known {
+                Some((_, other)) if other != code => {
+                    return Err(LogError::new(
+                        LogErrorKind::Misconfigured,
+                        format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
+                    ));
+                }
+                Some((partitions, _)) => partitions,
+                None => {
+                    attempt!(topics.insert(spec.name.as_str(), (spec.partitions.max(1), code)), "create topic");
+                    let mut ends = attempt!(write.open_table(ENDS), "open ends");
+                    for partition in 0..i32::try_from(spec.partitions.max(1)).unwrap_or(i32::MAX) {
+                        attempt!(ends.insert((spec.name.as_str(), partition), (0, 0, i64::MIN)), "create topic");
+                    }
+                    spec.partitions.max(1)
+                }
+            }
+        };
+        attempt!(write.commit(), "create topic");
+        let mut ends = lock(&self.ends);
+        let topic = ends.entry(spec.name.clone()).or_default();
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            topic.entry(partition).or_insert(End { earliest: 0, next: 0, last_time_ms: i64::MIN });
+        }
+        Ok(TopicInfo { partitions })
+    }
+
+    pub(super) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
+        let ends = lock(&self.ends);
+        let topic = ends.get(topic).ok_or_else(|| unknown(topic))?;
+        Ok(topic.iter().map(|(partition, end)| (*partition, Bounds { earliest: end.earliest, latest: end.next })).collect())
+    }
+
+    pub(super) fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let read = attempt!(self.database.begin_read(), "begin read");
+        let table = attempt!(read.open_table(COMMITTED), "open committed");
+        let mut committed = BTreeMap::new();
+        for row in attempt!(table.range((group, topic, i32::MIN)..=(group, topic, i32::MAX)), "read committed") {
+            let (key, offset) = attempt!(row, "read committed");
+            committed.insert(key.value().2, offset.value());
+        }
+        Ok(committed)
+    }
+
+    pub(super) fn commit_offsets(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let write = attempt!(self.database.begin_write(), "begin");
+        {
+            let mut table = attempt!(write.open_table(COMMITTED), "open committed");
+            for (partition, offset) in offsets {
+                attempt!(table.insert((group, topic, *partition), *offset), "commit offsets");
+            }
+        }
+        attempt!(write.commit(), "commit offsets");
+        Ok(())
+    }
+
+    /// The records from `position` on that share a stored chunk; `None` at the end.
+    pub(super) fn read(&self, topic: &str, partition: i32, position: i64) -> Result<Option<Chunk>> {
+        let read = attempt!(self.database.begin_read(), "begin read");
+        let table = attempt!(read.open_table(CHUNKS), "open chunks");
+        let first = (topic, partition, i64::MIN);
+        let holder = attempt!(table.range(first..=(topic, partition, position)), "find chunk").next_back();
+        if let Some(row) = holder {
+            let (key, stored) = attempt!(row, "read chunk");
+            let chunk = to_chunk(partition, key.value().2, position, stored.value())?;
+            if !chunk.offsets.is_empty() {
+                return Ok(Some(chunk));
+            }
+        }
+        let Some(row) = attempt!(table.range((topic, partition, position)..=(topic, partition, i64::MAX)), "find chunk").next() else {
+            return Ok(None);
+        };
+        let (key, stored) = attempt!(row, "read chunk");
+        to_chunk(partition, key.value().2, position, stored.value()).map(Some)
+    }
+
+    pub(super) fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
+        let read = attempt!(self.database.begin_read(), "begin read");
+        let table = attempt!(read.open_table(CHUNKS), "open chunks");
+        for row in attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks") {
+            let (key, stored) = attempt!(row, "scan chunks");
+            if chunk::time_ms(stored.value())? >= time_ms {
+                return Ok(Some(key.value().2));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts a new epoch of `id`: whoever held an older one is fenced.
+    pub(super) fn new_epoch(&self, id: &str) -> u64 {
+        let mut epochs = lock(&self.epochs);
+        let epoch = epochs.entry(id.to_owned()).or_insert(0);
+        *epoch += 1;
+        *epoch
+    }
+
+    pub(super) fn check_epoch(&self, id: &str, epoch: u64) -> Result<()> {
+        match lock(&self.epochs).get(id) {
+            Some(current) if *current == epoch => Ok(()),
+            _ => Err(LogError::new(LogErrorKind::Fenced, format!("writer '{id}' was taken over by a newer one"))),
+        }
+    }
+
+    /// Makes everything visible in one durable transaction, if `epoch` is still the newest of `id`.
+    pub(super) fn append(&self, id: &str, epoch: u64, appended: &Appended) -> Result<()> {
+        // redb has one write transaction at a time: the epoch is checked inside it, so a newer writer that has already
+        // been handed out can never be followed by a commit of the older one.
+        let write = attempt!(self.database.begin_write(), "begin");
+        self.check_epoch(id, epoch)?;
+        let now_ms = self.clock.now_ms();
+        let mut moved = Vec::with_capacity(appended.len());
+        for ((topic, partition), batch) in appended {
+            let end = lock(&self.ends).get(topic).and_then(|ends| ends.get(partition)).copied();
+            let end = end.ok_or_else(|| unknown(&format!("{topic}/{partition}")))?;
+            let time_ms = end.last_time_ms.max(now_ms);
+            let next = store_batch(&write, topic, *partition, end.next, time_ms, batch)?;
+            let end = End { next, last_time_ms: time_ms, ..end };
+            write_end(&write, topic, *partition, end)?;
+            moved.push((topic, *partition, end));
+        }
+        attempt!(write.commit(), "commit");
+        let mut ends = lock(&self.ends);
+        for (topic, partition, end) in moved {
+            if let Some(slot) = ends.get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
+                *slot = end;
+            }
+        }
+        drop(ends);
+        self.commits.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    pub(super) fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()> {
+        let Some(end) = lock(&self.ends).get(topic).and_then(|ends| ends.get(&partition)).copied() else {
+            return Err(unknown(topic));
+        };
+        let limit = below_offset.min(end.next);
+        let earliest = {
+            let read = attempt!(self.database.begin_read(), "begin read");
+            let table = attempt!(read.open_table(CHUNKS), "open chunks");
+            let mut earliest = end.earliest;
+            let mut rows = attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks").peekable();
+            while let Some(row) = rows.next() {
+                let (_, stored) = attempt!(row, "scan chunks");
+                let chunk_end = match rows.peek() {
+                    Some(Ok((key, _))) => key.value().2,
+                    Some(Err(_)) => break,
+                    None => end.next,
+                };
+                if chunk_end > limit || chunk::time_ms(stored.value())? >= before_ms {
+                    break;
+                }
+                earliest = chunk_end;
+            }
+            earliest
+        };
+        if earliest == end.earliest {
+            return Ok(());
+        }
+        let write = attempt!(self.database.begin_write(), "begin");
+        {
+            let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
+            attempt!(table.retain_in((topic, partition, i64::MIN)..(topic, partition, earliest), |_, _| false), "trim");
+        }
+        self.move_earliest(write, topic, partition, earliest)
+    }
+
+    fn move_earliest(&self, write: WriteTransaction, topic: &str, partition: i32, earliest: i64) -> Result<()> {
+        // Inside the write transaction nobody else moves the end.
+        let Some(end) = lock(&self.ends).get(topic).and_then(|ends| ends.get(&partition)).copied() else {
+            return Err(unknown(topic));
+        };
+        let end = End { earliest, ..end };
+        write_end(&write, topic, partition, end)?;
+        attempt!(write.commit(), "trim");
+        if let Some(slot) = lock(&self.ends).get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
+            slot.earliest = earliest;
+        }
+        Ok(())
+    }
+
+    /// Rewrites compacted topics that hold mostly superseded records: the live ones are appended again, then the old
+    /// chunks go, in one transaction. Readers of a compacted topic ask for the last value of each key only.
+    fn compact(&self) -> Result<()> {
+        let compacted: Vec<String> = {
+            let read = attempt!(self.database.begin_read(), "begin read");
+            let table = attempt!(read.open_table(TOPICS), "open topics");
+            let mut names = Vec::new();
+            for row in attempt!(table.iter(), "read topics") {
+                let (name, value) = attempt!(row, "read topics");
+                if value.value().1 == retention_code(Retention::Compact) {
+                    names.push(name.value().to_owned());
+                }
+            }
+            names
+        };
+        for topic in compacted {
+            for partition in self.partitions(&topic)? {
+                self.compact_partition(&topic, partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compact_partition(&self, topic: &str, partition: i32) -> Result<()> {
+        let Some(end) = lock(&self.ends).get(topic).and_then(|ends| ends.get(&partition)).copied() else {
+            return Err(unknown(topic));
+        };
+        let mut live: BTreeMap<Vec<u8>, Option<Vec<u8>>> = BTreeMap::new();
+        let mut records = 0;
+        let mut position = end.earliest;
+        while let Some(chunk) = self.read(topic, partition, position)? {
+            for (record, offset) in chunk.records.iter().zip(&chunk.offsets) {
+                live.insert(record.key.to_vec(), record.value.map(<[u8]>::to_vec));
+                records += 1;
+                position = offset + 1;
+            }
+        }
+        live.retain(|_, value| value.is_some());
+        if records < COMPACT_FROM_RECORDS || records < 2 * live.len() {
+            return Ok(());
+        }
+        let mut batch = RecordBatch::new();
+        for (key, value) in &live {
+            batch.push(key, value.as_deref(), |_| {})?;
+        }
+        let write = attempt!(self.database.begin_write(), "begin");
+        {
+            let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
+            attempt!(table.retain_in((topic, partition, i64::MIN)..(topic, partition, end.next), |_, _| false), "compact");
+        }
+        let next = store_batch(&write, topic, partition, end.next, end.last_time_ms, &batch)?;
+        let compacted = End { earliest: end.next, next, ..end };
+        write_end(&write, topic, partition, compacted)?;
+        attempt!(write.commit(), "compact");
+        if let Some(slot) = lock(&self.ends).get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
+            *slot = compacted;
+        }
+        Ok(())
+    }
+}
+
+fn unknown(topic: &str) -> LogError {
+    LogError::new(LogErrorKind::Misconfigured, format!("topic '{topic}' does not exist in the embedded log"))
+}
+
+fn write_end(write: &WriteTransaction, topic: &str, partition: i32, end: End) -> Result<()> {
+    let mut ends = attempt!(write.open_table(ENDS), "open ends");
+    attempt!(ends.insert((topic, partition), (end.earliest, end.next, end.last_time_ms)), "write end");
+    Ok(())
+}
+
+/// Stores `batch` from offset `next` on, in chunks; returns the offset after it.
+fn store_batch(write: &WriteTransaction, topic: &str, partition: i32, next: i64, time_ms: i64, batch: &RecordBatch) -> Result<i64> {
+    let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
+    let mut next = next;
+    let mut start = 0;
+    while start < batch.len() {
+        let mut bytes = 0;
+        let mut end = start;
+        while end < batch.len() && (end == start || bytes < chunk::TARGET_BYTES) {
+            let record = batch.get(end);
+            bytes += record.key.len() + record.value.map_or(0, <[u8]>::len) + 80;
+            end += 1;
+        }
+        let stored = chunk::encode(batch, start..end, time_ms)?;
+        attempt!(table.insert((topic, partition, next), stored.as_slice()), "write chunk");
+        next += i64::try_from(end - start).unwrap_or(i64::MAX);
+        start = end;
+    }
+    Ok(next)
+}
+
+fn to_chunk(partition: i32, first_offset: i64, position: i64, stored: &[u8]) -> Result<Chunk> {
+    let (time_ms, batch) = chunk::decode(stored)?;
+    let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+    let skip = position.saturating_sub(first_offset).clamp(0, count);
+    let offsets: Vec<i64> = (first_offset + skip..first_offset + count).collect();
+    let times_ms = vec![time_ms; offsets.len()];
+    if skip == 0 {
+        return Ok(Chunk { partition, records: batch, offsets, times_ms });
+    }
+    let mut records = RecordBatch::new();
+    for record in batch.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
+        records.push_record(&record)?;
+    }
+    Ok(Chunk { partition, records, offsets, times_ms })
+}

@@ -1,0 +1,198 @@
+//! The embedded log: one file (redb), one process, the guarantees of the seam.
+//!
+//! # How it keeps them
+//!
+//! - A transaction of the log is one durable redb transaction, so events, DLQ records and ledger entries become visible
+//!   together or not at all, also across a power cut.
+//! - redb locks the file: a second process is refused with [`LogErrorKind::Locked`]. Fencing between writers of one
+//!   process is a counter in memory, for every writer of an earlier process is gone with it, and so is what it had
+//!   not committed.
+//! - Records of a commit are stored in compressed chunks with one log-append time, which never runs backwards in a
+//!   partition. Chunks stay below 256 KiB of input, for redb keeps values in power-of-two pages.
+//! - [`Log::trim`] deletes whole chunks; the freed pages are used again, the file does not shrink.
+
+mod chunk;
+mod db;
+mod reader;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
+use crate::clock::Clock;
+use db::Db;
+
+/// A log in one local file. Cloning shares it.
+#[derive(Clone)]
+pub struct EmbeddedLog {
+    db: Arc<Db>,
+}
+
+impl EmbeddedLog {
+    /// Opens or creates the log in `directory` (file `log.redb`).
+    ///
+    /// # Errors
+    /// [`LogErrorKind::Locked`] when another process has it; [`LogErrorKind::Other`] for a damaged or unreadable file.
+    pub async fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let path = directory.join("log.redb");
+        let db = blocking(move || Db::open(&path, clock)).await?;
+        Ok(Self { db: Arc::new(db) })
+    }
+}
+
+/// Runs file work off the async threads. A panic inside becomes an error, not a hang.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| LogError::new(LogErrorKind::Other, format!("embedded log task failed: {error}")))?
+}
+
+#[async_trait]
+impl Log for EmbeddedLog {
+    async fn identity(&self) -> Result<String> {
+        Ok(self.db.id().to_owned())
+    }
+
+    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
+        let (db, spec) = (self.db.clone(), spec.clone());
+        blocking(move || db.ensure_topic(&spec)).await
+    }
+
+    async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
+        self.db.bounds(topic)
+    }
+
+    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
+        let (db, topic) = (self.db.clone(), topic.to_owned());
+        blocking(move || db.offset_for_time(&topic, partition, time_ms)).await
+    }
+
+    async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
+        let (db, group, topic) = (self.db.clone(), group.to_owned(), topic.to_owned());
+        blocking(move || db.committed(&group, &topic)).await
+    }
+
+    async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>> {
+        Ok(Box::new(reader::EmbeddedReader::new(self.db.clone(), topic, membership)?))
+    }
+
+    async fn writer(&self, id: &str) -> Result<Box<dyn LogWriter>> {
+        Ok(Box::new(writer::EmbeddedWriter::new(self.db.clone(), id)))
+    }
+
+    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()> {
+        let (db, topic) = (self.db.clone(), topic.to_owned());
+        blocking(move || db.trim(&topic, partition, below_offset, before_ms)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::log::conformance;
+
+    fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+    }
+
+    #[test]
+    fn it_conforms() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let log = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+            conformance::run_all(Arc::new(log), "conf").await;
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_second_holder_is_refused() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let first = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+            let second = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await;
+            assert_eq!(second.err().map(|error| error.kind), Some(LogErrorKind::Locked));
+            drop(first);
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn committed_records_and_offsets_survive_reopening_and_uncommitted_ones_do_not() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let identity = {
+                let log = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+                conformance::fill(&log, "t", 3, &["a", "b"]).await;
+                let mut reader = log.reader("t", &conformance::group("g")).await?;
+                reader.commit(&BTreeMap::from([(0, 1)])).await?;
+                let mut writer = log.writer("w").await?;
+                writer.begin().await?;
+                writer.append("t", 0, &conformance::batch(&["lost"])).await?;
+                log.identity().await?
+            };
+            let log = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+            assert_eq!(log.identity().await?, identity);
+            assert_eq!(conformance::values(&log, "t", 0).await, ["a", "b"]);
+            assert_eq!(log.committed("g", "t").await?, BTreeMap::from([(0, 1)]));
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn trim_keeps_what_is_young_or_still_needed() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let clock = Arc::new(crate::clock::ManualClock::at(1_000));
+            let log = EmbeddedLog::open(directory.path(), clock.clone()).await?;
+            conformance::fill(&log, "t", 1, &["a"]).await;
+            clock.set(2_000);
+            conformance::fill(&log, "t", 1, &["b"]).await;
+            clock.set(3_000);
+            conformance::fill(&log, "t", 1, &["c"]).await;
+            log.trim("t", 0, 1, 5_000).await?;
+            assert_eq!(conformance::values(&log, "t", 0).await, ["b", "c"], "b is still needed");
+            log.trim("t", 0, 3, 2_500).await?;
+            assert_eq!(conformance::values(&log, "t", 0).await, ["c"], "c is young");
+            assert_eq!(log.bounds("t").await?[&0], Bounds { earliest: 2, latest: 3 });
+            Ok(())
+        })
+    }
+
+    #[test]
+    fn a_compacted_topic_forgets_old_values_on_reopening() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        let spec = TopicSpec { name: "ledger".into(), partitions: 1, retention: crate::log::Retention::Compact };
+        runtime()?.block_on(async {
+            {
+                let log = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+                log.ensure_topic(&spec).await?;
+                let mut writer = log.writer("w").await?;
+                for round in 0..40 {
+                    writer.begin().await?;
+                    let mut batch = crate::log::RecordBatch::new();
+                    for key in 0..100 {
+                        let value = format!("{round}");
+                        batch.push(format!("k{key}").as_bytes(), (key != 7).then_some(value.as_bytes()), |_| {})?;
+                    }
+                    writer.append("ledger", 0, &batch).await?;
+                    writer.commit().await?;
+                }
+            }
+            let log = EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?;
+            let values = conformance::values(&log, "ledger", 0).await;
+            assert_eq!(values, vec!["39"; 99]);
+            Ok(())
+        })
+    }
+
+    /// `?` in tests without a dependency for it.
+    mod anyhow_free {
+        pub type TestResult = Result<(), Box<dyn std::error::Error>>;
+    }
+}

@@ -1,0 +1,53 @@
+//! Writing the embedded log: a transaction gathers in memory and becomes one durable redb transaction.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::blocking;
+use super::db::{Appended, Db};
+use crate::log::{LogError, LogErrorKind, LogWriter, RecordBatch, Result};
+
+pub(super) struct EmbeddedWriter {
+    db: Arc<Db>,
+    id: String,
+    epoch: u64,
+    open: Option<Appended>,
+}
+
+impl EmbeddedWriter {
+    pub(super) fn new(db: Arc<Db>, id: &str) -> Self {
+        let epoch = db.new_epoch(id);
+        Self { db, id: id.to_owned(), epoch, open: None }
+    }
+}
+
+fn no_transaction() -> LogError {
+    LogError::new(LogErrorKind::Other, "no transaction is open")
+}
+
+#[async_trait]
+impl LogWriter for EmbeddedWriter {
+    async fn begin(&mut self) -> Result<()> {
+        self.db.check_epoch(&self.id, self.epoch)?;
+        self.open = Some(Appended::new());
+        Ok(())
+    }
+
+    async fn append(&mut self, topic: &str, partition: i32, batch: &RecordBatch) -> Result<()> {
+        let open = self.open.as_mut().ok_or_else(no_transaction)?;
+        let gathered = open.entry((topic.to_owned(), partition)).or_default();
+        batch.iter().try_for_each(|record| gathered.push_record(&record))
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let appended = self.open.take().ok_or_else(no_transaction)?;
+        let (db, id, epoch) = (self.db.clone(), self.id.clone(), self.epoch);
+        blocking(move || db.append(&id, epoch, &appended)).await
+    }
+
+    async fn abort(&mut self) -> Result<()> {
+        self.open = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! Creating topics as they must be, and refusing those that are not.
+
+use std::collections::BTreeMap;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+
+use super::client::{LoggingContext, base_config, explain};
+use super::{KafkaSettings, REQUEST_TIMEOUT};
+use crate::log::{LogError, LogErrorKind, Result, Retention, TopicSpec};
+
+/// What the cluster says of a topic.
+#[derive(Debug, Clone)]
+pub(super) struct Described {
+    pub partitions: Vec<i32>,
+    pub replicas: usize,
+    pub has_leaders: bool,
+}
+
+/// `None` if the cluster does not know the topic.
+pub(super) fn describe(meta: &BaseConsumer<LoggingContext>, topic: &str) -> KafkaResult<Option<Described>> {
+    let metadata = meta.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+    let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        return Ok(None);
+    };
+    match found.error().map(RDKafkaErrorCode::from) {
+        None => {}
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Ok(None),
+        Some(code) => return Err(rdkafka::error::KafkaError::MetadataFetch(code)),
+    }
+    if found.partitions().is_empty() {
+        return Ok(None);
+    }
+    let mut partitions: Vec<i32> = found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect();
+    partitions.sort_unstable();
+    Ok(Some(Described {
+        partitions,
+        replicas: found.partitions().iter().map(|partition| partition.replicas().len()).min().unwrap_or(0),
+        has_leaders: found.partitions().iter().all(|partition| partition.leader() >= 0),
+    }))
+}
+
+fn client(settings: &KafkaSettings) -> Result<AdminClient<LoggingContext>> {
+    base_config(settings)
+        .create_with_context(LoggingContext::default())
+        .map_err(|error| explain(settings, "configuring the admin client", &error))
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT))
+}
+
+fn cleanup_policy(retention: Retention) -> &'static str {
+    match retention {
+        Retention::Delete | Retention::Forever => "delete",
+        Retention::Compact => "compact",
+    }
+}
+
+/// Three replicas of which two must have every record, as far as there are brokers for it.
+pub(super) async fn create(settings: &KafkaSettings, spec: &TopicSpec, brokers: usize) -> Result<()> {
+    let replication = i32::try_from(brokers.clamp(1, 3)).unwrap_or(1);
+    let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
+    let mut topic = NewTopic::new(&spec.name, partitions, TopicReplication::Fixed(replication))
+        .set("cleanup.policy", cleanup_policy(spec.retention))
+        .set("message.timestamp.type", "LogAppendTime")
+        .set("unclean.leader.election.enable", "false")
+        .set("min.insync.replicas", if replication >= 3 { "2" } else { "1" });
+    if spec.retention == Retention::Forever {
+        topic = topic.set("retention.ms", "-1").set("retention.bytes", "-1");
+    }
+    let outcome = client(settings)?
+        .create_topics([&topic], &options())
+        .await
+        .map_err(|error| explain(settings, "creating a topic", &error))?;
+    match outcome.into_iter().next() {
+        Some(Err((name, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
+            let error = rdkafka::error::KafkaError::AdminOp(code);
+            Err(explain(settings, &format!("creating topic '{name}'"), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a topic whose settings would break a guarantee, naming each with its fix.
+pub(super) async fn verify(settings: &KafkaSettings, spec: &TopicSpec, described: &Described) -> Result<()> {
+    let resource = ResourceSpecifier::Topic(&spec.name);
+    let described_configs = client(settings)?
+        .describe_configs([&resource], &options())
+        .await
+        .map_err(|error| explain(settings, "reading topic settings", &error))?;
+    let entries: BTreeMap<String, String> = match described_configs.into_iter().next() {
+        Some(Ok(config)) => {
+            config.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
+        }
+        Some(Err(code)) => {
+            let error = rdkafka::error::KafkaError::AdminOp(code);
+            return Err(explain(settings, &format!("reading the settings of topic '{}'", spec.name), &error));
+        }
+        None => BTreeMap::new(),
+    };
+    let wrong = wrong_settings(spec, described.replicas, &entries);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let message = format!("topic '{}' has settings that would break exactly-once: {}", spec.name, wrong.join("; "));
+    Err(LogError::new(LogErrorKind::Misconfigured, message))
+}
+
+fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, String>) -> Vec<String> {
+    let mut expected = vec![
+        ("cleanup.policy", cleanup_policy(spec.retention)),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("unclean.leader.election.enable", "false"),
+    ];
+    if spec.retention == Retention::Forever {
+        expected.push(("retention.ms", "-1"));
+    }
+    let mut wrong: Vec<String> = expected
+        .into_iter()
+        .filter_map(|(key, value)| match entries.get(key) {
+            Some(actual) if actual != value => Some(format!("{key}={actual} must be {value}")),
+            _ => None,
+        })
+        .collect();
+    let in_sync = entries.get("min.insync.replicas").and_then(|value| value.parse::<usize>().ok());
+    if replicas >= 3 && in_sync.is_some_and(|count| count < 2) {
+        wrong.push(format!("min.insync.replicas=1 must be at least 2 with {replicas} replicas"));
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_that_breaks_a_guarantee_is_named_with_its_fix() {
+        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        let entries = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
+        };
+        let good = [("cleanup.policy", "delete"), ("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", "2")];
+        assert!(wrong_settings(&spec, 3, &entries(&good)).is_empty());
+        let bad = [
+            ("cleanup.policy", "compact,delete"),
+            ("message.timestamp.type", "CreateTime"),
+            ("unclean.leader.election.enable", "true"),
+            ("min.insync.replicas", "1"),
+        ];
+        let wrong = wrong_settings(&spec, 3, &entries(&bad));
+        assert_eq!(wrong.len(), 4, "{wrong:?}");
+        assert!(wrong[1].contains("CreateTime must be LogAppendTime"), "{wrong:?}");
+        let forever = TopicSpec { retention: Retention::Forever, ..spec };
+        assert_eq!(wrong_settings(&forever, 1, &entries(&[("retention.ms", "604800000")])).len(), 1);
+    }
+}

@@ -1,0 +1,91 @@
+//! Settings and errors every Kafka client here shares.
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::KafkaSettings;
+use crate::log::{LogError, LogErrorKind};
+
+/// librdkafka's logs become ours; its error callbacks are debug lines, for the same errors come back from calls.
+#[derive(Debug, Default)]
+pub(super) struct LoggingContext;
+
+impl ClientContext for LoggingContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log_line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", %error, reason, "client error");
+    }
+}
+
+impl ConsumerContext for LoggingContext {}
+
+pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(target: "librdkafka", facility, "{message}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+    }
+}
+
+pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config
+        .set("client.id", "event-distributor")
+        .set("socket.keepalive.enable", "true")
+        .set("topic.metadata.propagation.max.ms", "5000")
+        .set("reconnect.backoff.max.ms", "5000");
+    for (key, value) in &settings.client {
+        config.set(key, value);
+    }
+    config.set("bootstrap.servers", &settings.brokers);
+    config
+}
+
+/// Turns librdkafka's error into ours, saying what was being done and where.
+pub(super) fn explain(settings: &KafkaSettings, doing: &str, error: &KafkaError) -> LogError {
+    let code = match error {
+        KafkaError::Transaction(inner) => Some(inner.code()),
+        other => other.rdkafka_error_code(),
+    };
+    let kind = match (error, code) {
+        (KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_), _) => LogErrorKind::Misconfigured,
+        (_, Some(code)) => kind_of(code),
+        _ => LogErrorKind::Other,
+    };
+    let detail = match error {
+        KafkaError::Transaction(inner) => inner.string(),
+        other => other.to_string(),
+    };
+    LogError::new(kind, format!("Kafka at {}, {doing}: {detail}", settings.brokers))
+}
+
+fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
+    use RDKafkaErrorCode as Code;
+    match code {
+        Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::FencedInstanceId
+        | Code::InvalidProducerIdMapping => LogErrorKind::Fenced,
+        Code::AutoOffsetReset | Code::OffsetOutOfRange => LogErrorKind::OffsetOutOfRange,
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed
+        | Code::SaslAuthenticationFailed
+        | Code::Authentication
+        | Code::InvalidConfig
+        | Code::InvalidReplicationFactor
+        | Code::UnsupportedVersion => LogErrorKind::Misconfigured,
+        Code::MessageSizeTooLarge | Code::InvalidMessageSize => LogErrorKind::BadRecord,
+        Code::UnknownPartition | Code::State | Code::UnknownMemberId | Code::IllegalGeneration => LogErrorKind::NotAssigned,
+        Code::Fatal => LogErrorKind::Other,
+        _ => LogErrorKind::Transient,
+    }
+}

@@ -1,0 +1,179 @@
+//! The log seam: an ordered, partitioned, transactional log of records. The unit is a chunk of records, so that the
+//! seam costs nothing.
+//!
+//! # What every implementation guarantees
+//!
+//! 1. **Committed records only.** A reader sees a record once its transaction is committed, in offset order within a
+//!    partition, and never one of an aborted transaction. Offsets rise but may have holes.
+//! 2. **Fencing.** [`Log::writer`] with an id ends every older writer of that id: its open transaction is aborted and
+//!    its later calls fail with [`LogErrorKind::Fenced`]. What the older one committed is visible to whoever reads to
+//!    the end afterwards.
+//! 3. **One transaction over several topics.** [`LogWriter::commit`] makes everything appended since
+//!    [`LogWriter::begin`] visible, or nothing. When it fails with [`LogErrorKind::UnknownOutcome`] either may have
+//!    happened: own the id again and read.
+//! 4. **Positions are the caller's.** An assigned partition yields nothing before [`LogReader::start`] says from where,
+//!    and after a later `start` nothing from before it. Committed offsets never move a reader by themselves.
+//! 5. **The log's clock.** Every record carries its log-append time. One that carries another time is refused.
+//!
+//! One conformance suite ([`conformance`]) runs over every implementation.
+
+pub mod conformance;
+mod embedded;
+mod error;
+mod kafka;
+mod record;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use embedded::EmbeddedLog;
+pub use error::{LogError, LogErrorKind};
+pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS};
+pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};
+
+pub type Result<T> = std::result::Result<T, LogError>;
+
+/// What must be true of a topic. An existing topic with another partition count or settings is refused, not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSpec {
+    pub name: String,
+    /// For creation only: an existing topic keeps its count, which [`TopicInfo`] then tells.
+    pub partitions: u32,
+    pub retention: Retention,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// `cleanup.policy=delete` with the log's default or the operator's retention time.
+    Delete,
+    /// `cleanup.policy=delete` without any expiry.
+    Forever,
+    /// `cleanup.policy=compact`.
+    Compact,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicInfo {
+    pub partitions: u32,
+}
+
+/// First offset that is still there, and the offset the next committed record will have at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    pub earliest: i64,
+    pub latest: i64,
+}
+
+/// How a reader comes by its partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// As a member of a consumer group; partitions come and go.
+    Group { group: String, instance_id: Option<String> },
+    /// These partitions, without a group; commits are refused.
+    Direct { partitions: Vec<i32> },
+}
+
+/// What a poll brings.
+#[derive(Debug)]
+pub enum ReadEvent {
+    /// These partitions are now ours. Each waits for [`LogReader::start`].
+    Assigned(Vec<i32>),
+    /// These are no longer ours: drop what is in memory, write nothing more for them.
+    Revoked(Vec<i32>),
+    Chunk(Chunk),
+    /// Every record that was committed when this poll began has been yielded.
+    EndReached(i32),
+    /// Nothing within the time asked for.
+    Idle,
+}
+
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Identity of the cluster or log file: another one under the same address is noticed by it.
+    async fn identity(&self) -> Result<String>;
+
+    /// Creates the topic or verifies that it is as it must be.
+    async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo>;
+
+    async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>>;
+
+    /// The lowest offset whose log-append time is at least `time_ms`; `None` if there is none.
+    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>>;
+
+    /// Committed offsets of a group; partitions without one are absent.
+    async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>>;
+
+    async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>>;
+
+    /// Fences older writers of `id` (guarantee 2).
+    async fn writer(&self, id: &str) -> Result<Box<dyn LogWriter>>;
+
+    /// Lets go of records of `topic` that are older than `before_ms` and lie below `below_offset` in their partition.
+    /// A log with a retention of its own does nothing.
+    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()>;
+}
+
+#[async_trait]
+pub trait LogReader: Send {
+    /// Waits for at most `max_wait`. Dropping the future loses nothing.
+    async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent>;
+
+    /// (Re)starts an assigned partition at `offset`, which is the first one that may be yielded.
+    ///
+    /// # Errors
+    /// [`LogErrorKind::NotAssigned`] when the partition is not ours (any more).
+    async fn start(&mut self, partition: i32, offset: i64) -> Result<()>;
+
+    /// Commits group offsets (the next record to read, by partition). The log does not check ownership: see
+    /// DESIGN's invariant 3 for why that does no harm.
+    async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()>;
+
+    /// Leaves the group and frees everything.
+    async fn close(self: Box<Self>);
+}
+
+#[async_trait]
+pub trait LogWriter: Send {
+    async fn begin(&mut self) -> Result<()>;
+    /// Appends to the open transaction.
+    async fn append(&mut self, topic: &str, partition: i32, batch: &RecordBatch) -> Result<()>;
+    async fn commit(&mut self) -> Result<()>;
+    /// Drops the open transaction.
+    async fn abort(&mut self) -> Result<()>;
+}
+
+/// Reads all committed records of one partition from its beginning to its present end.
+///
+/// # Errors
+/// Whatever the log says, and [`LogErrorKind::Transient`] when no end is reached within `patience` of silence.
+pub async fn read_to_end(
+    log: &dyn Log,
+    topic: &str,
+    partition: i32,
+    patience: Duration,
+    mut visit: impl FnMut(&Chunk) -> Result<()> + Send,
+) -> Result<()> {
+    let earliest = log.bounds(topic).await?.get(&partition).map_or(0, |bounds| bounds.earliest);
+    let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
+    let outcome = async {
+        loop {
+            match reader.poll(patience).await? {
+                ReadEvent::Assigned(_) => reader.start(partition, earliest).await?,
+                ReadEvent::Chunk(chunk) => visit(&chunk)?,
+                ReadEvent::EndReached(_) => return Ok(()),
+                ReadEvent::Revoked(_) => {}
+                ReadEvent::Idle => {
+                    return Err(LogError::new(
+                        LogErrorKind::Transient,
+                        format!("no answer within {patience:?} while reading {topic}/{partition} to its end"),
+                    ));
+                }
+            }
+        }
+    }
+    .await;
+    reader.close().await;
+    outcome
+}

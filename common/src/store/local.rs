@@ -1,0 +1,195 @@
+//! A directory as a store.
+//!
+//! - A put writes a hidden temporary file beside the target, syncs it, gives it its name and syncs the directory.
+//!   `IfAbsent` is a hard link, which the file system refuses if the name is taken: one winner among all processes.
+//! - `IfVersion` checks and renames under a lock of this process. Another process that replaces the same object at the
+//!   same moment is not noticed; use it for objects with one writer.
+//! - A version is size, modification time and inode. A reader checks at its end that the file it opened still is the
+//!   version it promised.
+//! - Names that start with `.` are temporary or hidden: never listed, and refused as keys.
+//! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one).
+//! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
+//! - A listing reads the directories on its way anew for each page: ask for large pages when sweeping a large directory.
+//! - User metadata is dropped, tags are unsupported.
+
+mod failure;
+mod list;
+mod read;
+mod relocate;
+#[cfg(test)]
+mod tests;
+mod tree;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::task::JoinError;
+
+use self::failure::Outcome;
+use self::tree::{Place, Root, meta_of, stat_object};
+use self::write::Temporary;
+use super::{
+    GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome,
+    RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+};
+
+/// See the module's documentation.
+#[derive(Debug, Clone)]
+pub struct LocalStore {
+    root: Arc<Root>,
+}
+
+impl LocalStore {
+    /// A store whose directory the first put makes; until then it is empty.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root: Arc::new(Root::new(root, true)) }
+    }
+
+    /// A store whose directory has to be there already: while it is missing every call answers
+    /// [`StoreErrorKind::NoSuchStore`]. For directories that others fill: an unmounted volume must not look empty.
+    #[must_use]
+    pub fn open(root: PathBuf) -> Self {
+        Self { root: Arc::new(Root::new(root, false)) }
+    }
+
+    /// File system calls block, so they run beside the asynchronous threads.
+    async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        work: impl FnOnce(&Root) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let root = Arc::clone(&self.root);
+        run_blocking(move || work(&root))
+            .await
+            .map_err(|error| join_error(&error, operation, key))?
+            .map_err(|failure| failure.into_error(operation, key))
+    }
+}
+
+async fn run_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::result::Result<T, JoinError> {
+    tokio::task::spawn_blocking(work).await
+}
+
+fn join_error(error: &JoinError, operation: &'static str, key: &str) -> StoreError {
+    let kind = if error.is_cancelled() { StoreErrorKind::Transient } else { StoreErrorKind::Other };
+    StoreError::new(kind, operation, key, format!("the file system thread did not finish: {error}"))
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn location(&self) -> String {
+        self.root.path.display().to_string()
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        let place = Place::parse("head", key)?;
+        self.run("head", key, move |root| {
+            let Some(folder) = root.find_folder(&place)? else { return Ok(None) };
+            Ok(stat_object(&folder, &place.name)?.map(|stat| meta_of(&place.key, &stat)))
+        })
+        .await
+    }
+
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        let place = Place::parse("get", key)?;
+        let opened = self.run("get", key, move |root| read::open(root, &place, &options)).await?;
+        Ok(opened.map(|(meta, reader)| (meta, Box::new(reader) as Box<dyn ObjectReader>)))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, _metadata: &Metadata) -> Result<PutOutcome> {
+        let place = Place::parse("put", key)?;
+        self.run("put", key, move |root| write::put(root, &place, &body, &condition)).await
+    }
+
+    async fn multipart(&self, key: &str, _metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
+        let place = Place::parse("multipart put", key)?;
+        let name = place.name.clone();
+        let temporary =
+            self.run("multipart put", key, move |root| Temporary::create(root.make_folder(&place)?)).await?;
+        Ok(Box::new(LocalUpload {
+            store: self.clone(),
+            key: key.to_owned(),
+            name,
+            temporary: Arc::new(temporary),
+            written_bytes: 0,
+        }))
+    }
+
+    async fn list(&self, options: &ListOptions) -> Result<ListPage> {
+        let wanted = options.clone();
+        self.run("list", &options.prefix, move |root| list::list(root, &wanted)).await
+    }
+
+    async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {
+        let (source, target) = (Place::parse("copy", from)?, Place::parse("copy", to)?);
+        let version = source_version.clone();
+        self.run("copy", from, move |root| relocate::copy(root, &source, &version, &target)).await
+    }
+
+    async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {
+        let (source, target) = (Place::parse("rename", from)?, Place::parse("rename", to)?);
+        let version = source_version.clone();
+        self.run("rename", from, move |root| relocate::rename(root, &source, &version, &target)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        let place = Place::parse("delete", key)?;
+        self.run("delete", key, move |root| write::delete(root, &place)).await
+    }
+
+    async fn tag(&self, key: &str, _tags: &Metadata) -> Result<()> {
+        Place::parse("tag", key)?;
+        Err(StoreError::new(StoreErrorKind::Unsupported, "tag", key, "a local directory has no place for tags"))
+    }
+}
+
+/// Parts are appended to one temporary file. Dropping the upload removes it.
+struct LocalUpload {
+    store: LocalStore,
+    key: String,
+    name: String,
+    temporary: Arc<Temporary>,
+    written_bytes: u64,
+}
+
+#[async_trait]
+impl MultipartUpload for LocalUpload {
+    async fn part(&mut self, bytes: Bytes) -> Result<()> {
+        let (temporary, offset, length) = (Arc::clone(&self.temporary), self.written_bytes, bytes.len() as u64);
+        self.store.run("put part", &self.key, move |_| temporary.write_at(&bytes, offset)).await?;
+        // Only now: a part that failed half-way may be sent again and lands in the same place.
+        self.written_bytes += length;
+        Ok(())
+    }
+
+    async fn complete(self: Box<Self>, condition: PutCondition) -> Result<PutOutcome> {
+        let Self { store, key, name, temporary, written_bytes } = *self;
+        let Some(temporary) = Arc::into_inner(temporary) else {
+            let message = "a part is still being written: its call was given up before it ended";
+            return Err(StoreError::new(StoreErrorKind::Transient, "complete", &key, message));
+        };
+        store
+            .run("complete", &key, move |_| {
+                temporary.cut_to(written_bytes)?;
+                temporary.publish(&name, &condition)
+            })
+            .await
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        let Self { store, key, temporary, .. } = *self;
+        store
+            .run("abort", &key, move |_| {
+                drop(temporary);
+                Ok(())
+            })
+            .await
+    }
+}

@@ -1,0 +1,69 @@
+//! What the blocking code answers: a kind and a text. The operation and the key are added where it returns to the seam.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::store::{StoreError, StoreErrorKind};
+
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub kind: StoreErrorKind,
+    pub message: String,
+}
+
+pub(super) type Outcome<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A failed system call; `step` says in words what was tried.
+    pub fn io(step: &str, error: impl Into<io::Error>) -> Self {
+        let error = error.into();
+        Self { kind: kind_of(&error), message: format!("{step}: {error}") }
+    }
+
+    pub fn into_error(self, operation: &'static str, key: &str) -> StoreError {
+        StoreError::new(self.kind, operation, key, self.message)
+    }
+}
+
+/// Turns a failed call into a [`Failure`]: `openat(…).map_err(while_trying("open the file"))`.
+pub(super) fn while_trying<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| Failure::io(&format!("cannot {step}"), error)
+}
+
+fn kind_of(error: &io::Error) -> StoreErrorKind {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => StoreErrorKind::Denied,
+        // NAMETOOLONG and ILSEQ: the file system under the root is narrower than the rules for keys.
+        Some(Errno::NAMETOOLONG | Errno::ILSEQ | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP) => {
+            StoreErrorKind::InvalidKey
+        }
+        // NOENT reaches this only while writing: a directory vanished under our hands, the next try makes it again.
+        Some(
+            Errno::NOENT
+            | Errno::NOSPC
+            | Errno::DQUOT
+            | Errno::IO
+            | Errno::TIMEDOUT
+            | Errno::STALE
+            | Errno::INTR
+            | Errno::AGAIN
+            | Errno::BUSY
+            | Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOMEM
+            | Errno::NETDOWN
+            | Errno::NETUNREACH
+            | Errno::HOSTDOWN
+            | Errno::HOSTUNREACH
+            | Errno::CONNREFUSED
+            | Errno::CONNRESET
+            | Errno::NOTCONN,
+        ) => StoreErrorKind::Transient,
+        _ => StoreErrorKind::Other,
+    }
+}

@@ -1,0 +1,213 @@
+//! The directory tree under the root: every step from the root is one `openat` that refuses symbolic links, so no
+//! key leaves the root, whatever stands in the tree and whoever changes it meanwhile.
+
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::failure::{Failure, Outcome, while_trying};
+use crate::store::key::check_key;
+use crate::store::{ObjectMeta, Result, StoreError, StoreErrorKind, Version};
+
+/// The longest file name that the usual file systems hold.
+const MAX_SEGMENT_BYTES: usize = 255;
+/// Enough to name what is wrong; a directory full of such names must not fill the memory.
+const MAX_WARNED: usize = 1000;
+
+/// Checks of a version and the replacing rename that follows are one step within this process. Other processes are
+/// not held off: that is the documented limit of `IfVersion` on a directory.
+static REPLACING: Mutex<()> = Mutex::new(());
+
+pub(super) fn lock_replacing() -> MutexGuard<'static, ()> {
+    REPLACING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A key as a way through the tree.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub key: String,
+    folders: Vec<String>,
+    pub name: String,
+}
+
+impl Place {
+    pub fn parse(operation: &'static str, key: &str) -> Result<Self> {
+        check_key(operation, key)?;
+        let invalid = |why: &str| Err(StoreError::new(StoreErrorKind::InvalidKey, operation, key, why));
+        if key.split('/').any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
+            return invalid("a segment is longer than 255 bytes");
+        }
+        // Such names are never listed: they are temporaries. An object that no listing shows must not come to be.
+        if key.split('/').any(|segment| segment.starts_with('.')) {
+            return invalid("a segment starts with '.', which marks temporary and hidden files in a directory");
+        }
+        let mut folders: Vec<String> = key.split('/').map(str::to_owned).collect();
+        let name = folders.pop().unwrap_or_default();
+        Ok(Self { key: key.to_owned(), folders, name })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Root {
+    pub path: PathBuf,
+    /// A missing root is an empty store, made by the first put.
+    make_root: bool,
+    /// Held for writing while directories are made: nobody writes into a directory whose own entry in its parent is
+    /// not on disk yet.
+    making: RwLock<()>,
+    warned: Mutex<HashSet<PathBuf>>,
+}
+
+impl Root {
+    pub fn new(path: PathBuf, make_root: bool) -> Self {
+        Self { path, make_root, making: RwLock::new(()), warned: Mutex::new(HashSet::new()) }
+    }
+
+    /// `None`: the root is not there and that means "empty".
+    pub fn open(&self) -> Outcome<Option<OwnedFd>> {
+        // The root itself may be a symbolic link: it is the operator's choice, not a key's.
+        match rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT) if self.make_root => Ok(None),
+            Err(error @ (Errno::NOENT | Errno::NOTDIR)) => Err(Failure::new(
+                StoreErrorKind::NoSuchStore,
+                format!("the directory {} is not there: {}", self.path.display(), std::io::Error::from(error)),
+            )),
+            Err(error) => Err(Failure::io(&format!("cannot open the directory {}", self.path.display()), error)),
+        }
+    }
+
+    /// The directory that holds (or would hold) the object; `None` if it is certainly not there.
+    pub fn find_folder(&self, place: &Place) -> Outcome<Option<OwnedFd>> {
+        let Some(mut folder) = self.open()? else { return Ok(None) };
+        for name in &place.folders {
+            match open_folder(&folder, name)? {
+                Some(next) => folder = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(folder))
+    }
+
+    /// The directory that shall hold the object; it and its parents are made, durably, where they are missing.
+    pub fn make_folder(&self, place: &Place) -> Outcome<OwnedFd> {
+        {
+            let _nobody_makes = self.making.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(folder) = self.find_folder(place)? {
+                return Ok(folder);
+            }
+        }
+        let _only_we_make = self.making.write().unwrap_or_else(PoisonError::into_inner);
+        let mut folder = match self.open()? {
+            Some(folder) => folder,
+            None => self.make_own_path()?,
+        };
+        for name in &place.folders {
+            folder = make_one_folder(&folder, name)?;
+        }
+        Ok(folder)
+    }
+
+    fn make_own_path(&self) -> Outcome<OwnedFd> {
+        let mut missing: Vec<&Path> =
+            self.path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+        while let Some(path) = missing.pop() {
+            match std::fs::create_dir(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Failure::io(&format!("cannot make the directory {}", path.display()), error)),
+            }
+            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            sync_folder(&std::fs::File::open(parent).map_err(while_trying("open the parent of a new directory"))?)?;
+        }
+        self.open()?.ok_or_else(|| {
+            Failure::new(StoreErrorKind::Transient, format!("{} vanished as soon as it was made", self.path.display()))
+        })
+    }
+
+    /// Says once for each path that something in the tree is not part of the store.
+    pub fn warn_skipped(&self, relative: &str, why: &str) {
+        let path = self.path.join(relative);
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MAX_WARNED && warned.insert(path.clone()) {
+            tracing::warn!(path = %path.display(), "skipped: {why}");
+        }
+    }
+}
+
+/// `None` if there is no directory of that name: nothing, a file, or a symbolic link, which is never followed.
+pub(super) fn open_folder(parent: &OwnedFd, name: &str) -> Outcome<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Ok(folder) => Ok(Some(folder)),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(error) => Err(Failure::io(&format!("cannot open the directory '{name}'"), error)),
+    }
+}
+
+fn make_one_folder(parent: &OwnedFd, name: &str) -> Outcome<OwnedFd> {
+    if let Some(folder) = open_folder(parent, name)? {
+        return Ok(folder);
+    }
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
+        Ok(()) => {
+            if let Err(failure) = sync_folder(parent) {
+                // Left in place it would pass for durable next time.
+                let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+                return Err(failure);
+            }
+        }
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(Failure::io(&format!("cannot make the directory '{name}'"), error)),
+    }
+    open_folder(parent, name)?.ok_or_else(|| {
+        Failure::new(StoreErrorKind::InvalidKey, format!("'{name}' is a file or a symbolic link, not a directory"))
+    })
+}
+
+/// Puts a directory's entries on disk. Some file systems do not know that and say so; nothing more can be done there.
+pub(super) fn sync_folder(folder: impl std::os::fd::AsFd) -> Outcome<()> {
+    match rustix::fs::fsync(folder) {
+        Ok(()) | Err(Errno::INVAL | Errno::BADF) => Ok(()),
+        Err(error) => Err(Failure::io("cannot sync the directory", error)),
+    }
+}
+
+/// What stands under a name, symbolic links not followed; `None` if nothing does.
+pub(super) fn stat(folder: &OwnedFd, name: &str) -> Outcome<Option<Stat>> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(Failure::io("cannot look the file up", error)),
+    }
+}
+
+/// Like [`stat`], but only regular files are objects.
+pub(super) fn stat_object(folder: &OwnedFd, name: &str) -> Outcome<Option<Stat>> {
+    Ok(stat(folder, name)?.filter(is_regular))
+}
+
+pub(super) fn is_regular(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+}
+
+fn modified_ns(stat: &Stat) -> i128 {
+    i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec)
+}
+
+pub(super) fn version_of(stat: &Stat) -> Version {
+    Version(format!("{}-{}-{}", stat.st_size, modified_ns(stat), stat.st_ino))
+}
+
+pub(super) fn meta_of(key: &str, stat: &Stat) -> ObjectMeta {
+    ObjectMeta {
+        key: key.to_owned(),
+        size_bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        version: version_of(stat),
+        modified_ms: i64::try_from(modified_ns(stat).div_euclid(1_000_000)).unwrap_or(i64::MAX),
+    }
+}

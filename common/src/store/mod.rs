@@ -1,0 +1,198 @@
+//! The store seam: objects under string keys, in a bucket or a directory.
+//!
+//! # What every implementation guarantees
+//!
+//! 1. An object is visible under its key whole or not at all, and a put that
+//!    returned `Ok` survives a crash of this process and (local) of the machine.
+//! 2. [`Store::put`] with [`PutCondition::IfAbsent`] and
+//!    [`MultipartUpload::complete`] with it have at most one winner for a key,
+//!    whoever races. A loser gets [`PutOutcome::AlreadyExists`] and the winner's
+//!    object is untouched. An `AlreadyExists` may be *ours*, from a request
+//!    whose answer was lost: the caller reads the object and compares.
+//! 3. [`Store::list`] is in ascending byte order of the keys, complete up to the
+//!    page's end, and never answers a short page in place of an error.
+//! 4. A failed look-up is never reported as "not there": only a definite answer
+//!    becomes `None`.
+//!
+//! One conformance suite (`conformance`, behind the feature of that name) runs over every implementation.
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod error;
+mod key;
+mod local;
+mod location;
+mod probe;
+mod s3;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use error::{StoreError, StoreErrorKind};
+pub use local::LocalStore;
+pub use location::Location;
+pub use probe::probe;
+pub use s3::{S3Settings, S3Store};
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Names one version of an object's content: an S3 ETag, or for local files
+/// size, modification time and inode. Opaque; equal means the same content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version(pub String);
+
+/// What a listing or a head says of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Key relative to the store's root, `/` between segments.
+    pub key: String,
+    pub size_bytes: u64,
+    pub version: Version,
+    /// Last modification, milliseconds since the Unix epoch.
+    pub modified_ms: i64,
+}
+
+/// What must hold of the key for a put to take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum PutCondition {
+    /// Replace whatever is there.
+    #[default]
+    None,
+    /// Only if no object has the key (`If-None-Match: *`).
+    IfAbsent,
+    /// Only if the key still holds this version (`If-Match`).
+    IfVersion(Version),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    Written(Version),
+    /// `IfAbsent` found an object under the key.
+    AlreadyExists,
+    /// `IfVersion` found another version, or none.
+    VersionMismatch,
+}
+
+/// User metadata of an object. Local directories have no place for it and drop it,
+/// so whatever must be read back also stands inside the object.
+pub type Metadata = BTreeMap<String, String>;
+
+/// Which part of an object to read.
+#[derive(Debug, Clone, Default)]
+pub struct GetOptions {
+    /// Byte range, end exclusive; clipped to the object's end.
+    pub range: Option<Range<u64>>,
+    /// Answer [`StoreErrorKind::VersionMismatch`] unless the object is this version.
+    pub if_version: Option<Version>,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    pub objects: Vec<ObjectMeta>,
+    /// With a delimiter: the folded "directories", each ending in `/`.
+    pub prefixes: Vec<String>,
+    /// True when keys after the last one of this page exist.
+    pub more: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct ListOptions {
+    /// Only keys that start with this string (not necessarily a whole segment).
+    pub prefix: String,
+    /// Only keys strictly greater than this one; with a delimiter only folded prefixes greater than it, too.
+    /// So the last entry of a page, of either kind, continues it.
+    pub start_after: Option<String>,
+    /// Fold keys at `/` after the prefix.
+    pub delimiter: bool,
+    /// At most this many entries (objects plus prefixes); `None` = the store's page size.
+    pub limit: Option<usize>,
+}
+
+/// A body read piece by piece.
+#[async_trait]
+pub trait ObjectReader: Send {
+    /// The next piece, `None` at the verified end of the requested range. A body that ends
+    /// early is an error, never `None`.
+    async fn next(&mut self) -> Result<Option<Bytes>>;
+}
+
+/// A multipart upload. Nothing is visible before `complete`.
+#[async_trait]
+pub trait MultipartUpload: Send {
+    /// Appends a part. All parts but the last must have at least [`MIN_PART_BYTES`].
+    async fn part(&mut self, bytes: Bytes) -> Result<()>;
+    async fn complete(self: Box<Self>, condition: PutCondition) -> Result<PutOutcome>;
+    /// Gives the upload up and frees what it holds.
+    async fn abort(self: Box<Self>) -> Result<()>;
+}
+
+/// The smallest part S3 accepts, except for the last.
+pub const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
+
+/// See the module's documentation for the guarantees.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The location in a form for people and logs: `s3://bucket/prefix`, `/dir`.
+    fn location(&self) -> String;
+
+    /// `None` if there is certainly no such object.
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
+
+    /// Opens an object for reading; `None` if there is certainly no such object.
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>>;
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome>;
+
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>>;
+
+    async fn list(&self, options: &ListOptions) -> Result<ListPage>;
+
+    /// Copies within the store, on the server's side where there is one, if the source is still `source_version`.
+    /// Never a lock: the destination is overwritten.
+    async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()>;
+
+    /// Moves the object if the source is still `source_version`: content under `to` is exactly that
+    /// version, and `from` is gone unless someone put a newer version there meanwhile (which then stays).
+    /// An existing object under `to` is never overwritten: `AlreadyExists`. Idempotent for the caller who
+    /// checks `to` first.
+    async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome>;
+
+    /// Deleting a key that is not there is a success.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// Sets tags on an object. Local directories answer [`StoreErrorKind::Unsupported`].
+    async fn tag(&self, key: &str, tags: &Metadata) -> Result<()>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RenameOutcome {
+    Moved,
+    /// The source is gone or is another version; nothing was changed.
+    SourceChanged,
+    /// Something already stands under the target; nothing was changed.
+    TargetExists,
+}
+
+/// Reads a whole object, refusing one larger than `limit_bytes`; `None` if there is certainly none.
+pub async fn read_all(store: &dyn Store, key: &str, limit_bytes: u64) -> Result<Option<(ObjectMeta, Bytes)>> {
+    let Some((meta, mut reader)) = store.open(key, GetOptions::default()).await? else {
+        return Ok(None);
+    };
+    if meta.size_bytes > limit_bytes {
+        return Err(StoreError::new(
+            StoreErrorKind::TooLarge,
+            "get",
+            key,
+            format!("{} bytes, more than the limit of {limit_bytes}", meta.size_bytes),
+        ));
+    }
+    let mut body = bytes::BytesMut::with_capacity(usize::try_from(meta.size_bytes).unwrap_or(0));
+    while let Some(piece) = reader.next().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(Some((meta, body.freeze())))
+}

@@ -1,0 +1,126 @@
+//! S3, or a store that speaks its protocol.
+//!
+//! - A version is the ETag. Every conditional write is followed up as `conditional` says: what counts is what stands
+//!   under the key afterwards, not the answer.
+//! - Requests are repeated by the SDK (three attempts), with limits for connecting, for silence and for one attempt.
+//! - A rename is a copy of the pinned version and a delete of that version. It is no lock: see [`Store::rename`].
+
+mod bucket;
+mod client;
+mod conditional;
+mod errors;
+mod list;
+mod multipart;
+mod put;
+mod read;
+mod relocate;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_s3::types::{Tag, Tagging};
+use bytes::Bytes;
+
+use self::bucket::Bucket;
+use self::client::Connection;
+use self::errors::S3Failure;
+use self::multipart::S3Upload;
+use super::key::check_key;
+use super::{
+    GetOptions, ListOptions, ListPage, Location, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition,
+    PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+};
+
+/// Where in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Settings {
+    pub bucket: String,
+    /// No leading and no trailing `/`; empty = the whole bucket.
+    pub prefix: String,
+}
+
+/// See the module's documentation. Cloning shares the connections.
+#[derive(Clone)]
+pub struct S3Store {
+    bucket: Arc<Bucket>,
+}
+
+impl S3Store {
+    /// Reads the usual AWS environment: `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL` (then with path-style addresses),
+    /// `AWS_REGION`, credentials from variables, profiles, web identity, container or instance, and
+    /// `AWS_REQUEST_CHECKSUM_CALCULATION=when_required` for stores without checksums. Sends no request to the bucket.
+    ///
+    /// # Errors
+    /// No region and no endpoint that would make one unnecessary, or an endpoint that is no URL.
+    pub async fn connect(settings: S3Settings) -> Result<Self> {
+        let S3Settings { bucket, prefix } = settings;
+        let location = Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }.to_string();
+        let Connection { client, has_custom_endpoint } = client::connect(&location).await?;
+        Ok(Self { bucket: Arc::new(Bucket::new(client, bucket, prefix, has_custom_endpoint)) })
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    fn location(&self) -> String {
+        self.bucket.location()
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        check_key("head", key)?;
+        self.bucket.head(key).await
+    }
+
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        check_key("get", key)?;
+        let opened = read::open(&self.bucket, key, options).await?;
+        Ok(opened.map(|(meta, reader)| (meta, Box::new(reader) as Box<dyn ObjectReader>)))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome> {
+        check_key("put", key)?;
+        put::put(&self.bucket, key, &body, &condition, metadata).await
+    }
+
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
+        check_key("multipart put", key)?;
+        Ok(Box::new(S3Upload::start(Arc::clone(&self.bucket), key, metadata).await?))
+    }
+
+    async fn list(&self, options: &ListOptions) -> Result<ListPage> {
+        list::list(&self.bucket, options).await
+    }
+
+    async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {
+        check_key("copy", from)?;
+        check_key("copy", to)?;
+        let copied = relocate::copy(&self.bucket, from, source_version, to).await?;
+        relocate::require_copied(&copied, from)
+    }
+
+    async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {
+        check_key("rename", from)?;
+        check_key("rename", to)?;
+        relocate::rename(&self.bucket, from, source_version, to).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        check_key("delete", key)?;
+        relocate::delete(&self.bucket, key).await
+    }
+
+    async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
+        check_key("tag", key)?;
+        let failed = |message: String| StoreError::new(StoreErrorKind::Other, "tag", key, message);
+        let tags: Vec<Tag> = tags
+            .iter()
+            .map(|(name, value)| Tag::builder().key(name).value(value).build())
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| failed(error.to_string()))?;
+        let tagging = Tagging::builder().set_tag_set(Some(tags)).build().map_err(|error| failed(error.to_string()))?;
+        let full_key = self.bucket.full_key(key);
+        let request = self.bucket.client.put_object_tagging().bucket(&self.bucket.name).key(full_key).tagging(tagging);
+        request.send().await.map_err(|error| S3Failure::from(error).into_error("tag", key))?;
+        Ok(())
+    }
+}

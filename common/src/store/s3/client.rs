@@ -1,0 +1,93 @@
+//! Building the SDK's client: where the endpoint, region, credentials and time-outs come from.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::StalledStreamProtectionConfig;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::Provider;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+
+use crate::store::{Result, StoreError, StoreErrorKind};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Without an answer, or without a further byte of a body, for this long the connection is given up.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Copies and completions of large objects keep the server busy for minutes before it answers.
+const SERVER_SIDE_TIMEOUT: Duration = Duration::from_secs(600);
+const MAX_ATTEMPTS: u32 = 3;
+/// Stores with an endpoint of their own rarely have regions, but every signature names one.
+const REGION_OF_CUSTOM_ENDPOINTS: &str = "us-east-1";
+
+pub(super) struct Connection {
+    pub client: Client,
+    /// Not AWS itself.
+    pub has_custom_endpoint: bool,
+}
+
+/// Everything but the bucket comes from the environment, as for every AWS tool: `AWS_ENDPOINT_URL_S3`,
+/// `AWS_ENDPOINT_URL`, `AWS_REGION`, the usual credentials (variables, profiles, web identity, container, instance),
+/// and `SSL_CERT_FILE` / `SSL_CERT_DIR` for further certificate authorities.
+pub(super) async fn connect(location: &str) -> Result<Connection> {
+    check_endpoint_variables(location)?;
+    let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
+    let sdk_config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(usual_timeouts())
+        .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
+        // The reader has its own limit for a body that stalls. This one also counts the time in which a slow
+        // consumer does not ask for more.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .load()
+        .await;
+    let has_custom_endpoint = has_custom_endpoint(&sdk_config);
+    let mut builder = aws_sdk_s3::config::Builder::from(&sdk_config).force_path_style(has_custom_endpoint);
+    if sdk_config.region().is_none() {
+        if !has_custom_endpoint {
+            let message = "no AWS region is configured: set AWS_REGION (or region in the profile)";
+            return Err(StoreError::new(StoreErrorKind::Other, "connect", location, message));
+        }
+        builder = builder.region(Region::from_static(REGION_OF_CUSTOM_ENDPOINTS));
+    }
+    Ok(Connection { client: Client::from_conf(builder.build()), has_custom_endpoint })
+}
+
+/// The SDK passes over an endpoint that it cannot read, and would talk to AWS instead.
+fn check_endpoint_variables(location: &str) -> Result<()> {
+    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        let value = std::env::var(variable).unwrap_or_default();
+        if !value.is_empty() && !value.starts_with("http://") && !value.starts_with("https://") {
+            let message = format!("{variable} is '{value}'; it must start with http:// or https://");
+            return Err(StoreError::new(StoreErrorKind::Other, "connect", location, message));
+        }
+    }
+    Ok(())
+}
+
+/// The SDK resolves `AWS_ENDPOINT_URL_S3` for itself without showing it.
+fn has_custom_endpoint(sdk_config: &SdkConfig) -> bool {
+    let for_s3 = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|value| !value.is_empty());
+    for_s3 || sdk_config.endpoint_url().is_some()
+}
+
+fn usual_timeouts() -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+        .build()
+}
+
+/// For the requests whose work grows with the object and happens before the answer.
+pub(super) fn patient() -> aws_sdk_s3::config::Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(SERVER_SIDE_TIMEOUT)
+        .operation_attempt_timeout(SERVER_SIDE_TIMEOUT)
+        .build();
+    aws_sdk_s3::config::Config::builder().timeout_config(timeouts)
+}

@@ -1,0 +1,126 @@
+//! One page of a listing.
+
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::types::{EncodingType, Object};
+
+use super::bucket::{Bucket, meta_from};
+use super::errors::S3Failure;
+use crate::store::{ListOptions, ListPage, Result, StoreError, StoreErrorKind};
+
+/// S3's largest page.
+const MAX_PAGE: usize = 1000;
+
+/// Asks on while a page holds nothing but folder markers, so that a page that says `more` has a last key to go on from.
+pub(super) async fn list(bucket: &Bucket, options: &ListOptions) -> Result<ListPage> {
+    let mut continuation = None;
+    loop {
+        let output = send(bucket, options, continuation).await?;
+        let page = page_of(bucket, options, &output)?;
+        let is_empty = page.objects.is_empty() && page.prefixes.is_empty();
+        continuation = output.next_continuation_token;
+        if !is_empty || !page.more || continuation.is_none() {
+            return Ok(page);
+        }
+    }
+}
+
+async fn send(bucket: &Bucket, options: &ListOptions, continuation: Option<String>) -> Result<ListObjectsV2Output> {
+    let limit = options.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+    bucket
+        .client
+        .list_objects_v2()
+        .bucket(&bucket.name)
+        .prefix(bucket.full_key(&options.prefix))
+        .set_delimiter(options.delimiter.then(|| "/".to_owned()))
+        .set_start_after(start_after(options).map(|key| bucket.full_key(&key)))
+        .set_max_keys(i32::try_from(limit).ok())
+        .set_continuation_token(continuation)
+        // XML cannot carry every character that a key may have; one such key would make the whole page unreadable.
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .map_err(|error| S3Failure::from(error).into_error("list", &options.prefix))
+}
+
+/// With a delimiter S3 compares keys, not folded prefixes: after `a/` it would answer the prefix `a/` again, for the
+/// keys in it. Starting after every key of that prefix is what the seam means.
+fn start_after(options: &ListOptions) -> Option<String> {
+    let after = options.start_after.clone()?;
+    let folded = options.delimiter.then(|| after.strip_prefix(&options.prefix)?.find('/')).flatten();
+    Some(match folded {
+        Some(slash) => format!("{}{}", &after[..=options.prefix.len() + slash], char::MAX),
+        None => after,
+    })
+}
+
+fn page_of(bucket: &Bucket, options: &ListOptions, output: &ListObjectsV2Output) -> Result<ListPage> {
+    let broken = |what: String| StoreError::new(StoreErrorKind::Other, "list", &options.prefix, what);
+    let is_encoded = output.encoding_type() == Some(&EncodingType::Url);
+    let relative = |full_key: &str| -> Result<String> {
+        let full_key = if is_encoded { decode(full_key) } else { Some(full_key.to_owned()) }
+            .ok_or_else(|| broken(format!("the key '{full_key}' in the answer is not UTF-8")))?;
+        bucket
+            .relative_key(&full_key)
+            .map(str::to_owned)
+            .ok_or_else(|| broken(format!("the answer holds '{full_key}', which was not asked for")))
+    };
+    let mut page = ListPage { more: output.is_truncated() == Some(true), ..ListPage::default() };
+    for object in output.contents() {
+        let key = relative(object.key().unwrap_or_default())?;
+        if !is_folder_marker(&key, object) {
+            page.objects.push(meta_from(&key, object.size(), object.e_tag(), object.last_modified())?);
+        }
+    }
+    for prefix in output.common_prefixes() {
+        page.prefixes.push(relative(prefix.prefix().unwrap_or_default())?);
+    }
+    Ok(page)
+}
+
+/// What consoles and tools leave for an empty "folder": no object of anybody's, and no key of the seam.
+fn is_folder_marker(key: &str, object: &Object) -> bool {
+    (key.is_empty() || key.ends_with('/')) && object.size().unwrap_or(0) == 0
+}
+
+/// Form encoding as S3 answers it: `%XX`, and `+` for a space.
+fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoded_keys_are_read_as_they_were_written() {
+        for (encoded, key) in [("a+b", "a b"), ("a%2Bb", "a+b"), ("a%252Fb/c", "a%2Fb/c"), ("%C3%BC", "ü")] {
+            assert_eq!(decode(encoded).as_deref(), Some(key));
+        }
+        assert_eq!(decode("%C3"), None);
+        assert_eq!(decode("%4"), None);
+    }
+
+    #[test]
+    fn a_page_after_a_folded_prefix_starts_behind_all_its_keys() {
+        let after = |prefix: &str, start_after: &str, delimiter| {
+            let (prefix, start_after) = (prefix.to_owned(), Some(start_after.to_owned()));
+            super::start_after(&ListOptions { prefix, start_after, delimiter, limit: None }).unwrap_or_default()
+        };
+        assert_eq!(after("", "a/", true), format!("a/{}", char::MAX));
+        assert_eq!(after("p/", "p/a/b", true), format!("p/a/{}", char::MAX));
+        assert_eq!(after("p/", "p/a", true), "p/a");
+        assert_eq!(after("p/", "p/a/", false), "p/a/");
+    }
+}

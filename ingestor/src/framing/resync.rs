@@ -1,0 +1,143 @@
+//! Where does a broken value end? A scan in constant memory over as many pieces as come.
+
+/// What surrounds the value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Top,
+    Array,
+}
+
+/// The state of the scan. Positions are counted from the value's first byte.
+#[derive(Debug, Clone)]
+pub(super) struct Resync {
+    scope: Scope,
+    start_column: u64,
+    depth: u64,
+    in_string: bool,
+    escaped: bool,
+    /// A string ran into a line break: brackets can no longer be trusted.
+    broken: bool,
+    /// Column of the next byte while only blanks came since the last line break.
+    indent: Option<u64>,
+    first: bool,
+    /// The value began with a bracket; otherwise it is loose text up to the next separator.
+    bracketed: bool,
+}
+
+impl Resync {
+    pub(super) fn new(start_column: u64, scope: Scope) -> Self {
+        Self {
+            scope,
+            start_column,
+            depth: 0,
+            in_string: false,
+            escaped: false,
+            broken: false,
+            indent: None,
+            first: true,
+            bracketed: false,
+        }
+    }
+
+    /// Length of the part of `bytes` that still belongs to the value, if it ends in there.
+    pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (index, byte) in bytes.iter().enumerate() {
+            if self.first {
+                self.first = false;
+                match byte {
+                    b'{' | b'[' => {
+                        self.bracketed = true;
+                        self.depth = 1;
+                    }
+                    b'"' => self.in_string = true,
+                    // A stray separator is a piece of its own.
+                    b'}' | b']' | b',' | b':' => return Some(1),
+                    _ => {}
+                }
+                continue;
+            }
+            if self.bracketed {
+                match self.bracketed_byte(*byte) {
+                    Step::Inside => {}
+                    Step::EndsBefore => return Some(index),
+                    Step::EndsAfter => return Some(index + 1),
+                }
+            } else if self.loose_byte(*byte) {
+                return Some(index);
+            }
+        }
+        None
+    }
+
+    fn bracketed_byte(&mut self, byte: u8) -> Step {
+        if byte == b'\n' {
+            self.broken |= self.in_string;
+            self.in_string = false;
+            self.escaped = false;
+            self.indent = Some(0);
+            return Step::Inside;
+        }
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return Step::Inside;
+        }
+        if let Some(column) = self.indent {
+            match byte {
+                b' ' | b'\t' | b'\r' => {
+                    self.indent = Some(column + 1);
+                    return Step::Inside;
+                }
+                b'{' if column <= self.start_column => return Step::EndsBefore,
+                _ => self.indent = None,
+            }
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                if self.depth == 0 && !self.broken {
+                    return Step::EndsAfter;
+                }
+            }
+            _ => {}
+        }
+        Step::Inside
+    }
+
+    /// True when loose text ends before this byte.
+    fn loose_byte(&mut self, byte: u8) -> bool {
+        if byte == b'\n' {
+            return true;
+        }
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return false;
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                false
+            }
+            b'{' | b'[' => true,
+            b',' | b']' => self.scope == Scope::Array,
+            _ => false,
+        }
+    }
+}
+
+enum Step {
+    Inside,
+    EndsBefore,
+    EndsAfter,
+}

@@ -1,0 +1,238 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits = Limits { max_event_bytes: 4_000, bad_head_bytes: 64 };
+
+/// What a file holds: event ids, and the text and code of bad pieces, with offsets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Event(u64, String),
+    Bad(u64, u64, &'static str),
+}
+
+fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
+    let format = EventFormat::default();
+    let mut framer = Framer::new(LIMITS, 0, FramingState::default());
+    let mut found = Vec::new();
+    let mut drain = |framer: &mut Framer| {
+        while let Some(framed) = framer.next(&format) {
+            found.push(match framed {
+                Framed::Event { offset, bytes, event } => {
+                    assert_eq!(&file[usize::try_from(offset).unwrap_or(0)..][..bytes.len()], bytes, "an event carries its bytes");
+                    Piece::Event(offset, event.event_id.into_owned())
+                }
+                Framed::Bad { offset, length, head, problem } => {
+                    let start = usize::try_from(offset).unwrap_or(0);
+                    let whole = &file[start..start + usize::try_from(length).unwrap_or(0)];
+                    assert_eq!(head, &whole[..whole.len().min(LIMITS.bad_head_bytes)], "a bad piece carries its first bytes");
+                    Piece::Bad(offset, length, problem.code())
+                }
+            });
+        }
+    };
+    let mut rest = file;
+    for size in pieces.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at((*size).clamp(1, rest.len()));
+        framer.push(piece);
+        drain(&mut framer);
+        rest = after;
+    }
+    framer.finish();
+    drain(&mut framer);
+    found
+}
+
+fn frame(file: &str) -> Vec<Piece> {
+    frame_in_pieces(file.as_bytes(), &[usize::MAX])
+}
+
+fn event(id: &str) -> String {
+    format!(r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":{{"a":[1,{{}}],"s":"}}{{\"]["}}}}"#)
+}
+
+fn pretty(id: &str) -> String {
+    event(id).replace("\",\"", "\",\n  \"").replacen('{', "{\n  ", 1) + "\n"
+}
+
+fn ids(pieces: &[Piece]) -> Vec<&str> {
+    pieces.iter().filter_map(|piece| if let Piece::Event(_, id) = piece { Some(id.as_str()) } else { None }).collect()
+}
+
+fn codes(pieces: &[Piece]) -> Vec<&'static str> {
+    pieces.iter().filter_map(|piece| if let Piece::Bad(_, _, code) = piece { Some(*code) } else { None }).collect()
+}
+
+#[test]
+fn every_layout_is_read_untold_and_mixed() {
+    let [a, b, c] = ["a", "b", "c"].map(event);
+    let files = [
+        format!("{a}\n{b}\n{c}\n"),
+        format!("{a}\r\n{b}\r\n\r\n{c}   \n\n"),
+        format!("{a}{b}{c}"),
+        format!("\u{feff}{a}\n\u{feff}{b} {c}"),
+        format!("[{a},{b},{c}]"),
+        format!("[\n  {a},\n  {b}\n]\n{c}"),
+        format!("[{a}][{b}]\n[]\n[ {c} ]"),
+        format!("{}{}{}", pretty("a"), pretty("b"), pretty("c")),
+        format!("{a},{b},\n{c}"),
+        format!("{a}[{}]{}", pretty("b"), pretty("c")),
+    ];
+    for file in files {
+        let pieces = frame(&file);
+        assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a", "b", "c"], vec![]), "{file}");
+    }
+    for empty in ["", "\n \r\n", "\u{feff}", "[]", "[ ]\n[]"] {
+        assert_eq!(frame(empty), [], "{empty:?}");
+    }
+}
+
+#[test]
+fn offsets_are_those_of_the_file() {
+    let (a, b) = (event("a"), event("b"));
+    let pieces = frame(&format!(" {a}\n[{b}]"));
+    assert_eq!(pieces, [Piece::Event(1, "a".into()), Piece::Event(a.len() as u64 + 3, "b".into())]);
+}
+
+#[test]
+fn a_broken_line_costs_that_line_only() {
+    let (a, b) = (event("a"), event("b"));
+    let broken = [
+        (r#"{"event_id": }"#, "not_json"),
+        (r#"{"event_id": "x", "data": {"a": 1}"#, "truncated"),
+        (r#"{"event_id": "unterminated"#, "truncated"),
+        (r#"{"event_id": "x" "data": [1, 2}"#, "not_json"),
+        (r#"{"event_id": 5}"#, "not_a_string"),
+        ("{}", "missing_field"),
+        ("[[1, 2]]", "not_an_object"),
+        ("nonsense", "not_json"),
+        ("17", "not_an_object"),
+        ("\"text { with brackets\"", "not_an_object"),
+        ("}", "not_json"),
+    ];
+    for (line, code) in broken {
+        let pieces = frame(&format!("{a}\n{line}\n{b}\n"));
+        assert_eq!(ids(&pieces), ["a", "b"], "{line}");
+        assert_eq!(codes(&pieces).len(), 1, "{line}: {pieces:?}");
+        // The last bytes of a cut-off line decide between "truncated" and "not JSON"; both are right words for it.
+        assert!(codes(&pieces)[0] == code || (code == "truncated" && codes(&pieces)[0] == "not_json"), "{line}: {pieces:?}");
+    }
+}
+
+#[test]
+fn a_broken_element_costs_that_element_only() {
+    let (a, b) = (event("a"), event("b"));
+    for broken in [r#"{"event_id": }"#, "7", "\"x\"", "[1,[2]]", "null", "{\"data\":\"]\"}"] {
+        let pieces = frame(&format!("[{a},{broken},{b}]"));
+        assert_eq!((ids(&pieces), codes(&pieces).len()), (vec!["a", "b"], 1), "{broken}: {pieces:?}");
+    }
+    let pieces = frame(&format!("{}{{\n  \"event_id\": 1 2,\n  \"data\": {{\n    \"x\": 1\n  }}\n}}\n{}", pretty("a"), pretty("b")));
+    assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a", "b"], vec!["not_json"]));
+}
+
+#[test]
+fn a_file_cut_off_is_noticed() {
+    let (a, b) = (event("a"), event("b"));
+    let pieces = frame(&format!("{a}\n{}", &b[..b.len() - 5]));
+    assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a"], vec!["truncated"]));
+    let pieces = frame(&format!("[{a},{b},"));
+    assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a", "b"], vec!["truncated"]));
+}
+
+#[test]
+fn what_is_too_large_is_skipped_with_its_whole_length() {
+    let (a, b) = (event("a"), event("b"));
+    let large = format!(r#"{{"event_id":"x","data":"{}"}}"#, "}".repeat(9_000));
+    for pieces in [vec![usize::MAX], vec![1_000], vec![7]] {
+        for file in [format!("{a}\n{large}\n{b}"), format!("[{a},{large},{b}]")] {
+            let found = frame_in_pieces(file.as_bytes(), &pieces);
+            let expected = Piece::Bad(a.len() as u64 + 1 + u64::from(file.starts_with('[')), large.len() as u64, "too_large");
+            assert_eq!((ids(&found), &found[1]), (vec!["a", "b"], &expected));
+        }
+    }
+}
+
+#[test]
+fn it_goes_on_from_a_checkpoint() {
+    let format = EventFormat::default();
+    let file = format!("[{},{}]\n{}", event("a"), event("b"), event("c"));
+    let mut framer = Framer::new(LIMITS, 0, FramingState::default());
+    framer.push(file.as_bytes());
+    framer.finish();
+    let mut remaining = vec!["a", "b", "c"];
+    loop {
+        let Some((offset, state)) = framer.checkpoint() else { panic!("no piece is being skipped") };
+        let mut resumed = Framer::new(LIMITS, offset, state);
+        resumed.push(&file.as_bytes()[usize::try_from(offset).unwrap_or(0)..]);
+        resumed.finish();
+        let mut seen = Vec::new();
+        while let Some(framed) = resumed.next(&format) {
+            let Framed::Event { event, .. } = framed else { panic!("bad piece after a checkpoint: {framed:?}") };
+            seen.push(event.event_id.into_owned());
+        }
+        assert_eq!(seen, remaining);
+        if framer.next(&format).is_none() {
+            break;
+        }
+        remaining.remove(0);
+    }
+}
+
+/// Separators and rubbish of every kind, and whether an event may follow at once.
+fn filler() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("\n".to_owned()),
+        Just(String::new()),
+        Just(" \r\n\t".to_owned()),
+        Just("\u{feff}".to_owned()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn pieces_do_not_matter(
+        file in prop::collection::vec(prop_oneof![
+            3 => "[a-z]{1,3}".prop_map(|id| event(&id)),
+            1 => "[a-z]{1,3}".prop_map(|id| pretty(&id)),
+            2 => filler(),
+            1 => Just("[".to_owned()), 1 => Just("]".to_owned()), 1 => Just(",".to_owned()),
+            1 => "[\\[\\]{}\",:a0\\\\\n ]{0,12}",
+        ], 0..12).prop_map(|parts| parts.concat()),
+        pieces in prop::collection::vec(1_usize..60, 1..6),
+    ) {
+        prop_assert_eq!(frame_in_pieces(file.as_bytes(), &pieces), frame(&file));
+    }
+
+    #[test]
+    fn any_bytes_are_framed_in_order_without_overlap_or_panic(file in prop::collection::vec(any::<u8>(), 0..300), piece in 1_usize..50) {
+        let mut next = 0;
+        for found in frame_in_pieces(&file, &[piece]) {
+            if let Piece::Bad(offset, length, _) = found {
+                prop_assert!(offset >= next);
+                next = offset + length;
+            }
+        }
+        prop_assert!(next <= file.len() as u64);
+    }
+
+    #[test]
+    fn events_between_separators_are_all_found(
+        parts in prop::collection::vec(("[a-z]{1,6}", filler(), any::<bool>()), 0..20),
+        in_array in any::<bool>(),
+    ) {
+        let mut file = String::new();
+        for (index, (id, blank, spread)) in parts.iter().enumerate() {
+            if index > 0 && in_array { file.push(','); }
+            file.push_str(&if *spread { pretty(id) } else { event(id) });
+            file.push_str(blank);
+        }
+        if in_array { file = format!("[{file}]"); }
+        let found = frame(&file);
+        let expected: Vec<&str> = parts.iter().map(|(id, _, _)| id.as_str()).collect();
+        prop_assert_eq!(ids(&found), expected);
+        prop_assert_eq!(codes(&found).len(), 0);
+    }
+}
