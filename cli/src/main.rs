@@ -1,1 +1,66 @@
-fn main() {}
+//! The `event-distributor` binary: command line, wiring, progress and exit codes. What the roles do is in their crates.
+
+mod args;
+mod configure;
+mod generate;
+mod logging;
+mod progress;
+mod report;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, ConfigCommand};
+
+/// Many small allocations by few threads: measurably cheaper here than the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Why a command ended, by exit code.
+#[derive(Debug)]
+pub enum Failure {
+    /// 2: the command line or the configuration is wrong; nothing was done.
+    Usage(anyhow::Error),
+    /// 1: it was right, but did not work out.
+    Runtime(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+impl Failure {
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let code = match run(cli) {
+        Ok(()) => 0,
+        Err(Failure::Usage(error)) => complain(&error, 2),
+        Err(Failure::Runtime(error)) => complain(&error, 1),
+    };
+    ExitCode::from(code)
+}
+
+#[allow(clippy::print_stderr, reason = "the last word of a command line program")]
+fn complain(error: &anyhow::Error, code: u8) -> u8 {
+    eprintln!("error: {error:#}");
+    code
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Config { command: ConfigCommand::Print(args) } => configure::print(&args),
+        Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
+        Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),
+        Command::Distribute(args) => wiring::block_on(&args.common, wiring::distribute(&args)),
+    }
+}

@@ -1,1 +1,19 @@
+//! Events on the log to partitioned Parquet in the trusted zone, exactly once.
+//!
+//! Each log partition has a chain of *cuts* in the store. A cut fixes a batch `[from, to)` with its layout before any
+//! file of it becomes visible; files, key run and completion follow; the offset is committed last. Whoever owns a
+//! partition, now or after a crash, trusts the chain and nothing else.
 
+mod batch;
+mod chain;
+mod layout;
+mod metrics;
+mod partition;
+mod role;
+mod route;
+mod window;
+
+pub use batch::Encoding;
+pub use layout::{LAYOUT_VERSION, Layout};
+pub use metrics::{DistributeReport, Metrics};
+pub use role::{DistributeError, Distributor, EndOfInput, Settings};

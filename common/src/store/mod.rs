@@ -23,6 +23,7 @@ mod key;
 mod local;
 mod location;
 mod probe;
+mod retry;
 mod s3;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use local::LocalStore;
 pub use location::Location;
 pub use probe::probe;
+pub use retry::{OnRetry, RetryPolicy, RetryingStore};
 pub use s3::{S3Settings, S3Store};
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -1,0 +1,208 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const ABOUT: &str = "Turns files of JSON events into partitioned Parquet, exactly once.";
+
+const LONG_ABOUT: &str = "\
+Turns files of JSON events into partitioned Parquet, exactly once.
+
+Files land in <landing>/pending. The ingestor publishes each event to a log (Apache Kafka, or an embedded one), the \
+distributor drops duplicates and writes Parquet to <trusted>/events/domain_event_type=…/year=…/month=…/day=…, and \
+finished files move to <landing>/processed/date=….
+
+Every command may be killed and started again at any moment: nothing is lost and nothing is written twice.";
+
+const EXAMPLES: &str = "\
+Examples:
+  Try it, with nothing but a folder:
+    event-distributor generate --events 100000 --out demo/pending
+    event-distributor run --once --landing demo --trusted trusted
+
+  The same over Kafka and S3, as two services that may run anywhere:
+    event-distributor ingest     --brokers kafka:9092 --landing s3://my-landing
+    event-distributor distribute --brokers kafka:9092 --trusted s3://my-trusted
+
+  Every setting, where it comes from, and what it is now:
+    event-distributor config print
+
+Exit codes:
+  0  done
+  1  it failed while running; start it again when the cause is mended
+  2  wrong usage or configuration; nothing was done";
+
+#[derive(Debug, Parser)]
+#[command(name = "event-distributor", version, about = ABOUT, long_about = LONG_ABOUT, after_long_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Both roles in one process, over an embedded log: no Kafka needed
+    Run(RunArgs),
+    /// Publish landing files to Kafka, exactly once
+    Ingest(IngestArgs),
+    /// Write events from Kafka as Parquet, exactly once
+    Distribute(DistributeArgs),
+    /// Make sample events, the same ones for the same seed
+    Generate(GenerateArgs),
+    /// Look at the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting with its value and where that comes from; secrets are masked
+    Print(CommonArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    /// The last line of stdout is one JSON object.
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct CommonArgs {
+    /// TOML file with settings; ED__SECTION__KEY variables and flags win over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Set any setting of the file, for example --set flush.max_age=10s; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+
+    /// How the result is printed on stdout
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+
+    /// What is logged on stderr: error, warn, info, debug or trace [default: info; warn on a terminal]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<tracing_subscriber::filter::LevelFilter>,
+
+    /// How log lines look
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Folder or s3://bucket/prefix that holds pending/ and processed/
+    #[arg(long, value_name = "LOCATION")]
+    pub landing: Option<String>,
+
+    /// Folder or s3://bucket/prefix of the tables
+    #[arg(long, value_name = "LOCATION")]
+    pub trusted: Option<String>,
+
+    /// Folder of the embedded log [default: <trusted>/_log, or .event-distributor/<bucket> for s3]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// End when everything pending at the start is in the trusted zone
+    #[arg(long)]
+    pub once: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct IngestArgs {
+    /// Kafka brokers, host:port[,host:port]
+    #[arg(long, value_name = "BROKERS")]
+    pub brokers: Option<String>,
+
+    /// Folder or s3://bucket/prefix that holds pending/ and processed/
+    #[arg(long, value_name = "LOCATION")]
+    pub landing: Option<String>,
+
+    /// End when everything pending at the start is published
+    #[arg(long)]
+    pub once: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DistributeArgs {
+    /// Kafka brokers, host:port[,host:port]
+    #[arg(long, value_name = "BROKERS")]
+    pub brokers: Option<String>,
+
+    /// Folder or s3://bucket/prefix of the tables
+    #[arg(long, value_name = "LOCATION")]
+    pub trusted: Option<String>,
+
+    /// End when caught up with the end of the topic as it is at the start
+    #[arg(long)]
+    pub once: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One object a line
+    Ndjson,
+    /// Objects one after another with nothing between
+    Concatenated,
+    /// One array a file
+    Array,
+    /// Objects spread over several lines
+    Pretty,
+}
+
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// How many events, duplicates included
+    #[arg(long, default_value_t = 1_000)]
+    pub events: u64,
+
+    #[arg(long, value_enum, default_value = "ndjson")]
+    pub format: Format,
+
+    /// Share of events that repeat an earlier one exactly, from 0 to 0.99
+    #[arg(long, default_value_t = 0.02)]
+    pub duplicates: f64,
+
+    /// Different event types
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub types: u64,
+
+    /// Days the timestamps are spread over, from 2021-01-14 on
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub days: u64,
+
+    /// The same seed and options give the same bytes
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+
+    /// Folder to write files to, such as demo/pending; without it everything goes to stdout
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Most events a file
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub events_per_file: u64,
+
+    /// How the result is printed (on stderr when the events go to stdout)
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}

@@ -1,0 +1,77 @@
+//! What a command prints at its end: one JSON object, or a table and what to do next.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use common::store::Location;
+use distributor::DistributeReport;
+use indicatif::{HumanBytes, HumanCount};
+use ingestor::IngestReport;
+use serde::Serialize;
+
+use crate::args::Output;
+
+/// The JSON contract: a role prints its part.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<IngestReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<DistributeReport>,
+}
+
+impl Report {
+    #[allow(clippy::print_stdout, reason = "the command's result")]
+    pub fn print(&self, output: Output, took: Duration, landing: Option<&Location>, trusted: Option<&Location>) -> anyhow::Result<()> {
+        match output {
+            Output::Json => println!("{}", serde_json::to_string(self)?),
+            Output::Text => print!("{}", self.text(took, landing, trusted)),
+        }
+        Ok(())
+    }
+
+    fn text(&self, took: Duration, landing: Option<&Location>, trusted: Option<&Location>) -> String {
+        let mut rows: Vec<(&str, String)> = Vec::new();
+        let count = |number: u64| HumanCount(number).to_string();
+        if let Some(report) = &self.ingest {
+            rows.push(("files ingested", count(report.files.ingested)));
+            rows.push(("files already known", count(report.files.skipped)));
+            rows.push(("events published", count(report.events.published)));
+            rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
+        }
+        if let Some(written) = &self.written {
+            rows.push(("rows written", count(written.rows)));
+            rows.push(("duplicates dropped", count(written.duplicates)));
+            rows.push(("rows rejected", count(written.rejected)));
+            rows.push(("Parquet files", format!("{} ({})", count(written.files), HumanBytes(written.bytes))));
+        }
+        rows.push(("took", format!("{:.1} s", took.as_secs_f64())));
+        let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let mut text = String::new();
+        for (name, value) in rows {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "  {name:width$}  {value}");
+        }
+        text.push_str(&self.next_steps(landing, trusted));
+        text
+    }
+
+    fn next_steps(&self, landing: Option<&Location>, trusted: Option<&Location>) -> String {
+        let mut text = String::new();
+        let nothing = self.ingest.is_some_and(|report| report.files.ingested + report.files.skipped == 0);
+        if let Some(landing) = landing.filter(|_| nothing) {
+            let _ = writeln!(text, "\nNothing is pending: put files of JSON events into {landing}/pending and run this again.");
+        }
+        if let Some(trusted) = trusted {
+            let _ = writeln!(
+                text,
+                "\nThe tables are in {trusted}/events. Query them, for example with DuckDB:\n  \
+                 duckdb -c \"SELECT domain_event_type, count(*) FROM read_parquet('{trusted}/events/**/*.parquet', hive_partitioning = true) GROUP BY ALL\""
+            );
+            if self.written.is_some_and(|written| written.rejected > 0) {
+                let _ = writeln!(text, "Rejected rows are in {trusted}/rejected, with the reason in the column of that name.");
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,251 @@
+//! Putting the parts together for each command.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use common::clock::{Clock, SystemClock};
+use common::config::Config;
+use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
+use common::shutdown::Shutdown;
+use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, probe};
+use common::telemetry::{Health, Http, Registry};
+use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout};
+use ingestor::{Ingestor, Limits};
+
+use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
+use crate::progress::Progress;
+use crate::report::Report;
+use crate::{Failure, configure, logging};
+
+/// Group of the embedded log's only consumer.
+const EMBEDDED_GROUP: &str = "event-distributor";
+/// How much of a bad event the dead-letter topic keeps.
+const BAD_HEAD_BYTES: usize = 64 * 1024;
+/// Where the start-up check of the trusted store leaves and removes its objects.
+const PROBE_PREFIX: &str = "_batches";
+
+/// Runs a command on an async runtime.
+pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    logging::start(common);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
+    let outcome = runtime.block_on(command);
+    // Blocking calls into libraries may hang when a broker is gone; nothing they could still do matters.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    outcome
+}
+
+/// What every role of a process shares.
+struct Process {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    shutdown: Shutdown,
+    health: Health,
+    registry: Registry,
+    begun: Instant,
+}
+
+impl Process {
+    async fn start(config: Config) -> Result<Self, Failure> {
+        let process = Self {
+            config,
+            clock: Arc::new(SystemClock),
+            shutdown: Shutdown::new(),
+            health: Health::default(),
+            registry: Registry::new(),
+            begun: Instant::now(),
+        };
+        process.shutdown.on_signals().context("cannot watch for signals")?;
+        if let Some(address) = &process.config.http_listen {
+            let http = Http::bind(address).await?;
+            tracing::info!(address = %http.address()?, "serving /livez, /readyz and /metrics");
+            tokio::spawn(http.serve(process.health.clone(), process.registry.clone(), process.shutdown.clone()));
+        }
+        Ok(process)
+    }
+
+    async fn landing(&self) -> Result<Arc<dyn Store>, Failure> {
+        match required(self.config.landing.location.as_ref(), "landing.url", "--landing")? {
+            Location::Local(path) => {
+                if !path.is_dir() {
+                    return Err(Failure::usage(anyhow!(
+                        "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
+                        path.display()
+                    )));
+                }
+                Ok(Arc::new(LocalStore::open(path.clone())))
+            }
+            location => s3(location).await,
+        }
+    }
+
+    /// The trusted store, checked to keep what exactly-once needs of it.
+    async fn trusted(&self, once: bool) -> Result<Arc<dyn Store>, Failure> {
+        let location = required(self.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
+        if let Location::Local(path) = location {
+            return Ok(Arc::new(LocalStore::new(path.clone())));
+        }
+        let store = s3(location).await?;
+        let patience = once.then_some(self.config.patience);
+        let policy = RetryPolicy {
+            patience,
+            wait_for_operator: !once,
+            shutdown: self.shutdown.clone(),
+            on_retry: Arc::new(|error| tracing::warn!(%error, "the trusted zone cannot be reached; trying again")),
+        };
+        probe(&RetryingStore::new(store.clone(), policy), PROBE_PREFIX).await.context("trusted zone")?;
+        Ok(store)
+    }
+
+    fn kafka(&self) -> Result<Arc<dyn Log>, Failure> {
+        let kafka = required(self.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
+        let settings = KafkaSettings { brokers: kafka.brokers.clone(), client: kafka.client.clone() };
+        Ok(Arc::new(KafkaLog::new(settings).map_err(Failure::usage)?))
+    }
+
+    fn ingestor(&self, store: Arc<dyn Store>, log: Arc<dyn Log>, once: bool) -> Result<Ingestor, Failure> {
+        let Config { landing, format, log: topics, .. } = &self.config;
+        let local = matches!(landing.location, Some(Location::Local(_)));
+        Ok(Ingestor {
+            store,
+            log,
+            clock: self.clock.clone(),
+            metrics: Arc::new(ingestor::Metrics::new(&self.registry)?),
+            health: self.health.clone(),
+            settings: ingestor::Settings {
+                events_topic: topics.events_topic.clone(),
+                dlq_topic: topics.dlq_topic.clone(),
+                ledger_topic: topics.ledger_topic.clone(),
+                partitions: topics.partitions,
+                archive: landing.archive,
+                poll_interval: landing.poll_interval,
+                // Objects in a bucket appear whole, and with --once the files are what they are.
+                min_age: if local && !once { landing.min_age } else { Duration::ZERO },
+                format: format.events.clone(),
+                limits: Limits { max_event_bytes: format.max_event_bytes, bad_head_bytes: BAD_HEAD_BYTES },
+                once,
+                patience: self.config.patience,
+            },
+        })
+    }
+
+    fn distributor(&self, store: Arc<dyn Store>, log: Arc<dyn Log>, once: bool, group: &str, instance_id: Option<String>) -> Result<Distributor, Failure> {
+        let Config { trusted, flush, log: topics, .. } = &self.config;
+        Ok(Distributor {
+            store,
+            log,
+            clock: self.clock.clone(),
+            metrics: Arc::new(distributor::Metrics::new(&self.registry)?),
+            health: self.health.clone(),
+            settings: distributor::Settings {
+                topic: topics.events_topic.clone(),
+                partitions: topics.partitions,
+                group: group.to_owned(),
+                instance_id,
+                layout: Layout {
+                    version: LAYOUT_VERSION,
+                    preset: "seed".to_owned(),
+                    timezone: self.config.format.events.time.name().to_owned(),
+                    window_ms: i64::try_from(self.config.dedup_window.as_millis()).unwrap_or(i64::MAX),
+                    max_types: trusted.max_types,
+                    min_year: trusted.min_year,
+                    max_year: trusted.max_year,
+                    max_rows_per_file: trusted.max_rows_per_file,
+                },
+                encoding: Encoding { compression: trusted.compression, bloom_filter: trusted.bloom_filter },
+                max_age: flush.max_age,
+                max_bytes: flush.max_bytes,
+                max_rows: flush.max_rows,
+                max_memory: flush.max_memory,
+                retention: topics.retention,
+                once,
+                patience: self.config.patience,
+            },
+        })
+    }
+}
+
+fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'a T, Failure> {
+    value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
+}
+
+async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
+    let Location::S3 { bucket, prefix } = location else {
+        return Err(Failure::usage(anyhow!("{location} is not an s3 location")));
+    };
+    let settings = S3Settings { bucket: bucket.clone(), prefix: prefix.clone() };
+    Ok(Arc::new(S3Store::connect(settings).await.map_err(Failure::usage)?))
+}
+
+/// Beside the tables when those are local, so that deleting the folder is a fresh start in every respect; engines pass
+/// over names that begin with an underscore.
+fn default_data_dir(trusted: &Location) -> PathBuf {
+    match trusted {
+        Location::Local(path) => path.join("_log"),
+        Location::S3 { bucket, prefix } => Path::new(".event-distributor").join(bucket).join(prefix),
+    }
+}
+
+pub async fn run(args: &RunArgs) -> Result<(), Failure> {
+    let flags = [("--landing", "landing.url", args.landing.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let landing = process.landing().await?;
+    let trusted_location = required(process.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
+    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(trusted_location));
+    let trusted = process.trusted(args.once).await?;
+    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&data_dir, process.clock.clone()).await?);
+    let ingestor = process.ingestor(landing, log.clone(), args.once)?;
+    let distributor = process.distributor(trusted, log, args.once, EMBEDDED_GROUP, None)?;
+    let (end, shutdown) = (EndOfInput::later(), &process.shutdown);
+    let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
+    let ingesting = async {
+        let outcome = ingestor.run(shutdown).await;
+        match &outcome {
+            Ok(_) if args.once => end.announce(),
+            Ok(_) => {}
+            // The other role ends too: what is in the log is distributed by the next run.
+            Err(_) => shutdown.trigger(),
+        }
+        outcome
+    };
+    let distributing = async {
+        let outcome = distributor.run(&end, shutdown).await;
+        if outcome.is_err() {
+            shutdown.trigger();
+        }
+        outcome
+    };
+    let (ingested, distributed) = tokio::join!(ingesting, distributing);
+    drop(progress);
+    let report = Report { ingest: Some(ingested?), written: Some(distributed?) };
+    let Config { landing, trusted, .. } = &process.config;
+    Ok(report.print(args.common.output, process.begun.elapsed(), landing.location.as_ref(), trusted.location.as_ref())?)
+}
+
+pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
+    let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
+    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let log = process.kafka()?;
+    let ingestor = process.ingestor(process.landing().await?, log, args.once)?;
+    let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
+    let outcome = ingestor.run(&process.shutdown).await;
+    drop(progress);
+    let report = Report { ingest: Some(outcome?), written: None };
+    Ok(report.print(args.common.output, process.begun.elapsed(), process.config.landing.location.as_ref(), None)?)
+}
+
+pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
+    let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let kafka = required(process.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
+    let (group, instance_id) = (kafka.group.clone(), kafka.instance_id.clone());
+    let log = process.kafka()?;
+    let distributor = process.distributor(process.trusted(args.once).await?, log, args.once, &group, instance_id)?;
+    let progress = Progress::start(&args.common, None, Some(distributor.metrics.clone()));
+    let end = if args.once { EndOfInput::now() } else { EndOfInput::later() };
+    let outcome = distributor.run(&end, &process.shutdown).await;
+    drop(progress);
+    let report = Report { ingest: None, written: Some(outcome?) };
+    Ok(report.print(args.common.output, process.begun.elapsed(), None, process.config.trusted.location.as_ref())?)
+}

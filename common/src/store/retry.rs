@@ -1,0 +1,122 @@
+//! A store that tries again: what is worth repeating is repeated with back-off, until it works, the patience is over or
+//! the process shuts down.
+//!
+//! Repeating is safe by the seam's guarantees: puts are whole or not at all, and a conditional put that succeeded with
+//! its answer lost comes back as `AlreadyExists`, which every caller has to check anyway.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{
+    GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome,
+    RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+};
+use crate::backoff::Backoff;
+use crate::shutdown::Shutdown;
+
+/// Called for each failure that will be tried again.
+pub type OnRetry = Arc<dyn Fn(&StoreError) + Send + Sync>;
+
+#[derive(Clone)]
+pub struct RetryPolicy {
+    /// How long one call may go on failing; `None` = until shutdown.
+    pub patience: Option<Duration>,
+    /// Also wait for what an operator has to mend (permissions, a missing bucket).
+    pub wait_for_operator: bool,
+    pub shutdown: Shutdown,
+    pub on_retry: OnRetry,
+}
+
+pub struct RetryingStore {
+    inner: Arc<dyn Store>,
+    policy: RetryPolicy,
+}
+
+impl RetryingStore {
+    pub fn new(inner: Arc<dyn Store>, policy: RetryPolicy) -> Self {
+        Self { inner, policy }
+    }
+
+    /// Waits before the next try, or gives the error back when there is to be none.
+    async fn before_retry(&self, error: StoreError, since: Instant, backoff: &mut Backoff) -> Result<()> {
+        let worth = match error.kind {
+            StoreErrorKind::Transient => true,
+            StoreErrorKind::Denied | StoreErrorKind::NoSuchStore => self.policy.wait_for_operator,
+            _ => false,
+        };
+        let over = self.policy.patience.is_some_and(|patience| since.elapsed() >= patience);
+        if !worth || over || self.policy.shutdown.is_triggered() {
+            return Err(error);
+        }
+        (self.policy.on_retry)(&error);
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_wait()) => Ok(()),
+            () = self.policy.shutdown.wait() => Err(error),
+        }
+    }
+}
+
+fn backoff(key: &str) -> Backoff {
+    Backoff::new(Duration::from_millis(100), Duration::from_secs(10), xxhash_rust::xxh3::xxh3_64(key.as_bytes()))
+}
+
+/// Repeats a call of the inner store under the policy.
+macro_rules! repeat {
+    ($self:ident, $key:expr, $call:expr) => {{
+        let since = Instant::now();
+        let mut backoff = backoff($key);
+        loop {
+            match $call.await {
+                Ok(value) => return Ok(value),
+                Err(error) => $self.before_retry(error, since, &mut backoff).await?,
+            }
+        }
+    }};
+}
+
+#[async_trait]
+impl Store for RetryingStore {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        repeat!(self, key, self.inner.head(key))
+    }
+
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        repeat!(self, key, self.inner.open(key, options.clone()))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome> {
+        repeat!(self, key, self.inner.put(key, body.clone(), condition.clone(), metadata))
+    }
+
+    /// Only the beginning is repeated: parts are retried by the store's client, and a failed upload is begun anew.
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
+        repeat!(self, key, self.inner.multipart(key, metadata))
+    }
+
+    async fn list(&self, options: &ListOptions) -> Result<ListPage> {
+        repeat!(self, &options.prefix, self.inner.list(options))
+    }
+
+    async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {
+        repeat!(self, from, self.inner.copy(from, source_version, to))
+    }
+
+    async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {
+        repeat!(self, from, self.inner.rename(from, source_version, to))
+    }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        repeat!(self, key, self.inner.delete(key))
+    }
+
+    async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
+        repeat!(self, key, self.inner.tag(key, tags))
+    }
+}

@@ -1,0 +1,276 @@
+//! A batch in the making: rows of consecutive records of one log partition, routed, deduplicated and encoded.
+//!
+//! Which rows stand in which file is a pure function of the records, the window before them and the layout: files are
+//! numbered in the order in which their first rows come, and roll over by rows only.
+
+mod file;
+mod rows;
+
+use std::collections::{BTreeSet, HashMap};
+
+use common::event::{HEADER_SOURCE, civil_from_micros};
+use common::log::RecordRef;
+use parquet::errors::ParquetError;
+
+pub use file::Encoding;
+pub(crate) use file::FinishedFile;
+use file::OpenFile;
+use rows::{Lineage, Table};
+
+use crate::chain::Witness;
+use crate::layout::Layout;
+use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
+use crate::window::{Overlay, Window};
+use common::event::{Event, EventFormat};
+
+/// Counts of a batch. `read` = `written` + `duplicates` + `rejected`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Counts {
+    pub read: u64,
+    pub written: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+}
+
+/// First and last record of a batch as its cut will remember them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ends {
+    pub first: Witness,
+    pub last: Witness,
+    /// Offset after the last record.
+    pub to: i64,
+    /// Log time (running maximum) after the last record.
+    pub clock_ms: i64,
+}
+
+pub(crate) struct Batch {
+    partition: i32,
+    from: i64,
+    layout: Layout,
+    format: EventFormat,
+    encoding: Encoding,
+    clock_ms: i64,
+    overlay: Overlay,
+    ends: Option<Ends>,
+    counts: Counts,
+    /// Open files by what decides their folder; the key is built in `scratch`.
+    open: HashMap<String, usize>,
+    scratch: String,
+    files: Vec<Option<OpenFile>>,
+    finished: Vec<FinishedFile>,
+    types: BTreeSet<String>,
+    next_sequence: u32,
+    memory_bytes: usize,
+    estimated_bytes: usize,
+    measured_at_rows: u64,
+}
+
+/// Memory and size are measured again after this many rows: both need a look at every open file.
+const ROWS_BETWEEN_MEASURES: u64 = 512;
+
+/// A batch that has ended, encoded.
+pub(crate) struct Encoded {
+    pub files: Vec<FinishedFile>,
+    pub overlay: Overlay,
+    pub counts: Counts,
+    pub ends: Ends,
+}
+
+impl Batch {
+    /// Begins at offset `from`, where log time is `clock_ms` (`i64::MIN` at the chain's origin).
+    ///
+    /// # Errors
+    /// This build cannot write the layout; the message says what is needed.
+    pub(crate) fn new(partition: i32, from: i64, clock_ms: i64, layout: &Layout, encoding: Encoding, window: &Window) -> Result<Self, String> {
+        Ok(Self {
+            partition,
+            from,
+            format: layout.event_format()?,
+            layout: layout.clone(),
+            encoding,
+            clock_ms,
+            overlay: window.overlay(),
+            ends: None,
+            counts: Counts::default(),
+            open: HashMap::new(),
+            scratch: String::new(),
+            files: Vec::new(),
+            finished: Vec::new(),
+            types: BTreeSet::new(),
+            next_sequence: 0,
+            memory_bytes: 0,
+            estimated_bytes: 0,
+            measured_at_rows: 0,
+        })
+    }
+
+    pub(crate) fn from(&self) -> i64 {
+        self.from
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ends.is_none()
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.counts.read
+    }
+
+    pub(crate) fn ends(&self) -> Option<&Ends> {
+        self.ends.as_ref()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes + self.overlay.memory_bytes()
+    }
+
+    pub(crate) fn estimated_bytes(&self) -> u64 {
+        self.estimated_bytes as u64
+    }
+
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// The encoder's; the batch is useless then.
+    pub(crate) fn push(&mut self, window: &Window, record: &RecordRef<'_>, offset: i64, append_ms: i64) -> Result<(), ParquetError> {
+        self.clock_ms = self.clock_ms.max(append_ms);
+        let witness = Witness::of(record, append_ms);
+        let first = self.ends.map_or(witness, |ends| ends.first);
+        self.ends = Some(Ends { first, last: witness, to: offset + 1, clock_ms: self.clock_ms });
+        self.counts.read += 1;
+        let source = record.headers.text(HEADER_SOURCE).unwrap_or_default();
+        let lineage = Lineage { partition: self.partition, offset, log_time_ms: self.clock_ms, source };
+        match read_event(record.value, &self.format) {
+            Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
+            Ok(event) => self.push_event(window, &event, record, &lineage)?,
+        }
+        if self.counts.read - self.measured_at_rows >= ROWS_BETWEEN_MEASURES {
+            self.measure();
+        }
+        Ok(())
+    }
+
+    fn push_event(&mut self, window: &Window, event: &Event<'_>, record: &RecordRef<'_>, lineage: &Lineage<'_>) -> Result<(), ParquetError> {
+        let key = fingerprint(&event.event_id, event.timestamp_us);
+        let duplicate = window.is_duplicate(&self.overlay, key, lineage.log_time_ms);
+        self.overlay.insert(key, lineage.log_time_ms);
+        if duplicate {
+            self.counts.duplicates += 1;
+            return Ok(());
+        }
+        match self.file_for(event)? {
+            Ok(index) => {
+                self.counts.written += 1;
+                self.push_to(index, |rows| rows.push_event(event, lineage))
+            }
+            Err(rejection) => self.reject(&rejection, Some(&event.event_id), record, lineage),
+        }
+    }
+
+    /// The open file for an event, begun if need be.
+    fn file_for(&mut self, event: &Event<'_>) -> Result<Result<usize, Rejection>, ParquetError> {
+        use std::fmt::Write;
+        let date = civil_from_micros(event.timestamp_us);
+        self.scratch.clear();
+        // Unambiguous, for a length precedes the first text. Writing to a String cannot fail.
+        let _ = write!(self.scratch, "{}:{}{}|{}-{}-{}", event.domain.len(), event.domain, event.event_type, date.year, date.month, date.day);
+        if let Some(index) = self.open.get(&self.scratch) {
+            return Ok(Ok(*index));
+        }
+        let folder = match folder(event, &self.layout) {
+            Ok(folder) => folder,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let segment = folder.split('/').nth(1).unwrap_or_default();
+        if !self.types.contains(segment) {
+            if self.types.len() >= self.layout.max_types as usize {
+                return Ok(Err(Rejection::TooManyTypes));
+            }
+            self.types.insert(segment.to_owned());
+        }
+        let key = self.scratch.clone();
+        self.open_file(key, Table::Events, folder).map(Ok)
+    }
+
+    fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, ParquetError> {
+        let file = OpenFile::new(table, folder, self.next_sequence, self.encoding)?;
+        self.next_sequence += 1;
+        self.files.push(Some(file));
+        let index = self.files.len() - 1;
+        self.open.insert(key, index);
+        Ok(index)
+    }
+
+    fn reject(&mut self, rejection: &Rejection, event_id: Option<&str>, record: &RecordRef<'_>, lineage: &Lineage<'_>) -> Result<(), ParquetError> {
+        self.counts.rejected += 1;
+        let folder = rejected_folder(lineage.log_time_ms);
+        // No event's key begins like this: theirs begin with a digit.
+        let key = format!("rejected|{folder}");
+        let index = match self.open.get(&key) {
+            Some(index) => *index,
+            None => self.open_file(key, Table::Rejected, folder)?,
+        };
+        let detail = rejection.detail(&self.layout);
+        self.push_to(index, |rows| rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage))
+    }
+
+    fn push_to(&mut self, index: usize, push: impl FnOnce(&mut rows::Rows)) -> Result<(), ParquetError> {
+        let Some(file) = self.files.get_mut(index).and_then(Option::as_mut) else {
+            return Err(ParquetError::General("a row for a file that has ended".to_owned()));
+        };
+        file.push(push)?;
+        if file.total_rows() >= self.layout.max_rows_per_file {
+            self.open.retain(|_, open| *open != index);
+            if let Some(file) = self.files[index].take() {
+                let facts = self.facts(file.sequence);
+                self.finished.push(file.finish(&facts)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What a file's footer says of its origin. Its end is not known while the batch is open, but follows from the cut.
+    fn facts(&self, sequence: u32) -> Vec<(&'static str, String)> {
+        footer_facts(self.partition, self.from, sequence)
+    }
+
+    fn measure(&mut self) {
+        self.measured_at_rows = self.counts.read;
+        let finished: usize = self.finished.iter().map(|file| file.bytes.len()).sum();
+        let open = || self.files.iter().flatten();
+        self.memory_bytes = finished + open().map(OpenFile::memory_bytes).sum::<usize>();
+        self.estimated_bytes = finished + open().map(OpenFile::estimated_bytes).sum::<usize>();
+    }
+
+    /// Ends all files; `None` if no record came.
+    ///
+    /// # Errors
+    /// The encoder's.
+    pub(crate) fn finish(mut self) -> Result<Option<Encoded>, ParquetError> {
+        let Some(ends) = self.ends else { return Ok(None) };
+        for file in std::mem::take(&mut self.files).into_iter().flatten() {
+            let facts = self.facts(file.sequence);
+            self.finished.push(file.finish(&facts)?);
+        }
+        self.finished.sort_by_key(|file| file.sequence);
+        Ok(Some(Encoded { files: self.finished, overlay: self.overlay, counts: self.counts, ends }))
+    }
+}
+
+/// Footer keys that say which file of which batch this is.
+pub(crate) fn footer_facts(partition: i32, from: i64, sequence: u32) -> Vec<(&'static str, String)> {
+    vec![
+        ("event_distributor.partition", partition.to_string()),
+        ("event_distributor.from", from.to_string()),
+        ("event_distributor.sequence", sequence.to_string()),
+    ]
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

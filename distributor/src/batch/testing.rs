@@ -1,0 +1,57 @@
+//! Documents and records for tests.
+
+use common::config::Compression;
+use common::log::RecordBatch;
+
+use super::Encoding;
+use crate::chain::{Cut, Origin, Witness};
+use crate::layout::{LAYOUT_VERSION, Layout};
+
+pub(crate) const ENCODING: Encoding = Encoding { compression: Compression::Zstd, bloom_filter: false };
+
+pub(crate) fn layout() -> Layout {
+    Layout {
+        version: LAYOUT_VERSION,
+        preset: "seed".into(),
+        timezone: "UTC".into(),
+        window_ms: 86_400_000,
+        max_types: 1_000,
+        min_year: 1970,
+        max_year: 2100,
+        max_rows_per_file: 1_000_000,
+    }
+}
+
+const WITNESS: Witness = Witness { append_ms: 5, key_hash: 7 };
+
+pub(crate) fn origin(start: i64) -> Origin {
+    Origin { version: 1, topic: "events".into(), partition: 0, start, log_id: "log".into(), first: WITNESS }
+}
+
+pub(crate) fn cut(from: i64, to: i64) -> Cut {
+    Cut {
+        version: 1,
+        kind: serde_json::from_value("batch".into()).unwrap(),
+        topic: "events".into(),
+        partition: 0,
+        from,
+        to,
+        layout: layout(),
+        window_from: 0,
+        clock_ms: 5,
+        first: WITNESS,
+        last: WITNESS,
+    }
+}
+
+pub(crate) fn event(id: &str, timestamp: &str, domain: &str, event_type: &str, data: &str) -> String {
+    format!(r#"{{"event_id":"{id}","timestamp":"{timestamp}","domain":"{domain}","event_type":"{event_type}","data":{data}}}"#)
+}
+
+pub(crate) fn records(values: &[Option<String>]) -> RecordBatch {
+    let mut batch = RecordBatch::new();
+    for value in values {
+        batch.push(b"key", value.as_deref().map(str::as_bytes), |headers| headers.put("source", b"a/x.json")).unwrap();
+    }
+    batch
+}

@@ -1,0 +1,153 @@
+use std::collections::BTreeMap;
+
+use arrow_array::RecordBatchReader;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression as Codec, Encoding as ParquetEncoding, Type};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use proptest::prelude::*;
+
+use super::testing::{ENCODING, event, layout, records};
+use super::*;
+
+fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Encoded {
+    let window = Window::new(layout.window_ms);
+    let mut batch = Batch::new(3, 40, i64::MIN, layout, encoding, &window).unwrap();
+    let records = records(values);
+    for (offset, record) in (40..).zip(records.iter()) {
+        batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
+    }
+    batch.finish().unwrap().unwrap()
+}
+
+fn reader(file: &FinishedFile) -> SerializedFileReader<bytes::Bytes> {
+    SerializedFileReader::new(file.bytes.clone()).unwrap()
+}
+
+fn sample(count: usize) -> Vec<Option<String>> {
+    let event = |number: usize| {
+        let day = 1 + number % 2;
+        event(&format!("id-{number}"), &format!("2021-01-{day:02}T10:15:30.{number:06}"), "account", "opened", r#"{"n": 1.50, "s":"ü"}"#)
+    };
+    (0..count).map(|number| Some(event(number))).collect()
+}
+
+#[test]
+fn rows_go_to_files_by_type_and_day_and_every_record_is_accounted_for() {
+    let at = "2021-01-14T10:15:30";
+    let values = vec![
+        Some(event("a", at, "account", "opened", "1")),
+        Some(event("b", "2021-01-15T00:00:00+02:00", "account", "opened", "1")),
+        Some(event("a", at, "other", "thing", "2")),
+        Some(event("c", at, "card", "lost", "null")),
+        Some(event("d", "1950-01-01T00:00:00", "card", "lost", "null")),
+        Some("{\"event_id\":7}".to_owned()),
+        None,
+    ];
+    let encoded = encode(&values, &layout(), ENCODING);
+    assert_eq!(encoded.counts, Counts { read: 7, written: 3, duplicates: 1, rejected: 3 });
+    let files: Vec<_> = encoded.files.iter().map(|file| (file.folder.as_str(), file.sequence, file.rows)).collect();
+    assert_eq!(files, [
+        ("events/domain_event_type=account-opened/year=2021/month=01/day=14", 0, 2),
+        ("events/domain_event_type=card-lost/year=2021/month=01/day=14", 1, 1),
+        ("rejected/year=2023/month=11/day=14", 2, 3),
+    ]);
+    assert_eq!((encoded.ends.to, encoded.ends.clock_ms), (47, 1_700_000_000_000));
+}
+
+#[test]
+fn types_past_the_guard_are_rejected_in_offset_order() {
+    let at = "2021-01-14T10:15:30";
+    let values: Vec<_> = [("a", "t1"), ("b", "t2"), ("c", "t3"), ("d", "t1")].map(|(id, kind)| Some(event(id, at, "d", kind, "1"))).into();
+    let encoded = encode(&values, &Layout { max_types: 2, ..layout() }, ENCODING);
+    assert_eq!(encoded.counts, Counts { read: 4, written: 3, duplicates: 0, rejected: 1 });
+}
+
+#[test]
+fn a_file_is_what_engines_expect() {
+    let encoded = encode(&sample(40_000), &layout(), Encoding { bloom_filter: true, ..ENCODING });
+    assert_eq!(encoded.files.len(), 2);
+    let reader = reader(&encoded.files[0]);
+    let metadata = reader.metadata();
+    assert_eq!(metadata.num_row_groups(), 1);
+    assert_eq!(metadata.row_group(0).num_rows(), 20_000);
+    let columns: BTreeMap<_, _> = metadata.row_group(0).columns().iter().map(|column| (column.column_path().string(), column)).collect();
+    let names: Vec<_> = metadata.file_metadata().schema_descr().columns().iter().map(|column| column.name().to_owned()).collect();
+    assert_eq!(names, ["event_id", "timestamp", "domain", "event_type", "data", "_ingested_at", "_partition", "_offset", "_source"]);
+    assert!(columns.values().all(|column| matches!(column.compression(), Codec::ZSTD(_))));
+    let timestamp = metadata.file_metadata().schema_descr().column(1);
+    assert_eq!(timestamp.physical_type(), Type::INT64);
+    assert_eq!(format!("{:?}", timestamp.logical_type_ref()), "Some(Timestamp { is_adjusted_to_u_t_c: true, unit: MICROS })");
+    for (name, dictionary) in [("event_id", false), ("data", false), ("domain", true), ("event_type", true), ("_source", true)] {
+        assert_eq!(columns[name].dictionary_page_offset().is_some(), dictionary, "{name}");
+    }
+    assert!(columns["_offset"].encodings().any(|encoding| encoding == ParquetEncoding::DELTA_BINARY_PACKED));
+    assert!(columns["data"].statistics().is_none() && columns["event_id"].statistics().is_some());
+    assert!(columns["event_id"].bloom_filter_offset().is_some() && columns["domain"].bloom_filter_offset().is_none());
+    let facts: BTreeMap<_, _> = metadata.file_metadata().key_value_metadata().unwrap().iter().map(|pair| (pair.key.clone(), pair.value.clone().unwrap())).collect();
+    assert_eq!(facts["event_distributor.from"], "40");
+    assert!(!facts.contains_key("ARROW:schema"));
+    assert!(encode(&sample(10), &layout(), ENCODING).files.iter().all(|file| {
+        self::reader(file).metadata().row_group(0).columns().iter().all(|column| column.bloom_filter_offset().is_none())
+    }));
+}
+
+#[test]
+fn data_survives_as_it_was_written() {
+    let encoded = encode(&sample(3), &layout(), ENCODING);
+    let reader = ParquetRecordBatchReaderBuilder::try_new(encoded.files[0].bytes.clone()).unwrap().build().unwrap();
+    assert_eq!(reader.schema().field(4).name(), "data");
+    let batch = reader.into_iter().next().unwrap().unwrap();
+    let data = batch.column(4).as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
+    assert_eq!(data.value(0), r#"{"n": 1.50, "s":"ü"}"#);
+}
+
+#[test]
+fn files_roll_by_rows_and_each_stays_readable() {
+    let encoded = encode(&sample(50), &Layout { max_rows_per_file: 10, ..layout() }, ENCODING);
+    let rows: Vec<_> = encoded.files.iter().map(|file| (file.sequence, file.rows)).collect();
+    assert_eq!(rows, [(0, 10), (1, 10), (2, 10), (3, 10), (4, 5), (5, 5)]);
+    assert!(encoded.files.iter().all(|file| reader(file).metadata().file_metadata().num_rows() == i64::try_from(file.rows).unwrap()));
+}
+
+/// Fails when the same records are laid out differently than before: raise [`crate::LAYOUT_VERSION`] then, and keep the
+/// code that writes the version before.
+#[test]
+fn the_golden_layout_has_not_moved() {
+    let mut values = sample(500);
+    values.extend(sample(30));
+    values.extend([Some(event("z", "2021-02-28T23:59:59.9999999Z", "a=b", "c/d", "[]")), None, Some("[]".to_owned())]);
+    let encoded = encode(&values, &Layout { max_rows_per_file: 200, ..layout() }, ENCODING);
+    let mut lines = vec![format!("{:?}", encoded.counts)];
+    for file in &encoded.files {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        for batch in reader {
+            hash.update(format!("{:?}", batch.unwrap()).as_bytes());
+        }
+        lines.push(format!("{} {} {} {:016x}", file.sequence, file.folder, file.rows, hash.digest()));
+    }
+    assert_eq!(lines.join("\n"), include_str!("golden.txt").trim_end());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn the_same_records_give_the_same_bytes_however_often_they_are_made(
+        kinds in prop::collection::vec((0_usize..4, 0_usize..3, 0_usize..30), 1..300),
+        rows_per_file in 5_u64..100,
+    ) {
+        let values: Vec<_> = kinds.iter().map(|(kind, day, id)| {
+            Some(event(&format!("{id}"), &format!("2021-01-0{}T00:00:00", day + 1), "d", &format!("t{kind}"), "1"))
+        }).collect();
+        let layout = Layout { max_rows_per_file: rows_per_file, ..layout() };
+        let (left, right) = (encode(&values, &layout, ENCODING), encode(&values, &layout, ENCODING));
+        prop_assert_eq!(left.files.len(), right.files.len());
+        for (left, right) in left.files.iter().zip(&right.files) {
+            prop_assert_eq!((&left.folder, left.sequence, left.rows, &left.bytes), (&right.folder, right.sequence, right.rows, &right.bytes));
+        }
+        prop_assert_eq!(left.counts.read, left.counts.written + left.counts.duplicates + left.counts.rejected);
+        prop_assert_eq!(left.files.iter().map(|file| file.rows).sum::<u64>(), left.counts.written + left.counts.rejected);
+        let unique: std::collections::BTreeSet<_> = kinds.iter().map(|(_, day, id)| (day, id)).collect();
+        prop_assert_eq!(left.counts.written, unique.len() as u64);
+    }
+}

@@ -1,0 +1,152 @@
+//! Where a new owner of a partition goes on: a pure function of what the chain, the group and the log say.
+
+use std::fmt;
+
+use common::log::Bounds;
+
+use super::{Cut, Origin};
+
+/// What was read before deciding.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub topic: String,
+    pub partition: i32,
+    pub group: String,
+    pub log_id: String,
+    pub origin: Option<Origin>,
+    /// The last cut and whether its completion exists.
+    pub tail: Option<(Cut, bool)>,
+    /// Committed offset of the group.
+    pub committed: Option<i64>,
+    pub log: Bounds,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// No cut yet: the first batch begins at the origin, or at the log's beginning, which then becomes the origin.
+    Begin { at: i64 },
+    /// The last cut is open: make its batch, then read on.
+    Redo,
+    /// All is complete: check the record before `at` and read on.
+    ReadOn { at: i64 },
+    /// Offsets were set back: look at every batch from the one that holds `at`, make again what is missing.
+    Walk { at: i64 },
+}
+
+/// Why a partition cannot be worked on, with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal(pub String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// # Errors
+/// A [`Refusal`] for every state in which going on could lose or repeat events.
+pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
+    let Facts { topic, partition, group, committed, log, .. } = facts;
+    let refuse = |message: String| Err(Refusal(format!("{topic}/{partition}: {message}")));
+    let Some(origin) = &facts.origin else {
+        if facts.tail.is_some() {
+            return refuse("the trusted zone has cuts but no origin.json; restore _batches from a backup".to_owned());
+        }
+        return match committed {
+            Some(offset) => refuse(format!(
+                "group '{group}' has committed offset {offset}, but the trusted zone has no _batches for it. If trusted.url is right and \
+                 you mean to start afresh, delete the group's offsets (kafka-consumer-groups --delete-offsets), or use another kafka.group"
+            )),
+            None => Ok(Plan::Begin { at: log.earliest }),
+        };
+    };
+    if origin.log_id != facts.log_id {
+        return refuse(format!(
+            "the trusted zone was written from log {}, this is {}; use a new log.events_topic and kafka.group, or the right brokers (or --data-dir)",
+            origin.log_id, facts.log_id
+        ));
+    }
+    let (end, complete) = facts.tail.as_ref().map_or((origin.start, true), |(cut, complete)| (cut.to, *complete));
+    if log.latest < end {
+        return refuse(format!(
+            "the log ends at offset {}, but batches up to {end} are in the trusted zone: the topic was truncated or recreated. \
+             Use a new log.events_topic for the new log",
+            log.latest
+        ));
+    }
+    if let Some(offset) = committed
+        && *offset > end
+    {
+        return refuse(format!(
+            "the committed offset {offset} lies beyond {end}, where the trusted zone ends; skipping records is not supported in this version. \
+             Reset group '{group}' to {end} or earlier"
+        ));
+    }
+    let needed = match (&facts.tail, complete) {
+        (Some((cut, _)), false) => cut.from,
+        _ => end,
+    };
+    if log.earliest > needed {
+        return refuse(format!(
+            "records from {needed} to {} are gone from the log before they were written; continuing past lost records is not supported in \
+             this version. Raise the topic's retention",
+            log.earliest
+        ));
+    }
+    match committed {
+        Some(offset) if *offset < end && facts.tail.is_some() => Ok(Plan::Walk { at: (*offset).max(origin.start) }),
+        _ if !complete => Ok(Plan::Redo),
+        _ if facts.tail.is_none() => Ok(Plan::Begin { at: origin.start }),
+        _ => Ok(Plan::ReadOn { at: end }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::testing::{cut, origin};
+
+    fn facts(tail: Option<(i64, i64, bool)>, committed: Option<i64>, log: (i64, i64)) -> Facts {
+        Facts {
+            topic: "events".into(),
+            partition: 0,
+            group: "g".into(),
+            log_id: "log".into(),
+            origin: Some(origin(10)),
+            tail: tail.map(|(from, to, complete)| (cut(from, to), complete)),
+            committed,
+            log: Bounds { earliest: log.0, latest: log.1 },
+        }
+    }
+
+    #[test]
+    fn a_new_partition_begins_at_the_logs_beginning() {
+        let facts = Facts { origin: None, ..facts(None, None, (7, 90)) };
+        assert_eq!(decide(&facts), Ok(Plan::Begin { at: 7 }));
+        assert!(decide(&Facts { committed: Some(8), ..facts.clone() }).is_err(), "committed offsets without a chain");
+        assert!(decide(&Facts { tail: Some((cut(10, 20), true)), ..facts }).is_err(), "cuts without an origin");
+    }
+
+    #[test]
+    fn the_chain_decides_and_the_committed_offset_only_asks_to_walk() {
+        assert_eq!(decide(&facts(None, None, (0, 90))), Ok(Plan::Begin { at: 10 }), "an origin without a cut");
+        assert_eq!(decide(&facts(Some((10, 20, true)), Some(20), (0, 90))), Ok(Plan::ReadOn { at: 20 }));
+        assert_eq!(decide(&facts(Some((10, 20, true)), None, (0, 90))), Ok(Plan::ReadOn { at: 20 }), "expired offsets");
+        assert_eq!(decide(&facts(Some((10, 20, false)), Some(20), (0, 90))), Ok(Plan::Redo), "a zombie's late commit changes nothing");
+        assert_eq!(decide(&facts(Some((10, 20, false)), None, (0, 90))), Ok(Plan::Redo));
+        assert_eq!(decide(&facts(Some((20, 30, false)), Some(20), (0, 90))), Ok(Plan::Walk { at: 20 }), "a crash before the commit");
+        assert_eq!(decide(&facts(Some((20, 30, true)), Some(12), (0, 90))), Ok(Plan::Walk { at: 12 }));
+        assert_eq!(decide(&facts(Some((20, 30, true)), Some(3), (0, 90))), Ok(Plan::Walk { at: 10 }), "never before the origin");
+    }
+
+    #[test]
+    fn what_could_lose_or_repeat_is_refused() {
+        let refused = |facts: &Facts| decide(facts).err().map(|refusal| refusal.0).unwrap_or_default();
+        assert!(refused(&facts(Some((10, 20, true)), Some(25), (0, 90))).contains("beyond 20"));
+        assert!(refused(&facts(Some((10, 20, true)), Some(20), (0, 15))).contains("truncated or recreated"));
+        assert!(refused(&facts(Some((10, 20, true)), Some(20), (21, 90))).contains("from 20 to 21 are gone"));
+        assert!(refused(&facts(Some((10, 20, false)), Some(20), (15, 90))).contains("from 10 to 15 are gone"));
+        let other = Facts { log_id: "other".into(), ..facts(Some((10, 20, true)), Some(20), (0, 90)) };
+        assert!(refused(&other).contains("written from log log, this is other"));
+    }
+}

@@ -1,0 +1,84 @@
+//! What the chain's objects say. All are JSON, written once and never changed.
+
+use common::log::RecordRef;
+use serde::{Deserialize, Serialize};
+
+use crate::batch::Counts;
+use crate::layout::Layout;
+
+pub(super) const DOCUMENT_VERSION: u32 = 1;
+
+/// A record as the chain remembers it: enough to notice that another one stands at its offset now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Witness {
+    pub append_ms: i64,
+    /// xxh3-64 of the record's key.
+    pub key_hash: u64,
+}
+
+impl Witness {
+    pub(crate) fn of(record: &RecordRef<'_>, append_ms: i64) -> Self {
+        Self { append_ms, key_hash: xxhash_rust::xxh3::xxh3_64(record.key) }
+    }
+}
+
+/// Where the chain begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Origin {
+    pub version: u32,
+    pub topic: String,
+    pub partition: i32,
+    pub start: i64,
+    /// Identity of the cluster or log file.
+    pub log_id: String,
+    pub first: Witness,
+}
+
+/// Fixes a batch before any file of it is visible.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cut {
+    pub version: u32,
+    pub kind: CutKind,
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+    pub layout: Layout,
+    /// Offset of the oldest batch whose keys still mattered at `from`.
+    pub window_from: i64,
+    /// Log time (running maximum) after the last record.
+    pub clock_ms: i64,
+    pub first: Witness,
+    pub last: Witness,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CutKind {
+    Batch,
+}
+
+/// Says that every file of a cut, and its key run, are durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Completion {
+    pub version: u32,
+    pub from: i64,
+    pub to: i64,
+    pub files: Vec<FileEntry>,
+    pub counts: Counts,
+    /// Log-append times of the first and last record.
+    pub first_append_ms: i64,
+    pub last_append_ms: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileEntry {
+    /// Key below the trusted zone.
+    pub path: String,
+    pub rows: u64,
+    pub bytes: u64,
+}

@@ -1,0 +1,9 @@
+//! The chain of cuts of one log partition, as it stands in the store.
+
+mod decide;
+mod documents;
+mod storage;
+
+pub(crate) use decide::{Facts, Plan, Refusal, decide};
+pub(crate) use documents::{Completion, Cut, CutKind, FileEntry, Origin, Witness};
+pub(crate) use storage::{ChainError, ChainStore, PutDocument};

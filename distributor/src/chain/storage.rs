@@ -1,0 +1,202 @@
+//! Where the chain's objects are and how they are read and put.
+//!
+//! Below `_batches/<topic>/<partition>/`:
+//! `origin.json`, `cuts/<n>.json`, `keys/<n>.run`, `done/<n>.json`, where n = 2⁶³-1 - `from`, zero-padded: listings go
+//! upwards only, so the last cut, and the cut that holds an offset, are one listing request each.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreError, read_all};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::documents::DOCUMENT_VERSION;
+use super::{Completion, Cut, Origin};
+
+/// No document of the chain comes near this.
+const DOCUMENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
+const CUTS_PER_PAGE: usize = 64;
+const READS_AT_ONCE: usize = 16;
+const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum ChainError {
+    Store(StoreError),
+    /// An object of the chain cannot be understood.
+    Damaged { key: String, message: String },
+}
+
+impl fmt::Display for ChainError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(formatter),
+            Self::Damaged { key, message } => write!(formatter, "'{key}' cannot be understood: {message}"),
+        }
+    }
+}
+
+impl From<StoreError> for ChainError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Outcome of putting a write-once document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum PutDocument<T> {
+    /// It is there, put by us now or (with equal content) before.
+    Ours,
+    /// Another one stands there.
+    Theirs(T),
+}
+
+/// The chain of one partition.
+#[derive(Clone)]
+pub(crate) struct ChainStore {
+    store: Arc<dyn Store>,
+    prefix: String,
+}
+
+fn inverted(from: i64) -> String {
+    format!("{:019}", i64::MAX - from)
+}
+
+impl ChainStore {
+    pub(crate) fn new(store: Arc<dyn Store>, topic: &str, partition: i32) -> Self {
+        Self { store, prefix: format!("_batches/{topic}/{partition}/") }
+    }
+
+    fn origin_key(&self) -> String {
+        format!("{}origin.json", self.prefix)
+    }
+
+    fn cut_key(&self, from: i64) -> String {
+        format!("{}cuts/{}.json", self.prefix, inverted(from))
+    }
+
+    fn completion_key(&self, from: i64) -> String {
+        format!("{}done/{}.json", self.prefix, inverted(from))
+    }
+
+    pub(crate) fn key_run_key(&self, from: i64) -> String {
+        format!("{}keys/{}.run", self.prefix, inverted(from))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ChainError> {
+        let Some((_, body)) = read_all(&*self.store, key, DOCUMENT_LIMIT_BYTES).await? else { return Ok(None) };
+        let damaged = |message: String| ChainError::Damaged { key: key.to_owned(), message };
+        let value: serde_json::Value = serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?;
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(DOCUMENT_VERSION) => {}
+            other => return Err(damaged(format!("it has version {other:?}, this build knows {DOCUMENT_VERSION}"))),
+        }
+        serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    async fn put<T: Serialize + DeserializeOwned + PartialEq>(&self, key: &str, document: &T) -> Result<PutDocument<T>, ChainError> {
+        let mut body = serde_json::to_vec_pretty(document)
+            .map_err(|error| ChainError::Damaged { key: key.to_owned(), message: error.to_string() })?;
+        body.push(b'\n');
+        match self.store.put(key, Bytes::from(body), PutCondition::IfAbsent, &Metadata::new()).await? {
+            PutOutcome::Written(_) => Ok(PutDocument::Ours),
+            PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => match self.read(key).await? {
+                Some(theirs) if theirs == *document => Ok(PutDocument::Ours),
+                Some(theirs) => Ok(PutDocument::Theirs(theirs)),
+                None => Err(ChainError::Damaged { key: key.to_owned(), message: "it was there and is gone".to_owned() }),
+            },
+        }
+    }
+
+    pub(crate) async fn origin(&self) -> Result<Option<Origin>, ChainError> {
+        self.read(&self.origin_key()).await
+    }
+
+    pub(crate) async fn put_origin(&self, origin: &Origin) -> Result<PutDocument<Origin>, ChainError> {
+        self.put(&self.origin_key(), origin).await
+    }
+
+    pub(crate) async fn put_cut(&self, cut: &Cut) -> Result<PutDocument<Cut>, ChainError> {
+        self.put(&self.cut_key(cut.from), cut).await
+    }
+
+    pub(crate) async fn completion(&self, from: i64) -> Result<Option<Completion>, ChainError> {
+        self.read(&self.completion_key(from)).await
+    }
+
+    pub(crate) async fn put_completion(&self, completion: &Completion) -> Result<PutDocument<Completion>, ChainError> {
+        self.put(&self.completion_key(completion.from), completion).await
+    }
+
+    pub(crate) async fn last_cut(&self) -> Result<Option<Cut>, ChainError> {
+        self.cut_at_or_before(i64::MAX - 1).await
+    }
+
+    /// The cut with the highest `from` that is at most `offset`.
+    pub(crate) async fn cut_at_or_before(&self, offset: i64) -> Result<Option<Cut>, ChainError> {
+        let prefix = format!("{}cuts/", self.prefix);
+        // Everything strictly after the key that `offset + 1` would have.
+        let start_after = Some(format!("{prefix}{}.json", inverted(offset + 1)));
+        let page = self.store.list(&ListOptions { prefix, start_after, limit: Some(1), delimiter: false }).await?;
+        match page.objects.first() {
+            None => Ok(None),
+            Some(found) => self.read(&found.key).await,
+        }
+    }
+
+    /// A page of cuts before the one that begins at `from`, newest first.
+    pub(crate) async fn cuts_before(&self, from: i64) -> Result<Vec<Cut>, ChainError> {
+        let prefix = format!("{}cuts/", self.prefix);
+        let start_after = Some(self.cut_key(from));
+        let page = self.store.list(&ListOptions { prefix, start_after, limit: Some(CUTS_PER_PAGE), delimiter: false }).await?;
+        let reads = stream::iter(page.objects).map(async |object| {
+            let cut = self.read(&object.key).await?;
+            cut.ok_or_else(|| ChainError::Damaged { key: object.key, message: "it was listed and is gone".to_owned() })
+        });
+        reads.buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    /// The cut that begins at `from`.
+    pub(crate) async fn cut_from(&self, from: i64) -> Result<Option<Cut>, ChainError> {
+        self.read(&self.cut_key(from)).await
+    }
+
+    /// Puts a key run if it is not there; equal by construction for the same cut, so an existing one stays.
+    pub(crate) async fn put_key_run(&self, from: i64, run: Vec<u8>) -> Result<(), ChainError> {
+        self.store.put(&self.key_run_key(from), Bytes::from(run), PutCondition::IfAbsent, &Metadata::new()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn key_run(&self, from: i64) -> Result<Option<Bytes>, ChainError> {
+        Ok(read_all(&*self.store, &self.key_run_key(from), KEY_RUN_LIMIT_BYTES).await?.map(|(_, body)| body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::store::LocalStore;
+
+    use super::*;
+    use crate::batch::testing::cut;
+
+    #[tokio::test]
+    async fn cuts_are_found_by_the_offset_they_hold() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let chain = ChainStore::new(Arc::new(LocalStore::new(directory.path().to_owned())), "events", 3);
+        let failed = |error: ChainError| error.to_string();
+        assert_eq!(chain.last_cut().await.map_err(failed)?, None);
+        for (from, to) in [(0, 7), (7, 10), (10, 100_000)] {
+            assert_eq!(chain.put_cut(&cut(from, to)).await.map_err(failed)?, PutDocument::Ours);
+        }
+        for (offset, from) in [(0, 0), (6, 0), (7, 7), (9, 7), (10, 10), (99_999, 10), (500_000, 10)] {
+            let found = chain.cut_at_or_before(offset).await.map_err(failed)?;
+            assert_eq!(found.map(|cut| cut.from), Some(from), "offset {offset}");
+        }
+        assert_eq!(chain.last_cut().await.map_err(failed)?.map(|cut| cut.from), Some(10));
+        assert_eq!(chain.put_cut(&cut(7, 10)).await.map_err(failed)?, PutDocument::Ours, "our own, put again");
+        assert_eq!(chain.put_cut(&cut(7, 9)).await.map_err(failed)?, PutDocument::Theirs(cut(7, 10)), "the first one stays");
+        Ok(())
+    }
+}

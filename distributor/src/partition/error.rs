@@ -1,0 +1,63 @@
+//! What can stop the work on a partition.
+
+use std::fmt;
+
+use common::log::LogError;
+use common::store::StoreError;
+use parquet::errors::ParquetError;
+
+use crate::chain::{ChainError, Refusal};
+
+pub(crate) type Result<T> = std::result::Result<T, PartitionError>;
+
+#[derive(Debug)]
+pub(crate) enum PartitionError {
+    /// Going on could lose or repeat events; an operator has to act.
+    Refused(Refusal),
+    Store(StoreError),
+    /// An object of ours in the store cannot be understood or is not ours.
+    Damaged { key: String, message: String },
+    Log(LogError),
+    Encode(ParquetError),
+}
+
+impl fmt::Display for PartitionError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(formatter),
+            Self::Store(error) => write!(formatter, "trusted zone: {error}"),
+            Self::Damaged { key, message } => write!(formatter, "trusted zone: '{key}': {message}"),
+            Self::Log(error) => error.fmt(formatter),
+            Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PartitionError {}
+
+impl From<StoreError> for PartitionError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<ChainError> for PartitionError {
+    fn from(error: ChainError) -> Self {
+        match error {
+            ChainError::Store(error) => Self::Store(error),
+            ChainError::Damaged { key, message } => Self::Damaged { key, message },
+        }
+    }
+}
+
+impl From<LogError> for PartitionError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<ParquetError> for PartitionError {
+    fn from(error: ParquetError) -> Self {
+        Self::Encode(error)
+    }
+}

@@ -1,0 +1,117 @@
+//! Putting the files of a batch, and knowing them again.
+
+use common::store::{GetOptions, Metadata, MIN_PART_BYTES, PutCondition, PutOutcome, Store, StoreError};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use parquet::file::metadata::ParquetMetaDataReader;
+
+use super::{Context, PartitionError};
+use crate::batch::{FinishedFile, footer_facts};
+use crate::chain::{Completion, FileEntry};
+
+/// Files put or looked at at the same time.
+const AT_ONCE: usize = 8;
+/// Larger files go up in parts, so that a failure costs a part.
+const MULTIPART_FROM_BYTES: usize = 64 * 1024 * 1024;
+const PART_BYTES: usize = 4 * MIN_PART_BYTES;
+/// Enough for the footer of almost every file; a larger one is read again in its own length.
+const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
+
+/// Puts all files and returns them as the completion lists them, in sequence.
+pub(super) async fn put_all(context: &Context, partition: i32, from: i64, files: Vec<FinishedFile>) -> Result<Vec<FileEntry>, PartitionError> {
+    let puts = stream::iter(files).map(|file| put(context, partition, from, file));
+    puts.buffered(AT_ONCE).try_collect().await
+}
+
+async fn put(context: &Context, partition: i32, from: i64, file: FinishedFile) -> Result<FileEntry, PartitionError> {
+    let FinishedFile { folder, sequence, rows, bytes } = file;
+    let path = format!("{folder}/{}-{partition}-{from}-{sequence}.parquet", context.topic);
+    let mut metadata = Metadata::new();
+    for (key, value) in footer_facts(partition, from, sequence) {
+        metadata.insert(key.replace("event_distributor.", "ed-"), value);
+    }
+    let size = bytes.len() as u64;
+    let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
+        put_in_parts(&*context.store, &path, &bytes, &metadata).await?
+    } else {
+        context.store.put(&path, bytes, PutCondition::IfAbsent, &metadata).await?
+    };
+    match outcome {
+        PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
+        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, partition, from, sequence, rows, path).await,
+    }
+}
+
+async fn put_in_parts(store: &dyn Store, path: &str, bytes: &bytes::Bytes, metadata: &Metadata) -> Result<PutOutcome, StoreError> {
+    let mut upload = store.multipart(path, metadata).await?;
+    let mut start = 0;
+    while start < bytes.len() {
+        let end = (start + PART_BYTES).min(bytes.len());
+        if let Err(error) = upload.part(bytes.slice(start..end)).await {
+            if let Err(abort) = upload.abort().await {
+                tracing::debug!(path, error = %abort, "an upload could not be given up; the bucket's lifecycle rule removes it");
+            }
+            return Err(error);
+        }
+        start = end;
+    }
+    upload.complete(PutCondition::IfAbsent).await
+}
+
+/// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
+async fn known(context: &Context, partition: i32, from: i64, sequence: u32, rows: u64, path: String) -> Result<FileEntry, PartitionError> {
+    let foreign = |message: &str| PartitionError::Damaged {
+        key: path.clone(),
+        message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
+    };
+    let meta = context.store.head(&path).await?.ok_or_else(|| foreign("it was there and is gone"))?;
+    let mut wanted = FOOTER_GUESS_BYTES;
+    let parsed = loop {
+        let start = meta.size_bytes.saturating_sub(wanted);
+        let tail = read_range(&*context.store, &path, start..meta.size_bytes).await?;
+        let mut reader = ParquetMetaDataReader::new();
+        match reader.try_parse_sized(&tail, meta.size_bytes) {
+            Ok(()) => break reader.finish().map_err(|error| foreign(&format!("its footer cannot be read ({error})")))?,
+            Err(parquet::errors::ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => wanted = needed as u64,
+            Err(error) => return Err(foreign(&format!("it is not a Parquet file ({error})"))),
+        }
+    };
+    let facts = parsed.file_metadata().key_value_metadata();
+    let says = |key: &str, value: &str| {
+        facts.is_some_and(|facts| facts.iter().any(|fact| fact.key == key && fact.value.as_deref() == Some(value)))
+    };
+    let same_facts = footer_facts(partition, from, sequence).iter().all(|(key, value)| says(key, value));
+    if !same_facts || parsed.file_metadata().num_rows().unsigned_abs() != rows {
+        return Err(foreign("its footer names another batch or another number of rows"));
+    }
+    Ok(FileEntry { path, rows, bytes: meta.size_bytes })
+}
+
+async fn read_range(store: &dyn Store, path: &str, range: std::ops::Range<u64>) -> Result<bytes::Bytes, PartitionError> {
+    let options = GetOptions { range: Some(range), if_version: None };
+    let Some((_, mut reader)) = store.open(path, options).await? else {
+        return Err(PartitionError::Damaged { key: path.to_owned(), message: "it was there and is gone".to_owned() });
+    };
+    let mut body = bytes::BytesMut::new();
+    while let Some(piece) = reader.next().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// Whether every file a completion lists is there. One of another size is reported and kept.
+pub(super) async fn all_present(store: &dyn Store, completion: &Completion) -> Result<bool, PartitionError> {
+    let heads = stream::iter(&completion.files).map(async |file| (file, store.head(&file.path).await));
+    let mut heads = heads.buffer_unordered(AT_ONCE);
+    let mut all = true;
+    while let Some((file, head)) = heads.next().await {
+        match head? {
+            Some(meta) if meta.size_bytes == file.bytes => {}
+            Some(meta) => tracing::warn!(path = file.path, bytes = meta.size_bytes, expected_bytes = file.bytes, "this file was altered; it is kept"),
+            None => {
+                tracing::info!(path = file.path, "this file is missing; it is made again");
+                all = false;
+            }
+        }
+    }
+    Ok(all)
+}

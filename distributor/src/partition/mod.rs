@@ -1,0 +1,423 @@
+//! One log partition in our hands: from the chain's facts to batches, one after another.
+
+mod error;
+mod files;
+mod rebuild;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::log::{Bounds, Chunk};
+use common::store::Store;
+
+use crate::batch::{Batch, Encoded, Encoding};
+use crate::chain::{ChainStore, Completion, Cut, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide};
+use crate::layout::Layout;
+use crate::metrics::{BatchDone, Metrics};
+use crate::window::Window;
+
+pub(crate) use crate::chain::Facts;
+pub(crate) use error::PartitionError;
+use error::Result;
+
+const DOCUMENT_VERSION: u32 = 1;
+
+/// What all partitions of a worker share.
+pub(crate) struct Context {
+    pub store: Arc<dyn Store>,
+    pub topic: String,
+    pub group: String,
+    pub log_id: String,
+    /// Of new cuts; a batch whose cut exists keeps its cut's layout.
+    pub layout: Layout,
+    pub encoding: Encoding,
+    pub max_rows: u64,
+    pub max_bytes: u64,
+    pub metrics: Arc<Metrics>,
+}
+
+enum Phase {
+    /// The record before `at` comes next and must be the one the last cut saw.
+    CheckLast { at: i64, expected: Witness },
+    /// Filling a batch whose cut is not put yet.
+    Fill(Box<Batch>),
+    /// Making the batch of an existing cut.
+    Redo { cut: Box<Cut>, batch: Box<Batch> },
+}
+
+/// What the worker has to do after a chunk or a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    Continue,
+    /// Restart reading there; the rest of what was read is of no use.
+    Restart(i64),
+    /// Another owner was faster: look at the chain again.
+    Resolve,
+}
+
+pub(crate) struct Partition {
+    id: i32,
+    chain: ChainStore,
+    origin: Option<Origin>,
+    log: Bounds,
+    window: Window,
+    /// Log time where the window is valid.
+    clock_ms: i64,
+    /// Oldest batch whose keys are in the window.
+    window_from: i64,
+    phase: Phase,
+    /// When the open batch got its first record.
+    filling_since: Option<Instant>,
+    /// Offset to commit: everything before it is complete.
+    commit: Option<i64>,
+    /// The log's end has come since it was last asked for.
+    pub(crate) end_seen: bool,
+}
+
+impl Partition {
+    /// Takes a partition over: reads the facts, decides, and says where to start reading.
+    ///
+    /// # Errors
+    /// A refusal, a damaged chain, or the store's.
+    pub(crate) async fn take_over(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, i64)> {
+        let chain = ChainStore::new(context.store.clone(), &context.topic, id);
+        let origin = chain.origin().await?;
+        let tail = match chain.last_cut().await? {
+            Some(cut) => {
+                let complete = chain.completion(cut.from).await?.is_some();
+                Some((cut, complete))
+            }
+            None => None,
+        };
+        let facts = Facts {
+            topic: context.topic.clone(),
+            partition: id,
+            group: context.group.clone(),
+            log_id: context.log_id.clone(),
+            origin,
+            tail,
+            committed,
+            log,
+        };
+        let plan = decide(&facts).map_err(PartitionError::Refused)?;
+        tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
+        let window = Window::new(context.layout.window_ms);
+        let batch = Batch::new(id, log.earliest, i64::MIN, &context.layout, context.encoding, &window).map_err(|message| refused(context, id, message))?;
+        let mut partition = Self {
+            id,
+            chain,
+            origin: facts.origin,
+            log,
+            window,
+            clock_ms: i64::MIN,
+            window_from: log.earliest,
+            phase: Phase::Fill(Box::new(batch)),
+            filling_since: None,
+            commit: None,
+            end_seen: false,
+        };
+        let tail = facts.tail.map(|(cut, _)| cut);
+        let start = match (plan, tail) {
+            (Plan::Redo, Some(cut)) => partition.redo(context, cut).await?,
+            (Plan::ReadOn { .. }, Some(cut)) => partition.read_on(context, &cut).await?,
+            (Plan::Walk { at }, Some(_)) => {
+                let holder = partition.chain.cut_at_or_before(at).await?;
+                let holder = holder.ok_or_else(|| refused(context, id, format!("no cut holds offset {at}")))?;
+                partition.walk(context, holder).await?
+            }
+            (Plan::Begin { at }, _) => partition.begin(context, at)?,
+            (Plan::Redo | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => {
+                return Err(refused(context, id, "the chain changed while it was read".to_owned()));
+            }
+        };
+        Ok((partition, start))
+    }
+
+    fn begin(&mut self, context: &Context, at: i64) -> Result<i64> {
+        self.window_from = at;
+        self.phase = Phase::Fill(self.new_batch(context, at)?);
+        Ok(at)
+    }
+
+    fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
+        let batch = Batch::new(self.id, at, self.clock_ms, &context.layout, context.encoding, &self.window);
+        batch.map(Box::new).map_err(|message| refused(context, self.id, message))
+    }
+
+    /// After a complete batch: the next begins at its end, once the record before it has been seen to be the same.
+    async fn read_on(&mut self, context: &Context, last: &Cut) -> Result<i64> {
+        self.rebuild(context, last.to, context.layout.window_ms).await?;
+        self.filling_since = None;
+        let at = last.to;
+        if self.log.earliest >= at {
+            self.phase = Phase::Fill(self.new_batch(context, at)?);
+            return Ok(at);
+        }
+        self.phase = Phase::CheckLast { at, expected: last.last };
+        Ok(at - 1)
+    }
+
+    /// Makes the batch of an existing cut, under the cut's layout.
+    async fn redo(&mut self, context: &Context, cut: Cut) -> Result<i64> {
+        let from = cut.from;
+        if self.log.earliest > from {
+            let message = format!(
+                "the batch {from}..{} has to be made (again), but the log begins at {}; that is not supported in this version",
+                cut.to, self.log.earliest
+            );
+            return Err(refused(context, self.id, message));
+        }
+        self.rebuild(context, from, cut.layout.window_ms).await?;
+        let batch = Batch::new(self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window)
+            .map_err(|message| refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to)))?;
+        self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch) };
+        Ok(from)
+    }
+
+    /// Goes along complete batches from `cut` on, up to the first whose files are not all there.
+    async fn walk(&mut self, context: &Context, cut: Cut) -> Result<i64> {
+        let mut cut = cut;
+        loop {
+            let Some(completion) = self.chain.completion(cut.from).await? else { return self.redo(context, cut).await };
+            if !files::all_present(&*context.store, &completion).await? {
+                return self.redo(context, cut).await;
+            }
+            self.commit = Some(cut.to);
+            match self.chain.cut_from(cut.to).await? {
+                Some(next) => cut = next,
+                None => return self.read_on(context, &cut).await,
+            }
+        }
+    }
+
+    /// Makes the window valid at `at` for a window of `window_ms`, from the key runs of the chain.
+    async fn rebuild(&mut self, context: &Context, at: i64, window_ms: i64) -> Result<()> {
+        let begun = Instant::now();
+        let rebuilt = rebuild::rebuild(&self.chain, at, window_ms).await?;
+        tracing::debug!(
+            topic = context.topic, partition = self.id, offset = at, keys = rebuilt.window.len(),
+            took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "window rebuilt"
+        );
+        (self.window, self.clock_ms, self.window_from) = (rebuilt.window, rebuilt.clock_ms, rebuilt.window_from);
+        Ok(())
+    }
+
+    /// Takes what was read.
+    pub(crate) async fn take(&mut self, context: &Context, chunk: &Chunk) -> Result<Next> {
+        for (index, (offset, append_ms)) in chunk.offsets.iter().zip(&chunk.times_ms).enumerate() {
+            let record = chunk.records.get(index);
+            match &mut self.phase {
+                Phase::Fill(batch) => {
+                    if batch.is_empty() {
+                        if self.origin.is_none() {
+                            let origin = self.put_origin(context, *offset, Witness::of(&record, *append_ms)).await?;
+                            if !origin {
+                                return Ok(Next::Resolve);
+                            }
+                        }
+                        self.filling_since = Some(Instant::now());
+                    }
+                    let Phase::Fill(batch) = &mut self.phase else { continue };
+                    batch.push(&self.window, &record, *offset, *append_ms)?;
+                    if batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes {
+                        match self.flush(context).await? {
+                            Next::Continue => {}
+                            next => return Ok(next),
+                        }
+                    }
+                }
+                Phase::CheckLast { at, expected } => {
+                    let at = *at;
+                    if *offset != at - 1 || Witness::of(&record, *append_ms) != *expected {
+                        return Err(refused(context, self.id, format!(
+                            "the record at offset {} is not the one that was written to the trusted zone: the topic was recreated or \
+                             replaced. Use a new log.events_topic for the new log", at - 1
+                        )));
+                    }
+                    self.phase = Phase::Fill(self.new_batch(context, at)?);
+                }
+                Phase::Redo { cut, batch } => {
+                    if *offset >= cut.to {
+                        return Err(self.changed(context));
+                    }
+                    batch.push(&self.window, &record, *offset, *append_ms)?;
+                    if *offset == cut.to - 1 {
+                        return self.finish_redo(context).await.map(Next::Restart);
+                    }
+                }
+            }
+        }
+        Ok(Next::Continue)
+    }
+
+    fn changed(&self, context: &Context) -> PartitionError {
+        let Phase::Redo { cut, .. } = &self.phase else { return refused(context, self.id, "the log changed".to_owned()) };
+        refused(context, self.id, format!(
+            "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
+             log.events_topic for the new log", cut.from, cut.to
+        ))
+    }
+
+    /// The first record fixes the origin. False when another owner fixed another one.
+    async fn put_origin(&mut self, context: &Context, start: i64, first: Witness) -> Result<bool> {
+        let origin = Origin {
+            version: DOCUMENT_VERSION,
+            topic: context.topic.clone(),
+            partition: self.id,
+            start,
+            log_id: context.log_id.clone(),
+            first,
+        };
+        let put = self.chain.put_origin(&origin).await?;
+        // Aborted records may lie before the first one: the chain begins where there is something.
+        self.window_from = start;
+        self.phase = Phase::Fill(self.new_batch(context, start)?);
+        self.origin = Some(origin);
+        Ok(put == PutDocument::Ours)
+    }
+
+    /// Closes the open batch, if it holds anything: cut, files, key run, completion.
+    pub(crate) async fn flush(&mut self, context: &Context) -> Result<Next> {
+        let Phase::Fill(batch) = &mut self.phase else { return Ok(Next::Continue) };
+        if batch.is_empty() {
+            return Ok(Next::Continue);
+        }
+        let (from, layout) = (batch.from(), batch.layout().clone());
+        let begun = Instant::now();
+        // A placeholder until the next batch begins, which needs the window as it is after this one.
+        let placeholder = Phase::Fill(self.new_batch(context, from)?);
+        let full = std::mem::replace(&mut self.phase, placeholder);
+        let Phase::Fill(full) = full else { return Ok(Next::Continue) };
+        let Some(encoded) = full.finish()? else { return Ok(Next::Continue) };
+        let cut = Cut {
+            version: DOCUMENT_VERSION,
+            kind: crate::chain::CutKind::Batch,
+            topic: context.topic.clone(),
+            partition: self.id,
+            from,
+            to: encoded.ends.to,
+            layout,
+            window_from: self.window_from,
+            clock_ms: encoded.ends.clock_ms,
+            first: encoded.ends.first,
+            last: encoded.ends.last,
+        };
+        let encoded_in = begun.elapsed();
+        if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
+            tracing::info!(topic = context.topic, partition = self.id, from, to = cut.to, theirs = theirs.to, "another owner cut this batch; adopting its cut");
+            return Ok(Next::Resolve);
+        }
+        self.complete(context, &cut, encoded, begun, encoded_in).await?;
+        self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
+        self.filling_since = None;
+        Ok(Next::Continue)
+    }
+
+    async fn finish_redo(&mut self, context: &Context) -> Result<i64> {
+        let begun = Instant::now();
+        let placeholder = Phase::Fill(self.new_batch(context, 0)?);
+        let Phase::Redo { cut, batch } = std::mem::replace(&mut self.phase, placeholder) else {
+            return Err(refused(context, self.id, "no batch is being made".to_owned()));
+        };
+        let ends = batch.ends().copied();
+        let same = ends.is_some_and(|ends| (ends.first, ends.last, ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms));
+        let Some(encoded) = batch.finish()?.filter(|_| same) else {
+            return Err(refused(context, self.id, format!(
+                "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
+                 log.events_topic for the new log", cut.from, cut.to
+            )));
+        };
+        let encoded_in = begun.elapsed();
+        self.complete(context, &cut, encoded, begun, encoded_in).await?;
+        match self.chain.cut_from(cut.to).await? {
+            Some(next) => self.walk(context, next).await,
+            None => self.read_on(context, &cut).await,
+        }
+    }
+
+    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated.
+    async fn complete(&mut self, context: &Context, cut: &Cut, encoded: Encoded, begun: Instant, encoded_in: Duration) -> Result<()> {
+        let Encoded { files, overlay, counts, ends } = encoded;
+        let entries = files::put_all(context, self.id, cut.from, files).await?;
+        self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
+        let completion = Completion {
+            version: DOCUMENT_VERSION,
+            from: cut.from,
+            to: cut.to,
+            files: entries,
+            counts,
+            first_append_ms: ends.first.append_ms,
+            last_append_ms: ends.last.append_ms,
+        };
+        let fresh = match self.chain.put_completion(&completion).await? {
+            PutDocument::Ours => true,
+            PutDocument::Theirs(theirs) if same_files(&theirs.files, &completion.files) => false,
+            PutDocument::Theirs(_) => {
+                return Err(refused(context, self.id, format!(
+                    "the batch {}..{} was completed with other files than this build makes; the trusted zone or the log was altered", cut.from, cut.to
+                )));
+            }
+        };
+        self.window.merge(overlay, ends.clock_ms);
+        self.clock_ms = ends.clock_ms;
+        self.commit = Some(cut.to);
+        context.metrics.batch_done(&BatchDone {
+            topic: &context.topic,
+            partition: self.id,
+            completion: &completion,
+            fresh,
+            total: begun.elapsed(),
+            encoding: encoded_in,
+        });
+        Ok(())
+    }
+
+    /// The offset to commit, once.
+    pub(crate) fn take_commit(&mut self) -> Option<i64> {
+        self.commit.take()
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.memory_bytes(),
+            Phase::CheckLast { .. } => 0,
+        }
+    }
+
+    pub(crate) fn window_entries(&self) -> usize {
+        self.window.len()
+    }
+
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.window.memory_bytes()
+    }
+
+    /// Age of the open batch.
+    pub(crate) fn filling_for(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Fill(batch) if !batch.is_empty() => self.filling_since.map(|since| since.elapsed()),
+            _ => None,
+        }
+    }
+
+    /// Whether everything below `latest` has been read; then only the open batch is left to flush.
+    pub(crate) fn has_read_to(&self, latest: i64) -> bool {
+        match &self.phase {
+            Phase::Fill(batch) => self.end_seen || batch.ends().map_or(batch.from(), |ends| ends.to) >= latest,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        matches!(&self.phase, Phase::Fill(batch) if batch.is_empty())
+    }
+}
+
+fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
+    // Bytes may differ between builds; rows may not.
+    theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
+}
+
+fn refused(context: &Context, partition: i32, message: String) -> PartitionError {
+    PartitionError::Refused(Refusal(format!("{}/{partition}: {message}", context.topic)))
+}

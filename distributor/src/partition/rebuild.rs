@@ -1,0 +1,61 @@
+//! Rebuilding the deduplication window from the key runs of the chain.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use crate::chain::{ChainStore, Cut};
+use crate::partition::PartitionError;
+use crate::window::{Window, decode_key_run};
+
+/// Cuts and key runs read at the same time.
+const READS_AT_ONCE: usize = 16;
+
+pub(super) struct Rebuilt {
+    pub window: Window,
+    pub clock_ms: i64,
+    pub window_from: i64,
+}
+
+/// The window valid at offset `at`, which is where the chain begins or where a cut ends.
+pub(super) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Result<Rebuilt, PartitionError> {
+    let mut window = Window::new(window_ms);
+    let Some(last) = chain.cut_at_or_before(at - 1).await? else {
+        return Ok(Rebuilt { window, clock_ms: i64::MIN, window_from: at });
+    };
+    if last.to != at {
+        return Err(PartitionError::Damaged {
+            key: format!("cut {}..{}", last.from, last.to),
+            message: format!("the chain has a gap or an overlap at offset {at}"),
+        });
+    }
+    let clock_ms = last.clock_ms;
+    let from_ms = clock_ms.saturating_sub(window_ms);
+    let mut window_from = at;
+    let mut before = Some(last);
+    while let Some(newest) = before.take() {
+        let mut cuts = vec![newest];
+        // The next ones are named by the one before them, but can be read together once their names are listed.
+        if let Some(oldest) = cuts.last() {
+            cuts.extend(chain.cuts_before(oldest.from).await?);
+        }
+        let oldest_from = cuts.last().map(|cut| cut.from);
+        let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
+        let reached_old = needed.last().map(|cut| cut.from) != oldest_from;
+        let mut runs = stream::iter(needed).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
+        while let Some((from, run)) = runs.next().await {
+            let key = chain.key_run_key(from);
+            let run = run?.ok_or_else(|| PartitionError::Damaged {
+                key: key.clone(),
+                message: "this key run is missing, and duplicates could not be told without it; restore it from a backup".to_owned(),
+            })?;
+            decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
+                .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
+            window_from = from;
+        }
+        if !reached_old && let Some(from) = oldest_from {
+            before = chain.cut_at_or_before(from - 1).await?;
+        }
+    }
+    window.forget_before(clock_ms);
+    Ok(Rebuilt { window, clock_ms, window_from })
+}

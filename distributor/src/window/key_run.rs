@@ -1,0 +1,100 @@
+//! A key run: the keys of one batch with their log times, written beside it, so that the window can be rebuilt without
+//! reading the log (about a fifteenth of the bytes).
+//!
+//! Format, little endian: `"EDKEYS01" | section count u32 | sections | xxh3-64 of all before`. A section is
+//! `base time i64 | count u32 | count * (fingerprint u128, time - base u32)`, sorted by fingerprint; one section spans
+//! at most 2³² ms.
+
+use std::fmt;
+
+use super::Overlay;
+
+const MAGIC: &[u8; 8] = b"EDKEYS01";
+const ENTRY_BYTES: usize = 20;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyRunError(&'static str);
+
+impl fmt::Display for KeyRunError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "key run is damaged: {}", self.0)
+    }
+}
+
+impl std::error::Error for KeyRunError {}
+
+pub(crate) fn encode_key_run(overlay: &Overlay) -> Vec<u8> {
+    let mut run = Vec::with_capacity(64 + overlay.len() * ENTRY_BYTES);
+    run.extend_from_slice(MAGIC);
+    let sections = u32::try_from(overlay.tables.len()).unwrap_or(u32::MAX);
+    run.extend_from_slice(&sections.to_le_bytes());
+    for (slice, table) in &overlay.tables {
+        let mut entries: Vec<(u128, u32)> = table.iter().collect();
+        entries.sort_unstable();
+        run.extend_from_slice(&(slice * overlay.width_ms).to_le_bytes());
+        run.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
+        for (key, offset_ms) in entries {
+            run.extend_from_slice(&key.to_le_bytes());
+            run.extend_from_slice(&offset_ms.to_le_bytes());
+        }
+    }
+    let checksum = xxhash_rust::xxh3::xxh3_64(&run);
+    run.extend_from_slice(&checksum.to_le_bytes());
+    run
+}
+
+/// Calls `visit` with each key and its log time.
+///
+/// # Errors
+/// The run is not what was written. Nothing was visited then.
+pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Result<(), KeyRunError> {
+    let (body, checksum) = run.split_last_chunk::<8>().ok_or(KeyRunError("too short"))?;
+    if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*checksum) {
+        return Err(KeyRunError("wrong checksum"));
+    }
+    let rest = body.strip_prefix(MAGIC).ok_or(KeyRunError("not a key run of this version"))?;
+    let (sections, mut rest) = take::<4>(rest)?;
+    for _ in 0..u32::from_le_bytes(sections) {
+        let (base_ms, after) = take::<8>(rest)?;
+        let (count, after) = take::<4>(after)?;
+        let base_ms = i64::from_le_bytes(base_ms);
+        let bytes = (u32::from_le_bytes(count) as usize).checked_mul(ENTRY_BYTES).ok_or(KeyRunError("too long"))?;
+        let (entries, after) = after.split_at_checked(bytes).ok_or(KeyRunError("cut off"))?;
+        for entry in entries.chunks_exact(ENTRY_BYTES) {
+            let (key, after) = take::<16>(entry)?;
+            let (offset_ms, _) = take::<4>(after)?;
+            visit(u128::from_le_bytes(key), base_ms + i64::from(u32::from_le_bytes(offset_ms)));
+        }
+        rest = after;
+    }
+    if rest.is_empty() { Ok(()) } else { Err(KeyRunError("has bytes after its end")) }
+}
+
+fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), KeyRunError> {
+    bytes.split_first_chunk::<N>().map(|(head, rest)| (*head, rest)).ok_or(KeyRunError("cut off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Slices;
+    use super::*;
+
+    #[test]
+    fn a_damaged_run_is_refused() {
+        let mut overlay = Slices::new(1_000);
+        for key in 0..100_u128 {
+            overlay.insert(key << 100, 5_000 + i64::try_from(key).unwrap_or(0) * 50);
+        }
+        let run = encode_key_run(&overlay);
+        let mut seen = 0;
+        assert_eq!(decode_key_run(&run, |_, _| seen += 1), Ok(()));
+        assert_eq!(seen, 100);
+        for at in [0, 8, 20, run.len() / 2, run.len() - 1] {
+            let mut damaged = run.clone();
+            damaged[at] ^= 1;
+            assert!(decode_key_run(&damaged, |_, _| {}).is_err(), "byte {at}");
+        }
+        assert!(decode_key_run(&run[..run.len() - 1], |_, _| {}).is_err());
+        assert!(decode_key_run(&[], |_, _| {}).is_err());
+    }
+}
