@@ -22,7 +22,10 @@ const DOMAINS: [&str; 4] = ["account", "card", "transfer", "customer"];
 const ACTIONS: [&str; 3] = ["status-change", "creation", "closure"];
 const STATUSES: [&str; 4] = ["ACTIVE", "SUSPENDED", "PENDING", "CLOSED"];
 const REASONS: [&str; 4] = [
-    "Natus cupiditate fugiat repellendus", "Requested by the customer in writing", "Automatic review of dormant items", "Corrected after a complaint",
+    "Requested by the customer in writing, identity checked at the branch",
+    "Automatic review of items that have been dormant for a year",
+    "Corrected after a complaint, see the note of the back office",
+    "Natus cupiditate fugiat repellendus commodi perspiciatis earum",
 ];
 
 #[derive(Debug, Default, Serialize)]
@@ -106,7 +109,7 @@ impl Generator<'_> {
     }
 }
 
-/// Spreads an object over lines as pretty printers do. The samples have no comma or brace inside strings.
+/// Spreads an object over lines as pretty printers do. The samples have no escapes inside strings.
 fn pretty(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0;
@@ -115,8 +118,11 @@ fn pretty(text: &str) -> String {
         out.push('\n');
         out.extend(std::iter::repeat_n(' ', depth * 2));
     };
+    let mut in_string = false;
     while let Some(character) = characters.next() {
+        in_string ^= character == '"';
         match character {
+            other if in_string => out.push(other),
             '{' => {
                 depth += 1;
                 out.push('{');

@@ -21,6 +21,9 @@ use crate::{Failure, configure, logging};
 
 /// Group of the embedded log's only consumer.
 const EMBEDDED_GROUP: &str = "event-distributor";
+/// One process gains nothing from several partitions, and each makes files of its own.
+const EMBEDDED_PARTITIONS: u32 = 1;
+const KAFKA_PARTITIONS: u32 = 4;
 /// How much of a bad event the dead-letter topic keeps.
 const BAD_HEAD_BYTES: usize = 64 * 1024;
 /// Where the start-up check of the trusted store leaves and removes its objects.
@@ -44,11 +47,14 @@ struct Process {
     health: Health,
     registry: Registry,
     begun: Instant,
+    /// Of the events topic, should it have to be created.
+    partitions: u32,
 }
 
 impl Process {
-    async fn start(config: Config) -> Result<Self, Failure> {
+    async fn start(config: Config, default_partitions: u32) -> Result<Self, Failure> {
         let process = Self {
+            partitions: config.log.partitions.unwrap_or(default_partitions),
             config,
             clock: Arc::new(SystemClock),
             shutdown: Shutdown::new(),
@@ -117,7 +123,7 @@ impl Process {
                 events_topic: topics.events_topic.clone(),
                 dlq_topic: topics.dlq_topic.clone(),
                 ledger_topic: topics.ledger_topic.clone(),
-                partitions: topics.partitions,
+                partitions: self.partitions,
                 archive: landing.archive,
                 poll_interval: landing.poll_interval,
                 // Objects in a bucket appear whole, and with --once the files are what they are.
@@ -140,7 +146,7 @@ impl Process {
             health: self.health.clone(),
             settings: distributor::Settings {
                 topic: topics.events_topic.clone(),
-                partitions: topics.partitions,
+                partitions: self.partitions,
                 group: group.to_owned(),
                 instance_id,
                 layout: Layout {
@@ -189,7 +195,7 @@ fn default_data_dir(trusted: &Location) -> PathBuf {
 
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let flags = [("--landing", "landing.url", args.landing.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
-    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let process = Process::start(configure::config(&args.common, &flags)?, EMBEDDED_PARTITIONS).await?;
     let landing = process.landing().await?;
     let trusted_location = required(process.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
     let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(trusted_location));
@@ -225,7 +231,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
 
 pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
-    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let log = process.kafka()?;
     let ingestor = process.ingestor(process.landing().await?, log, args.once)?;
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
@@ -237,7 +243,7 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
 
 pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
-    let process = Process::start(configure::config(&args.common, &flags)?).await?;
+    let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let kafka = required(process.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let (group, instance_id) = (kafka.group.clone(), kafka.instance_id.clone());
     let log = process.kafka()?;

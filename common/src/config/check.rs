@@ -73,7 +73,9 @@ impl Checker<'_> {
         LogConfig {
             dlq_topic: format!("{events_topic}.dlq"),
             ledger_topic: format!("{events_topic}.ledger"),
-            partitions: u32::try_from(self.count("log.partitions", 1..=10_000)).unwrap_or(1),
+            partitions: self
+                .optional("log.partitions", |text| whole(text, 1..=10_000))
+                .and_then(|count| u32::try_from(count).ok()),
             retention: self.positive("log.retention"),
             events_topic,
         }

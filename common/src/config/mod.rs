@@ -80,8 +80,8 @@ pub struct LogConfig {
     pub events_topic: String,
     pub dlq_topic: String,
     pub ledger_topic: String,
-    /// For creation only.
-    pub partitions: u32,
+    /// For creation only; `None`: as suits the log.
+    pub partitions: Option<u32>,
     /// How long the embedded log keeps records that are in the trusted zone.
     pub retention: Duration,
 }

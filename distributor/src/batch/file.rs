@@ -103,7 +103,8 @@ impl OpenFile {
 
     /// Bytes in memory: rows not encoded, the encoder's buffers and the encoded file so far.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.rows.bytes() + self.encoder_memory_bytes
+        // Growing buffers are on average half as large again as what they hold.
+        self.rows.bytes() * 3 / 2 + self.encoder_memory_bytes
     }
 
     /// About how large the file would be if it ended here: what is encoded, and what is not at the usual ratio.

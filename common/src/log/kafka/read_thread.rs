@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
 use rdkafka::types::RDKafkaRespErr;
@@ -32,11 +32,9 @@ const IDLE_POLL: Duration = Duration::from_millis(10);
 /// How long there may be no room for events before fetching is paused.
 const BLOCKED_BEFORE_PAUSE: Duration = Duration::from_secs(2);
 const BLOCKED_POLL: Duration = Duration::from_millis(1);
-const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) enum Command {
     Start { partition: i32, offset: i64, generation: u64, reply: oneshot::Sender<Result<()>> },
-    Commit { offsets: BTreeMap<i32, i64>, reply: oneshot::Sender<Result<()>> },
     Stop,
 }
 
@@ -47,10 +45,9 @@ pub(super) struct Tagged {
 }
 
 /// Runs inside librdkafka's callbacks, which `poll` calls on the reading thread.
-struct RebalanceContext {
+pub(super) struct RebalanceContext {
     earliest: BTreeMap<i32, i64>,
     events: Mutex<Vec<ReadEvent>>,
-    committed: Mutex<Option<std::result::Result<(), KafkaError>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,10 +81,6 @@ impl ConsumerContext for RebalanceContext {
         }
         lock(&self.events).push(event);
     }
-
-    fn commit_callback(&self, result: std::result::Result<(), KafkaError>, _offsets: &TopicPartitionList) {
-        *lock(&self.committed) = Some(result);
-    }
 }
 
 impl RebalanceContext {
@@ -118,7 +111,7 @@ fn partition_ids(list: &TopicPartitionList) -> Vec<i32> {
 }
 
 pub(super) struct ReadThread {
-    consumer: BaseConsumer<RebalanceContext>,
+    consumer: Arc<BaseConsumer<RebalanceContext>>,
     settings: Arc<KafkaSettings>,
     topic: String,
     commands: Receiver<Command>,
@@ -142,7 +135,7 @@ impl ReadThread {
         events: mpsc::Sender<Result<Tagged>>,
     ) -> Result<Self> {
         let explain = |error: KafkaError| explain(settings, "starting to read", &error);
-        let context = RebalanceContext { earliest, events: Mutex::default(), committed: Mutex::default() };
+        let context = RebalanceContext { earliest, events: Mutex::default() };
         let consumer: BaseConsumer<RebalanceContext> =
             consumer_config(settings, membership).create_with_context(context).map_err(explain)?;
         match membership {
@@ -158,7 +151,7 @@ impl ReadThread {
             }
         }
         Ok(Self {
-            consumer,
+            consumer: Arc::new(consumer),
             settings: settings.clone(),
             topic: topic.to_owned(),
             commands,
@@ -169,6 +162,11 @@ impl ReadThread {
             blocked_since: None,
             paused: false,
         })
+    }
+
+    /// The consumer, for calls that are safe from any thread.
+    pub(super) fn consumer(&self) -> Arc<BaseConsumer<RebalanceContext>> {
+        self.consumer.clone()
     }
 
     pub(super) fn run(mut self) {
@@ -203,10 +201,6 @@ impl ReadThread {
                 // The asker may have been dropped meanwhile.
                 let _ = reply.send(outcome);
             }
-            Command::Commit { offsets, reply } => {
-                let outcome = self.commit(&offsets);
-                let _ = reply.send(outcome);
-            }
             Command::Stop => return false,
         }
         true
@@ -228,27 +222,6 @@ impl ReadThread {
         self.gathering.remove(&partition);
         self.started.insert(partition, generation);
         Ok(())
-    }
-
-    /// Asynchronous commit, polled for its answer: a synchronous one would block for ever without a coordinator.
-    fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {
-        let explain = |error: KafkaError| explain(&self.settings, "committing offsets", &error);
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).map_err(explain)?;
-        }
-        *lock(&self.consumer.context().committed) = None;
-        self.consumer.commit(&list, CommitMode::Async).map_err(explain)?;
-        let deadline = Instant::now() + COMMIT_PATIENCE;
-        loop {
-            if let Some(result) = lock(&self.consumer.context().committed).take() {
-                return result.map_err(|error| super::client::explain(&self.settings, "committing offsets", &error));
-            }
-            if Instant::now() > deadline {
-                return Err(LogError::new(LogErrorKind::Transient, "no answer to an offset commit"));
-            }
-            self.poll_for(Duration::from_millis(5));
-        }
     }
 
     /// Moves events to the reader as long as there is room. False when the reader is gone.
@@ -389,7 +362,9 @@ fn consumer_config(settings: &KafkaSettings, membership: &Membership) -> rdkafka
     for (key, value) in [
         // With the default of 1,000 ms a full local queue stops fetching for a second at a time.
         ("fetch.queue.backoff.ms", "2"),
-        ("queued.max.messages.kbytes", "32768"),
+        // A queued message costs librdkafka more memory than its bytes: these two bound it to some 30 MB.
+        ("queued.max.messages.kbytes", "8192"),
+        ("queued.min.messages", "10000"),
         ("fetch.wait.max.ms", "100"),
         ("session.timeout.ms", "10000"),
         ("partition.assignment.strategy", "cooperative-sticky"),

@@ -12,12 +12,18 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::KafkaSettings;
-use super::read_thread::{self, Command, Tagged};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::explain;
+use super::read_thread::{Command, ReadThread, RebalanceContext, Tagged};
+use super::{KafkaSettings, blocking};
 use crate::log::{LogError, LogErrorKind, LogReader, Membership, ReadEvent, Result};
 
 /// Chunks on their way between the thread and the caller: enough to overlap, little to hold.
 const EVENTS_IN_FLIGHT: usize = 4;
+/// librdkafka's own wait for a commit has no end when the coordinator is gone.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct KafkaReader {
     commands: std_mpsc::Sender<Command>,
@@ -26,6 +32,9 @@ pub(super) struct KafkaReader {
     generations: BTreeMap<i32, u64>,
     last_generation: u64,
     in_group: bool,
+    settings: Arc<KafkaSettings>,
+    topic: String,
+    consumer: Option<Arc<BaseConsumer<RebalanceContext>>>,
 }
 
 impl KafkaReader {
@@ -38,7 +47,8 @@ impl KafkaReader {
         let (commands, command_receiver) = std_mpsc::channel();
         let (event_sender, events) = mpsc::channel(EVENTS_IN_FLIGHT);
         let (finish, finished) = oneshot::channel();
-        let thread = read_thread::ReadThread::new(settings, topic, membership, earliest, command_receiver, event_sender)?;
+        let thread = ReadThread::new(settings, topic, membership, earliest, command_receiver, event_sender)?;
+        let consumer = thread.consumer();
         std::thread::Builder::new()
             .name("kafka-read".to_owned())
             .spawn(move || {
@@ -47,7 +57,17 @@ impl KafkaReader {
                 let _ = finish.send(());
             })
             .map_err(|error| LogError::new(LogErrorKind::Other, format!("cannot start the reading thread: {error}")))?;
-        Ok(Self { commands, events, finished: Some(finished), generations: BTreeMap::new(), last_generation: 0, in_group: matches!(membership, Membership::Group { .. }) })
+        Ok(Self {
+            commands,
+            events,
+            finished: Some(finished),
+            generations: BTreeMap::new(),
+            last_generation: 0,
+            in_group: matches!(membership, Membership::Group { .. }),
+            settings: settings.clone(),
+            topic: topic.to_owned(),
+            consumer: Some(consumer),
+        })
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
@@ -101,8 +121,22 @@ impl LogReader for KafkaReader {
         if !self.in_group {
             return Err(LogError::new(LogErrorKind::Misconfigured, "a reader without a group cannot commit offsets"));
         }
-        let offsets = offsets.clone();
-        self.ask(|reply| Command::Commit { offsets, reply }).await
+        let Some(consumer) = self.consumer.clone() else {
+            return Err(LogError::new(LogErrorKind::Other, "the reader is closed"));
+        };
+        let (settings, topic, offsets) = (self.settings.clone(), self.topic.clone(), offsets.clone());
+        let commit = blocking(move || {
+            let explain = |error| explain(&settings, "committing offsets", &error);
+            let mut list = TopicPartitionList::new();
+            for (partition, offset) in offsets {
+                list.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(explain)?;
+            }
+            consumer.commit(&list, CommitMode::Sync).map_err(explain)
+        });
+        match tokio::time::timeout(COMMIT_PATIENCE, commit).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(LogError::new(LogErrorKind::Transient, format!("no answer to an offset commit within {COMMIT_PATIENCE:?}"))),
+        }
     }
 
     async fn close(mut self: Box<Self>) {
@@ -112,6 +146,10 @@ impl LogReader for KafkaReader {
         while self.events.recv().await.is_some() {}
         if let Some(finished) = self.finished.take() {
             let _ = finished.await;
+        }
+        // Dropping the last handle leaves the group, which asks the broker.
+        if let Some(consumer) = self.consumer.take() {
+            let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
         }
     }
 }

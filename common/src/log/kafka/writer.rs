@@ -1,10 +1,11 @@
 //! A transactional producer (KIP-98) behind [`LogWriter`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
@@ -115,6 +116,21 @@ fn classify(producer: &BaseProducer, settings: &KafkaSettings, id: &str, doing: 
     explained
 }
 
+/// Aborting waits until every message in flight is reported as purged, and reports come only to who polls.
+fn abort_while_polling(producer: &BaseProducer) -> KafkaResult<()> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Acquire) {
+                producer.poll(Duration::from_millis(10));
+            }
+        });
+        let outcome = producer.abort_transaction(COMMIT_TIMEOUT);
+        done.store(true, Ordering::Release);
+        outcome
+    })
+}
+
 #[async_trait]
 impl LogWriter for KafkaWriter {
     async fn begin(&mut self) -> Result<()> {
@@ -169,9 +185,7 @@ impl LogWriter for KafkaWriter {
     async fn abort(&mut self) -> Result<()> {
         let (producer, settings, id) = (self.producer.clone(), self.settings.clone(), self.id.clone());
         blocking(move || {
-            producer
-                .abort_transaction(COMMIT_TIMEOUT)
-                .map_err(|error| classify(&producer, &settings, &id, "aborting a transaction", &error))
+            abort_while_polling(&producer).map_err(|error| classify(&producer, &settings, &id, "aborting a transaction", &error))
         })
         .await
     }

@@ -1,0 +1,110 @@
+//! `run`: both roles over the embedded log, on folders.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::harness::{Ed, contents, files, generate, rows, unique_keys};
+
+fn event(id: &str, data: &str) -> String {
+    format!(r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"account","event_type":"opened","data":{data}}}"#)
+}
+
+fn run(root: &Path) -> serde_json::Value {
+    Ed::new(&["run", "--once", "--landing", "landing", "--trusted", "trusted"]).in_dir(root).report()
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join("landing/pending").join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+#[test]
+fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let mut unique = 0;
+    for (seed, format) in [(1, "ndjson"), (2, "concatenated"), (3, "array"), (4, "pretty")] {
+        unique += generate(&root.join(format!("landing/pending/{format}")), 3_000, format, seed);
+    }
+    let data = r#"{"n": 123456789012345678901234567890.10, "u": "ü\u00fc\ud83d\ude00", "a": [ 1,{} ]}"#;
+    let mixed = format!("\u{feff}{}\r\n[{},\n {}]{}\n\n", event("m1", data), event("m2", "null"), event("m3", "[]"), event("m1", data));
+    write(root, "mixed/ä b%2F.json", &mixed);
+    write(root, "bad/lines.ndjson", &format!("{}\nnot json\n{{\"event_id\": \"x\"}}\n{}\n{{\"cut\": ", event("b1", "1"), event("b2", "2")));
+    write(root, "empty.json", "");
+    write(root, "blank.json", " \n\r\n");
+
+    let report = run(root);
+    assert_eq!(report["files"], serde_json::json!({"ingested": 8, "skipped": 0, "quarantined": 0}), "{report}");
+    assert_eq!(report["events"], serde_json::json!({"published": 12_006, "rejected": 3}), "{report}");
+    let expected = unique + 5;
+    assert_eq!((report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()), (Some(expected), Some(12_006 - expected)), "{report}");
+
+    let keys = unique_keys(&root.join("trusted"));
+    assert_eq!(keys.len() as u64, expected);
+    let rows = rows(&root.join("trusted"));
+    let m1 = rows.iter().find(|row| row.event_id == "m1").unwrap();
+    assert_eq!((m1.data.as_str(), m1.source.as_str()), (data, "mixed/ä b%2F.json"), "data is kept byte for byte");
+    assert!(files(&root.join("landing/pending"), "").is_empty());
+    assert_eq!(files(&root.join("landing/processed"), "").len(), 8);
+}
+
+#[test]
+fn a_second_run_adds_nothing_and_changes_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let unique = generate(&root.join("landing/pending"), 2_000, "ndjson", 1);
+    // Stay, so that the second run sees them again.
+    fs::write(root.join("landing/landing.toml"), "archive = \"leave\"\n").unwrap();
+    let first = run(root);
+    assert_eq!(first["written"]["rows"].as_u64(), Some(unique));
+    let before: Vec<_> = ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
+    let second = run(root);
+    assert_eq!(second["files"], serde_json::json!({"ingested": 0, "skipped": 1, "quarantined": 0}));
+    assert_eq!(second["written"]["rows"].as_u64(), Some(0));
+    // Touched or copied back, it is still the same content.
+    let path = files(&root.join("landing/pending"), ".ndjson").remove(0);
+    let text = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, text).unwrap();
+    let third = run(root);
+    assert_eq!(third["events"]["published"].as_u64(), Some(0), "{third}");
+    let after: Vec<_> = ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
+    assert!(before == after, "files of the trusted zone changed");
+}
+
+#[test]
+fn a_later_file_of_the_same_day_adds_to_the_earlier_rows_and_duplicates_across_runs_are_dropped() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    write(root, "a/x.json", &format!("{}{}", event("one", "1"), event("one", "1")));
+    assert_eq!(run(root)["written"]["rows"].as_u64(), Some(1));
+    write(root, "b/x.json", &format!("{}{}", event("one", "1"), event("two", "2")));
+    let report = run(root);
+    assert_eq!((report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()), (Some(1), Some(1)), "{report}");
+    let ids: BTreeSet<_> = rows(&root.join("trusted")).into_iter().map(|row| row.event_id).collect();
+    assert_eq!(ids, BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+    let processed = files(&root.join("landing/processed"), "");
+    let names: Vec<_> = processed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+    assert!(names.len() == 2 && names[0].ends_with("/a/x.json") && names[1].ends_with("/b/x.json"), "{names:?}");
+    // The same name again, on the same day: both survive.
+    write(root, "a/x.json", &event("three", "3"));
+    assert_eq!(run(root)["written"]["rows"].as_u64(), Some(1));
+    assert_eq!(files(&root.join("landing/processed"), ".json").len(), 3);
+}
+
+#[test]
+fn a_deleted_folder_of_tables_is_noticed_and_a_data_dir_is_used_by_one_process() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    write(root, "x.json", &event("one", "1"));
+    let with_data_dir = || Ed::new(&["run", "--once", "--landing", "landing", "--trusted", "trusted", "--data-dir", "data"]).in_dir(root);
+    assert_eq!(with_data_dir().report()["written"]["rows"].as_u64(), Some(1));
+    fs::remove_dir_all(root.join("trusted")).unwrap();
+    let refused = with_data_dir().output();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{message}");
+    assert!(message.contains("has no _batches"), "{message}");
+    assert!(!root.join("trusted/events").exists(), "nothing is written after a refusal");
+}

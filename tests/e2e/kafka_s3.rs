@@ -1,0 +1,128 @@
+//! The two roles over real Kafka and a real S3 server.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Ed, Services, assert_chain_is_whole, contents, files, generate, services, unique, unique_keys};
+
+/// A topic, group and pair of buckets of a test's own.
+pub struct Zone {
+    pub services: Services,
+    pub topic: String,
+    pub landing: (String, PathBuf),
+    pub trusted: (String, PathBuf),
+}
+
+impl Zone {
+    pub fn new(services: Services, name: &str) -> Self {
+        let bucket = |kind: &str| {
+            let bucket = unique(&format!("{name}-{kind}"));
+            let path = services.bucket(&bucket);
+            (format!("s3://{bucket}/zone"), path.join("zone"))
+        };
+        Self { topic: unique(name), landing: bucket("landing"), trusted: bucket("trusted"), services: services.clone() }
+    }
+
+    /// Makes sample files in the landing zone below `pending/<folder>`; says how many events are unique.
+    pub fn land(&self, folder: &str, events: u64, format: &str, seed: u64) -> u64 {
+        let dir = tempfile::tempdir().unwrap();
+        let unique = generate(dir.path(), events, format, seed);
+        self.land_files(dir.path(), folder);
+        unique
+    }
+
+    pub fn land_files(&self, from: &std::path::Path, folder: &str) {
+        let bucket = self.landing.0.strip_prefix("s3://").and_then(|rest| rest.strip_suffix("/zone")).unwrap();
+        self.services.upload(from, bucket, &format!("zone/pending/{folder}"));
+    }
+
+    pub fn ingest(&self) -> Ed {
+        let topic = format!("log.events_topic={}", self.topic);
+        Ed::new(&["ingest", "--brokers", &self.services.kafka, "--landing", &self.landing.0]).set(&topic).s3(&self.services)
+    }
+
+    pub fn distribute(&self) -> Ed {
+        let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
+        Ed::new(&["distribute", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0]).set(&topic).set(&group).s3(&self.services)
+    }
+}
+
+#[test]
+fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
+    let zone = Zone::new(services(), "whole");
+    let mut unique = 0;
+    for (seed, format) in [(1, "ndjson"), (2, "concatenated"), (3, "array"), (4, "pretty")] {
+        unique += zone.land(format, 2_500, format, seed);
+    }
+    let bad = tempfile::tempdir().unwrap();
+    fs::write(bad.path().join("bad one+%2F.json"), "{\"event_id\":1}\n").unwrap();
+    zone.land_files(bad.path(), "ä");
+    let report = zone.ingest().args(&["--once"]).report();
+    assert_eq!(report, serde_json::json!({
+        "files": {"ingested": 5, "skipped": 0, "quarantined": 0}, "events": {"published": 10_000, "rejected": 1}
+    }));
+    assert!(files(&zone.landing.1.join("pending"), "json").is_empty(), "archived");
+    assert_eq!(files(&zone.landing.1.join("processed"), "json").len(), 5);
+
+    let report = zone.distribute().args(&["--once"]).report();
+    assert_eq!(report["written"]["rows"].as_u64(), Some(unique), "{report}");
+    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
+    assert_chain_is_whole(&zone.trusted.1);
+
+    let check = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/check.py");
+    let output = std::process::Command::new(&zone.services.python).arg(check).arg(&zone.trusted.1).arg(unique.to_string()).output().unwrap();
+    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+
+    // Nothing new: nothing happens.
+    let again = zone.distribute().args(&["--once"]).report();
+    assert_eq!(again["written"]["files"].as_u64(), Some(0), "{again}");
+}
+
+#[test]
+fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
+    let zone = Zone::new(services(), "replay");
+    zone.land("files", 6_000, "ndjson", 5);
+    zone.ingest().args(&["--once"]).report();
+    zone.distribute().set("flush.max_rows=500").args(&["--once"]).report();
+    let before = contents(&zone.trusted.1);
+    let victims: Vec<_> = files(&zone.trusted.1.join("events"), ".parquet").into_iter().step_by(3).collect();
+    assert!(victims.len() > 20);
+    for victim in &victims {
+        fs::remove_file(victim).unwrap();
+    }
+    reset_offsets(&zone, "earliest");
+    // Other settings than those the batches were cut with: they stay as they were cut.
+    let report = zone.distribute().set("flush.max_rows=700").set("trusted.max_rows_per_file=9000").args(&["--once"]).report();
+    assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
+    let after = contents(&zone.trusted.1);
+    assert!(before == after, "the trusted zone is what it was, byte for byte");
+}
+
+/// With Kafka's own tool.
+fn reset_offsets(zone: &Zone, to: &str) {
+    let libs = std::env::var("ED_TEST_KAFKA_LIBS").unwrap();
+    let output = std::process::Command::new("java")
+        .args(["-cp", &format!("{libs}/*"), "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"])
+        .args(["--bootstrap-server", &zone.services.kafka, "--group", &zone.topic, "--topic", &zone.topic])
+        .args(["--reset-offsets", &format!("--to-{to}"), "--execute"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !text.contains("Error"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn two_distributors_share_the_partitions_and_each_event_is_written_once() {
+    let zone = Zone::new(services(), "share");
+    let unique = zone.land("files", 20_000, "ndjson", 6);
+    zone.ingest().args(&["--once"]).report();
+    let logs = tempfile::tempdir().unwrap();
+    let mut workers: Vec<_> = (0..2)
+        .map(|number| zone.distribute().set("flush.max_rows=1000").args(&["--once"]).start(&logs.path().join(format!("{number}.log"))))
+        .collect();
+    for worker in &mut workers {
+        assert_eq!(worker.wait_for_exit(), Some(0));
+    }
+    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
+    assert_chain_is_whole(&zone.trusted.1);
+}

@@ -1,0 +1,20 @@
+//! The pipeline as its users run it: real processes, real Apache Kafka, a real S3 server, real kills.
+//!
+//! `./test` starts the services and sets the variables that [`harness::services`] reads.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "tests: a broken behaviour is a panic with its message"
+)]
+
+mod command_line;
+mod documents;
+mod embedded;
+mod harness;
+mod kafka_s3;
+mod kills;
+mod outage;
+mod seams;
