@@ -16,10 +16,12 @@ pub fn tree(common: &CommonArgs, flags: &[(&str, &str, Option<&String>)]) -> Res
         tree.add_file(&path.display().to_string(), &text);
     }
     // A variable that is not Unicode cannot be one of ours.
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     tree.add_environment(variables);
     for pair in &common.set {
-        let (key, value) = pair.split_once('=').ok_or_else(|| Failure::usage(anyhow!("--set {pair}: expected KEY=VALUE")))?;
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| Failure::usage(anyhow!("--set {pair}: expected KEY=VALUE")))?;
         tree.set(key, value, "--set");
     }
     for (flag, path, value) in flags {

@@ -99,13 +99,25 @@ impl Generator<'_> {
         let _ = write!(
             text,
             r#"{{"event_id": "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}", "timestamp": "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", "domain": "{domain}", "event_type": "{action}"#,
-            high >> 32, (high >> 16) & 0xffff, high & 0xfff, (low >> 48) & 0x3fff | 0x8000, low & 0xffff_ffff_ffff,
-            date.year, date.month, date.day, of_day / 3600, of_day / 60 % 60, of_day % 60,
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xfff,
+            (low >> 48) & 0x3fff | 0x8000,
+            low & 0xffff_ffff_ffff,
+            date.year,
+            date.month,
+            date.day,
+            of_day / 3600,
+            of_day / 60 % 60,
+            of_day % 60,
         );
         if variant > 0 {
             let _ = write!(text, "-{variant}");
         }
-        let _ = write!(text, r#"", "data": {{"id": {id}, "old_status": "{old}", "new_status": "{new}", "reason": "{reason}"}}}}"#);
+        let _ = write!(
+            text,
+            r#"", "data": {{"id": {id}, "old_status": "{old}", "new_status": "{new}", "reason": "{reason}"}}}}"#
+        );
     }
 }
 
@@ -183,12 +195,19 @@ fn write_file(generator: &mut Generator<'_>, count: u64, out: &mut impl Write, m
 }
 
 /// Writes under a name that no listing shows, then renames: a running ingestor sees whole files only.
-fn write_named(generator: &mut Generator<'_>, count: u64, directory: &Path, index: u64, made: &mut Made) -> anyhow::Result<()> {
+fn write_named(
+    generator: &mut Generator<'_>,
+    count: u64,
+    directory: &Path,
+    index: u64,
+    made: &mut Made,
+) -> anyhow::Result<()> {
     let extension = if generator.args.format == Format::Ndjson { "ndjson" } else { "json" };
     let name = format!("events-{:03}-{index:05}.{extension}", generator.args.seed);
     let (hidden, path) = (directory.join(format!(".{name}")), directory.join(&name));
     let file = File::create(&hidden).with_context(|| format!("cannot create {}", hidden.display()))?;
-    write_file(generator, count, &mut BufWriter::new(file), made).with_context(|| format!("cannot write {}", hidden.display()))?;
+    write_file(generator, count, &mut BufWriter::new(file), made)
+        .with_context(|| format!("cannot write {}", hidden.display()))?;
     std::fs::rename(&hidden, &path).with_context(|| format!("cannot rename to {}", path.display()))
 }
 
@@ -203,7 +222,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let mut generator = Generator { args, random: Random(args.seed), repeat_below, recent: Vec::new() };
     let mut made = Made::default();
     match &args.out {
-        None => write_file(&mut generator, args.events, &mut BufWriter::new(std::io::stdout().lock()), &mut made).context("cannot write to stdout")?,
+        None => write_file(&mut generator, args.events, &mut BufWriter::new(std::io::stdout().lock()), &mut made)
+            .context("cannot write to stdout")?,
         Some(directory) => {
             std::fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
             let mut left = args.events;
@@ -217,9 +237,15 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
     }
     let told = match args.output {
         Output::Json => serde_json::to_string(&made)?,
-        Output::Text => format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes),
+        Output::Text => {
+            format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
+        }
     };
-    if args.out.is_some() { println!("{told}") } else { eprintln!("{told}") }
+    if args.out.is_some() {
+        println!("{told}");
+    } else {
+        eprintln!("{told}");
+    }
     Ok(())
 }
 
@@ -228,7 +254,17 @@ mod tests {
     use super::*;
 
     fn args(format: Format, seed: u64) -> GenerateArgs {
-        GenerateArgs { events: 2_000, format, duplicates: 0.1, types: 30, days: 3, seed, out: None, events_per_file: 100, output: Output::Text }
+        GenerateArgs {
+            events: 2_000,
+            format,
+            duplicates: 0.1,
+            types: 30,
+            days: 3,
+            seed,
+            out: None,
+            events_per_file: 100,
+            output: Output::Text,
+        }
     }
 
     fn make(args: &GenerateArgs) -> anyhow::Result<(Vec<u8>, Made)> {
@@ -251,10 +287,12 @@ mod tests {
                 _ => serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<_, _>>()?,
             };
             assert_eq!(objects.len(), 2_000);
-            let ids: std::collections::BTreeSet<_> = objects.iter().map(|event| (event["event_id"].to_string(), event["timestamp"].to_string())).collect();
+            let ids: std::collections::BTreeSet<_> =
+                objects.iter().map(|event| (event["event_id"].to_string(), event["timestamp"].to_string())).collect();
             assert_eq!(ids.len() as u64, made.unique);
             assert!(made.unique < 1_900 && made.unique > 1_700, "{made:?}");
-            let types: std::collections::BTreeSet<_> = objects.iter().map(|event| format!("{}{}", event["domain"], event["event_type"])).collect();
+            let types: std::collections::BTreeSet<_> =
+                objects.iter().map(|event| format!("{}{}", event["domain"], event["event_type"])).collect();
             assert_eq!(types.len(), 30);
         }
         Ok(())

@@ -19,7 +19,8 @@ pub fn start(common: &CommonArgs) {
     let filter = ["common", "ingestor", "distributor", "event_distributor", "librdkafka"]
         .into_iter()
         .fold(Targets::new().with_default(others), |filter, target| filter.with_target(target, level));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match common.log_format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -16,8 +16,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn start(common: &CommonArgs, ingest: Option<Arc<ingestor::Metrics>>, distribute: Option<Arc<distributor::Metrics>>) -> Self {
-        let target = if common.output == Output::Text { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    pub fn start(
+        common: &CommonArgs,
+        ingest: Option<Arc<ingestor::Metrics>>,
+        distribute: Option<Arc<distributor::Metrics>>,
+    ) -> Self {
+        let target =
+            if common.output == Output::Text { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
             bar.set_style(style);
@@ -33,7 +38,9 @@ impl Progress {
                     let rate = per_second(report.events.published, begun);
                     parts.push(format!(
                         "ingested {} files, {} events ({rate}/s), {}",
-                        HumanCount(report.files.ingested), HumanCount(report.events.published), HumanBytes(metrics.read_bytes())
+                        HumanCount(report.files.ingested),
+                        HumanCount(report.events.published),
+                        HumanBytes(metrics.read_bytes())
                     ));
                 }
                 if let Some(metrics) = &distribute {
@@ -41,7 +48,9 @@ impl Progress {
                     let rate = per_second(report.rows, begun);
                     parts.push(format!(
                         "written {} rows ({rate}/s), {} files, {}",
-                        HumanCount(report.rows), HumanCount(report.files), HumanBytes(report.bytes)
+                        HumanCount(report.rows),
+                        HumanCount(report.files),
+                        HumanBytes(report.bytes)
                     ));
                 }
                 drawn.set_message(parts.join(" | "));

@@ -22,7 +22,13 @@ pub struct Report {
 
 impl Report {
     #[allow(clippy::print_stdout, reason = "the command's result")]
-    pub fn print(&self, output: Output, took: Duration, landing: Option<&Location>, trusted: Option<&Location>) -> anyhow::Result<()> {
+    pub fn print(
+        &self,
+        output: Output,
+        took: Duration,
+        landing: Option<&Location>,
+        trusted: Option<&Location>,
+    ) -> anyhow::Result<()> {
         match output {
             Output::Json => println!("{}", serde_json::to_string(self)?),
             Output::Text => print!("{}", self.text(took, landing, trusted)),
@@ -60,7 +66,10 @@ impl Report {
         let mut text = String::new();
         let nothing = self.ingest.is_some_and(|report| report.files.ingested + report.files.skipped == 0);
         if let Some(landing) = landing.filter(|_| nothing) {
-            let _ = writeln!(text, "\nNothing is pending: put files of JSON events into {landing}/pending and run this again.");
+            let _ = writeln!(
+                text,
+                "\nNothing is pending: put files of JSON events into {landing}/pending and run this again."
+            );
         }
         if let Some(trusted) = trusted {
             let _ = writeln!(
@@ -69,7 +78,10 @@ impl Report {
                  duckdb -c \"SELECT domain_event_type, count(*) FROM read_parquet('{trusted}/events/**/*.parquet', hive_partitioning = true) GROUP BY ALL\""
             );
             if self.written.is_some_and(|written| written.rejected > 0) {
-                let _ = writeln!(text, "Rejected rows are in {trusted}/rejected, with the reason in the column of that name.");
+                let _ = writeln!(
+                    text,
+                    "Rejected rows are in {trusted}/rejected, with the reason in the column of that name."
+                );
             }
         }
         text

@@ -32,7 +32,8 @@ const PROBE_PREFIX: &str = "_batches";
 /// Runs a command on an async runtime.
 pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     logging::start(common);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(command);
     // Blocking calls into libraries may hang when a broker is gone; nothing they could still do matters.
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -136,7 +137,14 @@ impl Process {
         })
     }
 
-    fn distributor(&self, store: Arc<dyn Store>, log: Arc<dyn Log>, once: bool, group: &str, instance_id: Option<String>) -> Result<Distributor, Failure> {
+    fn distributor(
+        &self,
+        store: Arc<dyn Store>,
+        log: Arc<dyn Log>,
+        once: bool,
+        group: &str,
+        instance_id: Option<String>,
+    ) -> Result<Distributor, Failure> {
         let Config { trusted, flush, log: topics, .. } = &self.config;
         Ok(Distributor {
             store,
@@ -194,7 +202,8 @@ fn default_data_dir(trusted: &Location) -> PathBuf {
 }
 
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
-    let flags = [("--landing", "landing.url", args.landing.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    let flags =
+        [("--landing", "landing.url", args.landing.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
     let process = Process::start(configure::config(&args.common, &flags)?, EMBEDDED_PARTITIONS).await?;
     let landing = process.landing().await?;
     let trusted_location = required(process.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
@@ -226,11 +235,17 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     drop(progress);
     let report = Report { ingest: Some(ingested?), written: Some(distributed?) };
     let Config { landing, trusted, .. } = &process.config;
-    Ok(report.print(args.common.output, process.begun.elapsed(), landing.location.as_ref(), trusted.location.as_ref())?)
+    Ok(report.print(
+        args.common.output,
+        process.begun.elapsed(),
+        landing.location.as_ref(),
+        trusted.location.as_ref(),
+    )?)
 }
 
 pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
-    let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
+    let flags =
+        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
     let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let log = process.kafka()?;
     let ingestor = process.ingestor(process.landing().await?, log, args.once)?;
@@ -242,7 +257,8 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
 }
 
 pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
-    let flags = [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    let flags =
+        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
     let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let kafka = required(process.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let (group, instance_id) = (kafka.group.clone(), kafka.instance_id.clone());

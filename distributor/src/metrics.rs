@@ -107,17 +107,32 @@ impl Metrics {
             rejected: counter("ed_distribute_rejected_total", "Rows written to rejected")?,
             files: counter("ed_distribute_files_total", "Files of completed batches")?,
             bytes: counter("ed_distribute_bytes_total", "Bytes of the files of completed batches")?,
-            restored: counter("ed_distribute_batches_restored_total", "Completed batches whose missing files were made again")?,
-            batch_seconds: seconds("ed_distribute_batch_seconds", "Duration of writing a batch, from its end to its completion")?,
+            restored: counter(
+                "ed_distribute_batches_restored_total",
+                "Completed batches whose missing files were made again",
+            )?,
+            batch_seconds: seconds(
+                "ed_distribute_batch_seconds",
+                "Duration of writing a batch, from its end to its completion",
+            )?,
             encode_seconds: seconds("ed_distribute_encode_seconds", "The part of it spent on encoding what was left")?,
-            commit_failures: counter("ed_distribute_commit_failures_total", "Offset commits that failed; the next one covers them")?,
+            commit_failures: counter(
+                "ed_distribute_commit_failures_total",
+                "Offset commits that failed; the next one covers them",
+            )?,
             rebalances: counters("ed_distribute_rebalances_total", "Assignments and revocations", "kind")?,
             store_errors: counters("ed_distribute_store_errors_total", "Failed store calls by kind", "kind")?,
             log_errors: counters("ed_distribute_log_errors_total", "Failed log calls by kind", "kind")?,
             assigned: gauge("ed_distribute_assigned_partitions", "Partitions in our hands")?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
-            last_append_ms: gauges("ed_distribute_completed_append_time_ms", "Log-append time of the last completed record, Unix milliseconds")?,
-            oldest_unflushed_ms: gauge("ed_distribute_oldest_unflushed_ms", "Age of the oldest open batch, milliseconds")?,
+            last_append_ms: gauges(
+                "ed_distribute_completed_append_time_ms",
+                "Log-append time of the last completed record, Unix milliseconds",
+            )?,
+            oldest_unflushed_ms: gauge(
+                "ed_distribute_oldest_unflushed_ms",
+                "Age of the oldest open batch, milliseconds",
+            )?,
             window_entries: gauge("ed_distribute_window_entries", "Keys in the deduplication windows")?,
             window_bytes: gauge("ed_distribute_window_bytes", "Memory of the deduplication windows")?,
             batch_memory_bytes: gauge("ed_distribute_batch_memory_bytes", "Memory of the open batches")?,
@@ -143,9 +158,18 @@ impl Metrics {
         self.position.with_label_values(&[done.topic, &partition]).set(done.completion.to);
         self.last_append_ms.with_label_values(&[done.topic, &partition]).set(done.completion.last_append_ms);
         tracing::info!(
-            topic = done.topic, partition = done.partition, from = done.completion.from, to = done.completion.to,
-            rows = counts.written, duplicates = counts.duplicates, rejected = counts.rejected, files, bytes,
-            restored = !done.fresh, took_ms = millis(done.total), "batch complete"
+            topic = done.topic,
+            partition = done.partition,
+            from = done.completion.from,
+            to = done.completion.to,
+            rows = counts.written,
+            duplicates = counts.duplicates,
+            rejected = counts.rejected,
+            files,
+            bytes,
+            restored = !done.fresh,
+            took_ms = millis(done.total),
+            "batch complete"
         );
     }
 

@@ -41,7 +41,10 @@ impl PartitionError {
             Self::Store(error) => error.is_retryable(),
             // An offset that is gone is looked into by the next session, which refuses with the fix if it must.
             Self::Log(error) => {
-                matches!(error.kind, LogErrorKind::Transient | LogErrorKind::NotAssigned | LogErrorKind::OffsetOutOfRange)
+                matches!(
+                    error.kind,
+                    LogErrorKind::Transient | LogErrorKind::NotAssigned | LogErrorKind::OffsetOutOfRange
+                )
             }
             Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
         }
@@ -115,7 +118,8 @@ impl Distributor {
     /// What cannot be retried, or with `once` what still failed after the patience.
     pub async fn run(&self, end: &EndOfInput, shutdown: &Shutdown) -> Result<DistributeReport, DistributeError> {
         self.health.not_ready(COMPONENT, "waiting for partitions");
-        let fresh_backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15), self.clock.now_ms().unsigned_abs());
+        let fresh_backoff =
+            Backoff::new(Duration::from_millis(200), Duration::from_secs(15), self.clock.now_ms().unsigned_abs());
         let mut backoff = fresh_backoff.clone();
         let mut failing_since = None;
         let mut progress = self.metrics.report();
@@ -159,9 +163,15 @@ impl Distributor {
         Arc::new(RetryingStore::new(self.store.clone(), policy))
     }
 
-    async fn session(&self, store: &Arc<dyn Store>, end: &EndOfInput, shutdown: &Shutdown) -> Result<(), PartitionError> {
+    async fn session(
+        &self,
+        store: &Arc<dyn Store>,
+        end: &EndOfInput,
+        shutdown: &Shutdown,
+    ) -> Result<(), PartitionError> {
         let settings = &self.settings;
-        let spec = TopicSpec { name: settings.topic.clone(), partitions: settings.partitions, retention: Retention::Delete };
+        let spec =
+            TopicSpec { name: settings.topic.clone(), partitions: settings.partitions, retention: Retention::Delete };
         self.log.ensure_topic(&spec).await?;
         let context = Context {
             store: store.clone(),
@@ -178,7 +188,8 @@ impl Distributor {
         let targets = if end.is_announced() { Some(self.log.bounds(&settings.topic).await?) } else { None };
         let membership = Membership::Group { group: settings.group.clone(), instance_id: settings.instance_id.clone() };
         let reader = self.log.reader(&settings.topic, &membership).await?;
-        let mut worker = Worker { role: self, context, reader, partitions: BTreeMap::new(), assigned_once: false, targets };
+        let mut worker =
+            Worker { role: self, context, reader, partitions: BTreeMap::new(), assigned_once: false, targets };
         let outcome = worker.run(end, shutdown).await;
         worker.reader.close().await;
         outcome
@@ -239,7 +250,8 @@ impl Worker<'_> {
         let settings = &self.role.settings;
         let waiting = self.targets.is_some() && settings.once;
         if waiting && quiet_since.elapsed() >= settings.patience {
-            let silent = || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
+            let silent =
+                || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
             return Err(PartitionError::Log(LogError { kind: LogErrorKind::Other, ..error.unwrap_or_else(silent) }));
         }
         Ok(())
@@ -247,7 +259,8 @@ impl Worker<'_> {
 
     fn next_wait(&self) -> Duration {
         let max_age = self.role.settings.max_age;
-        let due = self.partitions.values().filter_map(Partition::filling_for).map(|age| max_age.saturating_sub(age)).min();
+        let due =
+            self.partitions.values().filter_map(Partition::filling_for).map(|age| max_age.saturating_sub(age)).min();
         due.unwrap_or(MAX_POLL).min(MAX_POLL)
     }
 
@@ -290,7 +303,8 @@ impl Worker<'_> {
         let (log, topic) = (&self.role.log, &self.context.topic);
         let committed = log.committed(&self.context.group, topic).await?.get(&id).copied();
         let bounds = log.bounds(topic).await?.get(&id).copied();
-        let bounds = bounds.ok_or_else(|| LogError::new(LogErrorKind::NotAssigned, format!("{topic}/{id} does not exist")))?;
+        let bounds =
+            bounds.ok_or_else(|| LogError::new(LogErrorKind::NotAssigned, format!("{topic}/{id} does not exist")))?;
         let (partition, start) = Partition::take_over(&self.context, id, committed, bounds).await?;
         self.partitions.insert(id, partition);
         self.restart(id, start).await
@@ -346,7 +360,11 @@ impl Worker<'_> {
             .partitions
             .iter()
             .filter(|(id, partition)| {
-                let at_end = self.targets.as_ref().and_then(|targets| targets.get(id)).is_some_and(|target| partition.has_read_to(target.latest));
+                let at_end = self
+                    .targets
+                    .as_ref()
+                    .and_then(|targets| targets.get(id))
+                    .is_some_and(|target| partition.has_read_to(target.latest));
                 at_end || partition.filling_for().is_some_and(|age| age >= max_age)
             })
             .map(|(id, _)| *id)
@@ -357,7 +375,10 @@ impl Worker<'_> {
         // One batch after another, the largest first, until the rest fits.
         while self.batch_memory() > self.role.settings.max_memory {
             let fillable = self.partitions.iter().filter(|(_, partition)| partition.filling_for().is_some());
-            let Some(largest) = fillable.max_by_key(|(_, partition)| partition.memory_bytes()).map(|(id, _)| *id) else { break };
+            let Some(largest) = fillable.max_by_key(|(_, partition)| partition.memory_bytes()).map(|(id, _)| *id)
+            else {
+                break;
+            };
             self.flush(largest).await?;
         }
         Ok(())
@@ -373,7 +394,11 @@ impl Worker<'_> {
         if !self.assigned_once {
             return Ok(false);
         }
-        let done = |id: &i32, target: &Bounds| self.partitions.get(id).is_some_and(|partition| partition.has_read_to(target.latest) && partition.is_flushed());
+        let done = |id: &i32, target: &Bounds| {
+            self.partitions
+                .get(id)
+                .is_some_and(|partition| partition.has_read_to(target.latest) && partition.is_flushed())
+        };
         let open: BTreeSet<i32> = targets.iter().filter(|(id, target)| !done(id, target)).map(|(id, _)| *id).collect();
         if open.iter().any(|id| self.partitions.contains_key(id)) {
             return Ok(false);
@@ -391,7 +416,13 @@ impl Worker<'_> {
     async fn is_drained(&self, id: i32) -> Result<bool, PartitionError> {
         let (log, topic) = (&self.role.log, &self.context.topic);
         let Some(bounds) = log.bounds(topic).await?.get(&id).copied() else { return Ok(true) };
-        let from = log.committed(&self.context.group, topic).await?.get(&id).copied().unwrap_or(bounds.earliest).max(bounds.earliest);
+        let from = log
+            .committed(&self.context.group, topic)
+            .await?
+            .get(&id)
+            .copied()
+            .unwrap_or(bounds.earliest)
+            .max(bounds.earliest);
         let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![id] }).await?;
         let drained = async {
             loop {

@@ -49,7 +49,9 @@ impl Rejection {
             Self::NotAnEvent(problem) => problem.to_string(),
             Self::NullValue => "the record has no value".to_owned(),
             Self::YearOutOfRange => format!("the year is not within {} to {}", layout.min_year, layout.max_year),
-            Self::TypeTooLong => format!("domain and event_type make a path segment of more than {MAX_SEGMENT_BYTES} bytes"),
+            Self::TypeTooLong => {
+                format!("domain and event_type make a path segment of more than {MAX_SEGMENT_BYTES} bytes")
+            }
             Self::TooManyTypes => format!("one batch may hold {} event types", layout.max_types),
         }
     }
@@ -90,7 +92,22 @@ pub(crate) fn rejected_folder(log_time_ms: i64) -> String {
 fn escape_into(path: &mut String, value: &str) {
     for character in value.chars() {
         match character {
-            '\0'..='\u{1f}' | '\u{7f}' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' => {
+            '\0'..='\u{1f}'
+            | '\u{7f}'
+            | '"'
+            | '#'
+            | '%'
+            | '\''
+            | '*'
+            | '/'
+            | ':'
+            | '='
+            | '?'
+            | '\\'
+            | '{'
+            | '['
+            | ']'
+            | '^' => {
                 let _ = write!(path, "%{:02X}", u32::from(character));
             }
             _ => path.push(character),
@@ -111,15 +128,27 @@ mod tests {
     }
 
     fn event<'a>(domain: &'a str, event_type: &'a str, timestamp_us: i64) -> Event<'a> {
-        Event { event_id: Cow::Borrowed("e"), timestamp_us, domain: Cow::Borrowed(domain), event_type: Cow::Borrowed(event_type), data: "{}" }
+        Event {
+            event_id: Cow::Borrowed("e"),
+            timestamp_us,
+            domain: Cow::Borrowed(domain),
+            event_type: Cow::Borrowed(event_type),
+            data: "{}",
+        }
     }
 
     #[test]
     fn folders_are_hive_partitions_of_the_utc_date() {
         let at = 1_610_619_330_000_000;
         let folder_of = |domain, event_type| folder(&event(domain, event_type, at), &layout());
-        assert_eq!(folder_of("account", "status-change"), Ok("events/domain_event_type=account-status-change/year=2021/month=01/day=14".into()));
-        assert_eq!(folder_of("../..", "a/b=c%"), Ok("events/domain_event_type=..%2F..-a%2Fb%3Dc%25/year=2021/month=01/day=14".into()));
+        assert_eq!(
+            folder_of("account", "status-change"),
+            Ok("events/domain_event_type=account-status-change/year=2021/month=01/day=14".into())
+        );
+        assert_eq!(
+            folder_of("../..", "a/b=c%"),
+            Ok("events/domain_event_type=..%2F..-a%2Fb%3Dc%25/year=2021/month=01/day=14".into())
+        );
         assert_eq!(folder_of(&"d".repeat(200), "t"), Err(Rejection::TypeTooLong));
         assert_eq!(folder(&event("d", "t", -62_000_000_000_000_000), &layout()), Err(Rejection::YearOutOfRange));
         assert_eq!(rejected_folder(1_610_619_330_000), "rejected/year=2021/month=01/day=14");

@@ -70,7 +70,12 @@ mod tests {
         let target = target("a/x.json", 1_610_619_330_000);
         assert_eq!(target, "processed/date=2021-01-14/a/x.json");
         let other = other_target(&target, "id");
-        assert!(other.starts_with("processed/date=2021-01-14/a/x.") && other.ends_with(".json") && other.len() == target.len() + 17, "{other}");
+        assert!(
+            other.starts_with("processed/date=2021-01-14/a/x.")
+                && other.ends_with(".json")
+                && other.len() == target.len() + 17,
+            "{other}"
+        );
         assert_ne!(other, other_target(&target, "id2"));
         assert!(other_target("processed/date=2021-01-14/noext", "id").starts_with("processed/date=2021-01-14/noext."));
     }

@@ -106,7 +106,10 @@ pub(crate) async fn ensure_topic(log: &dyn Log, topic: &str) -> Result<(), LogEr
     if info.partitions != LEDGER_PARTITIONS {
         return Err(LogError::new(
             LogErrorKind::Misconfigured,
-            format!("the ledger topic '{topic}' has {} partitions; this version needs {LEDGER_PARTITIONS}", info.partitions),
+            format!(
+                "the ledger topic '{topic}' has {} partitions; this version needs {LEDGER_PARTITIONS}",
+                info.partitions
+            ),
         ));
     }
     Ok(())
@@ -122,7 +125,12 @@ pub(crate) fn writer_id(topic: &str) -> String {
 ///
 /// # Errors
 /// Also when the events topic has another partition count than when the ledger was begun: keys would move.
-pub(crate) async fn read(log: &dyn Log, topic: &str, events_topic: &str, events_partitions: u32) -> Result<Ledger, LogError> {
+pub(crate) async fn read(
+    log: &dyn Log,
+    topic: &str,
+    events_topic: &str,
+    events_partitions: u32,
+) -> Result<Ledger, LogError> {
     let mut ledger = Ledger::default();
     read_to_end(log, topic, 0, READ_PATIENCE, |chunk| {
         chunk.records.iter().try_for_each(|record| ledger.apply(record.key, record.value))

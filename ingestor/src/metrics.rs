@@ -33,6 +33,7 @@ pub struct Metrics {
     files_ingested: IntCounter,
     files_skipped: IntCounter,
     files_replaced: IntCounter,
+    files_quarantined: IntCounter,
     archive_failures: IntCounter,
     events_published: IntCounter,
     events_rejected: IntCounterVec,
@@ -58,19 +59,39 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
-        let seconds = HistogramOpts::new("ed_ingest_transaction_seconds", "Duration of a transaction, from its beginning to its commit")
-            .buckets(prometheus::exponential_buckets(0.005, 2.0, 14)?);
+        let seconds = HistogramOpts::new(
+            "ed_ingest_transaction_seconds",
+            "Duration of a transaction, from its beginning to its commit",
+        )
+        .buckets(prometheus::exponential_buckets(0.005, 2.0, 14)?);
         let transaction_seconds = Histogram::with_opts(seconds)?;
         registry.register(Box::new(transaction_seconds.clone()))?;
-        let pending_files = IntGauge::new("ed_ingest_pending_files", "Files in pending/ that the last listing saw and the ledger does not have as done")?;
+        let pending_files = IntGauge::new(
+            "ed_ingest_pending_files",
+            "Files in pending/ that the last listing saw and the ledger does not have as done",
+        )?;
         registry.register(Box::new(pending_files.clone()))?;
         Ok(Self {
             files_ingested: counter("ed_ingest_files_total", "Files whose events are all committed")?,
             files_skipped: counter("ed_ingest_files_skipped_total", "Files seen that the ledger has as done")?,
-            files_replaced: counter("ed_ingest_files_replaced_total", "Files that changed while they were read, given up and read again")?,
-            archive_failures: counter("ed_ingest_archive_failures_total", "Failed moves of finished files, tried again later")?,
+            files_replaced: counter(
+                "ed_ingest_files_replaced_total",
+                "Files that changed while they were read, given up and read again",
+            )?,
+            files_quarantined: counter(
+                "ed_ingest_files_quarantined_total",
+                "Files that cannot be read under their name and stay in pending/",
+            )?,
+            archive_failures: counter(
+                "ed_ingest_archive_failures_total",
+                "Failed moves of finished files, tried again later",
+            )?,
             events_published: counter("ed_ingest_events_total", "Events committed to the log")?,
-            events_rejected: labelled("ed_ingest_events_rejected_total", "Bad events committed to the dead-letter topic", "reason")?,
+            events_rejected: labelled(
+                "ed_ingest_events_rejected_total",
+                "Bad events committed to the dead-letter topic",
+                "reason",
+            )?,
             bytes_read: counter("ed_ingest_read_bytes_total", "Bytes of landing files read")?,
             transactions: labelled("ed_ingest_transactions_total", "Transactions by outcome", "outcome")?,
             transaction_seconds,
@@ -100,6 +121,10 @@ impl Metrics {
         self.files_replaced.inc();
     }
 
+    pub(crate) fn file_quarantined(&self) {
+        self.files_quarantined.inc();
+    }
+
     pub(crate) fn archive_failed(&self) {
         self.archive_failures.inc();
     }
@@ -125,8 +150,15 @@ impl Metrics {
 
     pub fn report(&self) -> IngestReport {
         IngestReport {
-            files: Files { ingested: self.files_ingested.get(), skipped: self.files_skipped.get(), quarantined: 0 },
-            events: Events { published: self.events_published.get(), rejected: self.rejected_total.load(Ordering::Relaxed) },
+            files: Files {
+                ingested: self.files_ingested.get(),
+                skipped: self.files_skipped.get(),
+                quarantined: self.files_quarantined.get(),
+            },
+            events: Events {
+                published: self.events_published.get(),
+                rejected: self.rejected_total.load(Ordering::Relaxed),
+            },
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) struct Pending {
     rejected: BTreeMap<&'static str, u64>,
     begun: Instant,
     write_meta: bool,
+    /// Of events and DLQ records, kept up because it is asked after every event.
+    bytes: usize,
 }
 
 /// A place in a [`Pending`] to go back to, when a file turns out to have changed under us.
@@ -74,6 +76,7 @@ impl Pending {
             rejected: BTreeMap::new(),
             begun: Instant::now(),
             write_meta,
+            bytes: 0,
         }
     }
 
@@ -82,7 +85,7 @@ impl Pending {
     }
 
     pub(crate) fn is_large(&self) -> bool {
-        self.events.iter().map(RecordBatch::size_bytes).sum::<usize>() + self.dlq.size_bytes() >= MAX_BYTES
+        self.bytes >= MAX_BYTES
     }
 
     pub(crate) fn is_due(&self) -> bool {
@@ -103,6 +106,7 @@ impl Pending {
         }
         self.dlq.truncate(mark.dlq);
         self.rejected = mark.rejected;
+        self.bytes = self.events.iter().map(RecordBatch::size_bytes).sum::<usize>() + self.dlq.size_bytes();
     }
 
     /// Adds a piece; true for an event, false for a bad one.
@@ -111,11 +115,13 @@ impl Pending {
             Framed::Event { offset, bytes, event } => {
                 let key = event.event_id.as_bytes();
                 let partitions = u32::try_from(self.events.len()).unwrap_or(1);
-                let partition = partition_for_key(key, partitions) as usize;
-                self.events[partition].push(key, Some(bytes), |headers| {
+                let batch = &mut self.events[partition_for_key(key, partitions) as usize];
+                let before = batch.size_bytes();
+                batch.push(key, Some(bytes), |headers| {
                     headers.put(HEADER_SOURCE, source.path.as_bytes());
                     headers.put(HEADER_BYTE_OFFSET, decimal(*offset, &mut [0; 20]));
                 })?;
+                self.bytes += batch.size_bytes() - before;
                 Ok(true)
             }
             Framed::Bad { offset, length, head, problem } => {
@@ -125,8 +131,16 @@ impl Pending {
         }
     }
 
-    fn add_bad(&mut self, source: &Source<'_>, offset: u64, length: u64, head: &[u8], problem: &EventProblem) -> Result<(), LogError> {
+    fn add_bad(
+        &mut self,
+        source: &Source<'_>,
+        offset: u64,
+        length: u64,
+        head: &[u8],
+        problem: &EventProblem,
+    ) -> Result<(), LogError> {
         let key = format!("{}:{offset}", source.path);
+        let before = self.dlq.size_bytes();
         self.dlq.push(key.as_bytes(), Some(head), |headers| {
             headers.put(HEADER_REASON, problem.code().as_bytes());
             headers.put(HEADER_DETAIL, problem.to_string().as_bytes());
@@ -135,6 +149,7 @@ impl Pending {
             headers.put(HEADER_BYTE_OFFSET, decimal(offset, &mut [0; 20]));
             headers.put(HEADER_LENGTH, decimal(length, &mut [0; 20]));
         })?;
+        self.bytes += self.dlq.size_bytes() - before;
         *self.rejected.entry(problem.code()).or_default() += 1;
         Ok(())
     }
@@ -151,7 +166,12 @@ impl Pending {
     ///
     /// # Errors
     /// The log's. Nothing may be assumed then: the caller ends its session.
-    pub(crate) async fn publish(self, writer: &mut dyn LogWriter, topics: &Topics, metrics: &Metrics) -> Result<Vec<Finished>, LogError> {
+    pub(crate) async fn publish(
+        self,
+        writer: &mut dyn LogWriter,
+        topics: &Topics,
+        metrics: &Metrics,
+    ) -> Result<Vec<Finished>, LogError> {
         let begun = Instant::now();
         let outcome = self.append_and_commit(writer, topics).await;
         if let Err(error) = outcome {

@@ -36,7 +36,10 @@ impl fmt::Display for IngestError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log(error) if error.kind == LogErrorKind::Fenced => {
-                write!(formatter, "another ingestor has taken over this ledger; only one may run for a landing zone ({error})")
+                write!(
+                    formatter,
+                    "another ingestor has taken over this ledger; only one may run for a landing zone ({error})"
+                )
             }
             Self::Log(error) => error.fmt(formatter),
             Self::Store(error) => write!(formatter, "landing zone: {error}"),
@@ -112,7 +115,8 @@ impl Ingestor {
     pub(crate) async fn ensure_topics(&self) -> Result<Topics, LogError> {
         let settings = &self.settings;
         let spec = |name: &str, partitions, retention| TopicSpec { name: name.to_owned(), partitions, retention };
-        let events = self.log.ensure_topic(&spec(&settings.events_topic, settings.partitions, Retention::Delete)).await?;
+        let events =
+            self.log.ensure_topic(&spec(&settings.events_topic, settings.partitions, Retention::Delete)).await?;
         self.log.ensure_topic(&spec(&settings.dlq_topic, 1, Retention::Forever)).await?;
         ledger::ensure_topic(&*self.log, &settings.ledger_topic).await?;
         Ok(Topics {
@@ -129,7 +133,8 @@ impl Ingestor {
     /// What cannot be retried, or with `once` what still failed after the patience.
     pub async fn run(&self, shutdown: &Shutdown) -> Result<IngestReport, IngestError> {
         self.health.not_ready(COMPONENT, "taking over the ledger");
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15), self.clock.now_ms().unsigned_abs());
+        let mut backoff =
+            Backoff::new(Duration::from_millis(200), Duration::from_secs(15), self.clock.now_ms().unsigned_abs());
         let fresh_backoff = backoff.clone();
         let mut failing_since = None;
         let mut progress = self.progress();

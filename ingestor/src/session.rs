@@ -42,6 +42,8 @@ pub(crate) struct Session<'a> {
     in_flight: InFlight,
     /// Identities counted as skipped already.
     skipped: HashSet<String>,
+    /// Identities that cannot be read, told once a session.
+    quarantined: HashSet<String>,
     /// Local files seen, with the time the version was first seen.
     ripening: HashMap<String, (Version, i64)>,
 }
@@ -54,6 +56,8 @@ struct Swept {
 enum FileOutcome {
     Done,
     Replaced,
+    /// It can never be read under this name.
+    Quarantined,
 }
 
 impl<'a> Session<'a> {
@@ -64,7 +68,8 @@ impl<'a> Session<'a> {
         let ledger = ledger::read(&*ingestor.log, &topics.ledger, &topics.events, topics.events_partitions).await?;
         let in_flight = InFlight::default();
         let (archiver, finished) = mpsc::channel(ARCHIVE_QUEUE);
-        let archiving = tokio::spawn(archive_all(ingestor.store.clone(), ingestor.metrics.clone(), finished, in_flight.clone()));
+        let archiving =
+            tokio::spawn(archive_all(ingestor.store.clone(), ingestor.metrics.clone(), finished, in_flight.clone()));
         // One transaction is being committed while the next one is filled.
         let (publisher, mut transactions) = mpsc::channel::<Pending>(1);
         let (metrics, to_archive) = (ingestor.metrics.clone(), archiver.clone());
@@ -90,6 +95,7 @@ impl<'a> Session<'a> {
             archiving,
             in_flight,
             skipped: HashSet::new(),
+            quarantined: HashSet::new(),
             ripening: HashMap::new(),
         })
     }
@@ -153,7 +159,9 @@ impl<'a> Session<'a> {
                     return Ok(swept);
                 }
                 // "Folders" made by consoles are empty objects whose key ends in a slash.
-                let Some(path) = object.key.strip_prefix(PENDING).filter(|path| !path.is_empty() && !path.ends_with('/')) else {
+                let Some(path) =
+                    object.key.strip_prefix(PENDING).filter(|path| !path.is_empty() && !path.ends_with('/'))
+                else {
                     continue;
                 };
                 present.insert(path.to_owned());
@@ -172,7 +180,7 @@ impl<'a> Session<'a> {
     /// Decides what to do with a listed file; true if it still has events to publish.
     async fn consider(&mut self, path: &str, object: &ObjectMeta, swept: &mut Swept) -> Result<bool, IngestError> {
         let identity = self.identity(path, &object.version);
-        if lock(&self.in_flight).contains(&identity) {
+        if lock(&self.in_flight).contains(&identity) || self.quarantined.contains(&identity) {
             return Ok(false);
         }
         let resume = match self.ledger.get(&identity) {
@@ -192,6 +200,10 @@ impl<'a> Session<'a> {
         }
         match self.ingest(path, object, &identity, resume).await? {
             FileOutcome::Done => {}
+            FileOutcome::Quarantined => {
+                self.quarantined.insert(identity);
+                self.ingestor.metrics.file_quarantined();
+            }
             FileOutcome::Replaced => {
                 self.ingestor.metrics.file_replaced();
                 swept.replaced = true;
@@ -211,7 +223,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    async fn already_done(&mut self, path: &str, object: &ObjectMeta, identity: String, archived: Option<String>) -> Result<(), IngestError> {
+    async fn already_done(
+        &mut self,
+        path: &str,
+        object: &ObjectMeta,
+        identity: String,
+        archived: Option<String>,
+    ) -> Result<(), IngestError> {
         if self.skipped.insert(identity.clone()) {
             self.ingestor.metrics.file_skipped();
         }
@@ -282,7 +300,13 @@ impl<'a> Session<'a> {
     }
 
     /// Frames a file from where the ledger says, handing over transactions as they fill up.
-    async fn ingest(&mut self, path: &str, object: &ObjectMeta, identity: &str, resume: Option<Entry>) -> Result<FileOutcome, IngestError> {
+    async fn ingest(
+        &mut self,
+        path: &str,
+        object: &ObjectMeta,
+        identity: &str,
+        resume: Option<Entry>,
+    ) -> Result<FileOutcome, IngestError> {
         let mut entry = resume.unwrap_or_else(|| Entry {
             v: ENTRY_VERSION,
             state: FileState::Reading,
@@ -295,8 +319,15 @@ impl<'a> Session<'a> {
             hash: None,
             archive: None,
         });
-        let Some(mut reader) = open(&*self.ingestor.store, path, object, entry.byte).await? else {
-            return Ok(FileOutcome::Replaced);
+        let mut reader = match open(&*self.ingestor.store, path, object, entry.byte).await {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return Ok(FileOutcome::Replaced),
+            // A foreign client can make keys that no store of ours could hold (`a//b`, `..`): one must not stop the rest.
+            Err(IngestError::Store(error)) if error.kind == StoreErrorKind::InvalidKey => {
+                tracing::warn!(file = path, %error, "this file cannot be read and stays where it is; rename it");
+                return Ok(FileOutcome::Quarantined);
+            }
+            Err(error) => return Err(error),
         };
         let settings = &self.ingestor.settings;
         let source = Source { path, identity };
@@ -307,7 +338,11 @@ impl<'a> Session<'a> {
             let piece = match reader.next().await {
                 Ok(piece) => piece,
                 Err(error) if error.kind == StoreErrorKind::VersionMismatch => {
-                    tracing::warn!(file = path, committed_bytes = entry.byte, "changed while it was read; reading the new content");
+                    tracing::warn!(
+                        file = path,
+                        committed_bytes = entry.byte,
+                        "changed while it was read; reading the new content"
+                    );
                     self.pending.roll_back(mark);
                     return Ok(FileOutcome::Replaced);
                 }
@@ -329,21 +364,28 @@ impl<'a> Session<'a> {
                 } else {
                     entry.rejected += 1;
                 }
+                // Also in the middle of a piece: a megabyte of rubbish can be a million bad pieces.
+                if self.pending.is_large()
+                    && let Some((byte, framing)) = framer.checkpoint()
+                {
+                    entry = Entry { byte, framing, ..entry };
+                    self.ledger.insert(identity.to_owned(), entry.clone());
+                    self.pending.set_entry(identity, entry.clone());
+                    self.send_pending().await?;
+                    mark = self.pending.mark();
+                }
             }
             if piece.is_none() {
                 break;
             }
-            if self.pending.is_large()
-                && let Some((byte, framing)) = framer.checkpoint()
-            {
-                entry = Entry { byte, framing, ..entry };
-                self.ledger.insert(identity.to_owned(), entry.clone());
-                self.pending.set_entry(identity, entry.clone());
-                self.send_pending().await?;
-                mark = self.pending.mark();
-            }
         }
-        tracing::info!(file = path, bytes = object.size_bytes, events = entry.events, rejected = entry.rejected, "file read");
+        tracing::info!(
+            file = path,
+            bytes = object.size_bytes,
+            events = entry.events,
+            rejected = entry.rejected,
+            "file read"
+        );
         let entry = Entry {
             state: FileState::Done,
             byte: object.size_bytes,
@@ -366,11 +408,19 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         // The publisher has failed; `run` reports why.
-        Err(IngestError::Log(LogError::new(common::log::LogErrorKind::Transient, "the transaction before this one failed")))
+        Err(IngestError::Log(LogError::new(
+            common::log::LogErrorKind::Transient,
+            "the transaction before this one failed",
+        )))
     }
 }
 
-async fn open(store: &dyn Store, path: &str, object: &ObjectMeta, from: u64) -> Result<Option<Box<dyn ObjectReader>>, IngestError> {
+async fn open(
+    store: &dyn Store,
+    path: &str,
+    object: &ObjectMeta,
+    from: u64,
+) -> Result<Option<Box<dyn ObjectReader>>, IngestError> {
     let range = (from > 0).then_some(from..object.size_bytes.max(from));
     let options = GetOptions { range, if_version: Some(object.version.clone()) };
     match store.open(&format!("{PENDING}{path}"), options).await {
@@ -381,7 +431,12 @@ async fn open(store: &dyn Store, path: &str, object: &ObjectMeta, from: u64) -> 
 }
 
 /// Moves files one after another. A failure is counted and left to the next sweep, which finds the file again.
-async fn archive_all(store: Arc<dyn Store>, metrics: Arc<Metrics>, mut finished: mpsc::Receiver<Finished>, in_flight: InFlight) {
+async fn archive_all(
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    mut finished: mpsc::Receiver<Finished>,
+    in_flight: InFlight,
+) {
     while let Some(Finished { path, version, identity, target }) = finished.recv().await {
         let Some(target) = target else {
             lock(&in_flight).remove(&identity);

@@ -10,6 +10,9 @@ fn the_readme_lists_every_setting_with_its_default_and_meaning() {
         let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         let row = format!("| `{}` | {default} | {} |", setting.path, setting.help);
         let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(README.lines().any(|line| squeezed(line) == squeezed(&row)), "this row is missing in README.md:\n{row}");
+        assert!(
+            README.lines().any(|line| squeezed(line) == squeezed(&row)),
+            "this row is missing in README.md:\n{row}"
+        );
     }
 }

@@ -7,7 +7,9 @@ use std::path::Path;
 use crate::harness::{Ed, contents, files, generate, rows, unique_keys};
 
 fn event(id: &str, data: &str) -> String {
-    format!(r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"account","event_type":"opened","data":{data}}}"#)
+    format!(
+        r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"account","event_type":"opened","data":{data}}}"#
+    )
 }
 
 fn run(root: &Path) -> serde_json::Value {
@@ -29,9 +31,19 @@ fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
         unique += generate(&root.join(format!("landing/pending/{format}")), 3_000, format, seed);
     }
     let data = r#"{"n": 123456789012345678901234567890.10, "u": "ü\u00fc\ud83d\ude00", "a": [ 1,{} ]}"#;
-    let mixed = format!("\u{feff}{}\r\n[{},\n {}]{}\n\n", event("m1", data), event("m2", "null"), event("m3", "[]"), event("m1", data));
+    let mixed = format!(
+        "\u{feff}{}\r\n[{},\n {}]{}\n\n",
+        event("m1", data),
+        event("m2", "null"),
+        event("m3", "[]"),
+        event("m1", data)
+    );
     write(root, "mixed/ä b%2F.json", &mixed);
-    write(root, "bad/lines.ndjson", &format!("{}\nnot json\n{{\"event_id\": \"x\"}}\n{}\n{{\"cut\": ", event("b1", "1"), event("b2", "2")));
+    write(
+        root,
+        "bad/lines.ndjson",
+        &format!("{}\nnot json\n{{\"event_id\": \"x\"}}\n{}\n{{\"cut\": ", event("b1", "1"), event("b2", "2")),
+    );
     write(root, "empty.json", "");
     write(root, "blank.json", " \n\r\n");
 
@@ -39,7 +51,11 @@ fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
     assert_eq!(report["files"], serde_json::json!({"ingested": 8, "skipped": 0, "quarantined": 0}), "{report}");
     assert_eq!(report["events"], serde_json::json!({"published": 12_006, "rejected": 3}), "{report}");
     let expected = unique + 5;
-    assert_eq!((report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()), (Some(expected), Some(12_006 - expected)), "{report}");
+    assert_eq!(
+        (report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()),
+        (Some(expected), Some(12_006 - expected)),
+        "{report}"
+    );
 
     let keys = unique_keys(&root.join("trusted"));
     assert_eq!(keys.len() as u64, expected);
@@ -59,7 +75,8 @@ fn a_second_run_adds_nothing_and_changes_no_file() {
     fs::write(root.join("landing/landing.toml"), "archive = \"leave\"\n").unwrap();
     let first = run(root);
     assert_eq!(first["written"]["rows"].as_u64(), Some(unique));
-    let before: Vec<_> = ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
+    let before: Vec<_> =
+        ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
     let second = run(root);
     assert_eq!(second["files"], serde_json::json!({"ingested": 0, "skipped": 1, "quarantined": 0}));
     assert_eq!(second["written"]["rows"].as_u64(), Some(0));
@@ -70,7 +87,8 @@ fn a_second_run_adds_nothing_and_changes_no_file() {
     fs::write(&path, text).unwrap();
     let third = run(root);
     assert_eq!(third["events"]["published"].as_u64(), Some(0), "{third}");
-    let after: Vec<_> = ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
+    let after: Vec<_> =
+        ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
     assert!(before == after, "files of the trusted zone changed");
 }
 
@@ -82,7 +100,11 @@ fn a_later_file_of_the_same_day_adds_to_the_earlier_rows_and_duplicates_across_r
     assert_eq!(run(root)["written"]["rows"].as_u64(), Some(1));
     write(root, "b/x.json", &format!("{}{}", event("one", "1"), event("two", "2")));
     let report = run(root);
-    assert_eq!((report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()), (Some(1), Some(1)), "{report}");
+    assert_eq!(
+        (report["written"]["rows"].as_u64(), report["written"]["duplicates"].as_u64()),
+        (Some(1), Some(1)),
+        "{report}"
+    );
     let ids: BTreeSet<_> = rows(&root.join("trusted")).into_iter().map(|row| row.event_id).collect();
     assert_eq!(ids, BTreeSet::from(["one".to_owned(), "two".to_owned()]));
     let processed = files(&root.join("landing/processed"), "");
@@ -99,7 +121,9 @@ fn a_deleted_folder_of_tables_is_noticed_and_a_data_dir_is_used_by_one_process()
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     write(root, "x.json", &event("one", "1"));
-    let with_data_dir = || Ed::new(&["run", "--once", "--landing", "landing", "--trusted", "trusted", "--data-dir", "data"]).in_dir(root);
+    let with_data_dir = || {
+        Ed::new(&["run", "--once", "--landing", "landing", "--trusted", "trusted", "--data-dir", "data"]).in_dir(root)
+    };
     assert_eq!(with_data_dir().report()["written"]["rows"].as_u64(), Some(1));
     fs::remove_dir_all(root.join("trusted")).unwrap();
     let refused = with_data_dir().output();

@@ -40,7 +40,8 @@ impl Services {
         let output = Command::new(script("up")).arg(run_dir).output().unwrap();
         assert!(output.status.success(), "tests/services/up: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        let variables: BTreeMap<&str, &str> = text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
+        let variables: BTreeMap<&str, &str> =
+            text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
         let services = Self::from_lookup(|name| variables.get(name).map(|value| (*value).to_owned())).unwrap();
         OwnServices { services }
     }
@@ -72,7 +73,12 @@ impl Services {
             .env("ED_TEST_PREFIX", prefix)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
 
     pub fn kill(&self, service: &str) {
@@ -163,7 +169,8 @@ impl Ed {
         let output = self.args(&["--output", "json"]).output();
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "exit {:?}\n{stdout}\n{stderr}", output.status.code());
-        serde_json::from_str(stdout.lines().last().unwrap_or_default()).unwrap_or_else(|error| panic!("{error} in {stdout:?}"))
+        serde_json::from_str(stdout.lines().last().unwrap_or_default())
+            .unwrap_or_else(|error| panic!("{error} in {stdout:?}"))
     }
 
     /// Starts it in the background; killed when dropped. Its log goes to `log`.
@@ -224,7 +231,12 @@ pub fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
             // Temporaries come and go while a process is at work.
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(path),
-                Ok(_) if path.to_string_lossy().ends_with(suffix) && !entry.file_name().to_string_lossy().starts_with('.') => found.push(path),
+                Ok(_)
+                    if path.to_string_lossy().ends_with(suffix)
+                        && !entry.file_name().to_string_lossy().starts_with('.') =>
+                {
+                    found.push(path);
+                }
                 _ => {}
             }
         }
@@ -252,7 +264,10 @@ pub fn rows(trusted: &Path) -> Vec<Row> {
     let mut rows = Vec::new();
     for path in files(&trusted.join("events"), ".parquet") {
         let file = std::fs::File::open(&path).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap_or_else(|error| panic!("{}: {error}", path.display())).build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            .build()
+            .unwrap();
         for batch in reader {
             let batch = batch.unwrap();
             let text = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().clone();
@@ -282,9 +297,18 @@ pub fn unique_keys(trusted: &Path) -> std::collections::BTreeSet<(String, i64)> 
 
 /// Makes sample files in `dir` and says how many events are unique.
 pub fn generate(dir: &Path, events: u64, format: &str, seed: u64) -> u64 {
-    let report = Ed::new(&["generate", "--events", &events.to_string(), "--format", format, "--seed", &seed.to_string(), "--out"])
-        .args(&[dir.to_str().unwrap()])
-        .report();
+    let report = Ed::new(&[
+        "generate",
+        "--events",
+        &events.to_string(),
+        "--format",
+        format,
+        "--seed",
+        &seed.to_string(),
+        "--out",
+    ])
+    .args(&[dir.to_str().unwrap()])
+    .report();
     report["unique"].as_u64().unwrap()
 }
 
@@ -316,7 +340,11 @@ pub fn assert_chain_is_whole(trusted: &Path) {
     }
     for (folder, mut ranges) in by_partition {
         ranges.sort_unstable();
-        assert!(ranges.windows(2).all(|pair| pair[0].1 == pair[1].0), "gap or overlap in {}: {ranges:?}", folder.display());
+        assert!(
+            ranges.windows(2).all(|pair| pair[0].1 == pair[1].0),
+            "gap or overlap in {}: {ranges:?}",
+            folder.display()
+        );
     }
     let present: Vec<String> = ["events", "rejected"]
         .iter()

@@ -14,7 +14,7 @@ pub struct Zone {
 }
 
 impl Zone {
-    pub fn new(services: Services, name: &str) -> Self {
+    pub fn new(services: &Services, name: &str) -> Self {
         let bucket = |kind: &str| {
             let bucket = unique(&format!("{name}-{kind}"));
             let path = services.bucket(&bucket);
@@ -38,18 +38,23 @@ impl Zone {
 
     pub fn ingest(&self) -> Ed {
         let topic = format!("log.events_topic={}", self.topic);
-        Ed::new(&["ingest", "--brokers", &self.services.kafka, "--landing", &self.landing.0]).set(&topic).s3(&self.services)
+        Ed::new(&["ingest", "--brokers", &self.services.kafka, "--landing", &self.landing.0])
+            .set(&topic)
+            .s3(&self.services)
     }
 
     pub fn distribute(&self) -> Ed {
         let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
-        Ed::new(&["distribute", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0]).set(&topic).set(&group).s3(&self.services)
+        Ed::new(&["distribute", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
+            .set(&topic)
+            .set(&group)
+            .s3(&self.services)
     }
 }
 
 #[test]
 fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
-    let zone = Zone::new(services(), "whole");
+    let zone = Zone::new(&services(), "whole");
     let mut unique = 0;
     for (seed, format) in [(1, "ndjson"), (2, "concatenated"), (3, "array"), (4, "pretty")] {
         unique += zone.land(format, 2_500, format, seed);
@@ -58,9 +63,12 @@ fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
     fs::write(bad.path().join("bad one+%2F.json"), "{\"event_id\":1}\n").unwrap();
     zone.land_files(bad.path(), "ä");
     let report = zone.ingest().args(&["--once"]).report();
-    assert_eq!(report, serde_json::json!({
-        "files": {"ingested": 5, "skipped": 0, "quarantined": 0}, "events": {"published": 10_000, "rejected": 1}
-    }));
+    assert_eq!(
+        report,
+        serde_json::json!({
+            "files": {"ingested": 5, "skipped": 0, "quarantined": 0}, "events": {"published": 10_000, "rejected": 1}
+        })
+    );
     assert!(files(&zone.landing.1.join("pending"), "json").is_empty(), "archived");
     assert_eq!(files(&zone.landing.1.join("processed"), "json").len(), 5);
 
@@ -70,8 +78,18 @@ fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
     assert_chain_is_whole(&zone.trusted.1);
 
     let check = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/check.py");
-    let output = std::process::Command::new(&zone.services.python).arg(check).arg(&zone.trusted.1).arg(unique.to_string()).output().unwrap();
-    assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = std::process::Command::new(&zone.services.python)
+        .arg(check)
+        .arg(&zone.trusted.1)
+        .arg(unique.to_string())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 
     // Nothing new: nothing happens.
     let again = zone.distribute().args(&["--once"]).report();
@@ -80,7 +98,7 @@ fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
 
 #[test]
 fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
-    let zone = Zone::new(services(), "replay");
+    let zone = Zone::new(&services(), "replay");
     zone.land("files", 6_000, "ndjson", 5);
     zone.ingest().args(&["--once"]).report();
     zone.distribute().set("flush.max_rows=500").args(&["--once"]).report();
@@ -92,7 +110,8 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     }
     reset_offsets(&zone, "earliest");
     // Other settings than those the batches were cut with: they stay as they were cut.
-    let report = zone.distribute().set("flush.max_rows=700").set("trusted.max_rows_per_file=9000").args(&["--once"]).report();
+    let report =
+        zone.distribute().set("flush.max_rows=700").set("trusted.max_rows_per_file=9000").args(&["--once"]).report();
     assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
     let after = contents(&zone.trusted.1);
     assert!(before == after, "the trusted zone is what it was, byte for byte");
@@ -113,12 +132,17 @@ fn reset_offsets(zone: &Zone, to: &str) {
 
 #[test]
 fn two_distributors_share_the_partitions_and_each_event_is_written_once() {
-    let zone = Zone::new(services(), "share");
+    let zone = Zone::new(&services(), "share");
     let unique = zone.land("files", 20_000, "ndjson", 6);
     zone.ingest().args(&["--once"]).report();
     let logs = tempfile::tempdir().unwrap();
     let mut workers: Vec<_> = (0..2)
-        .map(|number| zone.distribute().set("flush.max_rows=1000").args(&["--once"]).start(&logs.path().join(format!("{number}.log"))))
+        .map(|number| {
+            zone.distribute()
+                .set("flush.max_rows=1000")
+                .args(&["--once"])
+                .start(&logs.path().join(format!("{number}.log")))
+        })
         .collect();
     for worker in &mut workers {
         assert_eq!(worker.wait_for_exit(), Some(0));

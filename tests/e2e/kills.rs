@@ -48,7 +48,7 @@ fn run_killed_at_many_points_writes_every_event_once() {
 
 #[test]
 fn ingest_killed_at_many_points_publishes_every_event_once() {
-    let zone = Zone::new(services(), "kill-ingest");
+    let zone = Zone::new(&services(), "kill-ingest");
     let pending = zone.landing.1.join("pending");
     // One file of several transactions, and many small ones.
     let mut expected = 100_000;
@@ -60,12 +60,21 @@ fn ingest_killed_at_many_points_publishes_every_event_once() {
     }
     zone.land_files(small.path(), "small");
     let log = tempfile::NamedTempFile::new().unwrap();
-    let kafka = KafkaLog::new(KafkaSettings { brokers: zone.services.kafka.clone(), ..KafkaSettings::default() }).unwrap();
+    let kafka =
+        KafkaLog::new(KafkaSettings { brokers: zone.services.kafka.clone(), ..KafkaSettings::default() }).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let published = || runtime.block_on(kafka.bounds(&zone.topic)).map_or(0, |bounds| bounds.values().map(|bounds| bounds.latest).sum::<i64>());
+    let published = || {
+        runtime
+            .block_on(kafka.bounds(&zone.topic))
+            .map_or(0, |bounds| bounds.values().map(|bounds| bounds.latest).sum::<i64>())
+    };
     let mut killed = 0;
     for at in [1, 20_000, 60_000, 103_000, 105_000] {
-        killed += u32::from(kill_when(|| zone.ingest().args(&["--once"]).start(log.path()), "enough is published", || published() >= at));
+        killed += u32::from(kill_when(
+            || zone.ingest().args(&["--once"]).start(log.path()),
+            "enough is published",
+            || published() >= at,
+        ));
     }
     assert!(killed >= 3, "only {killed} runs were killed in the middle");
     zone.ingest().args(&["--once"]).report();
@@ -74,7 +83,10 @@ fn ingest_killed_at_many_points_publishes_every_event_once() {
         for partition in kafka.bounds(&zone.topic).await.unwrap().into_keys() {
             read_to_end(&kafka, &zone.topic, partition, Duration::from_secs(30), |chunk| {
                 for record in chunk.records.iter() {
-                    let place = (record.headers.text("source").unwrap().to_owned(), record.headers.text("byte_offset").unwrap().to_owned());
+                    let place = (
+                        record.headers.text("source").unwrap().to_owned(),
+                        record.headers.text("byte_offset").unwrap().to_owned(),
+                    );
                     *seen.entry(place).or_default() += 1;
                 }
                 Ok(())
@@ -91,7 +103,7 @@ fn ingest_killed_at_many_points_publishes_every_event_once() {
 
 #[test]
 fn distribute_killed_at_many_points_writes_every_event_once() {
-    let zone = Zone::new(services(), "kill-distribute");
+    let zone = Zone::new(&services(), "kill-distribute");
     let unique = zone.land("files", 30_000, "ndjson", 9);
     zone.ingest().args(&["--once"]).report();
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -100,7 +112,8 @@ fn distribute_killed_at_many_points_writes_every_event_once() {
     let mut killed = 0;
     let mut seen = BTreeSet::new();
     for at in [1, 2, 3, 5, 8, 12, 18, 25] {
-        killed += u32::from(kill_when(|| command().start(log.path()), "the next cut is put", || cuts(&zone.trusted.1) >= at));
+        killed +=
+            u32::from(kill_when(|| command().start(log.path()), "the next cut is put", || cuts(&zone.trusted.1) >= at));
         seen.insert(cuts(&zone.trusted.1));
     }
     assert!(killed >= 5 && seen.len() >= 5, "killed {killed} times, at {seen:?} cuts");

@@ -10,14 +10,19 @@ fn what_cannot_be_reached_is_named_and_once_gives_up_after_its_patience() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let nowhere = format!("127.0.0.1:{port}");
-    let output = Ed::new(&["ingest", "--once", "--brokers", &nowhere, "--set", "patience=1s", "--landing"]).args(&[root.path().to_str().unwrap()]).output();
+    let output = Ed::new(&["ingest", "--once", "--brokers", &nowhere, "--set", "patience=1s", "--landing"])
+        .args(&[root.path().to_str().unwrap()])
+        .output();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.lines().last().unwrap_or_default().contains(&nowhere), "{message}");
 
     let s3 = |endpoint: &str| {
         Ed::new(&["distribute", "--once", "--brokers", &nowhere, "--trusted", "s3://bucket/x", "--set", "patience=1s"])
-            .env("AWS_ENDPOINT_URL", endpoint).env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "y").output()
+            .env("AWS_ENDPOINT_URL", endpoint)
+            .env("AWS_ACCESS_KEY_ID", "x")
+            .env("AWS_SECRET_ACCESS_KEY", "y")
+            .output()
     };
     let output = s3(&format!("http://{nowhere}"));
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -30,12 +35,13 @@ fn services_killed_while_the_roles_work_cost_nothing() {
     let run_dir = tempfile::tempdir().unwrap();
     let own = Services::own(run_dir.path());
     let services = own.services.clone();
-    let zone = Zone::new(services.clone(), "outage");
+    let zone = Zone::new(&services, "outage");
     let pending = zone.landing.1.join("pending");
     let mut unique = zone.land("first", 20_000, "ndjson", 1);
     let logs = tempfile::tempdir().unwrap();
     let mut ingest = zone.ingest().set("landing.poll_interval=200ms").start(&logs.path().join("ingest.log"));
-    let mut distribute = zone.distribute().set("flush.max_rows=1000").set("flush.max_age=1s").start(&logs.path().join("distribute.log"));
+    let mut distribute =
+        zone.distribute().set("flush.max_rows=1000").set("flush.max_age=1s").start(&logs.path().join("distribute.log"));
     let written = || files(&zone.trusted.1.join("events"), ".parquet").len();
     wait_until("something is written", || written() > 0);
     for (service, seed) in [("kafka", 2), ("s3", 3), ("kafka", 4)] {

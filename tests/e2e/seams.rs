@@ -32,7 +32,12 @@ fn an_s3_server_keeps_the_guarantees_of_the_store_seam() {
         .env("ED_TEST_BUCKET", &bucket)
         .output()
         .unwrap();
-    assert!(command.status.success(), "{}{}", String::from_utf8_lossy(&command.stdout), String::from_utf8_lossy(&command.stderr));
+    assert!(
+        command.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&command.stdout),
+        String::from_utf8_lossy(&command.stderr)
+    );
 }
 
 #[test]

@@ -16,11 +16,11 @@ rows, keys, wrong_day = duckdb.sql(
     f"""SELECT count(*), count(DISTINCT (event_id, timestamp)),
                count(*) FILTER (strftime(timestamp AT TIME ZONE 'UTC', '%Y-%m-%d') <> year || '-' || month || '-' || day)
         FROM {table}"""
-).fetchone()
+).fetchall()[0]
 assert (rows, keys, wrong_day) == (expected, expected, 0), (rows, keys, wrong_day)
 types = dict((name, kind) for name, kind, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM {table}").fetchall())
 assert types["timestamp"] == "TIMESTAMP WITH TIME ZONE" and types["data"] == "VARCHAR", types
-assert duckdb.sql(f"SELECT count(*) FROM {table} WHERE NOT json_valid(data)").fetchone() == (0,)
+assert duckdb.sql(f"SELECT count(*) FROM {table} WHERE NOT json_valid(data)").fetchall() == [(0,)]
 
 data = ds.dataset(f"{trusted}/events", format="parquet", partitioning="hive")
 assert data.count_rows() == expected, data.count_rows()

@@ -56,7 +56,11 @@ impl Checker<'_> {
         let fallback = *range.start();
         self.required(path, fallback, |text| {
             let value = bytes(text)?;
-            if range.contains(&value) { Ok(value) } else { Err(format!("must be from {} to {} bytes", range.start(), range.end())) }
+            if range.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!("must be from {} to {} bytes", range.start(), range.end()))
+            }
         })
     }
 
@@ -83,15 +87,24 @@ impl Checker<'_> {
 
     fn kafka(&mut self) -> Option<Kafka> {
         let brokers = self.optional("kafka.brokers", |text| {
-            let valid = |broker: &str| broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-            if text.split(',').all(|broker| valid(broker.trim())) { Ok(text.to_owned()) } else { Err(format!("'{text}' is not host:port[,host:port]")) }
+            let valid = |broker: &str| {
+                broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+            };
+            if text.split(',').all(|broker| valid(broker.trim())) {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("'{text}' is not host:port[,host:port]"))
+            }
         });
         let group = self.required("kafka.group", String::new(), topic_name);
         let instance_id = self.optional("kafka.instance_id", topic_name);
         let client = self.tree.section("kafka.client.");
         for (key, raw) in &client {
             if RESERVED_CLIENT_SETTINGS.contains(&key.as_str()) {
-                self.errors.push(format!("kafka.client.{key} ({}): is set by Event Distributor, exactly-once rests on it", raw.origin));
+                self.errors.push(format!(
+                    "kafka.client.{key} ({}): is set by Event Distributor, exactly-once rests on it",
+                    raw.origin
+                ));
             }
         }
         let client = client.into_iter().map(|(key, raw)| (key, raw.text)).collect();
@@ -145,7 +158,9 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
         },
         trusted: checker.trusted(),
         http_listen: checker.optional("http.listen", |text| {
-            text.parse::<std::net::SocketAddr>().map(|_| text.to_owned()).map_err(|_| format!("'{text}' is not an address such as 0.0.0.0:8080"))
+            text.parse::<std::net::SocketAddr>()
+                .map(|_| text.to_owned())
+                .map_err(|_| format!("'{text}' is not an address such as 0.0.0.0:8080"))
         }),
     };
     if checker.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(checker.errors)) }

@@ -91,7 +91,8 @@ impl ConfigTree {
     }
 
     pub(super) fn section(&self, prefix: &str) -> BTreeMap<String, Raw> {
-        let inside = self.values.iter().filter_map(|(path, raw)| Some((path.strip_prefix(prefix)?.to_owned(), raw.clone())));
+        let inside =
+            self.values.iter().filter_map(|(path, raw)| Some((path.strip_prefix(prefix)?.to_owned(), raw.clone())));
         inside.filter(|(_, raw)| !raw.text.is_empty()).collect()
     }
 

@@ -88,7 +88,9 @@ pub enum EventProblem {
     /// The file ends inside the value.
     Truncated,
     /// More bytes than one event may have.
-    TooLarge { limit_bytes: usize },
+    TooLarge {
+        limit_bytes: usize,
+    },
 }
 
 impl EventProblem {
@@ -207,8 +209,17 @@ mod tests {
 
     #[test]
     fn data_keeps_its_very_bytes() {
-        for data in [r#"{"n": 12345678901234567890123456789.000100e-5 , "b":[1,  2]}"#, "null", r#""\ud800""#, "[ ]", "-0.0", "true"] {
-            let text = format!(r#"{{"data":{data},"event_id":"a","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t"}}"#);
+        for data in [
+            r#"{"n": 12345678901234567890123456789.000100e-5 , "b":[1,  2]}"#,
+            "null",
+            r#""\ud800""#,
+            "[ ]",
+            "-0.0",
+            "true",
+        ] {
+            let text = format!(
+                r#"{{"data":{data},"event_id":"a","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t"}}"#
+            );
             assert_eq!(parse(&text).map(|event| event.data.to_owned()), Ok(data.to_owned()));
         }
     }
@@ -228,8 +239,14 @@ mod tests {
             (format!(r#"{{"event_id":7,{base}}}"#), "not_a_string"),
             (format!(r#"{{"event_id":"",{base}}}"#), "empty_field"),
             (format!(r#"{{"event_id":"a","event_id":"b",{base}}}"#), "duplicate_field"),
-            (r#"{"event_id":"a","timestamp":"yesterday","domain":"d","event_type":"t","data":1}"#.to_owned(), "bad_timestamp"),
-            (r#"{"event_id":"a","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t"}"#.to_owned(), "missing_field"),
+            (
+                r#"{"event_id":"a","timestamp":"yesterday","domain":"d","event_type":"t","data":1}"#.to_owned(),
+                "bad_timestamp",
+            ),
+            (
+                r#"{"event_id":"a","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t"}"#.to_owned(),
+                "missing_field",
+            ),
             (format!(r#"{{"event_id":"a",{base}"#), "truncated"),
             (format!(r#"{{"event_id":"a" {base}}}"#), "not_json"),
             (r#"["a","2021-01-14T10:15:30","d","t",1]"#.to_owned(), "not_an_object"),

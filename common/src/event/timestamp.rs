@@ -93,14 +93,25 @@ impl Parts {
             return Err(Form);
         }
         let (head, rest) = text.split_at(19);
-        if head[4] != b'-' || head[7] != b'-' || head[13] != b':' || head[16] != b':' || !matches!(head[10], b'T' | b't' | b' ') {
+        if head[4] != b'-'
+            || head[7] != b'-'
+            || head[13] != b':'
+            || head[16] != b':'
+            || !matches!(head[10], b'T' | b't' | b' ')
+        {
             return Err(Form);
         }
         let year = digits(&head[0..4])?;
         let (month, day) = (digits(&head[5..7])?, digits(&head[8..10])?);
         let (hour, minute, second) = (digits(&head[11..13])?, digits(&head[14..16])?, digits(&head[17..19])?);
         let year = i32::try_from(year).map_err(|_| Form)?;
-        if !(1..=12).contains(&month) || day == 0 || day > days_in_month(year, month) || hour > 23 || minute > 59 || second > 60 {
+        if !(1..=12).contains(&month)
+            || day == 0
+            || day > days_in_month(year, month)
+            || hour > 23
+            || minute > 59
+            || second > 60
+        {
             return Err(Range);
         }
         let (micros, zone) = read_fraction(rest)?;
@@ -167,7 +178,9 @@ fn read_zone(zone: &[u8]) -> Result<Option<i32>, TimestampError> {
     let (sign, hours, minutes) = match zone {
         b"" => return Ok(None),
         b"Z" | b"z" => return Ok(Some(0)),
-        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => (sign, digits(hours)?, digits(&[*m1, *m2])?),
+        [sign @ (b'+' | b'-'), hours @ .., b':', m1, m2] if hours.len() == 2 => {
+            (sign, digits(hours)?, digits(&[*m1, *m2])?)
+        }
         [sign @ (b'+' | b'-'), h1, h2, m1, m2] => (sign, digits(&[*h1, *h2])?, digits(&[*m1, *m2])?),
         _ => return Err(Form),
     };
@@ -255,12 +268,27 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused() {
         for text in [
-            "", "2021-01-14", "2021-01-14T10:15", "2021-1-14T10:15:30", "2021-01-14T10:15:30.", "2021-01-14T10:15:30.1234567890",
-            "2021-01-14T10:15:30+2", "2021-01-14T10:15:30 Z", "20210114T101530Z", "2021-01-14T10:15:30Zjunk", "２021-01-14T10:15:30",
+            "",
+            "2021-01-14",
+            "2021-01-14T10:15",
+            "2021-1-14T10:15:30",
+            "2021-01-14T10:15:30.",
+            "2021-01-14T10:15:30.1234567890",
+            "2021-01-14T10:15:30+2",
+            "2021-01-14T10:15:30 Z",
+            "20210114T101530Z",
+            "2021-01-14T10:15:30Zjunk",
+            "２021-01-14T10:15:30",
         ] {
             assert_eq!(utc(text), Err(TimestampError::Form), "{text:?}");
         }
-        for text in ["2021-02-29T00:00:00", "2021-13-01T00:00:00", "2021-00-01T00:00:00", "2021-01-14T24:00:00", "2021-01-14T10:15:30+24:00"] {
+        for text in [
+            "2021-02-29T00:00:00",
+            "2021-13-01T00:00:00",
+            "2021-00-01T00:00:00",
+            "2021-01-14T24:00:00",
+            "2021-01-14T10:15:30+24:00",
+        ] {
             assert_eq!(utc(text), Err(TimestampError::Range), "{text:?}");
         }
     }

@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Log, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, RecordBatch, Retention, TopicSpec, read_to_end};
+use super::{
+    Log, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, RecordBatch, Retention, TopicSpec, read_to_end,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -100,7 +102,8 @@ async fn drain(reader: &mut Box<dyn LogReader>) -> Vec<(i64, String)> {
             ReadEvent::Chunk(chunk) => {
                 assert_eq!(chunk.records.len(), chunk.offsets.len());
                 assert_eq!(chunk.records.len(), chunk.times_ms.len());
-                let values = chunk.records.iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap());
+                let values =
+                    chunk.records.iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap());
                 seen.extend(chunk.offsets.iter().copied().zip(values));
             }
             ReadEvent::EndReached(_) => return seen,
@@ -117,11 +120,13 @@ async fn records_come_back_whole_and_in_order(log: &dyn Log, name: &str) {
     topic(log, name, 2).await;
     let mut writer = log.writer(&format!("{name}-w")).await.unwrap();
     let mut first = RecordBatch::new();
-    first.push(b"key", Some(b"value"), |headers| {
-        headers.put("a", b"1");
-        headers.put("b", b"");
-        headers.put("a", b"\xff\x00");
-    }).unwrap();
+    first
+        .push(b"key", Some(b"value"), |headers| {
+            headers.put("a", b"1");
+            headers.put("b", b"");
+            headers.put("a", b"\xff\x00");
+        })
+        .unwrap();
     first.push(b"gone", None, |_| {}).unwrap();
     first.push(b"", Some(b""), |_| {}).unwrap();
     writer.begin().await.unwrap();

@@ -133,7 +133,8 @@ impl RecordBatch {
         headers(&mut writer);
         let valid = writer.valid;
         let span = (|| {
-            let value_len = value.map_or(Some(NULL), |value| u32::try_from(value.len()).ok().filter(|len| *len != NULL))?;
+            let value_len =
+                value.map_or(Some(NULL), |value| u32::try_from(value.len()).ok().filter(|len| *len != NULL))?;
             u32::try_from(self.bytes.len()).ok()?;
             Some(Span {
                 start: u32::try_from(start).ok()?,
@@ -267,7 +268,7 @@ mod tests {
             cut in 0_usize..12,
         ) {
             let batch = build(&records).map_err(|error| TestCaseError::fail(error.to_string()))?;
-            prop_assert_eq!(plain(&batch), records.clone());
+            prop_assert_eq!(&plain(&batch), &records);
             let cut = cut.min(records.len());
             let mut encoded = Vec::new();
             batch.encode(cut..records.len(), &mut encoded);

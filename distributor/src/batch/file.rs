@@ -77,9 +77,19 @@ impl OpenFile {
     pub(super) fn new(table: Table, folder: String, sequence: u32, encoding: Encoding) -> Result<Self, ParquetError> {
         let schema = table.schema();
         // Engines need nothing of the Arrow schema, and it is larger than many a small file's data.
-        let options = ArrowWriterOptions::new().with_properties(properties(table, encoding)).with_skip_arrow_metadata(true);
+        let options =
+            ArrowWriterOptions::new().with_properties(properties(table, encoding)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
-        Ok(Self { folder, sequence, rows: Rows::new(table), schema, writer, total_rows: 0, encoded_bytes: 0, encoder_memory_bytes: 0 })
+        Ok(Self {
+            folder,
+            sequence,
+            rows: Rows::new(table),
+            schema,
+            writer,
+            total_rows: 0,
+            encoded_bytes: 0,
+            encoder_memory_bytes: 0,
+        })
     }
 
     /// Adds a row by `push`.

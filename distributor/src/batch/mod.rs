@@ -81,7 +81,14 @@ impl Batch {
     ///
     /// # Errors
     /// This build cannot write the layout; the message says what is needed.
-    pub(crate) fn new(partition: i32, from: i64, clock_ms: i64, layout: &Layout, encoding: Encoding, window: &Window) -> Result<Self, String> {
+    pub(crate) fn new(
+        partition: i32,
+        from: i64,
+        clock_ms: i64,
+        layout: &Layout,
+        encoding: Encoding,
+        window: &Window,
+    ) -> Result<Self, String> {
         Ok(Self {
             partition,
             from,
@@ -136,7 +143,13 @@ impl Batch {
     ///
     /// # Errors
     /// The encoder's; the batch is useless then.
-    pub(crate) fn push(&mut self, window: &Window, record: &RecordRef<'_>, offset: i64, append_ms: i64) -> Result<(), ParquetError> {
+    pub(crate) fn push(
+        &mut self,
+        window: &Window,
+        record: &RecordRef<'_>,
+        offset: i64,
+        append_ms: i64,
+    ) -> Result<(), ParquetError> {
         self.clock_ms = self.clock_ms.max(append_ms);
         let witness = Witness::of(record, append_ms);
         let first = self.ends.map_or(witness, |ends| ends.first);
@@ -154,7 +167,13 @@ impl Batch {
         Ok(())
     }
 
-    fn push_event(&mut self, window: &Window, event: &Event<'_>, record: &RecordRef<'_>, lineage: &Lineage<'_>) -> Result<(), ParquetError> {
+    fn push_event(
+        &mut self,
+        window: &Window,
+        event: &Event<'_>,
+        record: &RecordRef<'_>,
+        lineage: &Lineage<'_>,
+    ) -> Result<(), ParquetError> {
         let key = fingerprint(&event.event_id, event.timestamp_us);
         let duplicate = window.is_duplicate(&self.overlay, key, lineage.log_time_ms);
         self.overlay.insert(key, lineage.log_time_ms);
@@ -177,7 +196,16 @@ impl Batch {
         let date = civil_from_micros(event.timestamp_us);
         self.scratch.clear();
         // Unambiguous, for a length precedes the first text. Writing to a String cannot fail.
-        let _ = write!(self.scratch, "{}:{}{}|{}-{}-{}", event.domain.len(), event.domain, event.event_type, date.year, date.month, date.day);
+        let _ = write!(
+            self.scratch,
+            "{}:{}{}|{}-{}-{}",
+            event.domain.len(),
+            event.domain,
+            event.event_type,
+            date.year,
+            date.month,
+            date.day
+        );
         if let Some(index) = self.open.get(&self.scratch) {
             return Ok(Ok(*index));
         }
@@ -205,7 +233,13 @@ impl Batch {
         Ok(index)
     }
 
-    fn reject(&mut self, rejection: &Rejection, event_id: Option<&str>, record: &RecordRef<'_>, lineage: &Lineage<'_>) -> Result<(), ParquetError> {
+    fn reject(
+        &mut self,
+        rejection: &Rejection,
+        event_id: Option<&str>,
+        record: &RecordRef<'_>,
+        lineage: &Lineage<'_>,
+    ) -> Result<(), ParquetError> {
         self.counts.rejected += 1;
         let folder = rejected_folder(lineage.log_time_ms);
         // No event's key begins like this: theirs begin with a digit.

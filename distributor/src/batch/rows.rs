@@ -79,7 +79,12 @@ enum Own {
         event_type: StringBuilder,
         data: StringBuilder,
     },
-    Rejected { reason: StringBuilder, detail: StringBuilder, event_id: StringBuilder, raw: BinaryBuilder },
+    Rejected {
+        reason: StringBuilder,
+        detail: StringBuilder,
+        event_id: StringBuilder,
+        raw: BinaryBuilder,
+    },
 }
 
 impl Rows {
@@ -93,7 +98,9 @@ impl Rows {
                 event_type: text(),
                 data: text(),
             },
-            Table::Rejected => Own::Rejected { reason: text(), detail: text(), event_id: text(), raw: BinaryBuilder::new() },
+            Table::Rejected => {
+                Own::Rejected { reason: text(), detail: text(), event_id: text(), raw: BinaryBuilder::new() }
+            }
         };
         Self {
             own,
@@ -127,7 +134,13 @@ impl Rows {
         }
     }
 
-    pub(super) fn push_rejected(&mut self, why: (&str, &str), id: Option<&str>, value: Option<&[u8]>, lineage: &Lineage<'_>) {
+    pub(super) fn push_rejected(
+        &mut self,
+        why: (&str, &str),
+        id: Option<&str>,
+        value: Option<&[u8]>,
+        lineage: &Lineage<'_>,
+    ) {
         if let Own::Rejected { reason, detail, event_id, raw } = &mut self.own {
             reason.append_value(why.0);
             detail.append_value(why.1);

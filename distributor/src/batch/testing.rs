@@ -45,7 +45,9 @@ pub(crate) fn cut(from: i64, to: i64) -> Cut {
 }
 
 pub(crate) fn event(id: &str, timestamp: &str, domain: &str, event_type: &str, data: &str) -> String {
-    format!(r#"{{"event_id":"{id}","timestamp":"{timestamp}","domain":"{domain}","event_type":"{event_type}","data":{data}}}"#)
+    format!(
+        r#"{{"event_id":"{id}","timestamp":"{timestamp}","domain":"{domain}","event_type":"{event_type}","data":{data}}}"#
+    )
 }
 
 pub(crate) fn records(values: &[Option<String>]) -> RecordBatch {

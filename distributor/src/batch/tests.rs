@@ -26,7 +26,13 @@ fn reader(file: &FinishedFile) -> SerializedFileReader<bytes::Bytes> {
 fn sample(count: usize) -> Vec<Option<String>> {
     let event = |number: usize| {
         let day = 1 + number % 2;
-        event(&format!("id-{number}"), &format!("2021-01-{day:02}T10:15:30.{number:06}"), "account", "opened", r#"{"n": 1.50, "s":"ü"}"#)
+        event(
+            &format!("id-{number}"),
+            &format!("2021-01-{day:02}T10:15:30.{number:06}"),
+            "account",
+            "opened",
+            r#"{"n": 1.50, "s":"ü"}"#,
+        )
     };
     (0..count).map(|number| Some(event(number))).collect()
 }
@@ -46,18 +52,23 @@ fn rows_go_to_files_by_type_and_day_and_every_record_is_accounted_for() {
     let encoded = encode(&values, &layout(), ENCODING);
     assert_eq!(encoded.counts, Counts { read: 7, written: 3, duplicates: 1, rejected: 3 });
     let files: Vec<_> = encoded.files.iter().map(|file| (file.folder.as_str(), file.sequence, file.rows)).collect();
-    assert_eq!(files, [
-        ("events/domain_event_type=account-opened/year=2021/month=01/day=14", 0, 2),
-        ("events/domain_event_type=card-lost/year=2021/month=01/day=14", 1, 1),
-        ("rejected/year=2023/month=11/day=14", 2, 3),
-    ]);
+    assert_eq!(
+        files,
+        [
+            ("events/domain_event_type=account-opened/year=2021/month=01/day=14", 0, 2),
+            ("events/domain_event_type=card-lost/year=2021/month=01/day=14", 1, 1),
+            ("rejected/year=2023/month=11/day=14", 2, 3),
+        ]
+    );
     assert_eq!((encoded.ends.to, encoded.ends.clock_ms), (47, 1_700_000_000_000));
 }
 
 #[test]
 fn types_past_the_guard_are_rejected_in_offset_order() {
     let at = "2021-01-14T10:15:30";
-    let values: Vec<_> = [("a", "t1"), ("b", "t2"), ("c", "t3"), ("d", "t1")].map(|(id, kind)| Some(event(id, at, "d", kind, "1"))).into();
+    let values: Vec<_> = [("a", "t1"), ("b", "t2"), ("c", "t3"), ("d", "t1")]
+        .map(|(id, kind)| Some(event(id, at, "d", kind, "1")))
+        .into();
     let encoded = encode(&values, &Layout { max_types: 2, ..layout() }, ENCODING);
     assert_eq!(encoded.counts, Counts { read: 4, written: 3, duplicates: 0, rejected: 1 });
 }
@@ -70,20 +81,36 @@ fn a_file_is_what_engines_expect() {
     let metadata = reader.metadata();
     assert_eq!(metadata.num_row_groups(), 1);
     assert_eq!(metadata.row_group(0).num_rows(), 20_000);
-    let columns: BTreeMap<_, _> = metadata.row_group(0).columns().iter().map(|column| (column.column_path().string(), column)).collect();
-    let names: Vec<_> = metadata.file_metadata().schema_descr().columns().iter().map(|column| column.name().to_owned()).collect();
-    assert_eq!(names, ["event_id", "timestamp", "domain", "event_type", "data", "_ingested_at", "_partition", "_offset", "_source"]);
+    let columns: BTreeMap<_, _> =
+        metadata.row_group(0).columns().iter().map(|column| (column.column_path().string(), column)).collect();
+    let names: Vec<_> =
+        metadata.file_metadata().schema_descr().columns().iter().map(|column| column.name().to_owned()).collect();
+    assert_eq!(
+        names,
+        ["event_id", "timestamp", "domain", "event_type", "data", "_ingested_at", "_partition", "_offset", "_source"]
+    );
     assert!(columns.values().all(|column| matches!(column.compression(), Codec::ZSTD(_))));
     let timestamp = metadata.file_metadata().schema_descr().column(1);
     assert_eq!(timestamp.physical_type(), Type::INT64);
-    assert_eq!(format!("{:?}", timestamp.logical_type_ref()), "Some(Timestamp { is_adjusted_to_u_t_c: true, unit: MICROS })");
-    for (name, dictionary) in [("event_id", false), ("data", false), ("domain", true), ("event_type", true), ("_source", true)] {
+    assert_eq!(
+        format!("{:?}", timestamp.logical_type_ref()),
+        "Some(Timestamp { is_adjusted_to_u_t_c: true, unit: MICROS })"
+    );
+    for (name, dictionary) in
+        [("event_id", false), ("data", false), ("domain", true), ("event_type", true), ("_source", true)]
+    {
         assert_eq!(columns[name].dictionary_page_offset().is_some(), dictionary, "{name}");
     }
     assert!(columns["_offset"].encodings().any(|encoding| encoding == ParquetEncoding::DELTA_BINARY_PACKED));
     assert!(columns["data"].statistics().is_none() && columns["event_id"].statistics().is_some());
     assert!(columns["event_id"].bloom_filter_offset().is_some() && columns["domain"].bloom_filter_offset().is_none());
-    let facts: BTreeMap<_, _> = metadata.file_metadata().key_value_metadata().unwrap().iter().map(|pair| (pair.key.clone(), pair.value.clone().unwrap())).collect();
+    let facts: BTreeMap<_, _> = metadata
+        .file_metadata()
+        .key_value_metadata()
+        .unwrap()
+        .iter()
+        .map(|pair| (pair.key.clone(), pair.value.clone().unwrap()))
+        .collect();
     assert_eq!(facts["event_distributor.from"], "40");
     assert!(!facts.contains_key("ARROW:schema"));
     assert!(encode(&sample(10), &layout(), ENCODING).files.iter().all(|file| {
@@ -106,7 +133,12 @@ fn files_roll_by_rows_and_each_stays_readable() {
     let encoded = encode(&sample(50), &Layout { max_rows_per_file: 10, ..layout() }, ENCODING);
     let rows: Vec<_> = encoded.files.iter().map(|file| (file.sequence, file.rows)).collect();
     assert_eq!(rows, [(0, 10), (1, 10), (2, 10), (3, 10), (4, 5), (5, 5)]);
-    assert!(encoded.files.iter().all(|file| reader(file).metadata().file_metadata().num_rows() == i64::try_from(file.rows).unwrap()));
+    assert!(
+        encoded
+            .files
+            .iter()
+            .all(|file| reader(file).metadata().file_metadata().num_rows() == i64::try_from(file.rows).unwrap())
+    );
 }
 
 fn hash_rows(batch: &arrow_array::RecordBatch, hash: &mut xxhash_rust::xxh3::Xxh3) {

@@ -132,11 +132,23 @@ mod tests {
         assert_eq!(decide(&facts(None, None, (0, 90))), Ok(Plan::Begin { at: 10 }), "an origin without a cut");
         assert_eq!(decide(&facts(Some((10, 20, true)), Some(20), (0, 90))), Ok(Plan::ReadOn { at: 20 }));
         assert_eq!(decide(&facts(Some((10, 20, true)), None, (0, 90))), Ok(Plan::ReadOn { at: 20 }), "expired offsets");
-        assert_eq!(decide(&facts(Some((10, 20, false)), Some(20), (0, 90))), Ok(Plan::Redo), "a zombie's late commit changes nothing");
+        assert_eq!(
+            decide(&facts(Some((10, 20, false)), Some(20), (0, 90))),
+            Ok(Plan::Redo),
+            "a zombie's late commit changes nothing"
+        );
         assert_eq!(decide(&facts(Some((10, 20, false)), None, (0, 90))), Ok(Plan::Redo));
-        assert_eq!(decide(&facts(Some((20, 30, false)), Some(20), (0, 90))), Ok(Plan::Walk { at: 20 }), "a crash before the commit");
+        assert_eq!(
+            decide(&facts(Some((20, 30, false)), Some(20), (0, 90))),
+            Ok(Plan::Walk { at: 20 }),
+            "a crash before the commit"
+        );
         assert_eq!(decide(&facts(Some((20, 30, true)), Some(12), (0, 90))), Ok(Plan::Walk { at: 12 }));
-        assert_eq!(decide(&facts(Some((20, 30, true)), Some(3), (0, 90))), Ok(Plan::Walk { at: 10 }), "never before the origin");
+        assert_eq!(
+            decide(&facts(Some((20, 30, true)), Some(3), (0, 90))),
+            Ok(Plan::Walk { at: 10 }),
+            "never before the origin"
+        );
     }
 
     #[test]

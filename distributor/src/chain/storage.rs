@@ -26,7 +26,10 @@ const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 pub(crate) enum ChainError {
     Store(StoreError),
     /// An object of the chain cannot be understood.
-    Damaged { key: String, message: String },
+    Damaged {
+        key: String,
+        message: String,
+    },
 }
 
 impl fmt::Display for ChainError {
@@ -96,7 +99,11 @@ impl ChainStore {
         serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
     }
 
-    async fn put<T: Serialize + DeserializeOwned + PartialEq>(&self, key: &str, document: &T) -> Result<PutDocument<T>, ChainError> {
+    async fn put<T: Serialize + DeserializeOwned + PartialEq>(
+        &self,
+        key: &str,
+        document: &T,
+    ) -> Result<PutDocument<T>, ChainError> {
         let mut body = serde_json::to_vec_pretty(document)
             .map_err(|error| ChainError::Damaged { key: key.to_owned(), message: error.to_string() })?;
         body.push(b'\n');
@@ -105,7 +112,9 @@ impl ChainStore {
             PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => match self.read(key).await? {
                 Some(theirs) if theirs == *document => Ok(PutDocument::Ours),
                 Some(theirs) => Ok(PutDocument::Theirs(theirs)),
-                None => Err(ChainError::Damaged { key: key.to_owned(), message: "it was there and is gone".to_owned() }),
+                None => {
+                    Err(ChainError::Damaged { key: key.to_owned(), message: "it was there and is gone".to_owned() })
+                }
             },
         }
     }
@@ -150,7 +159,8 @@ impl ChainStore {
     pub(crate) async fn cuts_before(&self, from: i64) -> Result<Vec<Cut>, ChainError> {
         let prefix = format!("{}cuts/", self.prefix);
         let start_after = Some(self.cut_key(from));
-        let page = self.store.list(&ListOptions { prefix, start_after, limit: Some(CUTS_PER_PAGE), delimiter: false }).await?;
+        let page =
+            self.store.list(&ListOptions { prefix, start_after, limit: Some(CUTS_PER_PAGE), delimiter: false }).await?;
         let reads = stream::iter(page.objects).map(async |object| {
             let cut = self.read(&object.key).await?;
             cut.ok_or_else(|| ChainError::Damaged { key: object.key, message: "it was listed and is gone".to_owned() })
@@ -196,7 +206,11 @@ mod tests {
         }
         assert_eq!(chain.last_cut().await.map_err(failed)?.map(|cut| cut.from), Some(10));
         assert_eq!(chain.put_cut(&cut(7, 10)).await.map_err(failed)?, PutDocument::Ours, "our own, put again");
-        assert_eq!(chain.put_cut(&cut(7, 9)).await.map_err(failed)?, PutDocument::Theirs(cut(7, 10)), "the first one stays");
+        assert_eq!(
+            chain.put_cut(&cut(7, 9)).await.map_err(failed)?,
+            PutDocument::Theirs(cut(7, 10)),
+            "the first one stays"
+        );
         Ok(())
     }
 }

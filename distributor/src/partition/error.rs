@@ -16,7 +16,10 @@ pub(crate) enum PartitionError {
     Refused(Refusal),
     Store(StoreError),
     /// An object of ours in the store cannot be understood or is not ours.
-    Damaged { key: String, message: String },
+    Damaged {
+        key: String,
+        message: String,
+    },
     Log(LogError),
     Encode(ParquetError),
 }

@@ -1,6 +1,6 @@
 //! Putting the files of a batch, and knowing them again.
 
-use common::store::{GetOptions, Metadata, MIN_PART_BYTES, PutCondition, PutOutcome, Store, StoreError};
+use common::store::{GetOptions, MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use parquet::file::metadata::ParquetMetaDataReader;
 
@@ -17,7 +17,12 @@ const PART_BYTES: usize = 4 * MIN_PART_BYTES;
 const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
 
 /// Puts all files and returns them as the completion lists them, in sequence.
-pub(super) async fn put_all(context: &Context, partition: i32, from: i64, files: Vec<FinishedFile>) -> Result<Vec<FileEntry>, PartitionError> {
+pub(super) async fn put_all(
+    context: &Context,
+    partition: i32,
+    from: i64,
+    files: Vec<FinishedFile>,
+) -> Result<Vec<FileEntry>, PartitionError> {
     let puts = stream::iter(files).map(|file| put(context, partition, from, file));
     puts.buffered(AT_ONCE).try_collect().await
 }
@@ -37,11 +42,18 @@ async fn put(context: &Context, partition: i32, from: i64, file: FinishedFile) -
     };
     match outcome {
         PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
-        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, partition, from, sequence, rows, path).await,
+        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
+            known(context, partition, from, sequence, rows, path).await
+        }
     }
 }
 
-async fn put_in_parts(store: &dyn Store, path: &str, bytes: &bytes::Bytes, metadata: &Metadata) -> Result<PutOutcome, StoreError> {
+async fn put_in_parts(
+    store: &dyn Store,
+    path: &str,
+    bytes: &bytes::Bytes,
+    metadata: &Metadata,
+) -> Result<PutOutcome, StoreError> {
     let mut upload = store.multipart(path, metadata).await?;
     let mut start = 0;
     while start < bytes.len() {
@@ -58,7 +70,14 @@ async fn put_in_parts(store: &dyn Store, path: &str, bytes: &bytes::Bytes, metad
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
-async fn known(context: &Context, partition: i32, from: i64, sequence: u32, rows: u64, path: String) -> Result<FileEntry, PartitionError> {
+async fn known(
+    context: &Context,
+    partition: i32,
+    from: i64,
+    sequence: u32,
+    rows: u64,
+    path: String,
+) -> Result<FileEntry, PartitionError> {
     let foreign = |message: &str| PartitionError::Damaged {
         key: path.clone(),
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
@@ -70,8 +89,12 @@ async fn known(context: &Context, partition: i32, from: i64, sequence: u32, rows
         let tail = read_range(&*context.store, &path, start..meta.size_bytes).await?;
         let mut reader = ParquetMetaDataReader::new();
         match reader.try_parse_sized(&tail, meta.size_bytes) {
-            Ok(()) => break reader.finish().map_err(|error| foreign(&format!("its footer cannot be read ({error})")))?,
-            Err(parquet::errors::ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => wanted = needed as u64,
+            Ok(()) => {
+                break reader.finish().map_err(|error| foreign(&format!("its footer cannot be read ({error})")))?;
+            }
+            Err(parquet::errors::ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
+                wanted = needed as u64;
+            }
             Err(error) => return Err(foreign(&format!("it is not a Parquet file ({error})"))),
         }
     };
@@ -86,7 +109,11 @@ async fn known(context: &Context, partition: i32, from: i64, sequence: u32, rows
     Ok(FileEntry { path, rows, bytes: meta.size_bytes })
 }
 
-async fn read_range(store: &dyn Store, path: &str, range: std::ops::Range<u64>) -> Result<bytes::Bytes, PartitionError> {
+async fn read_range(
+    store: &dyn Store,
+    path: &str,
+    range: std::ops::Range<u64>,
+) -> Result<bytes::Bytes, PartitionError> {
     let options = GetOptions { range: Some(range), if_version: None };
     let Some((_, mut reader)) = store.open(path, options).await? else {
         return Err(PartitionError::Damaged { key: path.to_owned(), message: "it was there and is gone".to_owned() });
@@ -106,7 +133,12 @@ pub(super) async fn all_present(store: &dyn Store, completion: &Completion) -> R
     while let Some((file, head)) = heads.next().await {
         match head? {
             Some(meta) if meta.size_bytes == file.bytes => {}
-            Some(meta) => tracing::warn!(path = file.path, bytes = meta.size_bytes, expected_bytes = file.bytes, "this file was altered; it is kept"),
+            Some(meta) => tracing::warn!(
+                path = file.path,
+                bytes = meta.size_bytes,
+                expected_bytes = file.bytes,
+                "this file was altered; it is kept"
+            ),
             None => {
                 tracing::info!(path = file.path, "this file is missing; it is made again");
                 all = false;

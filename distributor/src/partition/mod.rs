@@ -42,7 +42,7 @@ enum Phase {
     /// Filling a batch whose cut is not put yet.
     Fill(Box<Batch>),
     /// Making the batch of an existing cut.
-    Redo { cut: Box<Cut>, batch: Box<Batch> },
+    Redo { cut: Box<Cut>, batch: Box<Batch>, already_complete: bool },
 }
 
 /// What the worker has to do after a chunk or a flush.
@@ -79,7 +79,12 @@ impl Partition {
     ///
     /// # Errors
     /// A refusal, a damaged chain, or the store's.
-    pub(crate) async fn take_over(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, i64)> {
+    pub(crate) async fn take_over(
+        context: &Context,
+        id: i32,
+        committed: Option<i64>,
+        log: Bounds,
+    ) -> Result<(Self, i64)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
         let origin = chain.origin().await?;
         let tail = match chain.last_cut().await? {
@@ -102,7 +107,8 @@ impl Partition {
         let plan = decide(&facts).map_err(PartitionError::Refused)?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
         let window = Window::new(context.layout.window_ms);
-        let batch = Batch::new(id, log.earliest, i64::MIN, &context.layout, context.encoding, &window).map_err(|message| refused(context, id, message))?;
+        let batch = Batch::new(id, log.earliest, i64::MIN, &context.layout, context.encoding, &window)
+            .map_err(|message| refused(context, id, message))?;
         let mut partition = Self {
             id,
             chain,
@@ -118,7 +124,7 @@ impl Partition {
         };
         let tail = facts.tail.map(|(cut, _)| cut);
         let start = match (plan, tail) {
-            (Plan::Redo, Some(cut)) => partition.redo(context, cut).await?,
+            (Plan::Redo, Some(cut)) => partition.redo(context, cut, false).await?,
             (Plan::ReadOn { .. }, Some(cut)) => partition.read_on(context, &cut).await?,
             (Plan::Walk { at }, Some(_)) => {
                 let holder = partition.chain.cut_at_or_before(at).await?;
@@ -158,7 +164,7 @@ impl Partition {
     }
 
     /// Makes the batch of an existing cut, under the cut's layout.
-    async fn redo(&mut self, context: &Context, cut: Cut) -> Result<i64> {
+    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<i64> {
         let from = cut.from;
         if self.log.earliest > from {
             let message = format!(
@@ -168,9 +174,16 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch = Batch::new(self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window)
-            .map_err(|message| refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to)))?;
-        self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch) };
+        let batch = Batch::new(self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window).map_err(
+            |message| {
+                refused(
+                    context,
+                    self.id,
+                    format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
+                )
+            },
+        )?;
+        self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(from)
     }
 
@@ -178,9 +191,11 @@ impl Partition {
     async fn walk(&mut self, context: &Context, cut: Cut) -> Result<i64> {
         let mut cut = cut;
         loop {
-            let Some(completion) = self.chain.completion(cut.from).await? else { return self.redo(context, cut).await };
+            let Some(completion) = self.chain.completion(cut.from).await? else {
+                return self.redo(context, cut, false).await;
+            };
             if !files::all_present(&*context.store, &completion).await? {
-                return self.redo(context, cut).await;
+                return self.redo(context, cut, true).await;
             }
             self.commit = Some(cut.to);
             match self.chain.cut_from(cut.to).await? {
@@ -195,8 +210,12 @@ impl Partition {
         let begun = Instant::now();
         let rebuilt = rebuild::rebuild(&self.chain, at, window_ms).await?;
         tracing::debug!(
-            topic = context.topic, partition = self.id, offset = at, keys = rebuilt.window.len(),
-            took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), "window rebuilt"
+            topic = context.topic,
+            partition = self.id,
+            offset = at,
+            keys = rebuilt.window.len(),
+            took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "window rebuilt"
         );
         (self.window, self.clock_ms, self.window_from) = (rebuilt.window, rebuilt.clock_ms, rebuilt.window_from);
         Ok(())
@@ -229,14 +248,19 @@ impl Partition {
                 Phase::CheckLast { at, expected } => {
                     let at = *at;
                     if *offset != at - 1 || Witness::of(&record, *append_ms) != *expected {
-                        return Err(refused(context, self.id, format!(
-                            "the record at offset {} is not the one that was written to the trusted zone: the topic was recreated or \
-                             replaced. Use a new log.events_topic for the new log", at - 1
-                        )));
+                        return Err(refused(
+                            context,
+                            self.id,
+                            format!(
+                                "the record at offset {} is not the one that was written to the trusted zone: the topic was recreated or \
+                             replaced. Use a new log.events_topic for the new log",
+                                at - 1
+                            ),
+                        ));
                     }
                     self.phase = Phase::Fill(self.new_batch(context, at)?);
                 }
-                Phase::Redo { cut, batch } => {
+                Phase::Redo { cut, batch, .. } => {
                     if *offset >= cut.to {
                         return Err(self.changed(context));
                     }
@@ -251,11 +275,18 @@ impl Partition {
     }
 
     fn changed(&self, context: &Context) -> PartitionError {
-        let Phase::Redo { cut, .. } = &self.phase else { return refused(context, self.id, "the log changed".to_owned()) };
-        refused(context, self.id, format!(
-            "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
-             log.events_topic for the new log", cut.from, cut.to
-        ))
+        let Phase::Redo { cut, .. } = &self.phase else {
+            return refused(context, self.id, "the log changed".to_owned());
+        };
+        refused(
+            context,
+            self.id,
+            format!(
+                "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
+             log.events_topic for the new log",
+                cut.from, cut.to
+            ),
+        )
     }
 
     /// The first record fixes the origin. False when another owner fixed another one.
@@ -304,10 +335,17 @@ impl Partition {
         };
         let encoded_in = begun.elapsed();
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
-            tracing::info!(topic = context.topic, partition = self.id, from, to = cut.to, theirs = theirs.to, "another owner cut this batch; adopting its cut");
+            tracing::info!(
+                topic = context.topic,
+                partition = self.id,
+                from,
+                to = cut.to,
+                theirs = theirs.to,
+                "another owner cut this batch; adopting its cut"
+            );
             return Ok(Next::Resolve);
         }
-        self.complete(context, &cut, encoded, begun, encoded_in).await?;
+        self.complete(context, &cut, encoded, true, begun, encoded_in).await?;
         self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
         self.filling_since = None;
         Ok(Next::Continue)
@@ -316,19 +354,26 @@ impl Partition {
     async fn finish_redo(&mut self, context: &Context) -> Result<i64> {
         let begun = Instant::now();
         let placeholder = Phase::Fill(self.new_batch(context, 0)?);
-        let Phase::Redo { cut, batch } = std::mem::replace(&mut self.phase, placeholder) else {
+        let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
             return Err(refused(context, self.id, "no batch is being made".to_owned()));
         };
         let ends = batch.ends().copied();
-        let same = ends.is_some_and(|ends| (ends.first, ends.last, ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms));
+        let same = ends.is_some_and(|ends| {
+            (ends.first, ends.last, ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
+        });
         let Some(encoded) = batch.finish()?.filter(|_| same) else {
-            return Err(refused(context, self.id, format!(
-                "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
-                 log.events_topic for the new log", cut.from, cut.to
-            )));
+            return Err(refused(
+                context,
+                self.id,
+                format!(
+                    "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
+                 log.events_topic for the new log",
+                    cut.from, cut.to
+                ),
+            ));
         };
         let encoded_in = begun.elapsed();
-        self.complete(context, &cut, encoded, begun, encoded_in).await?;
+        self.complete(context, &cut, encoded, !already_complete, begun, encoded_in).await?;
         match self.chain.cut_from(cut.to).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
@@ -336,7 +381,15 @@ impl Partition {
     }
 
     /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated.
-    async fn complete(&mut self, context: &Context, cut: &Cut, encoded: Encoded, begun: Instant, encoded_in: Duration) -> Result<()> {
+    async fn complete(
+        &mut self,
+        context: &Context,
+        cut: &Cut,
+        encoded: Encoded,
+        fresh: bool,
+        begun: Instant,
+        encoded_in: Duration,
+    ) -> Result<()> {
         let Encoded { files, overlay, counts, ends } = encoded;
         let entries = files::put_all(context, self.id, cut.from, files).await?;
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
@@ -349,15 +402,18 @@ impl Partition {
             first_append_ms: ends.first.append_ms,
             last_append_ms: ends.last.append_ms,
         };
-        let fresh = match self.chain.put_completion(&completion).await? {
-            PutDocument::Ours => true,
-            PutDocument::Theirs(theirs) if same_files(&theirs.files, &completion.files) => false,
-            PutDocument::Theirs(_) => {
-                return Err(refused(context, self.id, format!(
-                    "the batch {}..{} was completed with other files than this build makes; the trusted zone or the log was altered", cut.from, cut.to
-                )));
-            }
-        };
+        if let PutDocument::Theirs(theirs) = self.chain.put_completion(&completion).await?
+            && !same_files(&theirs.files, &completion.files)
+        {
+            return Err(refused(
+                context,
+                self.id,
+                format!(
+                    "the batch {}..{} was completed with other files than this build makes; the trusted zone or the log was altered",
+                    cut.from, cut.to
+                ),
+            ));
+        }
         self.window.merge(overlay, ends.clock_ms);
         self.clock_ms = ends.clock_ms;
         self.commit = Some(cut.to);
@@ -415,9 +471,10 @@ impl Partition {
 
 fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
     // Bytes may differ between builds; rows may not.
-    theirs.len() == ours.len() && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
+    theirs.len() == ours.len()
+        && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
 }
 
-fn refused(context: &Context, partition: i32, message: String) -> PartitionError {
+fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -> PartitionError {
     PartitionError::Refused(Refusal(format!("{}/{partition}: {message}", context.topic)))
 }

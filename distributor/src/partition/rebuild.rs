@@ -41,12 +41,15 @@ pub(super) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
         let reached_old = needed.last().map(|cut| cut.from) != oldest_from;
-        let mut runs = stream::iter(needed).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
+        let mut runs =
+            stream::iter(needed).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
         while let Some((from, run)) = runs.next().await {
             let key = chain.key_run_key(from);
             let run = run?.ok_or_else(|| PartitionError::Damaged {
                 key: key.clone(),
-                message: "this key run is missing, and duplicates could not be told without it; restore it from a backup".to_owned(),
+                message:
+                    "this key run is missing, and duplicates could not be told without it; restore it from a backup"
+                        .to_owned(),
             })?;
             decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
                 .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;

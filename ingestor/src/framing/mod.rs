@@ -77,8 +77,14 @@ pub struct Framer {
 }
 
 enum Found<'a> {
-    Event { end: usize, raw: RawEvent<'a> },
-    Bad { end: usize, problem: EventProblem },
+    Event {
+        end: usize,
+        raw: RawEvent<'a>,
+    },
+    Bad {
+        end: usize,
+        problem: EventProblem,
+    },
     /// More bytes are needed to tell.
     Incomplete,
     /// Longer than an event may be: skip it as it streams by.
@@ -189,7 +195,7 @@ impl Framer {
                         self.cursor += BYTE_ORDER_MARK.len();
                         continue;
                     }
-                    return !(BYTE_ORDER_MARK.starts_with(rest) && !self.finished);
+                    return self.finished || !BYTE_ORDER_MARK.starts_with(rest);
                 }
                 _ => return true,
             }
@@ -244,7 +250,11 @@ fn find<'a>(rest: &'a [u8], limits: &Limits, finished: bool, resync: Resync) -> 
             end => Found::Event { end, raw },
         },
         Some(Err(error)) if error.is_eof() && !finished => {
-            if rest.len() > limits.max_event_bytes { Found::Oversize } else { Found::Incomplete }
+            if rest.len() > limits.max_event_bytes {
+                Found::Oversize
+            } else {
+                Found::Incomplete
+            }
         }
         Some(Err(error)) => find_bad_end(rest, limits, finished, resync, Some(&error)),
         // The slice begins with `{`, so there is a value or an error.

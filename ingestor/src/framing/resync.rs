@@ -50,8 +50,6 @@ impl Resync {
                         self.depth = 1;
                     }
                     b'"' => self.in_string = true,
-                    // A stray separator is a piece of its own.
-                    b'}' | b']' | b',' | b':' => return Some(1),
                     _ => {}
                 }
                 continue;

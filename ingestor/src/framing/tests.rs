@@ -19,13 +19,21 @@ fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
         while let Some(framed) = framer.next(&format) {
             found.push(match framed {
                 Framed::Event { offset, bytes, event } => {
-                    assert_eq!(&file[usize::try_from(offset).unwrap_or(0)..][..bytes.len()], bytes, "an event carries its bytes");
+                    assert_eq!(
+                        &file[usize::try_from(offset).unwrap_or(0)..][..bytes.len()],
+                        bytes,
+                        "an event carries its bytes"
+                    );
                     Piece::Event(offset, event.event_id.into_owned())
                 }
                 Framed::Bad { offset, length, head, problem } => {
                     let start = usize::try_from(offset).unwrap_or(0);
                     let whole = &file[start..start + usize::try_from(length).unwrap_or(0)];
-                    assert_eq!(head, &whole[..whole.len().min(LIMITS.bad_head_bytes)], "a bad piece carries its first bytes");
+                    assert_eq!(
+                        head,
+                        &whole[..whole.len().min(LIMITS.bad_head_bytes)],
+                        "a bad piece carries its first bytes"
+                    );
                     Piece::Bad(offset, length, problem.code())
                 }
             });
@@ -51,7 +59,9 @@ fn frame(file: &str) -> Vec<Piece> {
 }
 
 fn event(id: &str) -> String {
-    format!(r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":{{"a":[1,{{}}],"s":"}}{{\"]["}}}}"#)
+    format!(
+        r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":{{"a":[1,{{}}],"s":"}}{{\"]["}}}}"#
+    )
 }
 
 fn pretty(id: &str) -> String {
@@ -118,7 +128,10 @@ fn a_broken_line_costs_that_line_only() {
         assert_eq!(ids(&pieces), ["a", "b"], "{line}");
         assert_eq!(codes(&pieces).len(), 1, "{line}: {pieces:?}");
         // The last bytes of a cut-off line decide between "truncated" and "not JSON"; both are right words for it.
-        assert!(codes(&pieces)[0] == code || (code == "truncated" && codes(&pieces)[0] == "not_json"), "{line}: {pieces:?}");
+        assert!(
+            codes(&pieces)[0] == code || (code == "truncated" && codes(&pieces)[0] == "not_json"),
+            "{line}: {pieces:?}"
+        );
     }
 }
 
@@ -129,7 +142,11 @@ fn a_broken_element_costs_that_element_only() {
         let pieces = frame(&format!("[{a},{broken},{b}]"));
         assert_eq!((ids(&pieces), codes(&pieces).len()), (vec!["a", "b"], 1), "{broken}: {pieces:?}");
     }
-    let pieces = frame(&format!("{}{{\n  \"event_id\": 1 2,\n  \"data\": {{\n    \"x\": 1\n  }}\n}}\n{}", pretty("a"), pretty("b")));
+    let pieces = frame(&format!(
+        "{}{{\n  \"event_id\": 1 2,\n  \"data\": {{\n    \"x\": 1\n  }}\n}}\n{}",
+        pretty("a"),
+        pretty("b")
+    ));
     assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a", "b"], vec!["not_json"]));
 }
 
@@ -149,7 +166,8 @@ fn what_is_too_large_is_skipped_with_its_whole_length() {
     for pieces in [vec![usize::MAX], vec![1_000], vec![7]] {
         for file in [format!("{a}\n{large}\n{b}"), format!("[{a},{large},{b}]")] {
             let found = frame_in_pieces(file.as_bytes(), &pieces);
-            let expected = Piece::Bad(a.len() as u64 + 1 + u64::from(file.starts_with('[')), large.len() as u64, "too_large");
+            let expected =
+                Piece::Bad(a.len() as u64 + 1 + u64::from(file.starts_with('[')), large.len() as u64, "too_large");
             assert_eq!((ids(&found), &found[1]), (vec!["a", "b"], &expected));
         }
     }
@@ -183,12 +201,7 @@ fn it_goes_on_from_a_checkpoint() {
 
 /// Separators and rubbish of every kind, and whether an event may follow at once.
 fn filler() -> impl Strategy<Value = String> {
-    prop_oneof![
-        Just("\n".to_owned()),
-        Just(String::new()),
-        Just(" \r\n\t".to_owned()),
-        Just("\u{feff}".to_owned()),
-    ]
+    prop_oneof![Just("\n".to_owned()), Just(String::new()), Just(" \r\n\t".to_owned()), Just("\u{feff}".to_owned()),]
 }
 
 proptest! {

@@ -74,7 +74,10 @@ impl Db {
         let at = path.display();
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|error| {
-                LogError::new(LogErrorKind::Other, format!("cannot create the data directory {}: {error}", parent.display()))
+                LogError::new(
+                    LogErrorKind::Other,
+                    format!("cannot create the data directory {}: {error}", parent.display()),
+                )
             })?;
         }
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
@@ -180,7 +183,10 @@ impl Db {
     pub(super) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
         let ends = lock(&self.ends);
         let topic = ends.get(topic).ok_or_else(|| unknown(topic))?;
-        Ok(topic.iter().map(|(partition, end)| (*partition, Bounds { earliest: end.earliest, latest: end.next })).collect())
+        Ok(topic
+            .iter()
+            .map(|(partition, end)| (*partition, Bounds { earliest: end.earliest, latest: end.next }))
+            .collect())
     }
 
     pub(super) fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
@@ -219,7 +225,9 @@ impl Db {
                 return Ok(Some(chunk));
             }
         }
-        let Some(row) = attempt!(table.range((topic, partition, position)..=(topic, partition, i64::MAX)), "find chunk").next() else {
+        let Some(row) =
+            attempt!(table.range((topic, partition, position)..=(topic, partition, i64::MAX)), "find chunk").next()
+        else {
             return Ok(None);
         };
         let (key, stored) = attempt!(row, "read chunk");
@@ -291,7 +299,9 @@ impl Db {
             let read = attempt!(self.database.begin_read(), "begin read");
             let table = attempt!(read.open_table(CHUNKS), "open chunks");
             let mut earliest = end.earliest;
-            let mut rows = attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks").peekable();
+            let mut rows =
+                attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks")
+                    .peekable();
             while let Some(row) = rows.next() {
                 let (_, stored) = attempt!(row, "scan chunks");
                 let chunk_end = match rows.peek() {
@@ -379,7 +389,10 @@ impl Db {
         let write = attempt!(self.database.begin_write(), "begin");
         {
             let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
-            attempt!(table.retain_in((topic, partition, i64::MIN)..(topic, partition, end.next), |_, _| false), "compact");
+            attempt!(
+                table.retain_in((topic, partition, i64::MIN)..(topic, partition, end.next), |_, _| false),
+                "compact"
+            );
         }
         let next = store_batch(&write, topic, partition, end.next, end.last_time_ms, &batch)?;
         let compacted = End { earliest: end.next, next, ..end };
@@ -403,7 +416,14 @@ fn write_end(write: &WriteTransaction, topic: &str, partition: i32, end: End) ->
 }
 
 /// Stores `batch` from offset `next` on, in chunks; returns the offset after it.
-fn store_batch(write: &WriteTransaction, topic: &str, partition: i32, next: i64, time_ms: i64, batch: &RecordBatch) -> Result<i64> {
+fn store_batch(
+    write: &WriteTransaction,
+    topic: &str,
+    partition: i32,
+    next: i64,
+    time_ms: i64,
+    batch: &RecordBatch,
+) -> Result<i64> {
     let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
     let mut next = next;
     let mut start = 0;

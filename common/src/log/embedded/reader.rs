@@ -98,7 +98,10 @@ impl LogReader for EmbeddedReader {
     async fn start(&mut self, partition: i32, offset: i64) -> Result<()> {
         let bounds = self.db.bounds(&self.topic)?;
         let (Some(slot), Some(bounds)) = (self.positions.get_mut(&partition), bounds.get(&partition)) else {
-            return Err(LogError::new(LogErrorKind::NotAssigned, format!("{}/{partition} is not assigned", self.topic)));
+            return Err(LogError::new(
+                LogErrorKind::NotAssigned,
+                format!("{}/{partition} is not assigned", self.topic),
+            ));
         };
         if offset < bounds.earliest || offset > bounds.latest {
             return Err(LogError::new(

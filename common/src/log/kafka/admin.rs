@@ -43,7 +43,7 @@ pub(super) fn describe(meta: &BaseConsumer<LoggingContext>, topic: &str) -> Kafk
 
 fn client(settings: &KafkaSettings) -> Result<AdminClient<LoggingContext>> {
     base_config(settings)
-        .create_with_context(LoggingContext::default())
+        .create_with_context(LoggingContext)
         .map_err(|error| explain(settings, "configuring the admin client", &error))
 }
 
@@ -91,9 +91,7 @@ pub(super) async fn verify(settings: &KafkaSettings, spec: &TopicSpec, described
         .await
         .map_err(|error| explain(settings, "reading topic settings", &error))?;
     let entries: BTreeMap<String, String> = match described_configs.into_iter().next() {
-        Some(Ok(config)) => {
-            config.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
-        }
+        Some(Ok(config)) => config.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect(),
         Some(Err(code)) => {
             let error = rdkafka::error::KafkaError::AdminOp(code);
             return Err(explain(settings, &format!("reading the settings of topic '{}'", spec.name), &error));
@@ -141,7 +139,8 @@ mod tests {
         let entries = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>()
         };
-        let good = [("cleanup.policy", "delete"), ("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", "2")];
+        let good =
+            [("cleanup.policy", "delete"), ("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", "2")];
         assert!(wrong_settings(&spec, 3, &entries(&good)).is_empty());
         let bad = [
             ("cleanup.policy", "compact,delete"),

@@ -84,7 +84,9 @@ fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
         | Code::InvalidReplicationFactor
         | Code::UnsupportedVersion => LogErrorKind::Misconfigured,
         Code::MessageSizeTooLarge | Code::InvalidMessageSize => LogErrorKind::BadRecord,
-        Code::UnknownPartition | Code::State | Code::UnknownMemberId | Code::IllegalGeneration => LogErrorKind::NotAssigned,
+        Code::UnknownPartition | Code::State | Code::UnknownMemberId | Code::IllegalGeneration => {
+            LogErrorKind::NotAssigned
+        }
         Code::Fatal => LogErrorKind::Other,
         _ => LogErrorKind::Transient,
     }

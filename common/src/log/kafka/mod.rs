@@ -71,7 +71,7 @@ impl KafkaLog {
         let mut config = client::base_config(&settings);
         config.set("isolation.level", "read_uncommitted").set("enable.auto.commit", "false");
         let meta = config
-            .create_with_context(LoggingContext::default())
+            .create_with_context(LoggingContext)
             .map_err(|error| explain(&settings, "configuring the client", &error))?;
         Ok(Self { settings: Arc::new(settings), meta: Arc::new(meta) })
     }
@@ -165,8 +165,7 @@ impl Log for KafkaLog {
             let explain = |error| explain(&settings, "asking for committed offsets", &error);
             let mut config = client::base_config(&settings);
             config.set("group.id", &group).set("enable.auto.commit", "false");
-            let consumer: BaseConsumer<LoggingContext> =
-                config.create_with_context(LoggingContext::default()).map_err(explain)?;
+            let consumer: BaseConsumer<LoggingContext> = config.create_with_context(LoggingContext).map_err(explain)?;
             let mut asked = TopicPartitionList::new();
             for partition in partitions {
                 asked.add_partition(&topic, partition);

@@ -96,7 +96,11 @@ impl RebalanceContext {
             let earliest = self.earliest.get(&partition).copied().unwrap_or(0);
             list.set_partition_offset(&topic, partition, Offset::Offset(earliest))?;
         }
-        if cooperative { consumer.incremental_assign(list)? } else { consumer.assign(list)? }
+        if cooperative {
+            consumer.incremental_assign(list)?;
+        } else {
+            consumer.assign(list)?;
+        }
         if list.count() == 0 {
             return Ok(());
         }
@@ -105,7 +109,8 @@ impl RebalanceContext {
 }
 
 fn partition_ids(list: &TopicPartitionList) -> Vec<i32> {
-    let mut partitions: Vec<i32> = list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
+    let mut partitions: Vec<i32> =
+        list.elements().iter().map(rdkafka::topic_partition_list::TopicPartitionListElem::partition).collect();
     partitions.sort_unstable();
     partitions
 }
@@ -207,10 +212,15 @@ impl ReadThread {
     }
 
     fn start(&mut self, partition: i32, offset: i64, generation: u64) -> Result<()> {
-        let explain = |error: KafkaError| explain(&self.settings, &format!("starting {}/{partition} at {offset}", self.topic), &error);
+        let explain = |error: KafkaError| {
+            explain(&self.settings, &format!("starting {}/{partition} at {offset}", self.topic), &error)
+        };
         let assigned = self.consumer.assignment().map_err(explain)?;
         if assigned.find_partition(&self.topic, partition).is_none() {
-            return Err(LogError::new(LogErrorKind::NotAssigned, format!("{}/{partition} is not assigned", self.topic)));
+            return Err(LogError::new(
+                LogErrorKind::NotAssigned,
+                format!("{}/{partition} is not assigned", self.topic),
+            ));
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).map_err(explain)?;
@@ -256,7 +266,8 @@ impl ReadThread {
             Some(Ok(message)) => {
                 let partition = message.partition();
                 if self.started.contains_key(&partition) {
-                    let chunk = self.gathering.entry(partition).or_insert_with(|| Chunk { partition, ..Chunk::default() });
+                    let chunk =
+                        self.gathering.entry(partition).or_insert_with(|| Chunk { partition, ..Chunk::default() });
                     match gather(chunk, &message) {
                         Ok(()) if chunk.records.size_bytes() >= CHUNK_BYTES || chunk.records.len() >= CHUNK_RECORDS => {
                             full = Some(partition);
@@ -371,7 +382,8 @@ fn consumer_config(settings: &KafkaSettings, membership: &Membership) -> rdkafka
     ] {
         let new_protocol = settings.client.get("group.protocol").is_some_and(|protocol| protocol == "consumer");
         let classic_only = matches!(key, "session.timeout.ms" | "partition.assignment.strategy");
-        if !settings.client.contains_key(key) && !(new_protocol && classic_only) {
+        let leave_out = settings.client.contains_key(key) || (new_protocol && classic_only);
+        if !leave_out {
             config.set(key, value);
         }
     }

@@ -99,7 +99,9 @@ impl LogReader for KafkaReader {
                         self.generations.remove(partition);
                     }
                 }
-                ReadEvent::Chunk(chunk) if self.generations.get(&chunk.partition) != Some(&received.generation) => continue,
+                ReadEvent::Chunk(chunk) if self.generations.get(&chunk.partition) != Some(&received.generation) => {
+                    continue;
+                }
                 ReadEvent::EndReached(partition) if self.generations.get(partition) != Some(&received.generation) => {
                     continue;
                 }
@@ -135,7 +137,10 @@ impl LogReader for KafkaReader {
         });
         match tokio::time::timeout(COMMIT_PATIENCE, commit).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(LogError::new(LogErrorKind::Transient, format!("no answer to an offset commit within {COMMIT_PATIENCE:?}"))),
+            Err(_) => Err(LogError::new(
+                LogErrorKind::Transient,
+                format!("no answer to an offset commit within {COMMIT_PATIENCE:?}"),
+            )),
         }
     }
 

@@ -109,7 +109,9 @@ fn classify(producer: &BaseProducer, settings: &KafkaSettings, id: &str, doing: 
     }
     match error {
         KafkaError::Transaction(inner) if inner.txn_requires_abort() => explained.kind = LogErrorKind::MustAbort,
-        KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => explained.kind = LogErrorKind::BadRecord,
+        KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge) => {
+            explained.kind = LogErrorKind::BadRecord;
+        }
         KafkaError::MessageProduction(_) => explained.kind = LogErrorKind::MustAbort,
         _ => {}
     }
@@ -185,7 +187,8 @@ impl LogWriter for KafkaWriter {
     async fn abort(&mut self) -> Result<()> {
         let (producer, settings, id) = (self.producer.clone(), self.settings.clone(), self.id.clone());
         blocking(move || {
-            abort_while_polling(&producer).map_err(|error| classify(&producer, &settings, &id, "aborting a transaction", &error))
+            abort_while_polling(&producer)
+                .map_err(|error| classify(&producer, &settings, &id, "aborting a transaction", &error))
         })
         .await
     }
