@@ -38,6 +38,8 @@ pub(crate) struct Finished {
     pub identity: String,
     /// `None`: it stays.
     pub target: Option<String>,
+    /// False for content that was ingested before.
+    pub is_new: bool,
 }
 
 /// What one transaction will hold. Built in memory, so that it is open on the log only while it is appended.
@@ -185,7 +187,8 @@ impl Pending {
         }
         let events = self.events.iter().map(|batch| batch.len() as u64).sum();
         let rejected: Vec<_> = self.rejected.into_iter().collect();
-        metrics.committed(events, &rejected, self.finished.len() as u64, begun.elapsed());
+        let files = self.finished.iter().filter(|finished| finished.is_new).count() as u64;
+        metrics.committed(events, &rejected, files, begun.elapsed());
         Ok(self.finished)
     }
 

@@ -236,7 +236,8 @@ impl<'a> Session<'a> {
         let target = archived.or_else(|| self.target(path));
         if target.is_some() {
             lock(&self.in_flight).insert(identity.clone());
-            let finished = Finished { path: path.to_owned(), version: object.version.clone(), identity, target };
+            let finished =
+                Finished { path: path.to_owned(), version: object.version.clone(), identity, target, is_new: false };
             if let Some(archiver) = &self.archiver {
                 // Only fails when the archiver has panicked, which `run` reports.
                 let _ = archiver.send(finished).await;
@@ -284,15 +285,16 @@ impl<'a> Session<'a> {
         tracing::info!(file = path, "the same content was ingested before; not again");
         self.ingestor.metrics.file_skipped();
         self.skipped.insert(identity.to_owned());
-        self.finish(path, object, identity, entry);
+        self.finish(path, object, identity, entry, false);
     }
 
-    fn finish(&mut self, path: &str, object: &ObjectMeta, identity: &str, entry: Entry) {
+    fn finish(&mut self, path: &str, object: &ObjectMeta, identity: &str, entry: Entry, is_new: bool) {
         self.pending.set_finished(Finished {
             path: path.to_owned(),
             version: object.version.clone(),
             identity: identity.to_owned(),
             target: entry.archive.clone(),
+            is_new,
         });
         lock(&self.in_flight).insert(identity.to_owned());
         self.ledger.insert(identity.to_owned(), entry.clone());
@@ -393,7 +395,7 @@ impl<'a> Session<'a> {
             archive: self.target(path),
             ..entry
         };
-        self.finish(path, object, identity, entry);
+        self.finish(path, object, identity, entry, true);
         Ok(FileOutcome::Done)
     }
 
@@ -437,7 +439,7 @@ async fn archive_all(
     mut finished: mpsc::Receiver<Finished>,
     in_flight: InFlight,
 ) {
-    while let Some(Finished { path, version, identity, target }) = finished.recv().await {
+    while let Some(Finished { path, version, identity, target, .. }) = finished.recv().await {
         let Some(target) = target else {
             lock(&in_flight).remove(&identity);
             continue;

@@ -87,6 +87,7 @@ fn a_second_run_adds_nothing_and_changes_no_file() {
     fs::write(&path, text).unwrap();
     let third = run(root);
     assert_eq!(third["events"]["published"].as_u64(), Some(0), "{third}");
+    assert_eq!(third["files"], serde_json::json!({"ingested": 0, "skipped": 1, "quarantined": 0}), "{third}");
     let after: Vec<_> =
         ["events", "rejected", "_batches"].map(|table| contents(&root.join("trusted").join(table))).into();
     assert!(before == after, "files of the trusted zone changed");

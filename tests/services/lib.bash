@@ -76,7 +76,8 @@ start() {
     setsid "$@" >>"$log" 2>&1 </dev/null &
     echo $! >"$run/$name.pid"
     until "$ready" < <(tail -c "+$from" "$log"); do
-        if ! alive "$name" || ((SECONDS >= until)); then
+        # While a process turns into another program its command line is empty for a moment: look twice.
+        if { ! alive "$name" && sleep 0.3 && ! alive "$name"; } || ((SECONDS >= until)); then
             tail -c "+$from" "$log" | tail -n 40 >&2
             alive "$name" || die "$name died while starting (the end of $log is above)"
             kill -KILL "$pid"
