@@ -268,9 +268,7 @@ impl Worker<'_> {
         match event {
             ReadEvent::Assigned(partitions) => {
                 self.role.metrics.rebalanced("assigned", &partitions);
-                for partition in partitions {
-                    self.take_over(partition).await?;
-                }
+                self.take_over(&partitions).await?;
                 self.assigned_once = true;
                 self.role.health.ready(COMPONENT);
             }
@@ -299,15 +297,24 @@ impl Worker<'_> {
         Ok(())
     }
 
-    async fn take_over(&mut self, id: i32) -> Result<(), PartitionError> {
+    async fn take_over(&mut self, ids: &[i32]) -> Result<(), PartitionError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
         let (log, topic) = (&self.role.log, &self.context.topic);
-        let committed = log.committed(&self.context.group, topic).await?.get(&id).copied();
-        let bounds = log.bounds(topic).await?.get(&id).copied();
-        let bounds =
-            bounds.ok_or_else(|| LogError::new(LogErrorKind::NotAssigned, format!("{topic}/{id} does not exist")))?;
-        let (partition, start) = Partition::take_over(&self.context, id, committed, bounds).await?;
-        self.partitions.insert(id, partition);
-        self.restart(id, start).await
+        let committed = log.committed(&self.context.group, topic).await?;
+        let bounds = log.bounds(topic).await?;
+        for id in ids {
+            let known = bounds.get(id).copied();
+            let bounds = known.ok_or_else(|| {
+                LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
+            })?;
+            let (partition, start) =
+                Partition::take_over(&self.context, *id, committed.get(id).copied(), bounds).await?;
+            self.partitions.insert(*id, partition);
+            self.restart(*id, start).await?;
+        }
+        Ok(())
     }
 
     async fn restart(&mut self, id: i32, offset: i64) -> Result<(), PartitionError> {
@@ -329,7 +336,7 @@ impl Worker<'_> {
         match next {
             Next::Continue => Ok(()),
             Next::Restart(offset) => self.restart(id, offset).await,
-            Next::Resolve => self.take_over(id).await,
+            Next::Resolve => self.take_over(&[id]).await,
         }
     }
 

@@ -12,6 +12,10 @@ use serde_json::value::RawValue;
 
 use super::timestamp::TimeRule;
 
+/// Longest event_id. An event of the largest size, its key and its headers together stay below Kafka's default limit of
+/// a message (1,048,588 bytes).
+const MAX_ID_BYTES: usize = 16 * 1024;
+
 /// How events are read: which preset, and how a time without zone is taken.
 #[derive(Debug, Clone, Default)]
 pub struct EventFormat {
@@ -84,6 +88,8 @@ pub enum EventProblem {
     NotAString(&'static str),
     EmptyField(&'static str),
     DuplicateField(String),
+    /// `event_id` is also the record's key, which must fit into a message beside the event.
+    IdTooLong,
     BadTimestamp(String),
     /// The file ends inside the value.
     Truncated,
@@ -103,6 +109,7 @@ impl EventProblem {
             Self::NotAString(_) => "not_a_string",
             Self::EmptyField(_) => "empty_field",
             Self::DuplicateField(_) => "duplicate_field",
+            Self::IdTooLong => "id_too_long",
             Self::BadTimestamp(_) => "bad_timestamp",
             Self::Truncated => "truncated",
             Self::TooLarge { .. } => "too_large",
@@ -120,6 +127,7 @@ impl fmt::Display for EventProblem {
             Self::NotAString(field) => write!(formatter, "field '{field}' is not a string"),
             Self::EmptyField(field) => write!(formatter, "field '{field}' is empty"),
             Self::DuplicateField(field) => write!(formatter, "has the field '{field}' twice"),
+            Self::IdTooLong => write!(formatter, "field 'event_id' has more than {MAX_ID_BYTES} bytes"),
             Self::BadTimestamp(message) => write!(formatter, "field 'timestamp' is {message}"),
             Self::Truncated => formatter.write_str("the file ends inside it"),
             Self::TooLarge { limit_bytes } => write!(formatter, "has more than {limit_bytes} bytes"),
@@ -134,6 +142,9 @@ impl<'a> RawEvent<'a> {
     /// The first thing that is wrong, in the order the fields are documented.
     pub fn check(self, format: &EventFormat) -> Result<Event<'a>, EventProblem> {
         let event_id = non_empty("event_id", self.event_id)?;
+        if event_id.len() > MAX_ID_BYTES {
+            return Err(EventProblem::IdTooLong);
+        }
         let timestamp = non_empty("timestamp", self.timestamp)?;
         let timestamp_us =
             format.time.parse(&timestamp).map_err(|error| EventProblem::BadTimestamp(error.to_string()))?;
@@ -238,6 +249,7 @@ mod tests {
             (format!(r#"{{"event_id":null,{base}}}"#), "missing_field"),
             (format!(r#"{{"event_id":7,{base}}}"#), "not_a_string"),
             (format!(r#"{{"event_id":"",{base}}}"#), "empty_field"),
+            (format!(r#"{{"event_id":"{}",{base}}}"#, "x".repeat(MAX_ID_BYTES + 1)), "id_too_long"),
             (format!(r#"{{"event_id":"a","event_id":"b",{base}}}"#), "duplicate_field"),
             (
                 r#"{"event_id":"a","timestamp":"yesterday","domain":"d","event_type":"t","data":1}"#.to_owned(),

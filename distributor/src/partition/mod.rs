@@ -478,3 +478,6 @@ fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
 fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -> PartitionError {
     PartitionError::Refused(Refusal(format!("{}/{partition}: {message}", context.topic)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ use super::client::{LoggingContext, base_config, explain};
 use super::{KafkaSettings, REQUEST_TIMEOUT};
 use crate::log::{LogError, LogErrorKind, Result, Retention, TopicSpec};
 
+/// The largest event with its key and headers must be accepted, or a file could never be finished.
+const MIN_MESSAGE_LIMIT_BYTES: u64 = 1_048_576;
+
 /// What the cluster says of a topic.
 #[derive(Debug, Clone)]
 pub(super) struct Described {
@@ -122,6 +125,13 @@ fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, 
             _ => None,
         })
         .collect();
+    let limit = entries.get("max.message.bytes").and_then(|value| value.parse::<u64>().ok());
+    if limit.is_some_and(|limit| limit < MIN_MESSAGE_LIMIT_BYTES) {
+        wrong.push(format!(
+            "max.message.bytes={} must be at least {MIN_MESSAGE_LIMIT_BYTES}",
+            limit.unwrap_or_default()
+        ));
+    }
     let in_sync = entries.get("min.insync.replicas").and_then(|value| value.parse::<usize>().ok());
     if replicas >= 3 && in_sync.is_some_and(|count| count < 2) {
         wrong.push(format!("min.insync.replicas=1 must be at least 2 with {replicas} replicas"));
@@ -147,9 +157,10 @@ mod tests {
             ("message.timestamp.type", "CreateTime"),
             ("unclean.leader.election.enable", "true"),
             ("min.insync.replicas", "1"),
+            ("max.message.bytes", "100000"),
         ];
         let wrong = wrong_settings(&spec, 3, &entries(&bad));
-        assert_eq!(wrong.len(), 4, "{wrong:?}");
+        assert_eq!(wrong.len(), 5, "{wrong:?}");
         assert!(wrong[1].contains("CreateTime must be LogAppendTime"), "{wrong:?}");
         let forever = TopicSpec { retention: Retention::Forever, ..spec };
         assert_eq!(wrong_settings(&forever, 1, &entries(&[("retention.ms", "604800000")])).len(), 1);
