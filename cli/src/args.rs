@@ -50,11 +50,40 @@ pub enum Command {
     Distribute(DistributeArgs),
     /// Make sample events, the same ones for the same seed
     Generate(GenerateArgs),
+    /// Look at the events that could not be read as such
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// List the dead letters: where each stood, why it is no event, and how it begins
+    List(DlqListArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct DlqListArgs {
+    /// Kafka brokers, host:port[,host:port]; without them the embedded log is read (while no `run` uses it)
+    #[arg(long, value_name = "BROKERS")]
+    pub brokers: Option<String>,
+
+    /// The trusted location that `run` was given, to find its embedded log
+    #[arg(long, value_name = "LOCATION")]
+    pub trusted: Option<String>,
+
+    /// Folder of the embedded log, if `run` was given one
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]

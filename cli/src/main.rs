@@ -2,6 +2,7 @@
 
 mod args;
 mod configure;
+mod dead_letters;
 mod generate;
 mod logging;
 mod progress;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, Command, ConfigCommand, DlqCommand};
 
 /// Many small allocations by few threads: measurably cheaper here than the system's allocator.
 #[global_allocator]
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Config { command: ConfigCommand::Print(args) } => configure::print(&args),
+        Command::Dlq { command: DlqCommand::List(args) } => wiring::block_on(&args.common, dead_letters::list(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
         Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),
         Command::Distribute(args) => wiring::block_on(&args.common, wiring::distribute(&args)),

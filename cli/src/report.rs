@@ -71,6 +71,9 @@ impl Report {
                 "\nNothing is pending: put files of JSON events into {landing}/pending and run this again."
             );
         }
+        if self.ingest.is_some_and(|report| report.events.rejected > 0) {
+            text.push_str("\nWhat was rejected, and why: event-distributor dlq list (with the same --brokers, --trusted or --data-dir)\n");
+        }
         if let Some(trusted) = trusted {
             let _ = writeln!(
                 text,

@@ -105,12 +105,6 @@ impl Process {
         Ok(store)
     }
 
-    fn kafka(&self) -> Result<Arc<dyn Log>, Failure> {
-        let kafka = required(self.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
-        let settings = KafkaSettings { brokers: kafka.brokers.clone(), client: kafka.client.clone() };
-        Ok(Arc::new(KafkaLog::new(settings).map_err(Failure::usage)?))
-    }
-
     fn ingestor(&self, store: Arc<dyn Store>, log: Arc<dyn Log>, once: bool) -> Result<Ingestor, Failure> {
         let Config { landing, format, log: topics, .. } = &self.config;
         let local = matches!(landing.location, Some(Location::Local(_)));
@@ -180,8 +174,14 @@ impl Process {
     }
 }
 
-fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'a T, Failure> {
+pub fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'a T, Failure> {
     value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
+}
+
+pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {
+    let kafka = required(config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
+    let settings = KafkaSettings { brokers: kafka.brokers.clone(), client: kafka.client.clone() };
+    Ok(Arc::new(KafkaLog::new(settings).map_err(Failure::usage)?))
 }
 
 async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
@@ -194,7 +194,7 @@ async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
 
 /// Beside the tables when those are local, so that deleting the folder is a fresh start in every respect; engines pass
 /// over names that begin with an underscore.
-fn default_data_dir(trusted: &Location) -> PathBuf {
+pub fn default_data_dir(trusted: &Location) -> PathBuf {
     match trusted {
         Location::Local(path) => path.join("_log"),
         Location::S3 { bucket, prefix } => Path::new(".event-distributor").join(bucket).join(prefix),
@@ -247,7 +247,7 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let flags =
         [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
     let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
-    let log = process.kafka()?;
+    let log = kafka_log(&process.config)?;
     let ingestor = process.ingestor(process.landing().await?, log, args.once)?;
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
     let outcome = ingestor.run(&process.shutdown).await;
@@ -262,7 +262,7 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let kafka = required(process.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let (group, instance_id) = (kafka.group.clone(), kafka.instance_id.clone());
-    let log = process.kafka()?;
+    let log = kafka_log(&process.config)?;
     let distributor = process.distributor(process.trusted(args.once).await?, log, args.once, &group, instance_id)?;
     let progress = Progress::start(&args.common, None, Some(distributor.metrics.clone()));
     let end = if args.once { EndOfInput::now() } else { EndOfInput::later() };

@@ -64,6 +64,19 @@ fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
     assert_eq!((m1.data.as_str(), m1.source.as_str()), (data, "mixed/ä b%2F.json"), "data is kept byte for byte");
     assert!(files(&root.join("landing/pending"), "").is_empty());
     assert_eq!(files(&root.join("landing/processed"), "").len(), 8);
+
+    let listed = Ed::new(&["dlq", "list", "--trusted", "trusted", "--output", "json"]).in_dir(root).output();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let letters: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        letters[3],
+        serde_json::json!({"dead_letters": 3, "reasons": {"missing_field": 1, "not_json": 1, "truncated": 1}})
+    );
+    assert_eq!(
+        (letters[0]["source"].as_str(), letters[0]["raw"].as_str()),
+        (Some("bad/lines.ndjson"), Some("not json"))
+    );
+    assert_eq!(letters[0]["byte_offset"].as_u64(), Some(event("b1", "1").len() as u64 + 1), "the byte where it stands");
 }
 
 #[test]

@@ -57,11 +57,7 @@ impl Store for Faulty {
     async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
         faulty!(self, key, self.inner.head(key))
     }
-    async fn open(
-        &self,
-        key: &str,
-        options: GetOptions,
-    ) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
         faulty!(self, key, self.inner.open(key, options))
     }
     async fn put(
@@ -99,7 +95,10 @@ enum Action {
     Flush,
     Crash,
     /// The worker's next store call but so many times out, after its effect or before it.
-    Fault { calls: i64, after_effect: bool },
+    Fault {
+        calls: i64,
+        after_effect: bool,
+    },
     /// The worker restarts from an offset an operator set: this share of what is committed.
     Reset(u8),
     /// Files of the tables disappear (one in so many), and the worker starts over from the beginning.
