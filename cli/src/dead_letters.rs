@@ -69,7 +69,7 @@ pub async fn list(args: &DlqListArgs) -> Result<(), Failure> {
                 "--brokers, --trusted or --data-dir",
             )?),
         };
-        if !data_dir.join("log.redb").exists() {
+        if !EmbeddedLog::exists(&data_dir) {
             return Err(Failure::usage(anyhow!("there is no embedded log in {}", data_dir.display())));
         }
         Arc::new(EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await?)

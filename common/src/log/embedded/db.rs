@@ -8,6 +8,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTran
 use tokio::sync::watch;
 
 use super::chunk;
+use super::file::{self, Held};
 use crate::clock::Clock;
 use crate::log::{Bounds, Chunk, LogError, LogErrorKind, RecordBatch, Result, Retention, TopicInfo, TopicSpec};
 
@@ -21,7 +22,6 @@ const ENDS: TableDefinition<(&str, i32), (i64, i64, i64)> = TableDefinition::new
 /// (group, topic, partition) -> offset
 const COMMITTED: TableDefinition<(&str, &str, i32), i64> = TableDefinition::new("committed");
 
-const CACHE_BYTES: usize = 48 * 1024 * 1024;
 /// A compacted topic is rewritten when it is opened with more than this many records, and twice its live ones.
 const COMPACT_FROM_RECORDS: usize = 1_000;
 
@@ -37,6 +37,7 @@ pub(super) type Appended = BTreeMap<(String, i32), RecordBatch>;
 
 pub(super) struct Db {
     database: Database,
+    _held: Held,
     id: String,
     clock: Arc<dyn Clock>,
     ends: Mutex<HashMap<String, BTreeMap<i32, End>>>,
@@ -70,27 +71,14 @@ fn retention_code(retention: Retention) -> u8 {
 }
 
 impl Db {
-    pub(super) fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
-        let at = path.display();
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|error| {
-                LogError::new(
-                    LogErrorKind::Other,
-                    format!("cannot create the data directory {}: {error}", parent.display()),
-                )
-            })?;
-        }
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => LogError::new(
-                LogErrorKind::Locked,
-                format!("{at} is in use by another process; stop it, or give this one its own --data-dir"),
-            ),
-            other => LogError::new(LogErrorKind::Other, format!("cannot open the embedded log {at}: {other}")),
-        })?;
-        let id = Self::create_tables(&database, clock.now_ms())?;
+    pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let now_ms = clock.now_ms();
+        let (database, held) = file::open(directory, |new| Self::create_tables(new, now_ms).map(|_| ()))?;
+        let id = Self::create_tables(&database, now_ms)?;
         let db = Self {
             ends: Mutex::new(Self::load_ends(&database)?),
             database,
+            _held: held,
             id,
             clock,
             epochs: Mutex::default(),

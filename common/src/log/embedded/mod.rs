@@ -4,7 +4,7 @@
 //!
 //! - A transaction of the log is one durable redb transaction, so events, DLQ records and ledger entries become visible
 //!   together or not at all, also across a power cut.
-//! - redb locks the file: a second process is refused with [`LogErrorKind::Locked`]. Fencing between writers of one
+//! - A lock file is held as long as the log is open: a second process is refused with [`LogErrorKind::Locked`]. Fencing between writers of one
 //!   process is a counter in memory, for every writer of an earlier process is gone with it, and so is what it had
 //!   not committed.
 //! - Records of a commit are stored in compressed chunks with one log-append time, which never runs backwards in a
@@ -13,6 +13,7 @@
 
 mod chunk;
 mod db;
+mod file;
 mod reader;
 mod writer;
 
@@ -33,13 +34,18 @@ pub struct EmbeddedLog {
 }
 
 impl EmbeddedLog {
+    /// Whether there is a log in `directory`.
+    pub fn exists(directory: &Path) -> bool {
+        directory.join(file::FILE_NAME).exists()
+    }
+
     /// Opens or creates the log in `directory` (file `log.redb`).
     ///
     /// # Errors
     /// [`LogErrorKind::Locked`] when another process has it; [`LogErrorKind::Other`] for a damaged or unreadable file.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
-        let path = directory.join("log.redb");
-        let db = blocking(move || Db::open(&path, clock)).await?;
+        let directory = directory.to_owned();
+        let db = blocking(move || Db::open(&directory, clock)).await?;
         Ok(Self { db: Arc::new(db) })
     }
 }
