@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
 use tokio::sync::watch;
 
 use super::chunk;
-use super::file::{self, Held};
+use super::file::Storage;
 use crate::clock::Clock;
 use crate::log::{Bounds, Chunk, LogError, LogErrorKind, RecordBatch, Result, Retention, TopicInfo, TopicSpec};
 
@@ -36,8 +36,7 @@ struct End {
 pub(super) type Appended = BTreeMap<(String, i32), RecordBatch>;
 
 pub(super) struct Db {
-    database: Database,
-    _held: Held,
+    storage: Storage,
     id: String,
     clock: Arc<dyn Clock>,
     ends: Mutex<HashMap<String, BTreeMap<i32, End>>>,
@@ -73,13 +72,11 @@ fn retention_code(retention: Retention) -> u8 {
 impl Db {
     pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let now_ms = clock.now_ms();
-        let (database, held) = file::open(directory, |new| Self::create_tables(new, now_ms).map(|_| ()))?;
-        let id = Self::create_tables(&database, now_ms)?;
+        let storage = Storage::open(directory, |new| Self::create_tables(new, now_ms))?;
         let db = Self {
-            ends: Mutex::new(Self::load_ends(&database)?),
-            database,
-            _held: held,
-            id,
+            ends: Mutex::new(Self::load_ends(&storage)?),
+            id: Self::read_id(&storage)?,
+            storage,
             clock,
             epochs: Mutex::default(),
             commits: watch::Sender::new(0),
@@ -88,31 +85,31 @@ impl Db {
         Ok(db)
     }
 
-    fn create_tables(database: &Database, now_ms: i64) -> Result<String> {
+    fn create_tables(database: &Database, now_ms: i64) -> Result<()> {
         let write = attempt!(database.begin_write(), "begin");
-        let id = {
+        {
             let mut meta = attempt!(write.open_table(META), "open meta");
             attempt!(write.open_table(TOPICS), "open topics");
             attempt!(write.open_table(CHUNKS), "open chunks");
             attempt!(write.open_table(ENDS), "open ends");
             attempt!(write.open_table(COMMITTED), "open committed");
-            let known = attempt!(meta.get("log_id"), "read log id").map(|id| id.value().to_owned());
-            match known {
-                Some(id) => id,
-                None => {
-                    let seed = format!("{now_ms}-{}-{:?}", std::process::id(), std::time::Instant::now());
-                    let id = format!("embedded-{:016x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()));
-                    attempt!(meta.insert("log_id", id.as_str()), "write log id");
-                    id
-                }
-            }
-        };
+            let seed = format!("{now_ms}-{}-{:?}", std::process::id(), std::time::Instant::now());
+            let id = format!("embedded-{:016x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()));
+            attempt!(meta.insert("log_id", id.as_str()), "write log id");
+        }
         attempt!(write.commit(), "commit");
-        Ok(id)
+        Ok(())
     }
 
-    fn load_ends(database: &Database) -> Result<HashMap<String, BTreeMap<i32, End>>> {
-        let read = attempt!(database.begin_read(), "begin read");
+    fn read_id(storage: &Storage) -> Result<String> {
+        let read = storage.begin_read()?;
+        let meta = attempt!(read.open_table(META), "open meta");
+        let id = attempt!(meta.get("log_id"), "read log id").map(|id| id.value().to_owned());
+        id.ok_or_else(|| LogError::new(LogErrorKind::Other, "the embedded log has no identity: it is damaged"))
+    }
+
+    fn load_ends(storage: &Storage) -> Result<HashMap<String, BTreeMap<i32, End>>> {
+        let read = storage.begin_read()?;
         let table = attempt!(read.open_table(ENDS), "open ends");
         let mut ends: HashMap<String, BTreeMap<i32, End>> = HashMap::new();
         for row in attempt!(table.iter(), "read ends") {
@@ -136,35 +133,42 @@ impl Db {
     }
 
     pub(super) fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
-        let write = attempt!(self.database.begin_write(), "begin");
         let code = retention_code(spec.retention);
-        let partitions = {
-            let mut topics = attempt!(write.open_table(TOPICS), "open topics");
-            let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
-            match known {
-                Some((_, other)) if other != code => {
-                    return Err(LogError::new(
-                        LogErrorKind::Misconfigured,
-                        format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
-                    ));
-                }
-                Some((partitions, _)) => partitions,
-                None => {
-                    attempt!(topics.insert(spec.name.as_str(), (spec.partitions.max(1), code)), "create topic");
-                    let mut ends = attempt!(write.open_table(ENDS), "open ends");
-                    for partition in 0..i32::try_from(spec.partitions.max(1)).unwrap_or(i32::MAX) {
-                        attempt!(ends.insert((spec.name.as_str(), partition), (0, 0, i64::MIN)), "create topic");
-                    }
-                    spec.partitions.max(1)
-                }
-            }
+        let known = {
+            let read = self.storage.begin_read()?;
+            let topics = attempt!(read.open_table(TOPICS), "open topics");
+            attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value())
         };
-        attempt!(write.commit(), "create topic");
-        let mut ends = lock(&self.ends);
-        let topic = ends.entry(spec.name.clone()).or_default();
-        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            topic.entry(partition).or_insert(End { earliest: 0, next: 0, last_time_ms: i64::MIN });
+        match known {
+            Some((_, other)) if other != code => Err(LogError::new(
+                LogErrorKind::Misconfigured,
+                format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
+            )),
+            Some((partitions, _)) => Ok(TopicInfo { partitions }),
+            None => self.create_topic(spec),
         }
+    }
+
+    fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
+        let partitions = spec.partitions.max(1);
+        let numbers = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
+        let write = self.storage.begin_write()?;
+        {
+            let mut topics = attempt!(write.open_table(TOPICS), "open topics");
+            // Another task may have created it since it was looked for.
+            let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
+            if let Some((partitions, _)) = known {
+                return Ok(TopicInfo { partitions });
+            }
+            attempt!(topics.insert(spec.name.as_str(), (partitions, retention_code(spec.retention))), "create topic");
+            let mut ends = attempt!(write.open_table(ENDS), "open ends");
+            for partition in numbers.clone() {
+                attempt!(ends.insert((spec.name.as_str(), partition), (0, 0, i64::MIN)), "create topic");
+            }
+        }
+        attempt!(write.commit(), "create topic");
+        let empty = End { earliest: 0, next: 0, last_time_ms: i64::MIN };
+        lock(&self.ends).insert(spec.name.clone(), numbers.map(|partition| (partition, empty)).collect());
         Ok(TopicInfo { partitions })
     }
 
@@ -178,7 +182,7 @@ impl Db {
     }
 
     pub(super) fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let read = attempt!(self.database.begin_read(), "begin read");
+        let read = self.storage.begin_read()?;
         let table = attempt!(read.open_table(COMMITTED), "open committed");
         let mut committed = BTreeMap::new();
         for row in attempt!(table.range((group, topic, i32::MIN)..=(group, topic, i32::MAX)), "read committed") {
@@ -189,7 +193,11 @@ impl Db {
     }
 
     pub(super) fn commit_offsets(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
-        let write = attempt!(self.database.begin_write(), "begin");
+        let known = self.committed(group, topic)?;
+        if offsets.iter().all(|(partition, offset)| known.get(partition) == Some(offset)) {
+            return Ok(());
+        }
+        let write = self.storage.begin_write()?;
         {
             let mut table = attempt!(write.open_table(COMMITTED), "open committed");
             for (partition, offset) in offsets {
@@ -202,7 +210,7 @@ impl Db {
 
     /// The records from `position` on that share a stored chunk; `None` at the end.
     pub(super) fn read(&self, topic: &str, partition: i32, position: i64) -> Result<Option<Chunk>> {
-        let read = attempt!(self.database.begin_read(), "begin read");
+        let read = self.storage.begin_read()?;
         let table = attempt!(read.open_table(CHUNKS), "open chunks");
         let first = (topic, partition, i64::MIN);
         let holder = attempt!(table.range(first..=(topic, partition, position)), "find chunk").next_back();
@@ -223,7 +231,7 @@ impl Db {
     }
 
     pub(super) fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
-        let read = attempt!(self.database.begin_read(), "begin read");
+        let read = self.storage.begin_read()?;
         let table = attempt!(read.open_table(CHUNKS), "open chunks");
         for row in attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks") {
             let (key, stored) = attempt!(row, "scan chunks");
@@ -253,7 +261,7 @@ impl Db {
     pub(super) fn append(&self, id: &str, epoch: u64, appended: &Appended) -> Result<()> {
         // redb has one write transaction at a time: the epoch is checked inside it, so a newer writer that has already
         // been handed out can never be followed by a commit of the older one.
-        let write = attempt!(self.database.begin_write(), "begin");
+        let write = self.storage.begin_write()?;
         self.check_epoch(id, epoch)?;
         let now_ms = self.clock.now_ms();
         let mut moved = Vec::with_capacity(appended.len());
@@ -284,7 +292,7 @@ impl Db {
         };
         let limit = below_offset.min(end.next);
         let earliest = {
-            let read = attempt!(self.database.begin_read(), "begin read");
+            let read = self.storage.begin_read()?;
             let table = attempt!(read.open_table(CHUNKS), "open chunks");
             let mut earliest = end.earliest;
             let mut rows =
@@ -307,7 +315,7 @@ impl Db {
         if earliest == end.earliest {
             return Ok(());
         }
-        let write = attempt!(self.database.begin_write(), "begin");
+        let write = self.storage.begin_write()?;
         {
             let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
             attempt!(table.retain_in((topic, partition, i64::MIN)..(topic, partition, earliest), |_, _| false), "trim");
@@ -333,7 +341,7 @@ impl Db {
     /// chunks go, in one transaction. Readers of a compacted topic ask for the last value of each key only.
     fn compact(&self) -> Result<()> {
         let compacted: Vec<String> = {
-            let read = attempt!(self.database.begin_read(), "begin read");
+            let read = self.storage.begin_read()?;
             let table = attempt!(read.open_table(TOPICS), "open topics");
             let mut names = Vec::new();
             for row in attempt!(table.iter(), "read topics") {
@@ -374,7 +382,7 @@ impl Db {
         for (key, value) in &live {
             batch.push(key, value.as_deref(), |_| {})?;
         }
-        let write = attempt!(self.database.begin_write(), "begin");
+        let write = self.storage.begin_write()?;
         {
             let mut table = attempt!(write.open_table(CHUNKS), "open chunks");
             attempt!(
