@@ -79,9 +79,17 @@ fn a_running_role_serves_health_and_metrics_and_ends_with_0_on_sigterm() {
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
     };
-    wait_until("it is ready", || get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+    let log = root.path().join("log");
+    let alive = |process: &mut crate::harness::Process| {
+        assert!(!process.has_ended(), "it ended: {}", std::fs::read_to_string(&log).unwrap_or_default());
+    };
+    wait_until("it is ready", || {
+        alive(&mut process);
+        get("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+    });
     assert!(get("/livez").unwrap().starts_with("HTTP/1.1 200"));
     wait_until("all rows are written", || {
+        alive(&mut process);
         get("/metrics").is_some_and(|answer| answer.contains(&format!("\ned_distribute_rows_total {unique}\n")))
     });
     let metrics = get("/metrics").unwrap();

@@ -31,6 +31,7 @@ pub async fn run_all(log: Arc<dyn Log>, prefix: &str) {
     committed_offsets_are_kept_and_do_not_move_readers(&*log, &name("group")).await;
     times_are_log_append_times_and_can_be_looked_up(&*log, &name("time")).await;
     topics_are_verified(&*log, &name("topic")).await;
+    a_topic_that_was_ensured_is_there(&log, &name("ensure"), 3).await;
     a_waiting_reader_is_woken_by_a_commit(log, &name("wake")).await;
 }
 
@@ -283,6 +284,24 @@ async fn topics_are_verified(log: &dyn Log, name: &str) {
     let identity = log.identity().await.unwrap();
     assert!(!identity.is_empty());
     assert_eq!(log.identity().await.unwrap(), identity);
+}
+
+/// Both roles ask for the same topics at the same time. `rounds` new topics are raced for.
+pub async fn a_topic_that_was_ensured_is_there(log: &Arc<dyn Log>, name: &str, rounds: u32) {
+    for round in 0..rounds {
+        let name = format!("{name}-{round}");
+        let ensure = || {
+            let (log, name) = (log.clone(), name.clone());
+            tokio::spawn(async move {
+                topic(&*log, &name, 2).await;
+                assert_eq!(log.bounds(&name).await.unwrap().len(), 2, "it can be used at once");
+            })
+        };
+        let tasks: Vec<_> = (0..8).map(|_| ensure()).collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    }
 }
 
 async fn a_waiting_reader_is_woken_by_a_commit(log: Arc<dyn Log>, name: &str) {

@@ -144,32 +144,40 @@ impl Db {
                 LogErrorKind::Misconfigured,
                 format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
             )),
-            Some((partitions, _)) => Ok(TopicInfo { partitions }),
+            Some((partitions, _)) => Ok(self.register(&spec.name, partitions)),
             None => self.create_topic(spec),
         }
     }
 
+    /// Makes a committed topic known in memory. Two tasks may ask for a new topic at once: whoever finds it committed
+    /// must not go on before it is known, and must not undo what was appended since.
+    fn register(&self, topic: &str, partitions: u32) -> TopicInfo {
+        let mut ends = lock(&self.ends);
+        let topic = ends.entry(topic.to_owned()).or_default();
+        for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+            topic.entry(partition).or_insert(End { earliest: 0, next: 0, last_time_ms: i64::MIN });
+        }
+        TopicInfo { partitions }
+    }
+
     fn create_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
         let partitions = spec.partitions.max(1);
-        let numbers = 0..i32::try_from(partitions).unwrap_or(i32::MAX);
         let write = self.storage.begin_write()?;
         {
             let mut topics = attempt!(write.open_table(TOPICS), "open topics");
             // Another task may have created it since it was looked for.
             let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
             if let Some((partitions, _)) = known {
-                return Ok(TopicInfo { partitions });
+                return Ok(self.register(&spec.name, partitions));
             }
             attempt!(topics.insert(spec.name.as_str(), (partitions, retention_code(spec.retention))), "create topic");
             let mut ends = attempt!(write.open_table(ENDS), "open ends");
-            for partition in numbers.clone() {
+            for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
                 attempt!(ends.insert((spec.name.as_str(), partition), (0, 0, i64::MIN)), "create topic");
             }
         }
         attempt!(write.commit(), "create topic");
-        let empty = End { earliest: 0, next: 0, last_time_ms: i64::MIN };
-        lock(&self.ends).insert(spec.name.clone(), numbers.map(|partition| (partition, empty)).collect());
-        Ok(TopicInfo { partitions })
+        Ok(self.register(&spec.name, partitions))
     }
 
     pub(super) fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {

@@ -117,6 +117,16 @@ mod tests {
     }
 
     #[test]
+    fn topics_may_be_asked_for_by_several_tasks_at_once() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?);
+            conformance::a_topic_that_was_ensured_is_there(&log, "race", 200).await;
+            Ok(())
+        })
+    }
+
+    #[test]
     fn a_second_holder_is_refused() -> anyhow_free::TestResult {
         let directory = tempfile::tempdir()?;
         runtime()?.block_on(async {

@@ -119,7 +119,9 @@ impl Log for KafkaLog {
 
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
         let described = match self.describe(&spec.name).await? {
-            Some(described) => described,
+            Some(described) if described.has_leaders => described,
+            // Somebody else is just creating it.
+            Some(_) => self.created(&spec.name).await?,
             None => {
                 let brokers = self
                     .with_meta("asking for the brokers", |meta| {
