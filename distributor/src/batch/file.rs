@@ -122,11 +122,14 @@ impl OpenFile {
         self.encoded_bytes + self.rows.bytes() / 4
     }
 
+    /// Encodes what is left, when no more rows will come.
+    pub(super) fn seal(&mut self) -> Result<(), ParquetError> {
+        if self.rows.len() > 0 { self.encode() } else { Ok(()) }
+    }
+
     /// Ends the file; `facts` go into its footer.
     pub(super) fn finish(mut self, facts: &[(&str, String)]) -> Result<FinishedFile, ParquetError> {
-        if self.rows.len() > 0 {
-            self.encode()?;
-        }
+        self.seal()?;
         for (key, value) in facts {
             self.writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
         }

@@ -44,6 +44,7 @@ pub(crate) struct Ends {
 }
 
 pub(crate) struct Batch {
+    topic: String,
     partition: i32,
     from: i64,
     layout: Layout,
@@ -56,8 +57,8 @@ pub(crate) struct Batch {
     /// Open files by what decides their folder; the key is built in `scratch`.
     open: HashMap<String, usize>,
     scratch: String,
-    files: Vec<Option<OpenFile>>,
-    finished: Vec<FinishedFile>,
+    /// In sequence.
+    files: Vec<OpenFile>,
     types: BTreeSet<String>,
     next_sequence: u32,
     memory_bytes: usize,
@@ -82,6 +83,7 @@ impl Batch {
     /// # Errors
     /// This build cannot write the layout; the message says what is needed.
     pub(crate) fn new(
+        topic: &str,
         partition: i32,
         from: i64,
         clock_ms: i64,
@@ -90,6 +92,7 @@ impl Batch {
         window: &Window,
     ) -> Result<Self, String> {
         Ok(Self {
+            topic: topic.to_owned(),
             partition,
             from,
             format: layout.event_format()?,
@@ -102,7 +105,6 @@ impl Batch {
             open: HashMap::new(),
             scratch: String::new(),
             files: Vec::new(),
-            finished: Vec::new(),
             types: BTreeSet::new(),
             next_sequence: 0,
             memory_bytes: 0,
@@ -227,7 +229,7 @@ impl Batch {
     fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, ParquetError> {
         let file = OpenFile::new(table, folder, self.next_sequence, self.encoding)?;
         self.next_sequence += 1;
-        self.files.push(Some(file));
+        self.files.push(file);
         let index = self.files.len() - 1;
         self.open.insert(key, index);
         Ok(index)
@@ -253,55 +255,67 @@ impl Batch {
     }
 
     fn push_to(&mut self, index: usize, push: impl FnOnce(&mut rows::Rows)) -> Result<(), ParquetError> {
-        let Some(file) = self.files.get_mut(index).and_then(Option::as_mut) else {
-            return Err(ParquetError::General("a row for a file that has ended".to_owned()));
+        let Some(file) = self.files.get_mut(index) else {
+            return Err(ParquetError::General("a row for a file that was never begun".to_owned()));
         };
         file.push(push)?;
         if file.total_rows() >= self.layout.max_rows_per_file {
+            // It is closed with the batch, for its footer names the batch's end.
+            file.seal()?;
             self.open.retain(|_, open| *open != index);
-            if let Some(file) = self.files[index].take() {
-                let facts = self.facts(file.sequence);
-                self.finished.push(file.finish(&facts)?);
-            }
         }
         Ok(())
     }
 
-    /// What a file's footer says of its origin. Its end is not known while the batch is open, but follows from the cut.
-    fn facts(&self, sequence: u32) -> Vec<(&'static str, String)> {
-        footer_facts(self.partition, self.from, sequence)
-    }
-
     fn measure(&mut self) {
         self.measured_at_rows = self.counts.read;
-        let finished: usize = self.finished.iter().map(|file| file.bytes.len()).sum();
-        let open = || self.files.iter().flatten();
-        self.memory_bytes = finished + open().map(OpenFile::memory_bytes).sum::<usize>();
-        self.estimated_bytes = finished + open().map(OpenFile::estimated_bytes).sum::<usize>();
+        self.memory_bytes = self.files.iter().map(OpenFile::memory_bytes).sum();
+        self.estimated_bytes = self.files.iter().map(OpenFile::estimated_bytes).sum();
     }
 
     /// Ends all files; `None` if no record came.
     ///
     /// # Errors
     /// The encoder's.
-    pub(crate) fn finish(mut self) -> Result<Option<Encoded>, ParquetError> {
+    pub(crate) fn finish(self) -> Result<Option<Encoded>, ParquetError> {
         let Some(ends) = self.ends else { return Ok(None) };
-        for file in std::mem::take(&mut self.files).into_iter().flatten() {
-            let facts = self.facts(file.sequence);
-            self.finished.push(file.finish(&facts)?);
-        }
-        self.finished.sort_by_key(|file| file.sequence);
-        Ok(Some(Encoded { files: self.finished, overlay: self.overlay, counts: self.counts, ends }))
+        let place =
+            Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        let files = self.files.into_iter().map(|file| {
+            let facts = place.footer_facts(file.sequence)?;
+            file.finish(&facts)
+        });
+        let files = files.collect::<Result<_, _>>()?;
+        Ok(Some(Encoded { files, overlay: self.overlay, counts: self.counts, ends }))
     }
 }
 
-/// Footer keys that say which file of which batch this is.
-pub(crate) fn footer_facts(partition: i32, from: i64, sequence: u32) -> Vec<(&'static str, String)> {
-    vec![
-        ("event_distributor.partition", partition.to_string()),
-        ("event_distributor.from", from.to_string()),
-        ("event_distributor.sequence", sequence.to_string()),
-    ]
+/// The batch that a file belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+    pub layout: &'a Layout,
+}
+
+impl Place<'_> {
+    /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
+    ///
+    /// # Errors
+    /// Never for a layout that was read or configured.
+    pub(crate) fn footer_facts(&self, sequence: u32) -> Result<Vec<(&'static str, String)>, ParquetError> {
+        let layout = serde_json::to_string(self.layout).map_err(|error| ParquetError::General(error.to_string()))?;
+        Ok(vec![
+            ("event_distributor.topic", self.topic.to_owned()),
+            ("event_distributor.partition", self.partition.to_string()),
+            ("event_distributor.from", self.from.to_string()),
+            ("event_distributor.to", self.to.to_string()),
+            ("event_distributor.sequence", sequence.to_string()),
+            ("event_distributor.layout", layout),
+        ])
+    }
 }
 
 #[cfg(test)]

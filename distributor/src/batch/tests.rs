@@ -11,7 +11,7 @@ use super::*;
 
 fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Encoded {
     let window = Window::new(layout.window_ms);
-    let mut batch = Batch::new(3, 40, i64::MIN, layout, encoding, &window).unwrap();
+    let mut batch = Batch::new("events", 3, 40, i64::MIN, layout, encoding, &window).unwrap();
     let records = records(values);
     for (offset, record) in (40..).zip(records.iter()) {
         batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
@@ -111,7 +111,17 @@ fn a_file_is_what_engines_expect() {
         .iter()
         .map(|pair| (pair.key.clone(), pair.value.clone().unwrap()))
         .collect();
-    assert_eq!(facts["event_distributor.from"], "40");
+    let layout_fact = serde_json::to_string(&layout()).unwrap();
+    for (key, value) in [
+        ("topic", "events"),
+        ("partition", "3"),
+        ("from", "40"),
+        ("to", "40040"),
+        ("sequence", "0"),
+        ("layout", &layout_fact),
+    ] {
+        assert_eq!(facts[&format!("event_distributor.{key}")], value);
+    }
     assert!(!facts.contains_key("ARROW:schema"));
     assert!(encode(&sample(10), &layout(), ENCODING).files.iter().all(|file| {
         self::reader(file).metadata().row_group(0).columns().iter().all(|column| column.bloom_filter_offset().is_none())

@@ -5,8 +5,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::{Context, PartitionError};
-use crate::batch::{FinishedFile, footer_facts};
-use crate::chain::{Completion, FileEntry};
+use crate::batch::{FinishedFile, Place};
+use crate::chain::{Completion, Cut, FileEntry};
 
 /// Files put or looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -19,21 +19,20 @@ const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
 /// Puts all files and returns them as the completion lists them, in sequence.
 pub(super) async fn put_all(
     context: &Context,
-    partition: i32,
-    from: i64,
+    cut: &Cut,
     files: Vec<FinishedFile>,
 ) -> Result<Vec<FileEntry>, PartitionError> {
-    let puts = stream::iter(files).map(|file| put(context, partition, from, file));
+    let place = Place { topic: &cut.topic, partition: cut.partition, from: cut.from, to: cut.to, layout: &cut.layout };
+    let puts = stream::iter(files).map(|file| put(context, place, file));
     puts.buffered(AT_ONCE).try_collect().await
 }
 
-async fn put(context: &Context, partition: i32, from: i64, file: FinishedFile) -> Result<FileEntry, PartitionError> {
+async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<FileEntry, PartitionError> {
     let FinishedFile { folder, sequence, rows, bytes } = file;
-    let path = format!("{folder}/{}-{partition}-{from}-{sequence}.parquet", context.topic);
-    let mut metadata = Metadata::new();
-    for (key, value) in footer_facts(partition, from, sequence) {
-        metadata.insert(key.replace("event_distributor.", "ed-"), value);
-    }
+    let path = format!("{folder}/{}-{}-{}-{sequence}.parquet", place.topic, place.partition, place.from);
+    let facts = place.footer_facts(sequence)?;
+    let metadata: Metadata =
+        facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = bytes.len() as u64;
     let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
         put_in_parts(&*context.store, &path, &bytes, &metadata).await?
@@ -42,9 +41,7 @@ async fn put(context: &Context, partition: i32, from: i64, file: FinishedFile) -
     };
     match outcome {
         PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
-        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
-            known(context, partition, from, sequence, rows, path).await
-        }
+        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, place.from, &facts, rows, path).await,
     }
 }
 
@@ -72,9 +69,8 @@ async fn put_in_parts(
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
 async fn known(
     context: &Context,
-    partition: i32,
     from: i64,
-    sequence: u32,
+    facts: &[(&'static str, String)],
     rows: u64,
     path: String,
 ) -> Result<FileEntry, PartitionError> {
@@ -98,11 +94,11 @@ async fn known(
             Err(error) => return Err(foreign(&format!("it is not a Parquet file ({error})"))),
         }
     };
-    let facts = parsed.file_metadata().key_value_metadata();
+    let stated = parsed.file_metadata().key_value_metadata();
     let says = |key: &str, value: &str| {
-        facts.is_some_and(|facts| facts.iter().any(|fact| fact.key == key && fact.value.as_deref() == Some(value)))
+        stated.is_some_and(|stated| stated.iter().any(|fact| fact.key == key && fact.value.as_deref() == Some(value)))
     };
-    let same_facts = footer_facts(partition, from, sequence).iter().all(|(key, value)| says(key, value));
+    let same_facts = facts.iter().all(|(key, value)| says(key, value));
     if !same_facts || parsed.file_metadata().num_rows().unsigned_abs() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }

@@ -107,7 +107,7 @@ impl Partition {
         let plan = decide(&facts).map_err(PartitionError::Refused)?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
         let window = Window::new(context.layout.window_ms);
-        let batch = Batch::new(id, log.earliest, i64::MIN, &context.layout, context.encoding, &window)
+        let batch = Batch::new(&context.topic, id, log.earliest, i64::MIN, &context.layout, context.encoding, &window)
             .map_err(|message| refused(context, id, message))?;
         let mut partition = Self {
             id,
@@ -146,7 +146,8 @@ impl Partition {
     }
 
     fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
-        let batch = Batch::new(self.id, at, self.clock_ms, &context.layout, context.encoding, &self.window);
+        let batch =
+            Batch::new(&context.topic, self.id, at, self.clock_ms, &context.layout, context.encoding, &self.window);
         batch.map(Box::new).map_err(|message| refused(context, self.id, message))
     }
 
@@ -174,15 +175,15 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch = Batch::new(self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window).map_err(
-            |message| {
-                refused(
-                    context,
-                    self.id,
-                    format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
-                )
-            },
-        )?;
+        let batch =
+            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window)
+                .map_err(|message| {
+                    refused(
+                        context,
+                        self.id,
+                        format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
+                    )
+                })?;
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(from)
     }
@@ -391,7 +392,7 @@ impl Partition {
         encoded_in: Duration,
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends } = encoded;
-        let entries = files::put_all(context, self.id, cut.from, files).await?;
+        let entries = files::put_all(context, cut, files).await?;
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
         let completion = Completion {
             version: DOCUMENT_VERSION,
