@@ -72,6 +72,14 @@ impl Process {
         Ok(process)
     }
 
+    /// Work that was to be done in one go and was interrupted is not done.
+    fn refuse_interrupted(&self, once: bool) -> Result<(), Failure> {
+        if once && self.shutdown.is_triggered() {
+            return Err(anyhow!("interrupted before everything was done; run it again to go on from there").into());
+        }
+        Ok(())
+    }
+
     async fn landing(&self) -> Result<Arc<dyn Store>, Failure> {
         match required(self.config.landing.location.as_ref(), "landing.url", "--landing")? {
             Location::Local(path) => {
@@ -235,6 +243,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     drop(progress);
     let report = Report { ingest: Some(ingested?), written: Some(distributed?) };
     let Config { landing, trusted, .. } = &process.config;
+    process.refuse_interrupted(args.once)?;
     Ok(report.print(
         args.common.output,
         process.begun.elapsed(),
@@ -253,6 +262,7 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let outcome = ingestor.run(&process.shutdown).await;
     drop(progress);
     let report = Report { ingest: Some(outcome?), written: None };
+    process.refuse_interrupted(args.once)?;
     Ok(report.print(args.common.output, process.begun.elapsed(), process.config.landing.location.as_ref(), None)?)
 }
 
@@ -269,5 +279,6 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let outcome = distributor.run(&end, &process.shutdown).await;
     drop(progress);
     let report = Report { ingest: None, written: Some(outcome?) };
+    process.refuse_interrupted(args.once)?;
     Ok(report.print(args.common.output, process.begun.elapsed(), None, process.config.trusted.location.as_ref())?)
 }

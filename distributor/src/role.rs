@@ -43,7 +43,10 @@ impl PartitionError {
             Self::Log(error) => {
                 matches!(
                     error.kind,
-                    LogErrorKind::Transient | LogErrorKind::NotAssigned | LogErrorKind::OffsetOutOfRange
+                    LogErrorKind::Transient
+                        | LogErrorKind::NotAssigned
+                        | LogErrorKind::OffsetOutOfRange
+                        | LogErrorKind::Corrupt
                 )
             }
             Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
@@ -229,8 +232,9 @@ impl Worker<'_> {
             match event {
                 Ok(ReadEvent::Idle) => self.check_patience(quiet_since, None)?,
                 Ok(event) => {
-                    quiet_since = Instant::now();
                     self.handle(event).await?;
+                    // What it took to handle it is not the log's silence.
+                    quiet_since = Instant::now();
                 }
                 Err(error) if error.kind == LogErrorKind::Transient => {
                     self.role.metrics.log_failed(&error);
@@ -240,7 +244,9 @@ impl Worker<'_> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.flush_what_is_due().await?;
+            if self.flush_what_is_due().await? {
+                quiet_since = Instant::now();
+            }
             self.observe();
         }
     }
@@ -248,7 +254,10 @@ impl Worker<'_> {
     /// With `--once` a log that stays silent or broken for too long ends the run.
     fn check_patience(&self, quiet_since: Instant, error: Option<LogError>) -> Result<(), PartitionError> {
         let settings = &self.role.settings;
-        let waiting = self.targets.is_some() && settings.once;
+        // When only other members' partitions are open, their owners decide how long it takes.
+        let ours_open =
+            !self.assigned_once || self.partitions.iter().any(|(id, partition)| !self.is_done(*id, partition));
+        let waiting = self.targets.is_some() && settings.once && ours_open;
         if waiting && quiet_since.elapsed() >= settings.patience {
             let silent =
                 || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
@@ -361,7 +370,8 @@ impl Worker<'_> {
         self.go_on(id, next).await
     }
 
-    async fn flush_what_is_due(&mut self) -> Result<(), PartitionError> {
+    /// True when something was flushed.
+    async fn flush_what_is_due(&mut self) -> Result<bool, PartitionError> {
         let max_age = self.role.settings.max_age;
         let due: Vec<i32> = self
             .partitions
@@ -376,6 +386,7 @@ impl Worker<'_> {
             })
             .map(|(id, _)| *id)
             .collect();
+        let mut flushed = !due.is_empty();
         for id in due {
             self.flush(id).await?;
         }
@@ -387,8 +398,9 @@ impl Worker<'_> {
                 break;
             };
             self.flush(largest).await?;
+            flushed = true;
         }
-        Ok(())
+        Ok(flushed)
     }
 
     fn batch_memory(&self) -> u64 {
@@ -401,12 +413,8 @@ impl Worker<'_> {
         if !self.assigned_once {
             return Ok(false);
         }
-        let done = |id: &i32, target: &Bounds| {
-            self.partitions
-                .get(id)
-                .is_some_and(|partition| partition.has_read_to(target.latest) && partition.is_flushed())
-        };
-        let open: BTreeSet<i32> = targets.iter().filter(|(id, target)| !done(id, target)).map(|(id, _)| *id).collect();
+        let done = |id: &i32| self.partitions.get(id).is_some_and(|partition| self.is_done(*id, partition));
+        let open: BTreeSet<i32> = targets.keys().filter(|id| !done(id)).copied().collect();
         if open.iter().any(|id| self.partitions.contains_key(id)) {
             return Ok(false);
         }
@@ -417,6 +425,12 @@ impl Worker<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Read to where the end was announced, and flushed.
+    fn is_done(&self, id: i32, partition: &Partition) -> bool {
+        let target = self.targets.as_ref().and_then(|targets| targets.get(&id));
+        target.is_none_or(|target| partition.has_read_to(target.latest)) && partition.is_flushed()
     }
 
     /// Whether a partition that somebody else owns has no record between its committed offset and its end.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::config::Archive;
 use common::log::LogError;
 use common::shutdown::Shutdown;
-use common::store::{GetOptions, ListOptions, ObjectMeta, ObjectReader, Store, StoreErrorKind, Version};
+use common::store::{GetOptions, ListOptions, ObjectMeta, ObjectReader, Store, StoreError, StoreErrorKind, Version};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use xxhash_rust::xxh3::Xxh3;
@@ -21,6 +21,8 @@ use crate::publish::{Finished, Pending, Source};
 use crate::role::{IngestError, Ingestor};
 
 const ENTRY_VERSION: u8 = 1;
+/// With `once`: how often files that changed under us are looked at again, a poll interval apart.
+const MAX_CHANGED_SWEEPS: u32 = 5;
 /// Finished files waiting to be moved.
 const ARCHIVE_QUEUE: usize = 4_096;
 /// A local page reads its directories again, so it is large; S3 gives 1,000 at most whatever is asked.
@@ -118,6 +120,7 @@ impl<'a> Session<'a> {
 
     async fn sweep_until_done(&mut self, shutdown: &Shutdown) -> Result<(), IngestError> {
         let settings = &self.ingestor.settings;
+        let mut changed_sweeps = 0;
         loop {
             let swept = self.sweep(shutdown).await?;
             self.send_pending().await?;
@@ -128,7 +131,15 @@ impl<'a> Session<'a> {
                 if !swept.replaced {
                     return Ok(());
                 }
-                continue;
+                changed_sweeps += 1;
+                if changed_sweeps > MAX_CHANGED_SWEEPS {
+                    return Err(IngestError::Store(StoreError::new(
+                        StoreErrorKind::VersionMismatch,
+                        "read",
+                        PENDING,
+                        "a file keeps changing while it is read; write files under a hidden name and rename them when they are whole",
+                    )));
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(settings.poll_interval) => {}
@@ -325,8 +336,14 @@ impl<'a> Session<'a> {
             Ok(Some(reader)) => reader,
             Ok(None) => return Ok(FileOutcome::Replaced),
             // A foreign client can make keys that no store of ours could hold (`a//b`, `..`): one must not stop the rest.
-            Err(IngestError::Store(error)) if error.kind == StoreErrorKind::InvalidKey => {
-                tracing::warn!(file = path, %error, "this file cannot be read and stays where it is; rename it");
+            // Nor may one object that we are not allowed to read, or that is archived: the listing worked.
+            Err(IngestError::Store(error))
+                if matches!(
+                    error.kind,
+                    StoreErrorKind::InvalidKey | StoreErrorKind::Denied | StoreErrorKind::Other
+                ) =>
+            {
+                tracing::warn!(file = path, %error, "this file cannot be read and stays where it is");
                 return Ok(FileOutcome::Quarantined);
             }
             Err(error) => return Err(error),

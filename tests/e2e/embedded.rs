@@ -141,6 +141,34 @@ fn a_later_file_of_the_same_day_adds_to_the_earlier_rows_and_duplicates_across_r
 }
 
 #[test]
+fn a_file_that_keeps_growing_does_not_keep_once_from_ending() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    let unique = generate(&root.join("landing/pending"), 60_000, "ndjson", 1);
+    let path = files(&root.join("landing/pending"), ".ndjson").remove(0);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            use std::io::Write;
+            let mut file = fs::File::options().append(true).open(&path).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                file.write_all(b"\n").unwrap();
+            }
+        });
+        let output = Ed::new(&["run", "--once", "--landing", "landing", "--trusted", "trusted"])
+            .set("landing.poll_interval=10ms")
+            .in_dir(root)
+            .output();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains("keeps changing"), "{message}");
+    });
+    assert_eq!(run(root)["files"]["ingested"].as_u64(), Some(1), "once it is whole it is read");
+    assert_eq!(unique_keys(&root.join("trusted")).len() as u64, unique);
+}
+
+#[test]
 fn a_deleted_folder_of_tables_is_noticed_and_a_data_dir_is_used_by_one_process() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();

@@ -31,6 +31,22 @@ fn what_cannot_be_reached_is_named_and_once_gives_up_after_its_patience() {
 }
 
 #[test]
+fn once_that_is_interrupted_is_not_done() {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(root.path().join("pending")).unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let log = root.path().join("log");
+    let mut process = Ed::new(&["ingest", "--once", "--brokers", &format!("127.0.0.1:{port}"), "--landing"])
+        .args(&[root.path().to_str().unwrap()])
+        .start(&log);
+    let told = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until("it has tried", || told().contains("trying again"));
+    process.signal("TERM");
+    assert_eq!(process.wait_for_exit(), Some(1), "{}", told());
+    assert!(told().contains("interrupted"), "{}", told());
+}
+
+#[test]
 fn services_killed_while_the_roles_work_cost_nothing() {
     let run_dir = tempfile::tempdir().unwrap();
     let own = Services::own(run_dir.path());

@@ -17,6 +17,8 @@ pub enum LogErrorKind {
     NotAssigned,
     /// The offset asked for is not in the log (trimmed, truncated or recreated).
     OffsetOutOfRange,
+    /// Records failed the client's checks: read them again from a position of our own, never on past them.
+    Corrupt,
     /// Topic or client settings that must be changed by an operator.
     Misconfigured,
     /// The embedded log is held by another process.

@@ -64,10 +64,13 @@ pub(crate) struct Batch {
     memory_bytes: usize,
     estimated_bytes: usize,
     measured_at_rows: u64,
+    unmeasured_bytes: usize,
 }
 
 /// Memory and size are measured again after this many rows: both need a look at every open file.
 const ROWS_BETWEEN_MEASURES: u64 = 512;
+/// … or this many bytes, for events may be large.
+const BYTES_BETWEEN_MEASURES: usize = 2_000_000;
 
 /// A batch that has ended, encoded.
 pub(crate) struct Encoded {
@@ -110,6 +113,7 @@ impl Batch {
             memory_bytes: 0,
             estimated_bytes: 0,
             measured_at_rows: 0,
+            unmeasured_bytes: 0,
         })
     }
 
@@ -163,7 +167,9 @@ impl Batch {
             Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
             Ok(event) => self.push_event(window, &event, record, &lineage)?,
         }
-        if self.counts.read - self.measured_at_rows >= ROWS_BETWEEN_MEASURES {
+        self.unmeasured_bytes += record.value.map_or(0, <[u8]>::len);
+        let many = self.counts.read - self.measured_at_rows >= ROWS_BETWEEN_MEASURES;
+        if many || self.unmeasured_bytes >= BYTES_BETWEEN_MEASURES {
             self.measure();
         }
         Ok(())
@@ -269,6 +275,7 @@ impl Batch {
 
     fn measure(&mut self) {
         self.measured_at_rows = self.counts.read;
+        self.unmeasured_bytes = 0;
         self.memory_bytes = self.files.iter().map(OpenFile::memory_bytes).sum();
         self.estimated_bytes = self.files.iter().map(OpenFile::estimated_bytes).sum();
     }

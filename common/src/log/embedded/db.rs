@@ -274,8 +274,7 @@ impl Db {
         let now_ms = self.clock.now_ms();
         let mut moved = Vec::with_capacity(appended.len());
         for ((topic, partition), batch) in appended {
-            let end = lock(&self.ends).get(topic).and_then(|ends| ends.get(partition)).copied();
-            let end = end.ok_or_else(|| unknown(&format!("{topic}/{partition}")))?;
+            let end = read_end(&write, topic, *partition)?;
             let time_ms = end.last_time_ms.max(now_ms);
             let next = store_batch(&write, topic, *partition, end.next, time_ms, batch)?;
             let end = End { next, last_time_ms: time_ms, ..end };
@@ -283,15 +282,20 @@ impl Db {
             moved.push((topic, *partition, end));
         }
         attempt!(write.commit(), "commit");
-        let mut ends = lock(&self.ends);
         for (topic, partition, end) in moved {
-            if let Some(slot) = ends.get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
-                *slot = end;
-            }
+            self.publish_end(topic, partition, end);
         }
-        drop(ends);
         self.commits.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// Tells readers of a committed end. Two transactions may come here in either order: neither end moves back.
+    fn publish_end(&self, topic: &str, partition: i32, end: End) {
+        if let Some(known) = lock(&self.ends).get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
+            known.earliest = known.earliest.max(end.earliest);
+            known.next = known.next.max(end.next);
+            known.last_time_ms = known.last_time_ms.max(end.last_time_ms);
+        }
     }
 
     pub(super) fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()> {
@@ -332,16 +336,11 @@ impl Db {
     }
 
     fn move_earliest(&self, write: WriteTransaction, topic: &str, partition: i32, earliest: i64) -> Result<()> {
-        // Inside the write transaction nobody else moves the end.
-        let Some(end) = lock(&self.ends).get(topic).and_then(|ends| ends.get(&partition)).copied() else {
-            return Err(unknown(topic));
-        };
-        let end = End { earliest, ..end };
+        // As committed, not as told to readers: an append may be between the two.
+        let end = End { earliest, ..read_end(&write, topic, partition)? };
         write_end(&write, topic, partition, end)?;
         attempt!(write.commit(), "trim");
-        if let Some(slot) = lock(&self.ends).get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
-            slot.earliest = earliest;
-        }
+        self.publish_end(topic, partition, end);
         Ok(())
     }
 
@@ -411,6 +410,13 @@ impl Db {
 
 fn unknown(topic: &str) -> LogError {
     LogError::new(LogErrorKind::Misconfigured, format!("topic '{topic}' does not exist in the embedded log"))
+}
+
+fn read_end(write: &WriteTransaction, topic: &str, partition: i32) -> Result<End> {
+    let ends = attempt!(write.open_table(ENDS), "open ends");
+    let row = attempt!(ends.get((topic, partition)), "read end").map(|row| row.value());
+    let (earliest, next, last_time_ms) = row.ok_or_else(|| unknown(&format!("{topic}/{partition}")))?;
+    Ok(End { earliest, next, last_time_ms })
 }
 
 fn write_end(write: &WriteTransaction, topic: &str, partition: i32, end: End) -> Result<()> {

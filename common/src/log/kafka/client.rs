@@ -74,6 +74,7 @@ fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
         | Code::FencedInstanceId
         | Code::InvalidProducerIdMapping => LogErrorKind::Fenced,
         Code::AutoOffsetReset | Code::OffsetOutOfRange => LogErrorKind::OffsetOutOfRange,
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage => LogErrorKind::Corrupt,
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed

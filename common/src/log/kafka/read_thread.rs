@@ -212,9 +212,8 @@ impl ReadThread {
     }
 
     fn start(&mut self, partition: i32, offset: i64, generation: u64) -> Result<()> {
-        let explain = |error: KafkaError| {
-            explain(&self.settings, &format!("starting {}/{partition} at {offset}", self.topic), &error)
-        };
+        let (settings, doing) = (self.settings.clone(), format!("starting {}/{partition} at {offset}", self.topic));
+        let explain = |error: KafkaError| explain(&settings, &doing, &error);
         let assigned = self.consumer.assignment().map_err(explain)?;
         if assigned.find_partition(&self.topic, partition).is_none() {
             return Err(LogError::new(
@@ -225,7 +224,22 @@ impl ReadThread {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).map_err(explain)?;
         self.consumer.pause(&list).map_err(explain)?;
-        self.consumer.seek(&self.topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT).map_err(explain)?;
+        // Right after a rebalance the partition may be assigned while its fetcher is not started yet.
+        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        while let Err(error) = self.consumer.seek(&self.topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT) {
+            let explained = explain(error);
+            if explained.kind != LogErrorKind::NotAssigned {
+                return Err(explained);
+            }
+            if Instant::now() > deadline {
+                // It is ours: giving it up silently would leave it unread.
+                return Err(LogError { kind: LogErrorKind::Transient, ..explained });
+            }
+            self.poll_for(Duration::from_millis(20));
+            if self.consumer.assignment().map_err(explain)?.find_partition(&self.topic, partition).is_none() {
+                return Err(explained);
+            }
+        }
         if !self.paused {
             self.consumer.resume(&list).map_err(explain)?;
         }

@@ -18,6 +18,8 @@ const INIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// One try of a commit; retriable failures are tried again until [`COMMIT_PATIENCE`] is over.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(90);
+/// Half of the default transaction.timeout.ms: after that a fence may be the coordinator's own.
+const FENCED_BY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the producer's queue may stay full before the transaction is given up.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(45);
 
@@ -25,6 +27,7 @@ pub(super) struct KafkaWriter {
     producer: Arc<BaseProducer>,
     settings: Arc<KafkaSettings>,
     id: String,
+    begun: Instant,
 }
 
 impl KafkaWriter {
@@ -61,7 +64,7 @@ impl KafkaWriter {
                 Err(error) => return Err(explain(settings, &format!("taking over transactional id '{id}'"), &error)),
             }
         }
-        Ok(Self { producer: Arc::new(producer), settings: settings.clone(), id: id.to_owned() })
+        Ok(Self { producer: Arc::new(producer), settings: settings.clone(), id: id.to_owned(), begun: Instant::now() })
     }
 
     fn explain(&self, doing: &str, error: &KafkaError) -> LogError {
@@ -136,6 +139,7 @@ fn abort_while_polling(producer: &BaseProducer) -> KafkaResult<()> {
 #[async_trait]
 impl LogWriter for KafkaWriter {
     async fn begin(&mut self) -> Result<()> {
+        self.begun = Instant::now();
         self.producer.begin_transaction().map_err(|error| self.explain("beginning a transaction", &error))
     }
 
@@ -161,6 +165,7 @@ impl LogWriter for KafkaWriter {
 
     async fn commit(&mut self) -> Result<()> {
         let (producer, settings, id) = (self.producer.clone(), self.settings.clone(), self.id.clone());
+        let begun = self.begun;
         blocking(move || {
             let deadline = Instant::now() + COMMIT_PATIENCE;
             loop {
@@ -173,6 +178,11 @@ impl LogWriter for KafkaWriter {
                 };
                 if retriable && producer.client().fatal_error().is_none() && Instant::now() < deadline {
                     continue;
+                }
+                // A transaction that lasted too long was ended by the coordinator, which looks like fencing: only owning
+                // the id again tells whether there is another owner.
+                if explained.kind == LogErrorKind::Fenced && begun.elapsed() >= FENCED_BY_TIMEOUT {
+                    explained.kind = LogErrorKind::UnknownOutcome;
                 }
                 // Only a definite abort or fencing says that the commit did not happen.
                 if !matches!(explained.kind, LogErrorKind::MustAbort | LogErrorKind::Fenced) {
