@@ -263,7 +263,7 @@ impl Partition {
                 }
                 Phase::Redo { cut, batch, .. } => {
                     if *offset >= cut.to {
-                        return Err(self.changed(context));
+                        return Err(changed(context, cut));
                     }
                     batch.push(&self.window, &record, *offset, *append_ms)?;
                     if *offset == cut.to - 1 {
@@ -273,21 +273,6 @@ impl Partition {
             }
         }
         Ok(Next::Continue)
-    }
-
-    fn changed(&self, context: &Context) -> PartitionError {
-        let Phase::Redo { cut, .. } = &self.phase else {
-            return refused(context, self.id, "the log changed".to_owned());
-        };
-        refused(
-            context,
-            self.id,
-            format!(
-                "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
-             log.events_topic for the new log",
-                cut.from, cut.to
-            ),
-        )
     }
 
     /// The first record fixes the origin. False when another owner fixed another one.
@@ -363,15 +348,7 @@ impl Partition {
             (ends.first, ends.last, ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
         });
         let Some(encoded) = batch.finish()?.filter(|_| same) else {
-            return Err(refused(
-                context,
-                self.id,
-                format!(
-                    "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. Use a new \
-                 log.events_topic for the new log",
-                    cut.from, cut.to
-                ),
-            ));
+            return Err(changed(context, &cut));
         };
         let encoded_in = begun.elapsed();
         self.complete(context, &cut, encoded, !already_complete, begun, encoded_in).await?;
@@ -474,6 +451,16 @@ fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
     // Bytes may differ between builds; rows may not.
     theirs.len() == ours.len()
         && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
+}
+
+/// The log does not hold what a cut was made from.
+fn changed(context: &Context, cut: &Cut) -> PartitionError {
+    let message = format!(
+        "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. \
+         Use a new log.events_topic for the new log",
+        cut.from, cut.to
+    );
+    refused(context, cut.partition, message)
 }
 
 fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -> PartitionError {
