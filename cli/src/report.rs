@@ -42,6 +42,9 @@ impl Report {
         if let Some(report) = &self.ingest {
             rows.push(("files ingested", count(report.files.ingested)));
             rows.push(("files already known", count(report.files.skipped)));
+            if report.files.quarantined > 0 {
+                rows.push(("files that cannot be read", count(report.files.quarantined)));
+            }
             rows.push(("events published", count(report.events.published)));
             rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
         }

@@ -53,6 +53,8 @@ pub(crate) struct Session<'a> {
 struct Swept {
     /// A file changed or vanished under us; the next sweep sees what it is now.
     replaced: bool,
+    /// The first file that could not be read; the others were.
+    unreadable: Option<StoreError>,
 }
 
 enum FileOutcome {
@@ -60,6 +62,8 @@ enum FileOutcome {
     Replaced,
     /// It can never be read under this name.
     Quarantined,
+    /// Not now, for a reason that may go away.
+    Unreadable(StoreError),
 }
 
 impl<'a> Session<'a> {
@@ -129,7 +133,8 @@ impl<'a> Session<'a> {
             }
             if settings.once {
                 if !swept.replaced {
-                    return Ok(());
+                    // Everything else is done; the one that is not must not look like it.
+                    return swept.unreadable.map_or(Ok(()), |error| Err(error.into()));
                 }
                 changed_sweeps += 1;
                 if changed_sweeps > MAX_CHANGED_SWEEPS {
@@ -159,7 +164,7 @@ impl<'a> Session<'a> {
 
     /// Goes through the whole listing once. A listing that fails half-way is an error, never the end.
     async fn sweep(&mut self, shutdown: &Shutdown) -> Result<Swept, IngestError> {
-        let mut swept = Swept { replaced: false };
+        let mut swept = Swept { replaced: false, unreadable: None };
         let mut options = ListOptions { prefix: PENDING.to_owned(), limit: Some(LIST_PAGE), ..ListOptions::default() };
         let mut waiting = 0;
         let mut present = HashSet::new();
@@ -214,6 +219,9 @@ impl<'a> Session<'a> {
             FileOutcome::Quarantined => {
                 self.quarantined.insert(identity);
                 self.ingestor.metrics.file_quarantined();
+            }
+            FileOutcome::Unreadable(error) => {
+                swept.unreadable.get_or_insert(error);
             }
             FileOutcome::Replaced => {
                 self.ingestor.metrics.file_replaced();
@@ -336,15 +344,14 @@ impl<'a> Session<'a> {
             Ok(Some(reader)) => reader,
             Ok(None) => return Ok(FileOutcome::Replaced),
             // A foreign client can make keys that no store of ours could hold (`a//b`, `..`): one must not stop the rest.
-            // Nor may one object that we are not allowed to read, or that is archived: the listing worked.
-            Err(IngestError::Store(error))
-                if matches!(
-                    error.kind,
-                    StoreErrorKind::InvalidKey | StoreErrorKind::Denied | StoreErrorKind::Other
-                ) =>
-            {
-                tracing::warn!(file = path, %error, "this file cannot be read and stays where it is");
+            Err(IngestError::Store(error)) if error.kind == StoreErrorKind::InvalidKey => {
+                tracing::warn!(file = path, %error, "this file cannot be read and stays where it is; rename it");
                 return Ok(FileOutcome::Quarantined);
+            }
+            // Nor may one object that we may not read, or that is archived: the listing worked. It is tried again.
+            Err(IngestError::Store(error)) if matches!(error.kind, StoreErrorKind::Denied | StoreErrorKind::Other) => {
+                tracing::warn!(file = path, %error, "this file cannot be read now; trying again at the next sweep");
+                return Ok(FileOutcome::Unreadable(error));
             }
             Err(error) => return Err(error),
         };
