@@ -47,7 +47,7 @@ pub(crate) async fn archive(
                 let still = store.head(&from).await?.is_some_and(|meta| meta.version == *version);
                 if ours && still {
                     // An earlier move ended between its two halves.
-                    store.delete(&from).await?;
+                    store.delete(&from, Some(version)).await?;
                     return Ok(Archived::Moved);
                 }
             }

@@ -11,8 +11,9 @@ use common::event::EventFormat;
 use common::log::EmbeddedLog;
 use common::shutdown::Shutdown;
 use common::store::{
-    GetOptions, ListOptions, ListPage, LocalStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition,
-    PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, Move, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    Version,
 };
 use common::telemetry::{Health, Registry};
 use ingestor::{Ingestor, Limits, Metrics, Settings};
@@ -52,11 +53,20 @@ impl Store for Refusing {
     async fn rename(&self, from: &str, version: &Version, to: &str) -> Result<RenameOutcome> {
         self.inner.rename(from, version, to).await
     }
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.inner.delete(key).await
+    async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        self.inner.rename_many(moves).await
+    }
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
+        self.inner.delete(key, if_version).await
+    }
+    async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
+        self.inner.delete_many(objects).await
     }
     async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
         self.inner.tag(key, tags).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
+        self.inner.tag_version(key, version, tags).await
     }
 }
 

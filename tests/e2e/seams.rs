@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::log::{KafkaLog, KafkaSettings};
-use common::store::{S3Settings, S3Store};
+use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
 use crate::harness::{services, unique};
 
@@ -45,7 +45,59 @@ fn an_s3_server_keeps_the_guarantees_of_the_store_seam() {
 fn s3_conformance_in_its_own_process() {
     let bucket = std::env::var("ED_TEST_BUCKET").unwrap();
     runtime().block_on(async {
-        let store = S3Store::connect(S3Settings { bucket, prefix: "some/prefix".to_owned() }).await.unwrap();
-        common::store::conformance::run_all(Arc::new(store), "suite").await;
+        let settings = S3Settings { bucket, prefix: "some/prefix".to_owned() };
+        let store = Arc::new(S3Store::connect(settings).await.unwrap());
+        common::store::conformance::run_all(store.clone(), "suite").await;
+        common::store::conformance::interrupted_moves_are_finished(&*store, "interrupted").await;
+        tags_are_added_to_one_version_only(&store).await;
+        tags_never_end_on_a_newer_object(&store).await;
     });
+}
+
+fn metadata(pairs: &[(&str, &str)]) -> Metadata {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+async fn put(store: &S3Store, key: &str, body: String) -> Version {
+    match store.put(key, body.into(), PutCondition::None, &Metadata::new()).await.unwrap() {
+        PutOutcome::Written(version) => version,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn tags_are_added_to_one_version_only(store: &S3Store) {
+    let (ours, theirs) = (metadata(&[("ingested", "yes")]), metadata(&[("owner", "x")]));
+    let first = put(store, "tags/key", "first".to_owned()).await;
+    store.tag("tags/key", &theirs).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.tag_version("tags/key", &first, &ours).await.unwrap(), TagOutcome::Tagged);
+    }
+    assert_eq!(store.tags("tags/key").await.unwrap(), Some(metadata(&[("ingested", "yes"), ("owner", "x")])));
+    put(store, "tags/key", "second".to_owned()).await;
+    for key in ["tags/key", "tags/nothing"] {
+        assert_eq!(store.tag_version(key, &first, &ours).await.unwrap(), TagOutcome::VersionMismatch, "{key}");
+    }
+    assert_eq!(store.tags("tags/key").await.unwrap(), Some(Metadata::new()), "the newer object carries the tag");
+    assert_eq!(store.tags("tags/nothing").await.unwrap(), None);
+}
+
+async fn tags_never_end_on_a_newer_object(store: &Arc<S3Store>) {
+    let ours = metadata(&[("ingested", "yes")]);
+    for round in 0..40 {
+        let key = format!("race/{round}");
+        let first = put(store, &key, "first".to_owned()).await;
+        let replacing = {
+            let (store, key) = (Arc::clone(store), key.clone());
+            tokio::spawn(async move {
+                // At another moment of the tagging in each round.
+                for turn in 0..round % 8 {
+                    put(&store, &format!("race/other-{turn}"), String::new()).await;
+                }
+                put(&store, &key, "second".to_owned()).await
+            })
+        };
+        store.tag_version(&key, &first, &ours).await.unwrap();
+        replacing.await.unwrap();
+        assert_eq!(store.tags(&key).await.unwrap(), Some(Metadata::new()), "round {round}: the newer one is tagged");
+    }
 }

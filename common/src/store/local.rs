@@ -5,7 +5,9 @@
 //! - `IfVersion` checks and renames under a lock of this process. Another process that replaces the same object at the
 //!   same moment is not noticed; use it for objects with one writer.
 //! - A version is size, modification time and inode. A reader checks at its end that the file it opened still is the
-//!   version it promised.
+//!   version it promised; a small file is read and checked at once when it is opened.
+//! - A delete of a version moves the file aside and looks at it there, so a newer file of the same name is never lost.
+//! - A batch of moves or deletes puts each directory on disk once.
 //! - Names that start with `.` are temporary or hidden: never listed, and refused as keys.
 //! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one).
 //! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
@@ -13,6 +15,7 @@
 //! - User metadata is dropped, tags are unsupported.
 
 mod failure;
+mod folders;
 mod list;
 mod read;
 mod relocate;
@@ -29,11 +32,13 @@ use bytes::Bytes;
 use tokio::task::JoinError;
 
 use self::failure::Outcome;
+use self::relocate::{Relocation, Removal};
 use self::tree::{Place, Root, meta_of, stat_object};
 use self::write::Temporary;
+use super::batch::{answer_all, sort_out};
 use super::{
-    GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome,
-    RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
 };
 
 /// See the module's documentation.
@@ -69,6 +74,28 @@ impl LocalStore {
             .map_err(|error| join_error(&error, operation, key))?
             .map_err(|failure| failure.into_error(operation, key))
     }
+
+    /// A whole batch in one hop.
+    async fn run_batch<E: Send + 'static, T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        entries: Vec<E>,
+        work: fn(&Root, &[E]) -> Vec<Result<T>>,
+    ) -> Vec<Result<T>> {
+        let (root, length) = (Arc::clone(&self.root), entries.len());
+        run_blocking(move || work(&root, &entries)).await.unwrap_or_else(|error| {
+            (0..length).map(|_| Err(join_error(&error, operation, "an entry of a batch"))).collect()
+        })
+    }
+}
+
+fn relocation(from: &str, version: &Version, to: &str) -> Result<Relocation> {
+    let (from, to) = (Place::parse("rename", from)?, Place::parse("rename", to)?);
+    Ok(Relocation { from, version: version.clone(), to })
+}
+
+fn removal(key: &str, version: &Version) -> Result<Removal> {
+    Ok(Removal { place: Place::parse("delete", key)?, version: version.clone() })
 }
 
 async fn run_blocking<T: Send + 'static>(
@@ -80,6 +107,11 @@ async fn run_blocking<T: Send + 'static>(
 fn join_error(error: &JoinError, operation: &'static str, key: &str) -> StoreError {
     let kind = if error.is_cancelled() { StoreErrorKind::Transient } else { StoreErrorKind::Other };
     StoreError::new(kind, operation, key, format!("the file system thread did not finish: {error}"))
+}
+
+fn no_tags(key: &str) -> Result<TagOutcome> {
+    Place::parse("tag", key)?;
+    Err(StoreError::new(StoreErrorKind::Unsupported, "tag", key, "a local directory has no place for tags"))
 }
 
 #[async_trait]
@@ -134,19 +166,35 @@ impl Store for LocalStore {
     }
 
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {
-        let (source, target) = (Place::parse("rename", from)?, Place::parse("rename", to)?);
-        let version = source_version.clone();
-        self.run("rename", from, move |root| relocate::rename(root, &source, &version, &target)).await
+        let relocation = relocation(from, source_version, to)?;
+        self.run("rename", from, move |root| relocate::rename(root, &relocation)).await
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
-        let place = Place::parse("delete", key)?;
-        self.run("delete", key, move |root| write::delete(root, &place)).await
+    async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        let (refused, valid) = sort_out(moves, |Move { from, version, to }| relocation(from, version, to));
+        answer_all(refused, self.run_batch("rename", valid, relocate::rename_many).await)
+    }
+
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
+        let Some(version) = if_version else {
+            let place = Place::parse("delete", key)?;
+            return self.run("delete", key, move |root| write::delete(root, &place)).await;
+        };
+        let removal = removal(key, version)?;
+        self.run("delete", key, move |root| relocate::delete(root, &removal)).await
+    }
+
+    async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
+        let (refused, valid) = sort_out(objects, |(key, version)| removal(key, version));
+        answer_all(refused, self.run_batch("delete", valid, relocate::delete_many).await)
     }
 
     async fn tag(&self, key: &str, _tags: &Metadata) -> Result<()> {
-        Place::parse("tag", key)?;
-        Err(StoreError::new(StoreErrorKind::Unsupported, "tag", key, "a local directory has no place for tags"))
+        no_tags(key).map(|_| ())
+    }
+
+    async fn tag_version(&self, key: &str, _version: &Version, _tags: &Metadata) -> Result<TagOutcome> {
+        no_tags(key)
     }
 }
 

@@ -11,11 +11,14 @@
 //!    whose answer was lost: the caller reads the object and compares.
 //! 3. [`Store::list`] is in ascending byte order of the keys, complete up to the
 //!    page's end, and never answers a short page in place of an error.
-//! 4. A failed look-up is never reported as "not there": only a definite answer
+//! 4. A rename or a delete that names a version takes that version only: a newer object under the key stays. Stores that
+//!    cannot delete on a condition are asked first, which leaves a small window; each implementation says so.
+//! 5. A failed look-up is never reported as "not there": only a definite answer
 //!    becomes `None`.
 //!
 //! One conformance suite (`conformance`, behind the feature of that name) runs over every implementation.
 
+mod batch;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -163,11 +166,47 @@ pub trait Store: Send + Sync {
     /// checks `to` first.
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome>;
 
-    /// Deleting a key that is not there is a success.
-    async fn delete(&self, key: &str) -> Result<()>;
+    /// Does what [`Store::rename`] does for each move, as if one after another, and answers in their order. One that
+    /// fails leaves the others alone. A batch costs far less than its moves one by one: hand over up to 1,000.
+    async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        let mut outcomes = Vec::with_capacity(moves.len());
+        for Move { from, version, to } in moves {
+            outcomes.push(self.rename(from, version, to).await);
+        }
+        outcomes
+    }
 
-    /// Sets tags on an object. Local directories answer [`StoreErrorKind::Unsupported`].
+    /// Deletes the object, with `if_version` only if it still is that version. A key that is not there is a success.
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome>;
+
+    /// Does what [`Store::delete`] with a version does for each key, answers in their order, and lets none that fails
+    /// stop the others.
+    async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
+        let mut outcomes = Vec::with_capacity(objects.len());
+        for (key, version) in objects {
+            outcomes.push(self.delete(key, Some(version)).await);
+        }
+        outcomes
+    }
+
+    /// Replaces the tags of an object. Local directories answer [`StoreErrorKind::Unsupported`].
     async fn tag(&self, key: &str, tags: &Metadata) -> Result<()>;
+
+    /// Adds tags to an object, beside those it has, if it still is `version`. When it is replaced at that very moment,
+    /// the tags are taken off the newer object again. Local directories answer [`StoreErrorKind::Unsupported`].
+    ///
+    /// # Errors
+    /// Besides the usual ones [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome>;
+}
+
+/// One entry of [`Store::rename_many`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Move {
+    pub from: String,
+    /// The version that `from` must still be.
+    pub version: Version,
+    pub to: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,6 +216,21 @@ pub enum RenameOutcome {
     SourceChanged,
     /// Something already stands under the target; nothing was changed.
     TargetExists,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteOutcome {
+    /// Nothing stands under the key any more, or nothing did.
+    Deleted,
+    /// Another version stands under the key; it was left alone.
+    VersionMismatch,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagOutcome {
+    Tagged,
+    /// The object is gone or is another version, which does not carry the tags.
+    VersionMismatch,
 }
 
 /// Reads a whole object, refusing one larger than `limit_bytes`; `None` if there is certainly none.

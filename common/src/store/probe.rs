@@ -20,7 +20,7 @@ pub async fn probe(store: &dyn Store, prefix: &str) -> Result<()> {
     let outcome = check(store, &stem).await;
     let mut removed = Ok(());
     for name in NAMES {
-        removed = removed.and(store.delete(&format!("{stem}{name}")).await);
+        removed = removed.and(store.delete(&format!("{stem}{name}"), None).await.map(|_| ()));
     }
     outcome.and(removed)
 }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome,
-    RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -40,21 +40,50 @@ impl RetryingStore {
         Self { inner, policy }
     }
 
-    /// Waits before the next try, or gives the error back when there is to be none.
-    async fn before_retry(&self, error: StoreError, since: Instant, backoff: &mut Backoff) -> Result<()> {
-        let worth = match error.kind {
+    fn is_worth_repeating(&self, error: &StoreError) -> bool {
+        match error.kind {
             StoreErrorKind::Transient => true,
             StoreErrorKind::Denied | StoreErrorKind::NoSuchStore => self.policy.wait_for_operator,
             _ => false,
-        };
+        }
+    }
+
+    /// Waits before the next try, or gives the error back when there is to be none.
+    async fn before_retry(&self, error: StoreError, since: Instant, backoff: &mut Backoff) -> Result<()> {
         let over = self.policy.patience.is_some_and(|patience| since.elapsed() >= patience);
-        if !worth || over || self.policy.shutdown.is_triggered() {
+        if !self.is_worth_repeating(&error) || over || self.policy.shutdown.is_triggered() {
             return Err(error);
         }
         (self.policy.on_retry)(&error);
         tokio::select! {
             () = tokio::time::sleep(backoff.next_wait()) => Ok(()),
             () = self.policy.shutdown.wait() => Err(error),
+        }
+    }
+
+    /// Repeats the entries of a batch that failed and may work later; the others have their answer.
+    async fn repeat_batch<E: Clone, T, F: Future<Output = Vec<Result<T>>>>(
+        &self,
+        entries: &[E],
+        first_key: &str,
+        call: impl Fn(Vec<E>) -> F,
+    ) -> Vec<Result<T>> {
+        let since = Instant::now();
+        let mut backoff = backoff(first_key);
+        let mut answers = call(entries.to_vec()).await;
+        loop {
+            let worth = |answer: &Result<T>| answer.as_ref().err().is_some_and(|error| self.is_worth_repeating(error));
+            let open: Vec<usize> = (0..answers.len()).filter(|&entry| worth(&answers[entry])).collect();
+            let Some(error) = open.first().and_then(|&entry| answers[entry].as_ref().err()).cloned() else {
+                return answers;
+            };
+            if self.before_retry(error, since, &mut backoff).await.is_err() {
+                return answers;
+            }
+            let again = call(open.iter().map(|&entry| entries[entry].clone()).collect()).await;
+            for (entry, answer) in open.into_iter().zip(again) {
+                answers[entry] = answer;
+            }
         }
     }
 }
@@ -112,11 +141,27 @@ impl Store for RetryingStore {
         repeat!(self, from, self.inner.rename(from, source_version, to))
     }
 
-    async fn delete(&self, key: &str) -> Result<()> {
-        repeat!(self, key, self.inner.delete(key))
+    async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        let first = moves.first().map_or("", |first| &first.from);
+        let call = |moves: Vec<Move>| async move { self.inner.rename_many(&moves).await };
+        self.repeat_batch(moves, first, call).await
+    }
+
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
+        repeat!(self, key, self.inner.delete(key, if_version))
+    }
+
+    async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
+        let first = objects.first().map_or("", |(key, _)| key);
+        let call = |objects: Vec<(String, Version)>| async move { self.inner.delete_many(&objects).await };
+        self.repeat_batch(objects, first, call).await
     }
 
     async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
         repeat!(self, key, self.inner.tag(key, tags))
+    }
+
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
+        repeat!(self, key, self.inner.tag_version(key, version, tags))
     }
 }

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::log::RecordBatch;
 use common::store::{
-    GetOptions, ListOptions, ListPage, LocalStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader, PutCondition,
-    PutOutcome, RenameOutcome, Result as StoreResult, StoreError, StoreErrorKind, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, StoreError, StoreErrorKind, TagOutcome, Version,
 };
 use common::telemetry::Registry;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -81,11 +81,14 @@ impl Store for Faulty {
     async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
         self.inner.rename(from, version, to).await
     }
-    async fn delete(&self, key: &str) -> StoreResult<()> {
-        self.inner.delete(key).await
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        self.inner.delete(key, if_version).await
     }
     async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
         self.inner.tag(key, tags).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
+        self.inner.tag_version(key, version, tags).await
     }
 }
 

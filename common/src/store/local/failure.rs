@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub kind: StoreErrorKind,
     pub message: String,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -17,6 +17,8 @@ use crate::store::{GetOptions, ObjectMeta, ObjectReader, Result, StoreErrorKind,
 
 /// Large enough that a piece costs more than the hop to the blocking thread, small enough for many readers.
 const PIECE_BYTES: u64 = 512 * 1024;
+/// What is not longer is read when it is opened: hops to the blocking threads would cost more than the reading.
+const SMALL_BYTES: u64 = 256 * 1024;
 
 pub(super) fn open(root: &Root, place: &Place, options: &GetOptions) -> Outcome<Option<(ObjectMeta, FileReader)>> {
     let Some((file, meta)) = open_object(root, place)? else { return Ok(None) };
@@ -26,8 +28,30 @@ pub(super) fn open(root: &Root, place: &Place, options: &GetOptions) -> Outcome<
     let range = options.range.clone().unwrap_or(0..meta.size_bytes);
     let end = range.end.min(meta.size_bytes);
     let remaining = range.start.min(end)..end;
-    let reader = FileReader { file: Arc::new(file), key: meta.key.clone(), version: meta.version.clone(), remaining };
-    Ok(Some((meta, reader)))
+    if remaining.end - remaining.start <= SMALL_BYTES {
+        let bytes = read_small(&file, &meta.version, remaining)?;
+        return Ok(Some((meta, FileReader::Whole(bytes))));
+    }
+    let open = OpenFile { file: Arc::new(file), key: meta.key.clone(), version: meta.version.clone(), remaining };
+    Ok(Some((meta, FileReader::Open(open))))
+}
+
+/// `None` if the range is empty.
+fn read_small(file: &File, version: &Version, mut remaining: Range<u64>) -> Outcome<Option<Bytes>> {
+    let first = next_piece(file, version, remaining.clone())?;
+    let Some(first) = first else { return Ok(None) };
+    remaining.start += first.len() as u64;
+    if remaining.is_empty() {
+        require_unchanged(file, version)?;
+        return Ok(Some(first));
+    }
+    // Local file systems give all at once, some network ones do not.
+    let mut whole = BytesMut::from(first);
+    while let Some(piece) = next_piece(file, version, remaining.clone())? {
+        remaining.start += piece.len() as u64;
+        whole.extend_from_slice(&piece);
+    }
+    Ok(Some(whole.freeze()))
 }
 
 /// Opens a regular file without following a symbolic link; `None` if there is certainly no such object.
@@ -62,7 +86,13 @@ pub(super) fn require_unchanged(file: &File, version: &Version) -> Outcome<()> {
     require_version(version, &version_of(&stat))
 }
 
-pub(super) struct FileReader {
+pub(super) enum FileReader {
+    /// Read and checked already.
+    Whole(Option<Bytes>),
+    Open(OpenFile),
+}
+
+pub(super) struct OpenFile {
     file: Arc<File>,
     key: String,
     version: Version,
@@ -71,6 +101,15 @@ pub(super) struct FileReader {
 
 #[async_trait]
 impl ObjectReader for FileReader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Whole(bytes) => Ok(bytes.take()),
+            Self::Open(file) => file.next().await,
+        }
+    }
+}
+
+impl OpenFile {
     async fn next(&mut self) -> Result<Option<Bytes>> {
         let (file, version, remaining) = (Arc::clone(&self.file), self.version.clone(), self.remaining.clone());
         let piece = run_blocking(move || next_piece(&file, &version, remaining))

@@ -1,14 +1,17 @@
-//! Copying and moving one pinned version of an object.
+//! Copying, moving and removing pinned versions of objects, one or many.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 
 use super::failure::{Failure, Outcome, while_trying};
+use super::folders::{Folder, Folders, within_limit};
 use super::read::{open_object, require_unchanged, require_version};
-use super::tree::{Place, Root, lock_replacing, stat_object, sync_folder, version_of};
+use super::tree::{Place, Root, lock_replacing, stat_object, version_of};
 use super::write::{Placed, Temporary, hidden_name, link_or_move, move_to_free_name, unlink};
-use crate::store::{PutCondition, PutOutcome, RenameOutcome, StoreErrorKind, Version};
+use crate::store::batch::independent;
+use crate::store::{DeleteOutcome, PutCondition, PutOutcome, RenameOutcome, Result, StoreErrorKind, Version};
 
 pub(super) fn copy(root: &Root, from: &Place, version: &Version, to: &Place) -> Outcome<()> {
     copy_to(root, from, version, to, &PutCondition::None).map(|_| ())
@@ -29,104 +32,211 @@ fn copy_to(root: &Root, from: &Place, version: &Version, to: &Place, condition: 
     temporary.publish(&to.name, condition)
 }
 
+#[derive(Debug)]
+pub(super) struct Relocation {
+    pub from: Place,
+    pub version: Version,
+    pub to: Place,
+}
+
+#[derive(Debug)]
+pub(super) struct Removal {
+    pub place: Place,
+    pub version: Version,
+}
+
+/// How far a move has come.
+enum Step {
+    /// Nothing is left to do.
+    Answered(RenameOutcome),
+    /// The target has its name, which is not on disk yet; the source may have its own still.
+    Placed(Half),
+}
+
+struct Half {
+    source: Rc<Folder>,
+    target: Rc<Folder>,
+    source_remains: bool,
+}
+
+impl Half {
+    fn take_source(&self, relocation: &Relocation) -> Outcome<()> {
+        if self.source_remains {
+            take_away(&self.source.descriptor, &relocation.from.name, &relocation.version)?;
+        }
+        Ok(())
+    }
+}
+
 /// Links the source under the target, makes sure that what was linked is the version that was asked for, and only then
 /// removes the source. A crash in between leaves both names on one file; the next call finishes the move.
-pub(super) fn rename(root: &Root, from: &Place, version: &Version, to: &Place) -> Outcome<RenameOutcome> {
-    let Some(source) = root.find_folder(from)? else { return Ok(RenameOutcome::SourceChanged) };
-    if version_under(&source, &from.name)?.as_ref() != Some(version) {
-        return Ok(RenameOutcome::SourceChanged);
+pub(super) fn rename(root: &Root, relocation: &Relocation) -> Outcome<RenameOutcome> {
+    let half = match place(root, relocation, &mut Folders::default(), &mut Folders::default())? {
+        Step::Answered(outcome) => return Ok(outcome),
+        Step::Placed(half) => half,
+    };
+    half.target.sync_once()?;
+    half.take_source(relocation)?;
+    half.source.sync_once()?;
+    Ok(RenameOutcome::Moved)
+}
+
+/// Each directory is put on disk once for all moves that touch it; a sync costs a hundred times what the rest of a move
+/// does.
+pub(super) fn rename_many(root: &Root, relocations: &[Relocation]) -> Vec<Result<RenameOutcome>> {
+    let mut outcomes = Vec::with_capacity(relocations.len());
+    while let rest @ [_, ..] = &relocations[outcomes.len()..] {
+        outcomes.extend(rename_group(root, &rest[..group_length(rest)]));
     }
-    let target = root.make_folder(to)?;
-    match link_or_move(&source, &from.name, &target, &to.name)? {
-        Placed::Linked => finish_linked(&source, from, version, &target, to),
-        Placed::Moved => finish_moved(&source, from, version, &target, to),
-        // Version and inode are the same: this very move got half-way before.
-        Placed::NameTaken if version_under(&target, &to.name)?.as_ref() == Some(version) => {
-            sync_folder(&target)?;
-            take_away(&source, &from.name, version)?;
-            Ok(RenameOutcome::Moved)
+    outcomes
+}
+
+fn group_length(relocations: &[Relocation]) -> usize {
+    let keys = relocations.iter().map(|relocation| [&*relocation.from.key, &*relocation.to.key]);
+    let places = relocations.iter().map(|relocation| [&relocation.from, &relocation.to]);
+    independent(keys).min(within_limit(places))
+}
+
+/// The order of [`rename`], for all at once: every target is on disk before the first source goes.
+fn rename_group(root: &Root, group: &[Relocation]) -> Vec<Result<RenameOutcome>> {
+    let (mut sources, mut targets) = (Folders::default(), Folders::default());
+    let mut steps: Vec<_> =
+        group.iter().map(|relocation| place(root, relocation, &mut sources, &mut targets)).collect();
+    each_placed(&mut steps, group, |half, _| half.target.sync_once());
+    each_placed(&mut steps, group, Half::take_source);
+    each_placed(&mut steps, group, |half, _| half.source.sync_once());
+    let answer = |(step, relocation): (Outcome<Step>, &Relocation)| match step {
+        Ok(Step::Answered(outcome)) => Ok(outcome),
+        Ok(Step::Placed(_)) => Ok(RenameOutcome::Moved),
+        Err(failure) => Err(failure.into_error("rename", &relocation.from.key)),
+    };
+    steps.into_iter().zip(group).map(answer).collect()
+}
+
+fn each_placed(steps: &mut [Outcome<Step>], group: &[Relocation], work: impl Fn(&Half, &Relocation) -> Outcome<()>) {
+    for (step, relocation) in steps.iter_mut().zip(group) {
+        if let Ok(Step::Placed(half)) = step
+            && let Err(failure) = work(half, relocation)
+        {
+            *step = Err(failure);
         }
-        Placed::NameTaken => Ok(RenameOutcome::TargetExists),
-        Placed::OtherMount => copy_then_remove(root, &source, from, version, to),
-        Placed::Gone if version_under(&source, &from.name)?.is_none() => Ok(RenameOutcome::SourceChanged),
+    }
+}
+
+/// The first half of a move: the target gets its name.
+fn place<'b>(
+    root: &Root,
+    relocation: &'b Relocation,
+    sources: &mut Folders<'b>,
+    targets: &mut Folders<'b>,
+) -> Outcome<Step> {
+    let Relocation { from, version, to } = relocation;
+    let Some(source) = sources.find(root, from)? else { return Ok(Step::Answered(RenameOutcome::SourceChanged)) };
+    if version_under(&source.descriptor, &from.name)?.as_ref() != Some(version) {
+        return Ok(Step::Answered(RenameOutcome::SourceChanged));
+    }
+    let target = targets.make(root, to)?;
+    let placed = |source_remains| Step::Placed(Half { source: source.clone(), target: target.clone(), source_remains });
+    match link_or_move(&source.descriptor, &from.name, &target.descriptor, &to.name)? {
+        Placed::Linked if is_under(&target, to, version)? => Ok(placed(true)),
+        Placed::Moved if is_under(&target, to, version)? => Ok(placed(false)),
+        Placed::Linked => {
+            // The source was replaced or written to between the look and the link: the link is ours to undo.
+            unlink(&target.descriptor, &to.name)?;
+            Ok(Step::Answered(RenameOutcome::SourceChanged))
+        }
+        Placed::Moved => {
+            put_back(&target.descriptor, &to.name, &source.descriptor, &from.name)?;
+            Ok(Step::Answered(RenameOutcome::SourceChanged))
+        }
+        Placed::NameTaken if from.key != to.key && is_second_name(&target, to, version)? => Ok(placed(true)),
+        Placed::NameTaken => Ok(Step::Answered(RenameOutcome::TargetExists)),
+        Placed::OtherMount => match copy_to(root, from, version, to, &PutCondition::IfAbsent) {
+            Ok(PutOutcome::Written(_)) => Ok(placed(true)),
+            Ok(_) => Ok(Step::Answered(RenameOutcome::TargetExists)),
+            Err(failure) if failure.kind == StoreErrorKind::VersionMismatch => {
+                Ok(Step::Answered(RenameOutcome::SourceChanged))
+            }
+            Err(failure) => Err(failure),
+        },
+        Placed::Gone if version_under(&source.descriptor, &from.name)?.is_none() => {
+            Ok(Step::Answered(RenameOutcome::SourceChanged))
+        }
         Placed::Gone => {
             Err(Failure::new(StoreErrorKind::Transient, "the directory of the target vanished while it was used"))
         }
     }
 }
 
-fn finish_linked(
-    source: &OwnedFd,
-    from: &Place,
-    version: &Version,
-    target: &OwnedFd,
-    to: &Place,
-) -> Outcome<RenameOutcome> {
-    if version_under(target, &to.name)?.as_ref() != Some(version) {
-        // The source was replaced or written to between the look and the link: the link is ours to undo.
-        unlink(target, &to.name)?;
-        return Ok(RenameOutcome::SourceChanged);
-    }
-    sync_folder(target)?;
-    take_away(source, &from.name, version)?;
-    Ok(RenameOutcome::Moved)
+/// Version and inode are the same and the file has two names: this very move got half-way before. With one name only
+/// source and target are one entry, under names that this file system does not tell apart, and taking the source away
+/// would lose the file.
+fn is_second_name(folder: &Folder, place: &Place, version: &Version) -> Outcome<bool> {
+    let found = stat_object(&folder.descriptor, &place.name)?;
+    Ok(found.is_some_and(|stat| version_of(&stat) == *version && stat.st_nlink > 1))
 }
 
-fn finish_moved(
-    source: &OwnedFd,
-    from: &Place,
-    version: &Version,
-    target: &OwnedFd,
-    to: &Place,
-) -> Outcome<RenameOutcome> {
-    if version_under(target, &to.name)?.as_ref() != Some(version) {
-        put_back(target, &to.name, source, &from.name)?;
-        return Ok(RenameOutcome::SourceChanged);
-    }
-    sync_folder(target)?;
-    sync_folder(source)?;
-    Ok(RenameOutcome::Moved)
+pub(super) fn delete(root: &Root, removal: &Removal) -> Outcome<DeleteOutcome> {
+    let (folder, outcome) = remove(root, removal, &mut Folders::default())?;
+    folder.map_or(Ok(()), |folder| folder.sync_once())?;
+    Ok(outcome)
 }
 
-fn copy_then_remove(
+/// Removes each object that still is its version, and puts each directory on disk once.
+pub(super) fn delete_many(root: &Root, removals: &[Removal]) -> Vec<Result<DeleteOutcome>> {
+    let mut outcomes = Vec::with_capacity(removals.len());
+    while let rest @ [_, ..] = &removals[outcomes.len()..] {
+        let length = within_limit(rest.iter().map(|removal| [&removal.place]));
+        outcomes.extend(delete_group(root, &rest[..length]));
+    }
+    outcomes
+}
+
+fn delete_group(root: &Root, group: &[Removal]) -> Vec<Result<DeleteOutcome>> {
+    let mut folders = Folders::default();
+    let removed: Vec<_> = group.iter().map(|removal| remove(root, removal, &mut folders)).collect();
+    // All is removed before the first directory is put on disk.
+    let finish = |(folder, outcome): (Option<Rc<Folder>>, DeleteOutcome)| {
+        folder.map_or(Ok(()), |folder| folder.sync_once()).map(|()| outcome)
+    };
+    let answer = |(removed, removal): (Outcome<_>, &Removal)| {
+        removed.and_then(finish).map_err(|failure: Failure| failure.into_error("delete", &removal.place.key))
+    };
+    removed.into_iter().zip(group).map(answer).collect()
+}
+
+/// Also answers the directory that has to be put on disk.
+fn remove<'b>(
     root: &Root,
-    source: &OwnedFd,
-    from: &Place,
-    version: &Version,
-    to: &Place,
-) -> Outcome<RenameOutcome> {
-    match copy_to(root, from, version, to, &PutCondition::IfAbsent) {
-        Ok(PutOutcome::Written(_)) => {
-            take_away(source, &from.name, version)?;
-            Ok(RenameOutcome::Moved)
-        }
-        Ok(_) => Ok(RenameOutcome::TargetExists),
-        Err(failure) if failure.kind == StoreErrorKind::VersionMismatch => Ok(RenameOutcome::SourceChanged),
-        Err(failure) => Err(failure),
-    }
+    removal: &'b Removal,
+    folders: &mut Folders<'b>,
+) -> Outcome<(Option<Rc<Folder>>, DeleteOutcome)> {
+    let Some(folder) = folders.find(root, &removal.place)? else { return Ok((None, DeleteOutcome::Deleted)) };
+    let outcome = take_away(&folder.descriptor, &removal.place.name, &removal.version)?;
+    Ok((Some(folder), outcome))
 }
 
-/// Removes the source unless another version stands there by now. It is moved aside first and looked at there: between
+/// Removes the file unless another version stands there by now. It is moved aside first and looked at there: between
 /// a look and an unlink under its own name somebody could put the file that would then be lost.
-fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<()> {
-    {
-        let _no_replacing = lock_replacing();
-        if version_under(folder, name)?.as_ref() != Some(version) {
-            return Ok(());
-        }
-        let aside = hidden_name();
-        match rustix::fs::renameat(folder, name, folder, aside.as_str()) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(Failure::io("cannot move the source aside", error)),
-        }
-        if version_under(folder, &aside)?.as_ref() == Some(version) {
-            unlink(folder, &aside)?;
-        } else {
-            put_back(folder, &aside, folder, name)?;
-        }
+fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<DeleteOutcome> {
+    let _no_replacing = lock_replacing();
+    match version_under(folder, name)? {
+        None => return Ok(DeleteOutcome::Deleted),
+        Some(found) if found != *version => return Ok(DeleteOutcome::VersionMismatch),
+        Some(_) => {}
     }
-    sync_folder(folder)
+    let aside = hidden_name();
+    match rustix::fs::renameat(folder, name, folder, aside.as_str()) {
+        Ok(()) => {}
+        Err(Errno::NOENT) => return Ok(DeleteOutcome::Deleted),
+        Err(error) => return Err(Failure::io("cannot move the file aside", error)),
+    }
+    if version_under(folder, &aside)?.as_ref() == Some(version) {
+        unlink(folder, &aside)?;
+        return Ok(DeleteOutcome::Deleted);
+    }
+    put_back(folder, &aside, folder, name)?;
+    Ok(DeleteOutcome::VersionMismatch)
 }
 
 fn put_back(from: &OwnedFd, old: &str, to: &OwnedFd, new: &str) -> Outcome<()> {
@@ -143,4 +253,8 @@ fn put_back(from: &OwnedFd, old: &str, to: &OwnedFd, new: &str) -> Outcome<()> {
 
 fn version_under(folder: &OwnedFd, name: &str) -> Outcome<Option<Version>> {
     Ok(stat_object(folder, name)?.as_ref().map(version_of))
+}
+
+fn is_under(folder: &Folder, place: &Place, version: &Version) -> Outcome<bool> {
+    Ok(version_under(&folder.descriptor, &place.name)?.as_ref() == Some(version))
 }

@@ -70,7 +70,7 @@ async fn symbolic_links_are_neither_listed_nor_followed() {
     for key in ["folder/secret", "file", "within/real"] {
         assert!(store.head(key).await.unwrap().is_none(), "{key}");
         assert!(store.open(key, GetOptions::default()).await.unwrap().is_none(), "{key}");
-        store.delete(key).await.unwrap();
+        store.delete(key, None).await.unwrap();
     }
     let written = store.put("folder/new", Bytes::new(), PutCondition::IfAbsent, &Metadata::new()).await;
     assert_eq!(written.unwrap_err().kind, StoreErrorKind::InvalidKey);
@@ -161,7 +161,7 @@ async fn a_missing_root_is_an_error_or_an_empty_store_as_was_chosen() {
     let store = LocalStore::new(path.clone());
     assert_eq!(keys(&store).await, [""; 0]);
     assert!(store.head("x").await.unwrap().is_none());
-    store.delete("x").await.unwrap();
+    store.delete("x", None).await.unwrap();
     assert!(!path.exists(), "reading made the root");
     put(&store, "x/y", "z").await;
     assert_eq!(keys(&store).await, ["x/y"]);
@@ -180,7 +180,7 @@ async fn a_file_where_a_directory_is_needed_is_refused_and_so_is_the_opposite() 
         assert_eq!(error.kind, StoreErrorKind::InvalidKey, "{key}: {error}");
     }
     assert!(store.head("x/y").await.unwrap().is_none());
-    store.delete("folder").await.unwrap();
+    store.delete("folder", None).await.unwrap();
     assert_eq!(tree(&root), ["folder", "folder/y", "x"]);
 }
 
@@ -193,6 +193,72 @@ async fn a_rename_that_was_interrupted_is_finished_by_the_next() {
     assert_eq!(store.rename("from", &version, "to").await.unwrap(), RenameOutcome::Moved);
     assert_eq!(tree(&root), ["to"]);
     assert_eq!(store.head("to").await.unwrap().unwrap().version, version, "a rename must keep the version");
+}
+
+#[tokio::test]
+async fn a_batch_of_renames_that_was_interrupted_is_finished_by_the_next() {
+    let folder = TempDir::new().unwrap();
+    let (store, root) = store_in(&folder);
+    let mut moves = Vec::new();
+    for name in ["a", "b", "c"] {
+        let (from, to) = (format!("pending/{name}"), format!("done/{name}"));
+        moves.push(Move { version: put(&store, &from, "x").await, from, to });
+    }
+    // Killed with two targets in place and none of the sources gone.
+    fs::create_dir(root.join("done")).unwrap();
+    fs::hard_link(root.join("pending/a"), root.join("done/a")).unwrap();
+    fs::hard_link(root.join("pending/b"), root.join("done/b")).unwrap();
+    for outcome in store.rename_many(&moves).await {
+        assert_eq!(outcome.unwrap(), RenameOutcome::Moved);
+    }
+    assert_eq!(tree(&root), ["done", "done/a", "done/b", "done/c", "pending"]);
+    // Killed with all done but the answer.
+    for outcome in store.rename_many(&moves).await {
+        assert_eq!(outcome.unwrap(), RenameOutcome::SourceChanged);
+    }
+    assert_eq!(tree(&root), ["done", "done/a", "done/b", "done/c", "pending"]);
+}
+
+#[tokio::test]
+async fn a_file_with_a_second_name_elsewhere_is_not_lost_by_a_move_onto_itself() {
+    let folder = TempDir::new().unwrap();
+    let (store, root) = store_in(&folder);
+    let version = put(&store, "key", "x").await;
+    assert_eq!(store.rename("key", &version, "key").await.unwrap(), RenameOutcome::TargetExists);
+    fs::hard_link(root.join("key"), folder.path().join("elsewhere")).unwrap();
+    assert_eq!(store.rename("key", &version, "key").await.unwrap(), RenameOutcome::TargetExists);
+    assert_eq!(keys(&store).await, ["key"]);
+}
+
+#[tokio::test]
+async fn a_batch_may_touch_more_directories_than_may_be_open_at_once() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = store_in(&folder);
+    let mut moves = Vec::new();
+    for number in 0..200 {
+        let (from, to) = (format!("pending/{number}/x"), format!("done/{number}/x"));
+        moves.push(Move { version: put(&store, &from, "x").await, from, to });
+    }
+    for outcome in store.rename_many(&moves).await {
+        assert_eq!(outcome.unwrap(), RenameOutcome::Moved);
+    }
+    let moved: Vec<_> = moves.iter().map(|entry| (entry.to.clone(), entry.version.clone())).collect();
+    for outcome in store.delete_many(&moved).await {
+        assert_eq!(outcome.unwrap(), DeleteOutcome::Deleted);
+    }
+    assert_eq!(keys(&store).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_small_file_is_read_and_checked_in_one_go_and_stays_pinned() {
+    let folder = TempDir::new().unwrap();
+    let (store, root) = store_in(&folder);
+    put(&store, "key", "0123456789").await;
+    let (_, mut reader) = store.open("key", GetOptions::default()).await.unwrap().unwrap();
+    fs::write(root.join("key"), "changed in place").unwrap();
+    assert_eq!(reader.next().await.unwrap().as_deref(), Some(b"0123456789".as_slice()));
+    assert_eq!(reader.next().await.unwrap(), None);
+    assert_eq!(reader.next().await.unwrap(), None, "the end stays the end");
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ impl Place {
         let name = folders.pop().unwrap_or_default();
         Ok(Self { key: key.to_owned(), folders, name })
     }
+
+    /// The path of the directory; empty for the root.
+    pub fn folder(&self) -> &str {
+        self.key.rsplit_once('/').map_or("", |(folder, _)| folder)
+    }
 }
 
 #[derive(Debug)]

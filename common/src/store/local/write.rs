@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::failure::{Failure, Outcome, while_trying};
 use super::tree::{Place, Root, is_regular, lock_replacing, stat, stat_object, sync_folder, version_of};
-use crate::store::{PutCondition, PutOutcome, StoreErrorKind, Version};
+use crate::store::{DeleteOutcome, PutCondition, PutOutcome, StoreErrorKind, Version};
 
 /// How often a name that is taken and then free again is tried.
 const MAX_TRIES: usize = 8;
@@ -30,8 +30,8 @@ pub(super) fn put(root: &Root, place: &Place, body: &[u8], condition: &PutCondit
     temporary.publish(&place.name, condition)
 }
 
-pub(super) fn delete(root: &Root, place: &Place) -> Outcome<()> {
-    let Some(folder) = root.find_folder(place)? else { return Ok(()) };
+pub(super) fn delete(root: &Root, place: &Place) -> Outcome<DeleteOutcome> {
+    let Some(folder) = root.find_folder(place)? else { return Ok(DeleteOutcome::Deleted) };
     let removed = {
         let _no_replacing = lock_replacing();
         // A directory or symbolic link of that name is no object.
@@ -41,7 +41,10 @@ pub(super) fn delete(root: &Root, place: &Place) -> Outcome<()> {
         }
     };
     // Empty parents stay: removing them would race with a put that is about to use them.
-    if removed { sync_folder(&folder) } else { Ok(()) }
+    if removed {
+        sync_folder(&folder)?;
+    }
+    Ok(DeleteOutcome::Deleted)
 }
 
 /// True if something was removed.

@@ -66,6 +66,10 @@ impl Bucket {
         let message = "the store says at once that the object is there and that it is not";
         Err(StoreError::new(StoreErrorKind::Transient, "head", key, message))
     }
+
+    pub async fn is_still(&self, key: &str, version: &Version) -> Result<bool> {
+        Ok(self.head(key).await?.is_some_and(|meta| meta.version == *version))
+    }
 }
 
 /// What the head of an answer says of an object.

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -53,6 +53,10 @@ impl S3Failure {
         self.kind == StoreErrorKind::Unsupported
     }
 
+    pub fn is_no_such_tag_set(&self) -> bool {
+        self.has_code("NoSuchTagSet") || self.has_code("NoSuchTagSetError")
+    }
+
     /// CopyObject's answer to a source above 5 GiB.
     pub fn is_too_large_to_copy(&self) -> bool {
         self.has_code("InvalidRequest") || self.has_code("EntityTooLarge")
@@ -68,6 +72,20 @@ impl S3Failure {
     fn of(status: Option<u16>, code: Option<&str>, message: Option<&str>) -> Self {
         let kind = kind_of_answer(status, code);
         Self { kind, code: code.map(str::to_owned), status, message: describe(status, code, message) }
+    }
+
+    /// What the answer to a batch says of one entry: it has a code and no status.
+    pub fn of_entry(code: Option<&str>, message: Option<&str>) -> Self {
+        let status = match code {
+            Some("AccessDenied") => Some(403),
+            Some("NoSuchKey") => Some(404),
+            Some("ConditionalRequestConflict" | "OperationAborted") => Some(409),
+            Some("PreconditionFailed") => Some(412),
+            Some("InternalError") => Some(500),
+            Some("ServiceUnavailable" | "SlowDown") => Some(503),
+            _ => None,
+        };
+        Self::of(status, code, message)
     }
 
     #[cfg(test)]
@@ -92,6 +110,13 @@ impl<E: ProvideErrorMetadata + Error + 'static> From<SdkError<E, HttpResponse>> 
                 Self { kind: kind_without_answer(&error, &message), code: None, status, message }
             }
         }
+    }
+}
+
+/// A request that could not even be put together.
+impl From<BuildError> for S3Failure {
+    fn from(error: BuildError) -> Self {
+        Self { kind: StoreErrorKind::Other, code: None, status: None, message: chain(&error) }
     }
 }
 

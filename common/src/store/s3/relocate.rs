@@ -3,14 +3,17 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use futures_util::stream::{self, StreamExt as _};
+
 use super::bucket::Bucket;
 use super::client::patient;
-use super::conditional::{MAX_TRIES, pause_before};
+use super::delete::{CONCURRENCY, delete, delete_many};
 use super::errors::S3Failure;
 use super::multipart::{S3FailureOrError, S3Upload};
-use super::put::gave_up;
+use crate::store::batch::independent;
 use crate::store::{
-    Metadata, MultipartUpload, ObjectMeta, PutCondition, RenameOutcome, Result, StoreError, StoreErrorKind, Version,
+    Metadata, Move, MultipartUpload, ObjectMeta, PutCondition, RenameOutcome, Result, StoreError, StoreErrorKind,
+    Version,
 };
 
 /// CopyObject's limit; a larger source is copied in parts.
@@ -99,63 +102,68 @@ fn copy_source(bucket: &Bucket, key: &str) -> String {
     source
 }
 
-pub(super) async fn rename(bucket: &Arc<Bucket>, from: &str, version: &Version, to: &str) -> Result<RenameOutcome> {
-    // Nobody honours If-None-Match on the target of a copy: this look keeps honest callers from overwriting, and is
-    // no lock against two that race.
-    if bucket.head(to).await?.is_some() {
-        return Ok(RenameOutcome::TargetExists);
-    }
-    if copy(bucket, from, version, to).await? == Copied::SourceChanged {
-        return Ok(RenameOutcome::SourceChanged);
-    }
-    delete_version(bucket, from, version).await?;
-    Ok(RenameOutcome::Moved)
+/// How far a move has come.
+enum Step {
+    /// Nothing is left to do.
+    Answered(RenameOutcome),
+    /// The content stands under the target; the source has to go.
+    Copied,
 }
 
-/// Deletes the object if it still is that version; a newer one stays.
-async fn delete_version(bucket: &Bucket, key: &str, version: &Version) -> Result<()> {
-    // Stores other than AWS may ignore If-Match on a delete without a word, so there the object is looked at first.
-    if bucket.has_custom_endpoint && !is_still(bucket, key, version).await? {
-        return Ok(());
-    }
-    let mut last_message = String::new();
-    for attempt in 0..MAX_TRIES {
-        pause_before(attempt).await;
-        match send_delete(bucket, key, Some(version)).await {
-            Ok(()) => return Ok(()),
-            Err(failure) if source_changed(&failure) => return Ok(()),
-            Err(failure) if failure.is_conflict() => last_message = failure.into_error("delete", key).message,
-            Err(failure) if failure.is_not_implemented() => {
-                return if is_still(bucket, key, version).await? { delete(bucket, key).await } else { Ok(()) };
-            }
-            Err(failure) => return Err(failure.into_error("delete", key)),
+pub(super) async fn rename(bucket: &Arc<Bucket>, from: &str, version: &Version, to: &str) -> Result<RenameOutcome> {
+    match copy_to_free_key(bucket, from, version, to).await? {
+        Step::Answered(outcome) => Ok(outcome),
+        Step::Copied => {
+            delete(bucket, from, Some(version)).await?;
+            Ok(RenameOutcome::Moved)
         }
     }
-    Err(gave_up("delete", key, &last_message))
 }
 
-async fn is_still(bucket: &Bucket, key: &str, version: &Version) -> Result<bool> {
-    Ok(bucket.head(key).await?.is_some_and(|meta| meta.version == *version))
-}
-
-pub(super) async fn delete(bucket: &Bucket, key: &str) -> Result<()> {
-    match send_delete(bucket, key, None).await {
-        Ok(()) => Ok(()),
-        Err(failure) if failure.is_no_such_key() => Ok(()),
-        Err(failure) => Err(failure.into_error("delete", key)),
+/// The first half of a move.
+async fn copy_to_free_key(bucket: &Arc<Bucket>, from: &str, version: &Version, to: &str) -> Result<Step> {
+    if from == to {
+        return Ok(Step::Answered(RenameOutcome::TargetExists));
     }
+    // Nobody honours If-None-Match on the target of a copy: this look keeps honest callers from overwriting, and is
+    // no lock against two that race.
+    let copied = match bucket.head(to).await? {
+        None => copy(bucket, from, version, to).await? == Copied::Yes,
+        // The target holds what the source holds: this very move got half-way before.
+        Some(found) if found.version == *version => bucket.is_still(from, version).await?,
+        Some(_) => return Ok(Step::Answered(RenameOutcome::TargetExists)),
+    };
+    Ok(if copied { Step::Copied } else { Step::Answered(RenameOutcome::SourceChanged) })
 }
 
-async fn send_delete(bucket: &Bucket, key: &str, version: Option<&Version>) -> std::result::Result<(), S3Failure> {
-    bucket
-        .client
-        .delete_object()
-        .bucket(&bucket.name)
-        .key(bucket.full_key(key))
-        .set_if_match(version.map(|version| version.0.clone()))
-        .send()
-        .await?;
-    Ok(())
+/// Copies at the same time, then deletes what was copied in few requests.
+pub(super) async fn rename_many(bucket: &Arc<Bucket>, moves: Vec<Move>) -> Vec<Result<RenameOutcome>> {
+    let mut outcomes = Vec::with_capacity(moves.len());
+    while let rest @ [_, ..] = &moves[outcomes.len()..] {
+        let length = independent(rest.iter().map(|entry| [&*entry.from, &*entry.to]));
+        outcomes.extend(rename_independent(bucket, &rest[..length]).await);
+    }
+    outcomes
+}
+
+async fn rename_independent(bucket: &Arc<Bucket>, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+    let copies = moves.iter().cloned().map(|Move { from, version, to }| {
+        let bucket = Arc::clone(bucket);
+        async move { copy_to_free_key(&bucket, &from, &version, &to).await }
+    });
+    let steps: Vec<Result<Step>> = stream::iter(copies).buffered(CONCURRENCY).collect().await;
+    let copied = |(step, entry): (&Result<Step>, &Move)| {
+        matches!(step, Ok(Step::Copied)).then(|| (entry.from.clone(), entry.version.clone()))
+    };
+    let copied: Vec<_> = steps.iter().zip(moves).filter_map(copied).collect();
+    let mut deleted = delete_many(bucket, copied).await.into_iter();
+    let answer = |step| match step {
+        Ok(Step::Answered(outcome)) => Some(Ok(outcome)),
+        // A newer object under the source stays.
+        Ok(Step::Copied) => deleted.next().map(|deleted| deleted.map(|_| RenameOutcome::Moved)),
+        Err(error) => Some(Err(error)),
+    };
+    steps.into_iter().filter_map(answer).collect()
 }
 
 /// `copy` of the seam: a source that changed is an error there.

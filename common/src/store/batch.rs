@@ -1,0 +1,52 @@
+//! What batches have in common: entries that share no key may be worked on at the same time.
+
+use std::collections::HashSet;
+
+use super::{Result, StoreError};
+
+/// How many entries from the first one on share no key with one another. Worked on in groups of that length, a batch
+/// comes out as if its entries had been taken one by one.
+pub(super) fn independent<'k, const KEYS: usize>(entries: impl IntoIterator<Item = [&'k str; KEYS]>) -> usize {
+    let mut taken: HashSet<&str> = HashSet::new();
+    entries
+        .into_iter()
+        .take_while(|keys| {
+            let is_new = keys.iter().all(|key| !taken.contains(*key));
+            taken.extend(keys);
+            is_new
+        })
+        .count()
+}
+
+/// The entries that pass the check, and beside them for each entry why it was refused.
+pub(super) fn sort_out<E, V>(
+    entries: impl IntoIterator<Item = E>,
+    check: impl Fn(E) -> Result<V>,
+) -> (Vec<Option<StoreError>>, Vec<V>) {
+    let (mut refused, mut valid) = (Vec::new(), Vec::new());
+    for entry in entries {
+        refused.push(check(entry).map(|entry| valid.push(entry)).err());
+    }
+    (refused, valid)
+}
+
+/// The answers to the valid entries, and the refusals, in the order of the whole batch.
+pub(super) fn answer_all<T>(refused: Vec<Option<StoreError>>, answers: Vec<Result<T>>) -> Vec<Result<T>> {
+    let mut answers = answers.into_iter();
+    refused.into_iter().filter_map(|error| error.map(Err).or_else(|| answers.next())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_ends_before_a_key_that_was_named_already() {
+        assert_eq!(independent([["a", "b"], ["c", "d"]]), 2);
+        assert_eq!(independent([["a", "b"], ["b", "c"], ["d", "e"]]), 1, "its source is the first one's target");
+        assert_eq!(independent([["a", "x"], ["b", "y"], ["c", "x"]]), 2, "its target is the first one's target");
+        assert_eq!(independent([["a"], ["a"]]), 1);
+        assert_eq!(independent([["a", "a"]]), 1, "an entry may name one key twice");
+        assert_eq!(independent::<1>([]), 0);
+    }
+}
