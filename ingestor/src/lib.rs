@@ -5,7 +5,9 @@
 //! file is archived. Whatever goes wrong, the session ends and a new one starts from the ledger.
 
 mod archive;
+pub mod content;
 mod framing;
+pub mod hints;
 mod ledger;
 mod metrics;
 mod publish;

@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Services {
     pub kafka: String,
     pub s3: String,
+    pub sqs: String,
     pub access_key: String,
     pub secret_key: String,
     pub python: PathBuf,
@@ -28,6 +29,7 @@ impl Services {
         Some(Self {
             kafka: lookup("ED_TEST_KAFKA")?,
             s3: lookup("ED_TEST_S3")?,
+            sqs: lookup("ED_TEST_SQS")?,
             access_key: lookup("ED_TEST_S3_ACCESS_KEY")?,
             secret_key: lookup("ED_TEST_S3_SECRET_KEY")?,
             python: lookup("ED_TEST_PYTHON")?.into(),

@@ -14,6 +14,7 @@ mod command_line;
 mod documents;
 mod embedded;
 mod harness;
+mod hints;
 mod kafka_s3;
 mod kills;
 mod outage;

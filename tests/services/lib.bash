@@ -8,6 +8,9 @@ VERSITYGW=1.8.0  # before 1.8.0 a conditional put was not atomic
 VERSITYGW_GO=25  # its go.mod asks for Go 1.25
 DUCKDB=2.0.0
 PYARROW=26.0.1
+MOTO=5.2.5 # an SQS server; without its extra "server", which brings 180 MB for other services
+FLASK=3.1.3
+FLASK_CORS=6.0.5
 
 services=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 cache=${ED_SERVICES_CACHE:-${services%/*/*}/.work/services}
@@ -17,6 +20,8 @@ kafka_dir=$cache/kafka-$KAFKA
 s3_dir=$cache/versitygw-$VERSITYGW
 readers_dir=$cache/readers
 readers_pins="duckdb==$DUCKDB pyarrow==$PYARROW"
+sqs_dir=$cache/sqs
+sqs_pins="moto==$MOTO flask==$FLASK flask-cors==$FLASK_CORS"
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
@@ -24,15 +29,17 @@ die() {
 }
 
 # Each part is renamed into place with its marker inside, so the marker means
-# the whole part is there. The reader's Python is also run: the interpreter a
-# kept venv was made from can be gone or upgraded.
+# the whole part is there. A venv's Python is also run: the interpreter a kept
+# venv was made from can be gone or upgraded.
 have_kafka() { [[ -f $kafka_dir/.installed ]]; }
 have_s3() { [[ -f $s3_dir/.installed ]]; }
-have_readers() {
-    [[ -f $readers_dir/.installed && $(<"$readers_dir/.installed") == "$readers_pins" ]] &&
-        "$readers_dir/bin/python" -c 'import importlib.metadata as m; m.version("duckdb")' 2>/dev/null
+have_venv() { # have_venv DIRECTORY PINS PACKAGE
+    [[ -f $1/.installed && $(<"$1/.installed") == "$2" ]] &&
+        "$1/bin/python" -c "import importlib.metadata as m; m.version('$3')" 2>/dev/null
 }
-have_all() { have_kafka && have_s3 && have_readers; }
+have_readers() { have_venv "$readers_dir" "$readers_pins" duckdb; }
+have_sqs() { have_venv "$sqs_dir" "$sqs_pins" moto; }
+have_all() { have_kafka && have_s3 && have_readers && have_sqs; }
 
 need_install() {
     have_all || die "not installed in $cache: run tests/services/install first"

@@ -40,7 +40,7 @@ pub use local::LocalStore;
 pub use location::Location;
 pub use probe::probe;
 pub use retry::{OnRetry, RetryPolicy, RetryingStore};
-pub use s3::{S3Settings, S3Store};
+pub use s3::{S3Settings, S3Store, aws_config};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 

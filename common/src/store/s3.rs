@@ -28,6 +28,7 @@ use bytes::Bytes;
 
 use self::bucket::Bucket;
 use self::client::Connection;
+pub use self::client::aws_config;
 use self::multipart::S3Upload;
 use super::batch::{answer_all, sort_out};
 use super::key::check_key;

@@ -1,4 +1,4 @@
-//! Building the SDK's client: where the endpoint, region, credentials and time-outs come from.
+//! Building the SDK's clients: where the endpoint, region, credentials and time-outs come from.
 
 use std::time::Duration;
 
@@ -29,13 +29,25 @@ pub(super) struct Connection {
     pub has_custom_endpoint: bool,
 }
 
-/// Everything but the bucket comes from the environment, as for every AWS tool: `AWS_ENDPOINT_URL_S3`,
-/// `AWS_ENDPOINT_URL`, `AWS_REGION`, the usual credentials (variables, profiles, web identity, container, instance),
-/// and `SSL_CERT_FILE` / `SSL_CERT_DIR` for further certificate authorities.
+/// For S3, where an endpoint of its own also means addresses in path style.
 pub(super) async fn connect(location: &str) -> Result<Connection> {
-    check_endpoint_variables(location)?;
+    let config = aws_config(location, "S3").await?;
+    let has_custom_endpoint = has_custom_endpoint(&config, "S3");
+    let builder = aws_sdk_s3::config::Builder::from(&config).force_path_style(has_custom_endpoint);
+    Ok(Connection { client: Client::from_conf(builder.build()), has_custom_endpoint })
+}
+
+/// What a client of an AWS service needs. All of it comes from the environment, as for every AWS tool:
+/// `AWS_ENDPOINT_URL_<service>` (such as `SQS`), `AWS_ENDPOINT_URL`, `AWS_REGION`, the usual credentials (variables,
+/// profiles, web identity, container, instance), and `SSL_CERT_FILE` / `SSL_CERT_DIR` for further certificate
+/// authorities. `location` is for errors only. Sends no request to the service.
+///
+/// # Errors
+/// No region and no endpoint that would make one unnecessary, or an endpoint that is no URL.
+pub async fn aws_config(location: &str, service: &str) -> Result<SdkConfig> {
+    check_endpoint_variables(location, service)?;
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    let sdk_config = aws_config::defaults(BehaviorVersion::latest())
+    let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .timeout_config(usual_timeouts())
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
@@ -44,21 +56,19 @@ pub(super) async fn connect(location: &str) -> Result<Connection> {
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .load()
         .await;
-    let has_custom_endpoint = has_custom_endpoint(&sdk_config);
-    let mut builder = aws_sdk_s3::config::Builder::from(&sdk_config).force_path_style(has_custom_endpoint);
-    if sdk_config.region().is_none() {
-        if !has_custom_endpoint {
-            let message = "no AWS region is configured: set AWS_REGION (or region in the profile)";
-            return Err(StoreError::new(StoreErrorKind::Other, "connect", location, message));
-        }
-        builder = builder.region(Region::from_static(REGION_OF_CUSTOM_ENDPOINTS));
+    if config.region().is_some() {
+        return Ok(config);
     }
-    Ok(Connection { client: Client::from_conf(builder.build()), has_custom_endpoint })
+    if !has_custom_endpoint(&config, service) {
+        let message = "no AWS region is configured: set AWS_REGION (or region in the profile)";
+        return Err(StoreError::new(StoreErrorKind::Other, "connect", location, message));
+    }
+    Ok(config.into_builder().region(Region::from_static(REGION_OF_CUSTOM_ENDPOINTS)).build())
 }
 
 /// The SDK passes over an endpoint that it cannot read, and would talk to AWS instead.
-fn check_endpoint_variables(location: &str) -> Result<()> {
-    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+fn check_endpoint_variables(location: &str, service: &str) -> Result<()> {
+    for variable in [&*format!("AWS_ENDPOINT_URL_{service}"), "AWS_ENDPOINT_URL"] {
         let value = std::env::var(variable).unwrap_or_default();
         if !value.is_empty() && !value.starts_with("http://") && !value.starts_with("https://") {
             let message = format!("{variable} is '{value}'; it must start with http:// or https://");
@@ -68,10 +78,10 @@ fn check_endpoint_variables(location: &str) -> Result<()> {
     Ok(())
 }
 
-/// The SDK resolves `AWS_ENDPOINT_URL_S3` for itself without showing it.
-fn has_custom_endpoint(sdk_config: &SdkConfig) -> bool {
-    let for_s3 = std::env::var_os("AWS_ENDPOINT_URL_S3").is_some_and(|value| !value.is_empty());
-    for_s3 || sdk_config.endpoint_url().is_some()
+/// The SDK resolves `AWS_ENDPOINT_URL_<service>` for itself without showing it.
+fn has_custom_endpoint(config: &SdkConfig, service: &str) -> bool {
+    let of_service = std::env::var_os(format!("AWS_ENDPOINT_URL_{service}")).is_some_and(|value| !value.is_empty());
+    of_service || config.endpoint_url().is_some()
 }
 
 fn usual_timeouts() -> TimeoutConfig {

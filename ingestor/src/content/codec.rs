@@ -1,0 +1,129 @@
+//! The three codecs behind one face: bytes in, bytes out, and whether a member has just ended.
+
+use bzip2::Decompress as Bzip2;
+use flate2::{Decompress as Gzip, FlushDecompress, Status};
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
+
+use super::Compression;
+
+/// As many bytes tell each format.
+pub(super) const MAGIC_BYTES: usize = 4;
+/// 8 MiB, the largest window that every decoder should take (RFC 8878, 3.1.1.1.2).
+const ZSTD_WINDOW_LOG: u32 = 23;
+const GZIP_WINDOW_BITS: u8 = 15;
+
+/// Between two members gzip and bzip2 have no state at all.
+pub(super) enum Codec {
+    Gzip(Option<Gzip>),
+    Bzip2(Option<Bzip2>),
+    Zstd { context: DCtx<'static>, is_inside: bool },
+}
+
+impl Codec {
+    /// What the first bytes of a file say (RFC 1952, RFC 8878, and `BZh` with a digit).
+    pub fn of(first: &[u8]) -> Compression {
+        match *first {
+            [0x1f, 0x8b, ..] => Compression::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Compression::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Compression::Bzip2,
+            _ => Compression::None,
+        }
+    }
+
+    pub fn new(compression: Compression) -> Result<Option<Self>, String> {
+        Ok(match compression {
+            Compression::None => None,
+            Compression::Gzip => Some(Self::Gzip(None)),
+            Compression::Bzip2 => Some(Self::Bzip2(None)),
+            Compression::Zstd => Some(Self::Zstd { context: zstd_context()?, is_inside: false }),
+        })
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Gzip(_) => "gzip",
+            Self::Bzip2(_) => "bzip2",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
+    /// True where a file may end.
+    pub fn is_between_members(&self) -> bool {
+        match self {
+            Self::Gzip(member) => member.is_none(),
+            Self::Bzip2(member) => member.is_none(),
+            Self::Zstd { is_inside, .. } => !is_inside,
+        }
+    }
+
+    /// Appends to the output within its capacity, and answers how much of the input was used. Neither means that more
+    /// input is needed. After an error the codec must not be used any more.
+    pub fn decode(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+        if input.is_empty() && self.is_between_members() {
+            return Ok(0);
+        }
+        match self {
+            Self::Gzip(member) => decode_gzip(member, input, output),
+            Self::Bzip2(member) => decode_bzip2(member, input, output),
+            Self::Zstd { context, is_inside } => decode_zstd(context, is_inside, input, output),
+        }
+    }
+}
+
+fn decode_gzip(member: &mut Option<Gzip>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+    let inflate = member.get_or_insert_with(|| Gzip::new_gzip(GZIP_WINDOW_BITS));
+    let before = inflate.total_in();
+    let status = inflate.decompress_vec(input, output, FlushDecompress::None).map_err(|error| error.to_string())?;
+    let consumed = consumed(before, inflate.total_in());
+    if status == Status::StreamEnd {
+        *member = None;
+    }
+    Ok(consumed)
+}
+
+fn decode_bzip2(member: &mut Option<Bzip2>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+    let stream = member.get_or_insert_with(|| Bzip2::new(false));
+    let before = stream.total_in();
+    let status = stream.decompress_vec(input, output).map_err(|error| error.to_string())?;
+    let consumed = consumed(before, stream.total_in());
+    match status {
+        bzip2::Status::StreamEnd => *member = None,
+        bzip2::Status::MemNeeded => return Err("no memory for a block".to_owned()),
+        _ => {}
+    }
+    Ok(consumed)
+}
+
+fn consumed(before: u64, after: u64) -> usize {
+    usize::try_from(after - before).unwrap_or(usize::MAX)
+}
+
+fn zstd_context() -> Result<DCtx<'static>, String> {
+    let mut context = DCtx::try_create().ok_or("no memory for a zstd decoder")?;
+    context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|code| get_error_name(code).to_owned())?;
+    Ok(context)
+}
+
+fn decode_zstd(
+    context: &mut DCtx<'static>,
+    is_inside: &mut bool,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) -> Result<usize, String> {
+    let written = output.len();
+    let mut input = InBuffer::around(input);
+    let mut output = OutBuffer::around_pos(output, written);
+    let expected = context.decompress_stream(&mut output, &mut input).map_err(describe_zstd)?;
+    // Zero: a frame has ended, and all of it was written out.
+    *is_inside = expected > 0;
+    Ok(input.pos())
+}
+
+fn describe_zstd(code: usize) -> String {
+    match get_error_name(code) {
+        "Frame requires too much memory for decoding" => "its window is larger than 8 MiB; \
+            recompress the file without --long and without --ultra"
+            .to_owned(),
+        name => name.to_owned(),
+    }
+}
