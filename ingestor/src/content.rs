@@ -18,10 +18,10 @@ mod tests;
 use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes};
-use common::store::{ObjectReader, StoreError};
+use common::store::{ObjectReader, StoreError, StoreErrorKind};
 use xxhash_rust::xxh3::Xxh3;
 
-use self::codec::{Codec, MAGIC_BYTES};
+use self::codec::{Codec, Fault, MAGIC_BYTES};
 
 /// No decompressed piece is larger.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -194,26 +194,25 @@ enum State {
 
 impl Decoder {
     fn of(compression: Compression) -> Result<Option<Self>, ContentError> {
-        let codec = Codec::new(compression).map_err(ContentError::Damaged)?;
+        let codec = Codec::new(compression).map_err(|fault| match fault {
+            Fault::Broken(what) => ContentError::Damaged(what),
+            Fault::NoMemory => no_memory(),
+        })?;
         let decoder = |codec| Self { codec, input: Bytes::new(), output: Vec::new(), state: State::Decoding };
         Ok(codec.map(decoder))
     }
 
     async fn next(&mut self, raw: &mut Raw) -> Result<Option<Bytes>, ContentError> {
         while matches!(self.state, State::Decoding) {
-            if let Err(what) = self.decode() {
-                let byte = raw.bytes - self.input.len() as u64;
-                let format = self.codec.name();
-                self.state = State::Damaged(format!("the {format} stream is broken at or before byte {byte}: {what}"));
-            } else if self.is_full() {
-                return Ok(Some(self.take_piece()));
-            } else if let Some(input) = raw.next().await? {
-                self.input = input;
-            } else if self.codec.is_between_members() {
-                self.state = State::Ended;
-            } else {
-                let format = self.codec.name();
-                self.state = State::Damaged(format!("the {format} stream is cut off at byte {}", raw.bytes));
+            match self.decode() {
+                Ok(()) if self.is_full() => return Ok(Some(self.take_piece())),
+                Ok(()) => self.read_on(raw).await?,
+                Err(Fault::Broken(what)) => {
+                    let (format, byte) = (self.codec.name(), raw.bytes - self.input.len() as u64);
+                    let message = format!("the {format} stream is broken at or before byte {byte}: {what}");
+                    self.state = State::Damaged(message);
+                }
+                Err(Fault::NoMemory) => return Err(no_memory()),
             }
         }
         if !self.output.is_empty() {
@@ -228,8 +227,21 @@ impl Decoder {
         }
     }
 
+    /// The input is used up: gets more, or finds out what its end means.
+    async fn read_on(&mut self, raw: &mut Raw) -> Result<(), StoreError> {
+        if let Some(input) = raw.next().await? {
+            self.input = input;
+        } else if self.codec.is_between_members() {
+            self.state = State::Ended;
+        } else {
+            let message = format!("the {} stream is cut off at byte {}", self.codec.name(), raw.bytes);
+            self.state = State::Damaged(message);
+        }
+        Ok(())
+    }
+
     /// Decodes until the piece is full or no more comes out of the input.
-    fn decode(&mut self) -> Result<(), String> {
+    fn decode(&mut self) -> Result<(), Fault> {
         if self.output.capacity() == 0 {
             let usual = self.input.len().saturating_mul(USUAL_RATIO);
             self.output.reserve_exact(usual.clamp(MIN_PIECE_BYTES, PIECE_BYTES));
@@ -239,7 +251,8 @@ impl Decoder {
             let consumed = self.codec.decode(&self.input, &mut self.output)?;
             self.input.advance(consumed);
             if consumed == 0 && self.output.len() == before {
-                return if self.input.is_empty() { Ok(()) } else { Err("it makes no progress".to_owned()) };
+                let is_stuck = !self.input.is_empty();
+                return if is_stuck { Err(Fault::Broken("it makes no progress".to_owned())) } else { Ok(()) };
             }
         }
         Ok(())
@@ -254,4 +267,10 @@ impl Decoder {
         let next = if self.is_full() { Vec::with_capacity(PIECE_BYTES) } else { Vec::new() };
         Bytes::from(std::mem::replace(&mut self.output, next))
     }
+}
+
+/// May be better later, and says nothing of the file.
+fn no_memory() -> ContentError {
+    let message = "no memory for the decoder of a compressed file";
+    ContentError::Store(StoreError::new(StoreErrorKind::Transient, "decompress", "", message))
 }

@@ -165,3 +165,59 @@ impl Store for RetryingStore {
         repeat!(self, key, self.inner.tag_version(key, version, tags))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::store::LocalStore;
+
+    fn store(patience: Duration) -> RetryingStore {
+        let policy = RetryPolicy {
+            patience: Some(patience),
+            wait_for_operator: false,
+            shutdown: Shutdown::new(),
+            on_retry: Arc::new(|_| {}),
+        };
+        RetryingStore::new(Arc::new(LocalStore::new("unused".into())), policy)
+    }
+
+    fn error(kind: StoreErrorKind, key: &str) -> StoreError {
+        StoreError::new(kind, "rename", key, "told to fail")
+    }
+
+    #[tokio::test]
+    async fn of_a_batch_only_what_may_work_later_is_repeated() {
+        let calls = Mutex::new(Vec::new());
+        let call = |keys: Vec<&'static str>| {
+            calls.lock().unwrap().push(keys.clone());
+            let count = calls.lock().unwrap().len();
+            let answer = move |key: &'static str| match key {
+                "wrong" => Err(error(StoreErrorKind::InvalidKey, key)),
+                "slow" if count < 3 => Err(error(StoreErrorKind::Transient, key)),
+                "busy" if count < 2 => Err(error(StoreErrorKind::Transient, key)),
+                key => Ok(format!("{key} at {count}")),
+            };
+            async move { keys.into_iter().map(answer).collect() }
+        };
+        let entries = ["a", "slow", "wrong", "busy", "b"];
+        let answers = store(Duration::from_secs(60)).repeat_batch(&entries, "a", call).await;
+        let texts: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind)).collect();
+        let ok = |text: &str| Ok(text.to_owned());
+        let expected = [ok("a at 1"), ok("slow at 3"), Err(StoreErrorKind::InvalidKey), ok("busy at 2"), ok("b at 1")];
+        assert_eq!(texts, expected);
+        assert_eq!(*calls.lock().unwrap(), [entries.to_vec(), vec!["slow", "busy"], vec!["slow"]]);
+    }
+
+    #[tokio::test]
+    async fn when_the_patience_is_over_each_entry_keeps_its_own_answer() {
+        let call = |keys: Vec<&'static str>| async move {
+            let answer = |key| if key == "a" { Ok(key) } else { Err(error(StoreErrorKind::Transient, key)) };
+            keys.into_iter().map(answer).collect()
+        };
+        let answers = store(Duration::ZERO).repeat_batch(&["a", "b", "c"], "a", call).await;
+        let keys: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.key)).collect();
+        assert_eq!(keys, [Ok("a"), Err("b".to_owned()), Err("c".to_owned())]);
+    }
+}

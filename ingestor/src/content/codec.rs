@@ -12,6 +12,15 @@ pub(super) const MAGIC_BYTES: usize = 4;
 const ZSTD_WINDOW_LOG: u32 = 23;
 const GZIP_WINDOW_BITS: u8 = 15;
 
+/// Why a step failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The stream is not what the format allows.
+    Broken(String),
+    /// Nothing is said of the stream.
+    NoMemory,
+}
+
 /// Between two members gzip and bzip2 have no state at all.
 pub(super) enum Codec {
     Gzip(Option<Gzip>),
@@ -30,7 +39,7 @@ impl Codec {
         }
     }
 
-    pub fn new(compression: Compression) -> Result<Option<Self>, String> {
+    pub fn new(compression: Compression) -> Result<Option<Self>, Fault> {
         Ok(match compression {
             Compression::None => None,
             Compression::Gzip => Some(Self::Gzip(None)),
@@ -58,7 +67,7 @@ impl Codec {
 
     /// Appends to the output within its capacity, and answers how much of the input was used. Neither means that more
     /// input is needed. After an error the codec must not be used any more.
-    pub fn decode(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+    pub fn decode(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Fault> {
         if input.is_empty() && self.is_between_members() {
             return Ok(0);
         }
@@ -70,10 +79,10 @@ impl Codec {
     }
 }
 
-fn decode_gzip(member: &mut Option<Gzip>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+fn decode_gzip(member: &mut Option<Gzip>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Fault> {
     let inflate = member.get_or_insert_with(|| Gzip::new_gzip(GZIP_WINDOW_BITS));
     let before = inflate.total_in();
-    let status = inflate.decompress_vec(input, output, FlushDecompress::None).map_err(|error| error.to_string())?;
+    let status = inflate.decompress_vec(input, output, FlushDecompress::None).map_err(broken)?;
     let consumed = consumed(before, inflate.total_in());
     if status == Status::StreamEnd {
         *member = None;
@@ -81,26 +90,31 @@ fn decode_gzip(member: &mut Option<Gzip>, input: &[u8], output: &mut Vec<u8>) ->
     Ok(consumed)
 }
 
-fn decode_bzip2(member: &mut Option<Bzip2>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, String> {
+fn decode_bzip2(member: &mut Option<Bzip2>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Fault> {
     let stream = member.get_or_insert_with(|| Bzip2::new(false));
     let before = stream.total_in();
-    let status = stream.decompress_vec(input, output).map_err(|error| error.to_string())?;
+    let status = stream.decompress_vec(input, output).map_err(broken)?;
     let consumed = consumed(before, stream.total_in());
     match status {
         bzip2::Status::StreamEnd => *member = None,
-        bzip2::Status::MemNeeded => return Err("no memory for a block".to_owned()),
+        bzip2::Status::MemNeeded => return Err(Fault::NoMemory),
         _ => {}
     }
     Ok(consumed)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn broken(error: impl ToString) -> Fault {
+    Fault::Broken(error.to_string())
 }
 
 fn consumed(before: u64, after: u64) -> usize {
     usize::try_from(after - before).unwrap_or(usize::MAX)
 }
 
-fn zstd_context() -> Result<DCtx<'static>, String> {
-    let mut context = DCtx::try_create().ok_or("no memory for a zstd decoder")?;
-    context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(|code| get_error_name(code).to_owned())?;
+fn zstd_context() -> Result<DCtx<'static>, Fault> {
+    let mut context = DCtx::try_create().ok_or(Fault::NoMemory)?;
+    context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(zstd_fault)?;
     Ok(context)
 }
 
@@ -109,21 +123,39 @@ fn decode_zstd(
     is_inside: &mut bool,
     input: &[u8],
     output: &mut Vec<u8>,
-) -> Result<usize, String> {
+) -> Result<usize, Fault> {
     let written = output.len();
     let mut input = InBuffer::around(input);
     let mut output = OutBuffer::around_pos(output, written);
-    let expected = context.decompress_stream(&mut output, &mut input).map_err(describe_zstd)?;
+    let expected = context.decompress_stream(&mut output, &mut input).map_err(zstd_fault)?;
     // Zero: a frame has ended, and all of it was written out.
     *is_inside = expected > 0;
     Ok(input.pos())
 }
 
-fn describe_zstd(code: usize) -> String {
+fn zstd_fault(code: usize) -> Fault {
     match get_error_name(code) {
-        "Frame requires too much memory for decoding" => "its window is larger than 8 MiB; \
-            recompress the file without --long and without --ultra"
-            .to_owned(),
-        name => name.to_owned(),
+        "Allocation error : not enough memory" => Fault::NoMemory,
+        "Frame requires too much memory for decoding" => {
+            broken("its window is larger than 8 MiB; recompress the file without --long and without --ultra")
+        }
+        name => broken(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::{
+        ZSTD_error_checksum_wrong, ZSTD_error_frameParameter_windowTooLarge, ZSTD_error_memory_allocation,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_lack_of_memory_is_not_taken_for_damage() {
+        let fault = |code| zstd_fault(0_usize.wrapping_sub(code as usize));
+        assert_eq!(fault(ZSTD_error_memory_allocation), Fault::NoMemory);
+        assert!(matches!(fault(ZSTD_error_frameParameter_windowTooLarge), Fault::Broken(why) if why.contains("8 MiB")));
+        assert!(matches!(fault(ZSTD_error_checksum_wrong), Fault::Broken(_)));
     }
 }

@@ -30,7 +30,7 @@ impl ObjectReader for Pieces {
 }
 
 fn pieces(file: &[u8], lengths: &[usize]) -> Box<Pieces> {
-    let lengths = lengths.to_vec().into_iter().cycle();
+    let lengths = Vec::from(lengths).into_iter().cycle();
     Box::new(Pieces { left: Bytes::copy_from_slice(file), lengths, fails_with: None })
 }
 

@@ -157,6 +157,8 @@ fn key_of(root: &Path, path: &Path) -> Option<String> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
     use std::fs;
     use std::os::unix::fs::symlink;
 

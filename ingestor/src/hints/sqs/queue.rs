@@ -51,8 +51,12 @@ impl Queue {
         let entry = |(number, receipt): (usize, String)| {
             DeleteMessageBatchRequestEntry::builder().id(number.to_string()).receipt_handle(receipt).build()
         };
-        let entries: Vec<_> =
-            receipts.into_iter().enumerate().map(entry).collect::<Result<_, BuildError>>().map_err(text)?;
+        let entries: Vec<_> = receipts
+            .into_iter()
+            .enumerate()
+            .map(entry)
+            .collect::<Result<_, BuildError>>()
+            .map_err(|error| error.to_string())?;
         let request = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
         request.send().await.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
     }
@@ -66,15 +70,15 @@ impl Queue {
             let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(number.to_string());
             entry.receipt_handle(receipt).visibility_timeout(0).build()
         };
-        let entries: Vec<_> =
-            receipts.into_iter().enumerate().map(entry).collect::<Result<_, BuildError>>().map_err(text)?;
+        let entries: Vec<_> = receipts
+            .into_iter()
+            .enumerate()
+            .map(entry)
+            .collect::<Result<_, BuildError>>()
+            .map_err(|error| error.to_string())?;
         let request = self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries));
         request.send().await.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
     }
-}
-
-fn text(error: BuildError) -> String {
-    error.to_string()
 }
 
 /// `None` for a message that could not be deleted either.
