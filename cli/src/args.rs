@@ -146,6 +146,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub once: bool,
 
+    /// Try files again that were quarantined before
+    #[arg(long)]
+    pub retry_quarantined: bool,
+
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -163,6 +167,10 @@ pub struct IngestArgs {
     /// End when everything pending at the start is published
     #[arg(long)]
     pub once: bool,
+
+    /// Try files again that were quarantined before
+    #[arg(long)]
+    pub retry_quarantined: bool,
 
     #[command(flatten)]
     pub common: CommonArgs,

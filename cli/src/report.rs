@@ -43,7 +43,7 @@ impl Report {
             rows.push(("files ingested", count(report.files.ingested)));
             rows.push(("files already known", count(report.files.skipped)));
             if report.files.quarantined > 0 {
-                rows.push(("files that cannot be read", count(report.files.quarantined)));
+                rows.push(("files in quarantine", count(report.files.quarantined)));
             }
             rows.push(("events published", count(report.events.published)));
             rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
@@ -67,12 +67,17 @@ impl Report {
 
     fn next_steps(&self, landing: Option<&Location>, trusted: Option<&Location>) -> String {
         let mut text = String::new();
-        let nothing = self.ingest.is_some_and(|report| report.files.ingested + report.files.skipped == 0);
+        let nothing = self
+            .ingest
+            .is_some_and(|report| report.files.ingested + report.files.skipped + report.files.quarantined == 0);
         if let Some(landing) = landing.filter(|_| nothing) {
             let _ = writeln!(
                 text,
                 "\nNothing is pending: put files of JSON events into {landing}/pending and run this again."
             );
+        }
+        if self.ingest.is_some_and(|report| report.files.quarantined > 0) {
+            text.push_str("\nFiles in quarantine stay in pending/; the log says why. Another try, after a fix: --retry-quarantined\n");
         }
         if self.ingest.is_some_and(|report| report.events.rejected > 0) {
             text.push_str("\nWhat was rejected, and why: event-distributor dlq list (with the same --brokers, --trusted or --data-dir)\n");

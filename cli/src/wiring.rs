@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use common::clock::{Clock, SystemClock};
-use common::config::Config;
+use common::config::{Config, Landing};
 use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, probe};
 use common::telemetry::{Health, Http, Registry};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout};
-use ingestor::{Ingestor, Limits};
+use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
 use crate::progress::Progress;
@@ -24,8 +24,9 @@ const EMBEDDED_GROUP: &str = "event-distributor";
 /// One process gains nothing from several partitions, and each makes files of its own.
 const EMBEDDED_PARTITIONS: u32 = 1;
 const KAFKA_PARTITIONS: u32 = 4;
-/// How much of a bad event the dead-letter topic keeps.
-const BAD_HEAD_BYTES: usize = 64 * 1024;
+/// Partitions of the ledger: the most ingestors that can share a landing zone.
+const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
+const KAFKA_LEDGER_PARTITIONS: u32 = 8;
 /// Where the start-up check of the trusted store leaves and removes its objects.
 const PROBE_PREFIX: &str = "_batches";
 
@@ -113,8 +114,17 @@ impl Process {
         Ok(store)
     }
 
-    fn ingestor(&self, store: Arc<dyn Store>, log: Arc<dyn Log>, once: bool) -> Result<Ingestor, Failure> {
-        let Config { landing, format, log: topics, .. } = &self.config;
+    /// `ledger_partitions` and `instance_id` are those of the log at hand.
+    fn ingestor(
+        &self,
+        store: Arc<dyn Store>,
+        log: Arc<dyn Log>,
+        tries: Tries,
+        ledger_partitions: u32,
+        instance_id: Option<String>,
+    ) -> Result<Ingestor, Failure> {
+        let Config { landing, format, log: topics, ledger, .. } = &self.config;
+        let Tries { once, retry_quarantined } = tries;
         let local = matches!(landing.location, Some(Location::Local(_)));
         Ok(Ingestor {
             store,
@@ -122,17 +132,30 @@ impl Process {
             clock: self.clock.clone(),
             metrics: Arc::new(ingestor::Metrics::new(&self.registry)?),
             health: self.health.clone(),
+            hints: hint_sources(landing)?,
             settings: ingestor::Settings {
                 events_topic: topics.events_topic.clone(),
                 dlq_topic: topics.dlq_topic.clone(),
                 ledger_topic: topics.ledger_topic.clone(),
                 partitions: self.partitions,
+                ledger_partitions: ledger.partitions.unwrap_or(ledger_partitions),
+                instance_id,
                 archive: landing.archive,
-                poll_interval: landing.poll_interval,
-                // Objects in a bucket appear whole, and with --once the files are what they are.
-                min_age: if local && !once { landing.min_age } else { Duration::ZERO },
+                retain: ledger.retain,
+                discovery: DiscoverySettings {
+                    poll_interval: landing.poll_interval,
+                    full_sweep_interval: landing.full_sweep_interval,
+                    // Objects in a bucket appear whole, and with --once the files are what they are.
+                    min_age: if local && !once { landing.min_age } else { Duration::ZERO },
+                    ignore_suffixes: landing.ignore_suffixes.clone(),
+                },
+                quarantine: self.config.quarantine,
+                retry_quarantined,
+                parallel_files: landing.parallel_files,
+                max_memory_bytes: landing.max_memory_bytes,
+                max_bytes_per_second: landing.max_bytes_per_second,
                 format: format.events.clone(),
-                limits: Limits { max_event_bytes: format.max_event_bytes, bad_head_bytes: BAD_HEAD_BYTES },
+                limits: Limits { max_event_bytes: format.max_event_bytes, bad_head_bytes: self.config.dlq_max_bytes },
                 once,
                 patience: self.config.patience,
             },
@@ -182,6 +205,26 @@ impl Process {
     }
 }
 
+/// What a command says of its files.
+#[derive(Debug, Clone, Copy)]
+struct Tries {
+    once: bool,
+    retry_quarantined: bool,
+}
+
+fn hint_sources(landing: &Landing) -> Result<Vec<HintSource>, Failure> {
+    match (&landing.location, &landing.sqs_queue_url) {
+        (Some(Location::Local(_)), Some(_)) => Err(Failure::usage(anyhow!(
+            "landing.sqs_queue_url: notifications are of S3 buckets, but landing.url is a folder"
+        ))),
+        (Some(Location::Local(root)), None) if landing.watch => Ok(vec![HintSource::Folder(root.clone())]),
+        (Some(Location::S3 { bucket, prefix }), Some(url)) => {
+            Ok(vec![HintSource::Queue { url: url.clone(), bucket: bucket.clone(), prefix: prefix.clone() }])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
 pub fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'a T, Failure> {
     value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
 }
@@ -218,7 +261,8 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(trusted_location));
     let trusted = process.trusted(args.once).await?;
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&data_dir, process.clock.clone()).await?);
-    let ingestor = process.ingestor(landing, log.clone(), args.once)?;
+    let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
+    let ingestor = process.ingestor(landing, log.clone(), tries, EMBEDDED_LEDGER_PARTITIONS, None)?;
     let distributor = process.distributor(trusted, log, args.once, EMBEDDED_GROUP, None)?;
     let (end, shutdown) = (EndOfInput::later(), &process.shutdown);
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
@@ -257,7 +301,9 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
         [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--landing", "landing.url", args.landing.as_ref())];
     let process = Process::start(configure::config(&args.common, &flags)?, KAFKA_PARTITIONS).await?;
     let log = kafka_log(&process.config)?;
-    let ingestor = process.ingestor(process.landing().await?, log, args.once)?;
+    let instance_id = process.config.kafka.as_ref().and_then(|kafka| kafka.instance_id.clone());
+    let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
+    let ingestor = process.ingestor(process.landing().await?, log, tries, KAFKA_LEDGER_PARTITIONS, instance_id)?;
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
     let outcome = ingestor.run(&process.shutdown).await;
     drop(progress);

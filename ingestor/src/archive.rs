@@ -1,10 +1,18 @@
-//! Moving a finished file out of `pending/`, only ever the very content that was read.
+//! What becomes of a file once it is committed, only ever of the very content that was read.
+//!
+//! Every step may be repeated after a crash at any point, and is done for many files at once: on S3 a thousand deletes
+//! are one request, in a folder a thousand moves are two syncs.
 
 use common::event::civil_from_micros;
-use common::store::{RenameOutcome, Store, StoreError, Version};
+use common::store::{
+    DeleteOutcome, Metadata, Move, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
+};
 
-pub(crate) const PENDING: &str = "pending/";
+use crate::identity::PENDING;
+
 const PROCESSED: &str = "processed/";
+/// The tag that says that an object's events are all on the log: for the filter of a lifecycle rule.
+pub const TAG: (&str, &str) = ("event-distributor", "ingested");
 
 /// `processed/date=YYYY-MM-DD/<path>`; the date is that of the commit, in UTC.
 pub(crate) fn target(path: &str, now_ms: i64) -> String {
@@ -24,41 +32,133 @@ fn other_target(target: &str, identity: &str) -> String {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Archived {
-    Moved,
-    /// The file is gone or has been replaced; whatever stands there now is not ours to move.
+    Done,
+    /// The file is gone or has been replaced; whatever stands there now is not ours to touch.
     SourceChanged,
 }
 
-/// Moves `pending/<path>` to `target`. May be repeated after a crash at any point.
-pub(crate) async fn archive(
-    store: &dyn Store,
-    path: &str,
-    version: &Version,
-    identity: &str,
-    target: &str,
-) -> Result<Archived, StoreError> {
-    let from = format!("{PENDING}{path}");
-    for to in [target.to_owned(), other_target(target, identity)] {
-        match store.rename(&from, version, &to).await? {
-            RenameOutcome::Moved => return Ok(Archived::Moved),
-            RenameOutcome::SourceChanged => return Ok(Archived::SourceChanged),
-            RenameOutcome::TargetExists => {
-                let ours = store.head(&to).await?.is_some_and(|meta| meta.version == *version);
-                let still = store.head(&from).await?.is_some_and(|meta| meta.version == *version);
-                if ours && still {
-                    // An earlier move ended between its two halves.
-                    store.delete(&from, Some(version)).await?;
-                    return Ok(Archived::Moved);
-                }
-            }
+/// What is to be done with a file version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    Move { target: String },
+    Tag,
+    Delete,
+}
+
+/// A committed file version and its step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub path: String,
+    pub version: Version,
+    pub identity: String,
+    pub step: Step,
+}
+
+impl Task {
+    fn key(&self) -> String {
+        format!("{PENDING}{}", self.path)
+    }
+}
+
+/// Does every step; the outcomes are independent and in the order of the tasks.
+pub(crate) async fn archive(store: &dyn Store, tasks: &[Task]) -> Vec<Result<Archived>> {
+    let mut outcomes: Vec<Option<Result<Archived>>> = tasks.iter().map(|_| None).collect();
+    move_all(store, tasks, &mut outcomes).await;
+    delete_all(store, tasks, &mut outcomes).await;
+    for (task, outcome) in tasks.iter().zip(&mut outcomes) {
+        if task.step == Step::Tag {
+            *outcome = Some(tag(store, task).await);
         }
     }
-    Err(StoreError::new(
-        common::store::StoreErrorKind::Other,
-        "archive",
-        &from,
-        format!("both {target} and its name with the identity's hash are taken; move one away"),
-    ))
+    let missing = |task: &Task| {
+        Err(StoreError::new(
+            StoreErrorKind::Other,
+            "archive",
+            &task.key(),
+            "the store answered for fewer files than asked",
+        ))
+    };
+    tasks.iter().zip(outcomes).map(|(task, outcome)| outcome.unwrap_or_else(|| missing(task))).collect()
+}
+
+async fn move_all(store: &dyn Store, tasks: &[Task], outcomes: &mut [Option<Result<Archived>>]) {
+    let mut moves = Vec::new();
+    let mut places = Vec::new();
+    for (place, task) in tasks.iter().enumerate() {
+        if let Step::Move { target } = &task.step {
+            moves.push(Move { from: task.key(), version: task.version.clone(), to: target.clone() });
+            places.push(place);
+        }
+    }
+    if moves.is_empty() {
+        return;
+    }
+    for (place, outcome) in places.into_iter().zip(store.rename_many(&moves).await) {
+        let task = &tasks[place];
+        outcomes[place] = Some(match (outcome, &task.step) {
+            (Ok(RenameOutcome::TargetExists), Step::Move { target }) => resolve_taken(store, task, target).await,
+            (Ok(RenameOutcome::SourceChanged), _) => Ok(Archived::SourceChanged),
+            (Ok(_), _) => Ok(Archived::Done),
+            (Err(error), _) => Err(error),
+        });
+    }
+}
+
+/// The target is taken: by an earlier, interrupted move of this very version, or by another file.
+async fn resolve_taken(store: &dyn Store, task: &Task, target: &str) -> Result<Archived> {
+    let from = task.key();
+    let other = other_target(target, &task.identity);
+    if finish_interrupted(store, task, target).await? {
+        return Ok(Archived::Done);
+    }
+    match store.rename(&from, &task.version, &other).await? {
+        RenameOutcome::Moved => Ok(Archived::Done),
+        RenameOutcome::SourceChanged => Ok(Archived::SourceChanged),
+        RenameOutcome::TargetExists if finish_interrupted(store, task, &other).await? => Ok(Archived::Done),
+        RenameOutcome::TargetExists => Err(StoreError::new(
+            StoreErrorKind::Other,
+            "archive",
+            &from,
+            format!("both {target} and {other} are taken; move one away"),
+        )),
+    }
+}
+
+/// Whether `target` holds this very version, as after a move that ended between its two halves; if so the second half is
+/// done.
+async fn finish_interrupted(store: &dyn Store, task: &Task, target: &str) -> Result<bool> {
+    let holds = |meta: common::store::ObjectMeta| meta.version == task.version;
+    if !store.head(target).await?.is_some_and(holds) || !store.head(&task.key()).await?.is_some_and(holds) {
+        return Ok(false);
+    }
+    store.delete(&task.key(), Some(&task.version)).await?;
+    Ok(true)
+}
+
+async fn delete_all(store: &dyn Store, tasks: &[Task], outcomes: &mut [Option<Result<Archived>>]) {
+    let (places, objects): (Vec<_>, Vec<_>) = tasks
+        .iter()
+        .enumerate()
+        .filter(|(_, task)| task.step == Step::Delete)
+        .map(|(place, task)| (place, (task.key(), task.version.clone())))
+        .unzip();
+    if objects.is_empty() {
+        return;
+    }
+    for (place, outcome) in places.into_iter().zip(store.delete_many(&objects).await) {
+        outcomes[place] = Some(outcome.map(|outcome| match outcome {
+            DeleteOutcome::Deleted => Archived::Done,
+            DeleteOutcome::VersionMismatch => Archived::SourceChanged,
+        }));
+    }
+}
+
+async fn tag(store: &dyn Store, task: &Task) -> Result<Archived> {
+    let tags = Metadata::from([(TAG.0.to_owned(), TAG.1.to_owned())]);
+    Ok(match store.tag_version(&task.key(), &task.version, &tags).await? {
+        TagOutcome::Tagged => Archived::Done,
+        TagOutcome::VersionMismatch => Archived::SourceChanged,
+    })
 }
 
 #[cfg(test)]

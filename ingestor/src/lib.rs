@@ -1,19 +1,36 @@
 //! Landing files to events on the log, exactly once.
 //!
-//! A *session* owns the ledger (fencing older sessions), reads it to its end, and then turns files into transactions:
-//! events, DLQ records and the ledger entries of the files concerned are committed together, and only after that a
-//! file is archived. Whatever goes wrong, the session ends and a new one starts from the ledger.
+//! The ledger, a compacted topic, says of each file version how far its events are committed. Its partitions are shared
+//! by all ingestors of a landing zone as a consumer group ([`role`], [`crew`]). Whoever is assigned a partition *owns*
+//! it ([`ownership`]): older owners are fenced, then the ledger is read to its end. A *lane* works for each owned partition: files
+//! that *discovery* found become batches of events, dead letters and the ledger entry that covers them ([`file`]),
+//! batches become transactions ([`transaction`]), and only after the commit a file is archived ([`archive`]).
 
 mod archive;
 pub mod content;
+mod crew;
+mod discovery;
+mod error;
+mod file;
 mod framing;
 pub mod hints;
+mod identity;
+mod lane;
 mod ledger;
 mod metrics;
-mod publish;
+mod ownership;
+mod problems;
+mod quarantine;
+mod rate;
 mod role;
-mod session;
+mod routes;
+mod settings;
+mod transaction;
+mod tries;
 
+pub use archive::TAG;
+pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
 pub use metrics::{IngestReport, Metrics};
-pub use role::{IngestError, Ingestor, MARKER_KEY, Settings, read_marker};
+pub use role::{HintSource, Ingestor, MARKER_KEY, read_marker};
+pub use settings::{DiscoverySettings, Settings};

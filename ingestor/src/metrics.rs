@@ -1,11 +1,14 @@
 //! What the ingestor counts: for Prometheus, for progress bars and for the summary, from the same calls.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::telemetry::Registry;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use serde::Serialize;
+
+use crate::routes::Backlog;
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -19,6 +22,7 @@ pub struct Files {
     pub ingested: u64,
     /// Known to the ledger already.
     pub skipped: u64,
+    /// Seen by this run, and quarantined now or before.
     pub quarantined: u64,
 }
 
@@ -40,80 +44,155 @@ pub struct Metrics {
     bytes_read: IntCounter,
     transactions: IntCounterVec,
     transaction_seconds: Histogram,
-    sessions: IntCounter,
+    ownerships: IntCounter,
     pending_files: IntGauge,
+    pending_bytes: IntGauge,
+    oldest_pending_seconds: Gauge,
+    list_requests: IntCounter,
+    sweeps: IntCounterVec,
+    sweep_seconds: Histogram,
+    hints: IntCounterVec,
+    owned: IntGaugeVec,
+    ledger_entries: IntGaugeVec,
+    quarantined: IntGaugeVec,
+    problems: IntGauge,
     rejected_total: AtomicU64,
+}
+
+/// Registers metrics under their names.
+struct Registrar<'a>(&'a Registry);
+
+impl Registrar<'_> {
+    fn add<M: prometheus::core::Collector + Clone + 'static>(&self, metric: M) -> Result<M, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(Opts::new(name, help), &[label])?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), &["partition"])?)
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+        let buckets = prometheus::exponential_buckets(0.005, 2.0, 14)?;
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?)
+    }
 }
 
 impl Metrics {
     /// # Errors
     /// The registry has metrics of these names already.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let labelled = |name: &str, help: &str, label: &str| {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok::<_, prometheus::Error>(counter)
-        };
-        let seconds = HistogramOpts::new(
-            "ed_ingest_transaction_seconds",
-            "Duration of a transaction, from its beginning to its commit",
-        )
-        .buckets(prometheus::exponential_buckets(0.005, 2.0, 14)?);
-        let transaction_seconds = Histogram::with_opts(seconds)?;
-        registry.register(Box::new(transaction_seconds.clone()))?;
-        let pending_files = IntGauge::new(
-            "ed_ingest_pending_files",
-            "Files in pending/ that the last listing saw and the ledger does not have as done",
-        )?;
-        registry.register(Box::new(pending_files.clone()))?;
+        let metrics = Registrar(registry);
         Ok(Self {
-            files_ingested: counter("ed_ingest_files_total", "Files whose events are all committed")?,
-            files_skipped: counter("ed_ingest_files_skipped_total", "Files seen that the ledger has as done")?,
-            files_replaced: counter(
-                "ed_ingest_files_replaced_total",
-                "Files that changed while they were read, given up and read again",
-            )?,
-            files_quarantined: counter(
-                "ed_ingest_files_quarantined_total",
-                "Files that cannot be read under their name and stay in pending/",
-            )?,
-            archive_failures: counter(
+            files_ingested: metrics.counter("ed_ingest_files_total", "Files whose events are all committed")?,
+            files_skipped: metrics
+                .counter("ed_ingest_files_skipped_total", "Files seen that the ledger has as done")?,
+            files_replaced: metrics
+                .counter("ed_ingest_files_replaced_total", "Files that changed or vanished while they were read")?,
+            files_quarantined: metrics
+                .counter("ed_ingest_files_quarantined_total", "Files seen that are quarantined")?,
+            archive_failures: metrics.counter(
                 "ed_ingest_archive_failures_total",
-                "Failed moves of finished files, tried again later",
+                "Failed archive steps of finished files, tried again later",
             )?,
-            events_published: counter("ed_ingest_events_total", "Events committed to the log")?,
-            events_rejected: labelled(
+            events_published: metrics.counter("ed_ingest_events_total", "Events committed to the log")?,
+            events_rejected: metrics.counters(
                 "ed_ingest_events_rejected_total",
                 "Bad events committed to the dead-letter topic",
                 "reason",
             )?,
-            bytes_read: counter("ed_ingest_read_bytes_total", "Bytes of landing files read")?,
-            transactions: labelled("ed_ingest_transactions_total", "Transactions by outcome", "outcome")?,
-            transaction_seconds,
-            sessions: counter("ed_ingest_sessions_total", "Times the ledger was taken over")?,
-            pending_files,
+            bytes_read: metrics.counter("ed_ingest_read_bytes_total", "Bytes of landing files read, uncompressed")?,
+            transactions: metrics.counters("ed_ingest_transactions_total", "Transactions by outcome", "outcome")?,
+            transaction_seconds: metrics.seconds(
+                "ed_ingest_transaction_seconds",
+                "Duration of a transaction, from its beginning to its commit",
+            )?,
+            ownerships: metrics.counter("ed_ingest_ownerships_total", "Times a ledger partition was taken over")?,
+            pending_files: metrics
+                .gauge("ed_ingest_pending_files", "Files found in our ledger partitions and not dealt with yet")?,
+            pending_bytes: metrics.gauge("ed_ingest_pending_bytes", "… and their bytes as stored")?,
+            oldest_pending_seconds: metrics.add(Gauge::new(
+                "ed_ingest_oldest_pending_seconds",
+                "Age of the oldest of them by its modification time; 0 if there is none",
+            )?)?,
+            list_requests: metrics
+                .counter("ed_ingest_list_requests_total", "Listing requests, which object stores bill")?,
+            sweeps: metrics.counters("ed_ingest_sweeps_total", "Listings by kind: whole, tail or failed", "kind")?,
+            sweep_seconds: metrics.seconds("ed_ingest_sweep_seconds", "Duration of a whole listing")?,
+            hints: metrics.counters("ed_ingest_hints_total", "Hints of new files by what became of them", "outcome")?,
+            owned: metrics.gauges("ed_ingest_owned", "1 for each ledger partition this ingestor owns")?,
+            ledger_entries: metrics.gauges("ed_ingest_ledger_entries", "Files remembered, by ledger partition")?,
+            quarantined: metrics.gauges("ed_ingest_quarantined_files", "Files in quarantine, by ledger partition")?,
+            problems: metrics
+                .gauge("ed_ingest_problem_files", "Files that cannot be read or archived at the moment")?,
             rejected_total: AtomicU64::new(0),
         })
     }
 
-    pub(crate) fn session_begun(&self) {
-        self.sessions.inc();
+    pub(crate) fn partition_owned(&self, partition: i32) {
+        self.ownerships.inc();
+        self.owned.with_label_values(&[&partition.to_string()]).set(1);
     }
 
-    pub(crate) fn pending_listed(&self, files: i64) {
-        self.pending_files.set(files);
+    pub(crate) fn partition_given_up(&self, partition: i32) {
+        let label = partition.to_string();
+        for gauges in [&self.owned, &self.ledger_entries, &self.quarantined] {
+            // Absent if it was never set.
+            let _ = gauges.remove_label_values(&[&label]);
+        }
+    }
+
+    pub(crate) fn ledger_is(&self, partition: i32, entries: usize, quarantined: usize) {
+        let label = partition.to_string();
+        self.ledger_entries.with_label_values(&[&label]).set(gauge(entries));
+        self.quarantined.with_label_values(&[&label]).set(gauge(quarantined));
+    }
+
+    pub(crate) fn backlog(&self, backlog: &Backlog, now_ms: i64, problems: usize) {
+        self.pending_files.set(i64::try_from(backlog.files).unwrap_or(i64::MAX));
+        self.pending_bytes.set(i64::try_from(backlog.bytes).unwrap_or(i64::MAX));
+        #[allow(clippy::cast_precision_loss, reason = "an age in seconds")]
+        let age = backlog.oldest_ms.map_or(0.0, |oldest| now_ms.saturating_sub(oldest).max(0) as f64 / 1000.0);
+        self.oldest_pending_seconds.set(age);
+        self.problems.set(gauge(problems));
+    }
+
+    pub(crate) fn listed(&self) {
+        self.list_requests.inc();
+    }
+
+    pub(crate) fn swept(&self, kind: &str, took: Option<Duration>) {
+        self.sweeps.with_label_values(&[kind]).inc();
+        if let Some(took) = took {
+            self.sweep_seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    pub(crate) fn hinted(&self, outcome: &str) {
+        self.hints.with_label_values(&[outcome]).inc();
     }
 
     pub(crate) fn read(&self, bytes: usize) {
         self.bytes_read.inc_by(bytes as u64);
     }
 
-    pub(crate) fn file_skipped(&self) {
+    pub(crate) fn file_ingested(&self) {
+        self.files_ingested.inc();
+    }
+
+    pub(crate) fn file_passed(&self) {
         self.files_skipped.inc();
     }
 
@@ -129,19 +208,19 @@ impl Metrics {
         self.archive_failures.inc();
     }
 
-    pub(crate) fn committed(&self, events: u64, rejected: &[(&'static str, u64)], files: u64, took: Duration) {
+    pub(crate) fn committed(&self, events: u64, rejected: &BTreeMap<&'static str, u64>) {
         self.events_published.inc_by(events);
         for (reason, count) in rejected {
             self.events_rejected.with_label_values(&[*reason]).inc_by(*count);
             self.rejected_total.fetch_add(*count, Ordering::Relaxed);
         }
-        self.files_ingested.inc_by(files);
-        self.transactions.with_label_values(&["committed"]).inc();
-        self.transaction_seconds.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn transaction_failed(&self) {
-        self.transactions.with_label_values(&["failed"]).inc();
+    pub(crate) fn transaction_ended(&self, committed: bool, took: Duration) {
+        self.transactions.with_label_values(&[if committed { "committed" } else { "failed" }]).inc();
+        if committed {
+            self.transaction_seconds.observe(took.as_secs_f64());
+        }
     }
 
     pub fn read_bytes(&self) -> u64 {
@@ -161,4 +240,8 @@ impl Metrics {
             },
         }
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }

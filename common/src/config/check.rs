@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::tree::{ConfigTree, Raw};
-use super::values::{bytes, choice, duration, flag, topic_name, whole};
-use super::{Archive, Compression, Config, ConfigErrors, Flush, Format, Kafka, Landing, LogConfig, Trusted};
+use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
+use super::{
+    Archive, Compression, Config, ConfigErrors, Flush, Format, Kafka, Landing, Ledger, LogConfig, Quarantine, Trusted,
+};
 use crate::event::{EventFormat, TimeRule};
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
@@ -136,12 +138,35 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
         patience: checker.positive("patience"),
         landing: Landing {
             location: checker.location("landing.url"),
-            archive: checker.optional("landing.archive", |text| {
-                choice(text, &[("move", Archive::Move), ("leave", Archive::Leave)])
-            }),
+            archive: checker.optional("landing.archive", Archive::parse),
             poll_interval: checker.positive("landing.poll_interval"),
+            full_sweep_interval: checker.positive("landing.full_sweep_interval"),
             min_age: checker.required("landing.min_age", Duration::ZERO, duration),
+            ignore_suffixes: checker.optional("landing.ignore_suffixes", suffixes).unwrap_or_default(),
+            watch: checker.required("landing.watch", true, flag),
+            sqs_queue_url: checker.optional("landing.sqs_queue_url", queue_url),
+            parallel_files: usize::try_from(checker.count("landing.parallel_files", 1..=1_000)).unwrap_or(1),
+            max_memory_bytes: checker.size("landing.max_memory", 16_000_000..=64_000_000_000),
+            max_bytes_per_second: checker.optional("landing.max_rate", |text| match bytes(text)? {
+                0 => Err("must be more than 0; leave it out for no limit".to_owned()),
+                rate => Ok(rate),
+            }),
         },
+        quarantine: Quarantine {
+            max_error_ratio: checker.required("quarantine.max_error_ratio", 1.0, ratio),
+            min_events: checker.count("quarantine.min_events", 1..=i64::MAX).unsigned_abs(),
+            max_errors: checker
+                .optional("quarantine.max_errors", |text| whole(text, 0..=i64::MAX))
+                .map(i64::unsigned_abs),
+        },
+        ledger: Ledger {
+            partitions: checker
+                .optional("ledger.partitions", |text| whole(text, 1..=1_000))
+                .and_then(|count| u32::try_from(count).ok()),
+            retain: checker.positive("ledger.retain"),
+        },
+        // The whole message stays below Kafka's default limit.
+        dlq_max_bytes: usize::try_from(checker.size("dlq.max_bytes", 0..=900_000)).unwrap_or(0),
         format: checker.format(),
         log: checker.log(),
         kafka: checker.kafka(),

@@ -38,7 +38,11 @@ impl std::error::Error for ConfigErrors {}
 #[derive(Debug, Clone)]
 pub struct Config {
     pub landing: Landing,
+    pub quarantine: Quarantine,
     pub format: Format,
+    pub ledger: Ledger,
+    /// How much of a bad event the dead-letter topic keeps.
+    pub dlq_max_bytes: usize,
     pub log: LogConfig,
     pub kafka: Option<Kafka>,
     /// How far back, in log time, an equal event counts as a duplicate.
@@ -57,7 +61,33 @@ pub struct Landing {
     /// `None`: the landing zone's own marker decides, else files are moved.
     pub archive: Option<Archive>,
     pub poll_interval: Duration,
+    pub full_sweep_interval: Duration,
     pub min_age: Duration,
+    pub ignore_suffixes: Vec<String>,
+    pub watch: bool,
+    pub sqs_queue_url: Option<String>,
+    /// For each ledger partition.
+    pub parallel_files: usize,
+    pub max_memory_bytes: u64,
+    pub max_bytes_per_second: Option<u64>,
+}
+
+/// When a file has too many bad events to be believed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quarantine {
+    /// From 0 to 1.
+    pub max_error_ratio: f64,
+    /// Events, good or bad, before the ratio is judged.
+    pub min_events: u64,
+    pub max_errors: Option<u64>,
+}
+
+/// What is remembered of landing files.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    /// For creation only; `None`: as suits the log.
+    pub partitions: Option<u32>,
+    pub retain: Duration,
 }
 
 /// What becomes of a landing file once every event of it is committed.
@@ -65,8 +95,22 @@ pub struct Landing {
 pub enum Archive {
     /// To `processed/date=YYYY-MM-DD/<relative path>`.
     Move,
+    /// It stays and is tagged, for a lifecycle rule of the bucket to expire it.
+    Tag,
     /// It stays; the ledger remembers it.
     Leave,
+    /// It is deleted.
+    Delete,
+}
+
+impl Archive {
+    /// By the names used in settings and marker files.
+    pub const NAMES: [(&'static str, Self); 4] =
+        [("move", Self::Move), ("tag", Self::Tag), ("leave", Self::Leave), ("delete", Self::Delete)];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        values::choice(text, &Self::NAMES)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -132,9 +176,10 @@ pub fn parse_marker(text: &str) -> Result<Archive, String> {
     let mut archive = None;
     for (key, value) in &table {
         match (key.as_str(), value.as_str()) {
-            ("archive", Some("move")) => archive = Some(Archive::Move),
-            ("archive", Some("leave")) => archive = Some(Archive::Leave),
-            ("archive", _) => return Err("archive must be \"move\" or \"leave\"".to_owned()),
+            ("archive", Some(mode)) => {
+                archive = Some(Archive::parse(mode).map_err(|error| format!("archive: {error}"))?)
+            }
+            ("archive", None) => return Err("archive must be a string".to_owned()),
             (other, _) => return Err(format!("'{other}' is not known here; the only key is archive")),
         }
     }

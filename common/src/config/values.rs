@@ -35,6 +35,30 @@ pub(super) fn flag(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("'{text}' is neither true nor false"))
 }
 
+/// A share from 0 to 1.
+pub(super) fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|ratio| (0.0..=1.0).contains(ratio))
+        .ok_or_else(|| format!("'{text}' is not a number from 0 to 1"))
+}
+
+/// Name endings, divided by commas.
+pub(super) fn suffixes(text: &str) -> Result<Vec<String>, String> {
+    let suffixes: Vec<String> = text.split(',').map(|suffix| suffix.trim().to_owned()).collect();
+    if suffixes.iter().any(String::is_empty) {
+        return Err(format!("'{text}' has an empty ending, which every name has"));
+    }
+    Ok(suffixes)
+}
+
+pub(super) fn queue_url(text: &str) -> Result<String, String> {
+    if text.starts_with("https://") || text.starts_with("http://") {
+        return Ok(text.to_owned());
+    }
+    Err(format!("'{text}' is not the URL of a queue (https://sqs.<region>.amazonaws.com/<account>/<name>)"))
+}
+
 /// One of the names in `choices`.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {

@@ -14,7 +14,7 @@ use notify::{Config, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 use super::Hint;
-use crate::archive::PENDING;
+use crate::identity::PENDING;
 
 /// Between the watching thread and the hints: what a burst brings beyond it is dropped.
 const QUEUE: usize = 4_096;

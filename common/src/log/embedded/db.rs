@@ -41,6 +41,8 @@ pub(super) struct Db {
     clock: Arc<dyn Clock>,
     ends: Mutex<HashMap<String, BTreeMap<i32, End>>>,
     epochs: Mutex<HashMap<String, u64>>,
+    /// Held from the check of a writer's epoch until readers know of its commit.
+    committing: Mutex<()>,
     /// Counts commits; readers that wait watch it.
     commits: watch::Sender<u64>,
 }
@@ -79,6 +81,7 @@ impl Db {
             storage,
             clock,
             epochs: Mutex::default(),
+            committing: Mutex::default(),
             commits: watch::Sender::new(0),
         };
         db.compact()?;
@@ -250,8 +253,10 @@ impl Db {
         Ok(None)
     }
 
-    /// Starts a new epoch of `id`: whoever held an older one is fenced.
+    /// Starts a new epoch of `id`: whoever held an older one is fenced. A commit of an older one that is under way is
+    /// waited for, since whoever owns the id now reads to the end and must see it. Blocks.
     pub(super) fn new_epoch(&self, id: &str) -> u64 {
+        let _no_commit = lock(&self.committing);
         let mut epochs = lock(&self.epochs);
         let epoch = epochs.entry(id.to_owned()).or_insert(0);
         *epoch += 1;
@@ -267,10 +272,11 @@ impl Db {
 
     /// Makes everything visible in one durable transaction, if `epoch` is still the newest of `id`.
     pub(super) fn append(&self, id: &str, epoch: u64, appended: &Appended) -> Result<()> {
-        // redb has one write transaction at a time: the epoch is checked inside it, so a newer writer that has already
-        // been handed out can never be followed by a commit of the older one.
-        let write = self.storage.begin_write()?;
+        // A newer writer that has been handed out can never be followed by a commit of the older one, nor read an end
+        // that the older one's last commit has not moved yet.
+        let _committing = lock(&self.committing);
         self.check_epoch(id, epoch)?;
+        let write = self.storage.begin_write()?;
         let now_ms = self.clock.now_ms();
         let mut moved = Vec::with_capacity(appended.len());
         for ((topic, partition), batch) in appended {

@@ -87,7 +87,7 @@ impl Log for EmbeddedLog {
     }
 
     async fn writer(&self, id: &str) -> Result<Box<dyn LogWriter>> {
-        Ok(Box::new(writer::EmbeddedWriter::new(self.db.clone(), id)))
+        Ok(Box::new(writer::EmbeddedWriter::own(self.db.clone(), id).await?))
     }
 
     async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()> {
@@ -122,6 +122,32 @@ mod tests {
         runtime()?.block_on(async {
             let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?);
             conformance::a_topic_that_was_ensured_is_there(&log, "race", 200).await;
+            Ok(())
+        })
+    }
+
+    /// The older writer commits without pause while it is taken over: what it committed is there for who reads to the
+    /// end after that, and nothing comes later.
+    #[test]
+    fn a_commit_that_is_under_way_is_seen_by_the_writer_that_takes_over() -> anyhow_free::TestResult {
+        let directory = tempfile::tempdir()?;
+        runtime()?.block_on(async {
+            let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?);
+            conformance::topic(&*log, "race", 1).await;
+            for _ in 0..40 {
+                let mut old = log.writer("w").await?;
+                let committing = tokio::spawn(async move {
+                    while old.begin().await.is_ok()
+                        && old.append("race", 0, &conformance::batch(&["x"])).await.is_ok()
+                        && old.commit().await.is_ok()
+                    {}
+                });
+                tokio::task::yield_now().await;
+                let _new = log.writer("w").await?;
+                let end = log.bounds("race").await?[&0].latest;
+                committing.await?;
+                assert_eq!(log.bounds("race").await?[&0].latest, end, "a commit came after the takeover was read");
+            }
             Ok(())
         })
     }

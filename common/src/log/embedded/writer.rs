@@ -16,9 +16,11 @@ pub(super) struct EmbeddedWriter {
 }
 
 impl EmbeddedWriter {
-    pub(super) fn new(db: Arc<Db>, id: &str) -> Self {
-        let epoch = db.new_epoch(id);
-        Self { db, id: id.to_owned(), epoch, open: None }
+    /// Fences older writers of `id`.
+    pub(super) async fn own(db: Arc<Db>, id: &str) -> Result<Self> {
+        let (owning, id) = (db.clone(), id.to_owned());
+        let (epoch, id) = blocking(move || Ok((owning.new_epoch(&id), id))).await?;
+        Ok(Self { db, id, epoch, open: None })
     }
 }
 

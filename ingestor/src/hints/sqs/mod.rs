@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::message::{Place, Said};
 use self::queue::{Queue, Received};
 use super::{Hint, HintAnswer};
-use crate::archive::PENDING;
+use crate::identity::PENDING;
 
 /// How often a message is received before somebody else's keys in it are given up.
 const MAX_RECEIVES: u32 = 10;

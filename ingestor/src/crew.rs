@@ -1,0 +1,350 @@
+//! The lanes of this process: one for each ledger partition that the group assigns to us, started again after what may
+//! pass, ended when the partition goes. Beside them, discovery.
+//!
+//! Assignment only says who should own a partition; that nobody else can commit for it is the fence's doing (see
+//! [`crate::ownership`]). So a lane may be late to learn that its partition went, or be a zombie, without harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::log::{LogErrorKind, LogReader, ReadEvent};
+use common::shutdown::Shutdown;
+use common::store::{StoreError, StoreErrorKind};
+use tokio::sync::{Mutex, Notify, mpsc};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::Instant;
+
+use crate::discovery::Discovery;
+use crate::error::IngestError;
+use crate::hints::Hint;
+use crate::identity::PENDING;
+use crate::lane::{self, Shared};
+use crate::role::{COMPONENT, Ingestor};
+use crate::routes::{Route, Waiting};
+use crate::tries::Tries;
+
+/// How often the group is asked at least.
+const POLL: Duration = Duration::from_millis(500);
+/// A fenced lane waits this long at least: if another ingestor is the owner now, the group tells us meanwhile.
+const AFTER_FENCE: Duration = Duration::from_secs(1);
+/// With `once`: how often files that changed under us are looked at again.
+const MAX_CHANGED_SWEEPS: u32 = 5;
+
+struct Handle {
+    stop: Shutdown,
+    idle: Arc<AtomicBool>,
+    waiting: Arc<Waiting>,
+    generation: u64,
+}
+
+/// Where a `--once` run stands.
+#[derive(Default)]
+struct Once {
+    /// A whole listing was made since the last change of lanes.
+    swept: bool,
+    changed_sweeps: u32,
+    replaced_before: u64,
+}
+
+pub(crate) struct Crew<'a> {
+    ingestor: &'a Ingestor,
+    shared: Shared,
+    hints: Arc<Mutex<mpsc::Receiver<Hint>>>,
+    wake: Arc<Notify>,
+    lanes: JoinSet<(i32, u64, Result<(), IngestError>)>,
+    handles: BTreeMap<i32, Handle>,
+    /// Assigned partitions without a lane, and when to start one.
+    restarts: BTreeMap<i32, Instant>,
+    generation: u64,
+    discovery: Option<JoinHandle<Result<(), StoreError>>>,
+    discover_at: Instant,
+    once: Once,
+    began: Instant,
+}
+
+impl<'a> Crew<'a> {
+    pub(crate) fn new(ingestor: &'a Ingestor, shared: Shared, hints: Arc<Mutex<mpsc::Receiver<Hint>>>) -> Self {
+        Self {
+            ingestor,
+            shared,
+            hints,
+            wake: Arc::new(Notify::new()),
+            lanes: JoinSet::new(),
+            handles: BTreeMap::new(),
+            restarts: BTreeMap::new(),
+            generation: 0,
+            discovery: None,
+            discover_at: Instant::now(),
+            once: Once::default(),
+            began: Instant::now(),
+        }
+    }
+
+    /// Works until shut down, or with `once` until everything is done.
+    ///
+    /// # Errors
+    /// What cannot be retried, or not for longer.
+    pub(crate) async fn work(
+        &mut self,
+        group: &mut dyn LogReader,
+        tries: &mut Tries,
+        shutdown: &Shutdown,
+    ) -> Result<(), IngestError> {
+        loop {
+            self.start_due();
+            if self.ingestor.settings.once && self.is_all_done(tries)? {
+                return Ok(());
+            }
+            let next = self.next_start();
+            tokio::select! {
+                event = group.poll(POLL) => self.assignment_changed(event)?,
+                Some(ended) = self.lanes.join_next(), if !self.lanes.is_empty() => self.lane_ended(ended, tries)?,
+                ended = end_of(&mut self.discovery), if self.discovery.is_some() => {
+                    self.discovery = None;
+                    self.discovery_ended(ended, tries)?;
+                }
+                () = self.shared.activity.notified() => {}
+                () = tokio::time::sleep_until(next) => {}
+                () = shutdown.wait() => return Ok(()),
+            }
+        }
+    }
+
+    /// Ends everything in order: commits what is read, records what is archived.
+    pub(crate) async fn end(mut self) {
+        if let Some(discovery) = self.discovery.take() {
+            discovery.abort();
+        }
+        for partition in self.handles.keys().copied().collect::<Vec<_>>() {
+            self.stop(partition);
+        }
+        while let Some(ended) = self.lanes.join_next().await {
+            match ended {
+                Ok((partition, _, Err(error))) => tracing::debug!(partition, %error, "a lane failed while it ended"),
+                Err(error) => tracing::error!(%error, "a lane of the ingestor failed"),
+                Ok((_, _, Ok(()))) => {}
+            }
+        }
+    }
+
+    fn assignment_changed(&mut self, event: common::log::Result<ReadEvent>) -> Result<(), IngestError> {
+        match event {
+            Ok(ReadEvent::Assigned(partitions)) => {
+                tracing::info!(?partitions, "ledger partitions assigned");
+                let now = Instant::now();
+                self.restarts.extend(partitions.into_iter().map(|partition| (partition, now)));
+                self.start_due();
+            }
+            Ok(ReadEvent::Revoked(partitions)) => {
+                tracing::info!(?partitions, "ledger partitions revoked");
+                for partition in partitions {
+                    self.restarts.remove(&partition);
+                    self.stop(partition);
+                }
+                self.tell_health(None);
+            }
+            // No partition is ever started, so nothing is read.
+            Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Idle) => {}
+            // The client goes on by itself; what it cannot get over comes as a revocation.
+            Err(error) if error.kind == LogErrorKind::Transient => {
+                tracing::debug!(%error, "the group of ingestors cannot be asked");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<i32> =
+            self.restarts.iter().filter(|(_, at)| **at <= now).map(|(partition, _)| *partition).collect();
+        for partition in due {
+            self.restarts.remove(&partition);
+            self.start(partition);
+        }
+        let is_wanted = !self.handles.is_empty() && !(self.ingestor.settings.once && self.once.swept);
+        if self.discovery.is_none() && is_wanted && self.discover_at <= now {
+            self.discover();
+        }
+    }
+
+    fn next_start(&self) -> Instant {
+        let mut next = Instant::now() + POLL;
+        if let Some(restart) = self.restarts.values().min() {
+            next = next.min(*restart);
+        }
+        if self.discovery.is_none() && self.discover_at > Instant::now() {
+            next = next.min(self.discover_at);
+        }
+        next
+    }
+
+    fn start(&mut self, partition: i32) {
+        self.stop(partition);
+        self.generation += 1;
+        let (sender, found) = mpsc::unbounded_channel();
+        let (waiting, idle, stop) = (Arc::new(Waiting::default()), Arc::new(AtomicBool::new(false)), Shutdown::new());
+        self.shared.routes.open(partition, Route { sender, waiting: waiting.clone() });
+        let handle =
+            Handle { stop: stop.clone(), idle: idle.clone(), waiting: waiting.clone(), generation: self.generation };
+        self.handles.insert(partition, handle);
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        self.lanes.spawn(async move {
+            (partition, generation, lane::run(shared, partition, found, waiting, idle, stop).await)
+        });
+        // A listing that is under way has passed over this partition's files.
+        self.once.swept = false;
+        self.wake.notify_one();
+        if self.ingestor.settings.once {
+            self.abandon_listing();
+        }
+        self.tell_health(None);
+    }
+
+    fn abandon_listing(&mut self) {
+        if let Some(discovery) = self.discovery.take() {
+            discovery.abort();
+        }
+    }
+
+    /// Asks the lane of the partition to end; it finishes what it is committing, if it still owns the partition.
+    fn stop(&mut self, partition: i32) {
+        self.shared.routes.close(partition);
+        if let Some(handle) = self.handles.remove(&partition) {
+            handle.stop.trigger();
+        }
+    }
+
+    fn lane_ended(
+        &mut self,
+        ended: Result<(i32, u64, Result<(), IngestError>), JoinError>,
+        tries: &mut Tries,
+    ) -> Result<(), IngestError> {
+        let (partition, generation, outcome) = ended.map_err(|error| IngestError::task(&error))?;
+        let is_current = self.handles.get(&partition).is_some_and(|handle| handle.generation == generation);
+        if !is_current {
+            // Revoked: its end was asked for, and a fence says no more than that.
+            return Ok(());
+        }
+        self.stop(partition);
+        let wait = match outcome {
+            Ok(()) => Duration::ZERO,
+            Err(error) => {
+                let fenced = matches!(&error, IngestError::Log(error) if error.kind == LogErrorKind::Fenced);
+                let wait = self.wait_after(error, tries, &format!("ledger partition {partition}"))?;
+                if fenced { wait.max(AFTER_FENCE) } else { wait }
+            }
+        };
+        self.restarts.insert(partition, Instant::now() + wait);
+        Ok(())
+    }
+
+    fn discovery_ended(
+        &mut self,
+        ended: Result<Result<(), StoreError>, JoinError>,
+        tries: &mut Tries,
+    ) -> Result<(), IngestError> {
+        match ended.map_err(|error| IngestError::task(&error))? {
+            Ok(()) => {
+                self.once.swept = true;
+                self.tell_health(None);
+            }
+            Err(error) => {
+                let wait = self.wait_after(error.into(), tries, "listing")?;
+                self.discover_at = Instant::now() + wait;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_after(&self, error: IngestError, tries: &mut Tries, what: &str) -> Result<Duration, IngestError> {
+        let Some(wait) = tries.failed(&error, self.ingestor.progress(), Instant::now()) else { return Err(error) };
+        self.tell_health(Some(&error));
+        let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(%error, retry_in_ms, "{what} failed; trying again");
+        Ok(wait)
+    }
+
+    fn tell_health(&self, error: Option<&IngestError>) {
+        match error {
+            Some(error) => self.ingestor.health.not_ready(COMPONENT, &error.to_string()),
+            None => self.ingestor.health.ready(COMPONENT),
+        }
+    }
+
+    fn discover(&mut self) {
+        let Shared { file, routes, problems, topics, .. } = &self.shared;
+        let discovery = Discovery::new(
+            file.store.clone(),
+            file.clock.clone(),
+            file.metrics.clone(),
+            file.settings.discovery.clone(),
+            routes.clone(),
+            problems.clone(),
+            topics.ledger_partitions,
+        );
+        if self.ingestor.settings.once {
+            self.once.replaced_before = problems.replaced_files();
+            // Noted again by this look if they are still there.
+            problems.forget();
+            self.discovery = Some(tokio::spawn(discovery.run_once()));
+        } else {
+            let (hints, wake) = (self.hints.clone(), self.wake.clone());
+            self.discovery = Some(tokio::spawn(async move {
+                // A listing that was given up has let go of the hints.
+                let mut hints = hints.lock().await;
+                discovery.run(&mut hints, wake).await
+            }));
+        }
+    }
+
+    /// With `once`: whether everything that was pending is done. Begins another look where one is needed.
+    fn is_all_done(&mut self, tries: &mut Tries) -> Result<bool, IngestError> {
+        if self.handles.is_empty() && self.restarts.is_empty() {
+            let waited_long = self.began.elapsed() >= self.ingestor.settings.patience;
+            return if waited_long { Err(IngestError::NothingAssigned) } else { Ok(false) };
+        }
+        let is_idle = |handle: &Handle| handle.idle.load(Ordering::Acquire) && handle.waiting.is_empty();
+        if !self.once.swept || !self.restarts.is_empty() || !self.handles.values().all(is_idle) {
+            return Ok(false);
+        }
+        let problems = &self.shared.problems;
+        if problems.replaced_files() > self.once.replaced_before {
+            self.look_again_at_changed_files()?;
+            return Ok(false);
+        }
+        let Some(error) = problems.worst() else { return Ok(true) };
+        // Everything else is done; the one that is not must not look like it.
+        let wait = self.wait_after(error.into(), tries, "a file")?;
+        self.look_again(wait);
+        Ok(false)
+    }
+
+    fn look_again_at_changed_files(&mut self) -> Result<(), IngestError> {
+        self.once.changed_sweeps += 1;
+        if self.once.changed_sweeps > MAX_CHANGED_SWEEPS {
+            return Err(IngestError::Store(StoreError::new(
+                StoreErrorKind::VersionMismatch,
+                "read",
+                PENDING,
+                "a file keeps changing while it is read; write files under a hidden name and rename them when they are whole",
+            )));
+        }
+        self.look_again(self.ingestor.settings.discovery.poll_interval);
+        Ok(())
+    }
+
+    fn look_again(&mut self, wait: Duration) {
+        self.once.swept = false;
+        self.discover_at = Instant::now() + wait;
+    }
+}
+
+async fn end_of<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,287 @@
+//! Finding files. A whole listing of `pending/` is the truth; everything else makes finding faster and may miss things:
+//!
+//! - between two whole listings of a large landing zone only the tail is listed, from a thousand names before the last
+//!   one, which finds new names that grow (dates, sequence numbers);
+//! - hints (a watched folder, event notifications) name single files, which are looked at one by one.
+//!
+//! A listing or look-up that fails is an error, never "no files".
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::Clock;
+use common::store::{ListOptions, ObjectMeta, Store, StoreError, Version};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+
+use crate::hints::{Hint, HintAnswer};
+use crate::identity::{Identities, PENDING, ledger_partition};
+use crate::metrics::Metrics;
+use crate::problems::Problems;
+use crate::routes::{Candidate, Found, Offered, Routes, Sweep};
+use crate::settings::DiscoverySettings;
+
+/// A local page reads its directories again, so it is large; S3 gives 1,000 at most whatever is asked.
+const LIST_PAGE: usize = 10_000;
+/// How many names before the last one a listing of the tail goes back.
+const LOOK_BACK: usize = 1_000;
+/// Files found and waiting for their turn, of the whole process: at some 300 bytes each.
+const MOST_WAITING: usize = 50_000;
+const SOONEST: Duration = Duration::from_millis(1);
+
+pub(crate) struct Discovery {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub settings: DiscoverySettings,
+    pub routes: Arc<Routes>,
+    pub problems: Arc<Problems>,
+    pub ledger_partitions: u32,
+    identities: Identities,
+    places: Arc<Semaphore>,
+    ripening: HashMap<String, Ripening>,
+    /// Files to look at again, by time.
+    rechecks: BTreeSet<(i64, String)>,
+    tail: VecDeque<String>,
+    /// When the last whole listing was made, and whether it had more than one page.
+    last_whole: Option<(Instant, bool)>,
+    /// The last whole listing, by number.
+    sweep: Sweep,
+}
+
+/// A local file that may still be written to.
+struct Ripening {
+    version: Version,
+    since_ms: i64,
+    seen_in: Sweep,
+}
+
+impl Discovery {
+    #[allow(clippy::too_many_arguments, reason = "called once, by name of what is shared")]
+    pub(crate) fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        settings: DiscoverySettings,
+        routes: Arc<Routes>,
+        problems: Arc<Problems>,
+        ledger_partitions: u32,
+    ) -> Self {
+        Self {
+            identities: Identities::of(&*store),
+            store,
+            clock,
+            metrics,
+            settings,
+            routes,
+            problems,
+            ledger_partitions,
+            places: Arc::new(Semaphore::new(MOST_WAITING)),
+            ripening: HashMap::new(),
+            rechecks: BTreeSet::new(),
+            tail: VecDeque::new(),
+            last_whole: None,
+            sweep: Sweep::default(),
+        }
+    }
+
+    /// Looks for files for ever. `wake` asks for a whole listing at once.
+    ///
+    /// # Errors
+    /// A listing failed.
+    pub(crate) async fn run(mut self, hints: &mut mpsc::Receiver<Hint>, wake: Arc<Notify>) -> Result<(), StoreError> {
+        loop {
+            if self.is_whole_due() {
+                self.sweep().await?;
+            } else {
+                self.sweep_tail().await?;
+            }
+            let next = Instant::now() + self.settings.poll_interval;
+            loop {
+                let recheck = self.next_recheck();
+                tokio::select! {
+                    () = tokio::time::sleep_until(next) => break,
+                    () = wake.notified() => {
+                        self.last_whole = None;
+                        break;
+                    }
+                    Some(hint) = hints.recv() => self.take_hint(hint).await,
+                    () = tokio::time::sleep(recheck.unwrap_or_default()), if recheck.is_some() => self.recheck().await,
+                }
+                self.tell_backlog();
+            }
+        }
+    }
+
+    /// One whole listing, for `--once`.
+    ///
+    /// # Errors
+    /// The listing failed.
+    pub(crate) async fn run_once(mut self) -> Result<(), StoreError> {
+        self.sweep().await
+    }
+
+    fn is_whole_due(&self) -> bool {
+        match self.last_whole {
+            Some((made, true)) => made.elapsed() >= self.settings.full_sweep_interval,
+            Some((_, false)) | None => true,
+        }
+    }
+
+    /// Goes through the whole listing.
+    async fn sweep(&mut self) -> Result<(), StoreError> {
+        let began = Instant::now();
+        self.sweep = self.routes.begin_sweep();
+        self.tail.clear();
+        let pages = self.list_from(None).await.inspect_err(|_| self.metrics.swept("failed", None))?;
+        let sweep = self.sweep;
+        self.ripening.retain(|_, ripening| ripening.seen_in == sweep);
+        self.last_whole = Some((began, pages > 1));
+        self.routes.swept(sweep);
+        self.metrics.swept("whole", Some(began.elapsed()));
+        self.tell_backlog();
+        Ok(())
+    }
+
+    async fn sweep_tail(&mut self) -> Result<(), StoreError> {
+        let from = self.tail.front().cloned();
+        self.list_from(from).await.inspect_err(|_| self.metrics.swept("failed", None))?;
+        self.metrics.swept("tail", None);
+        self.tell_backlog();
+        Ok(())
+    }
+
+    /// Offers every object after `start_after`; the number of pages.
+    async fn list_from(&mut self, start_after: Option<String>) -> Result<usize, StoreError> {
+        let mut options =
+            ListOptions { prefix: PENDING.to_owned(), limit: Some(LIST_PAGE), start_after, ..ListOptions::default() };
+        let mut pages = 0;
+        loop {
+            let page = self.store.list(&options).await?;
+            self.metrics.listed();
+            pages += 1;
+            for object in &page.objects {
+                self.remember(&object.key);
+                self.offer(object).await;
+            }
+            match page.objects.last() {
+                Some(last) if page.more => options.start_after = Some(last.key.clone()),
+                _ => return Ok(pages),
+            }
+        }
+    }
+
+    fn remember(&mut self, key: &str) {
+        // The tail lists names again that are in it.
+        if self.tail.back().is_some_and(|last| last.as_str() >= key) {
+            return;
+        }
+        if self.tail.len() >= LOOK_BACK {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(key.to_owned());
+    }
+
+    /// Sends a file on, if it is to be dealt with now.
+    async fn offer(&mut self, object: &ObjectMeta) -> Offered {
+        let Some(path) = self.path_of(&object.key).map(str::to_owned) else { return Offered::Known };
+        let identity = self.identities.identity(&path, &object.version);
+        let partition = ledger_partition(&path, self.ledger_partitions);
+        if !self.routes.owns(partition) {
+            return Offered::NotOurs;
+        }
+        if !self.is_ripe(&path, object) {
+            return Offered::Taken;
+        }
+        let route = match self.routes.wants(partition, &identity, object) {
+            Ok(route) => route,
+            Err(offered) => return offered,
+        };
+        // The semaphore is never closed.
+        let Ok(place) = self.places.clone().acquire_owned().await else { return Offered::Known };
+        let candidate = Candidate { path, object: object.clone(), identity, sweep: self.sweep, _place: place };
+        // Fails when the lane has ended: the next owner's listing finds the file.
+        match route.sender.send(Found::File(candidate)) {
+            Ok(()) => Offered::Taken,
+            Err(_) => Offered::NotOurs,
+        }
+    }
+
+    /// Relative to `pending/`; `None` for what is no file of events.
+    fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
+        // "Folders" made by consoles are objects whose key ends in a slash.
+        let path = key.strip_prefix(PENDING).filter(|path| !path.is_empty() && !path.ends_with('/'))?;
+        let is_ignored = self.settings.ignore_suffixes.iter().any(|suffix| path.ends_with(suffix.as_str()));
+        (!is_ignored).then_some(path)
+    }
+
+    /// A file that someone may still be writing is left alone until it has been unchanged for a while by our clock.
+    fn is_ripe(&mut self, path: &str, object: &ObjectMeta) -> bool {
+        let min_age_ms = i64::try_from(self.settings.min_age.as_millis()).unwrap_or(i64::MAX);
+        if min_age_ms == 0 {
+            return true;
+        }
+        let (now_ms, sweep) = (self.clock.now_ms(), self.sweep);
+        let fresh = || Ripening { version: object.version.clone(), since_ms: now_ms, seen_in: sweep };
+        let ripening = self.ripening.entry(path.to_owned()).or_insert_with(fresh);
+        if ripening.version != object.version {
+            *ripening = fresh();
+        }
+        ripening.seen_in = sweep;
+        let ripe_ms = ripening.since_ms.saturating_add(min_age_ms);
+        if now_ms < ripe_ms {
+            self.rechecks.insert((ripe_ms, path.to_owned()));
+        }
+        now_ms >= ripe_ms
+    }
+
+    /// Time until the next file may be ripe.
+    fn next_recheck(&self) -> Option<Duration> {
+        let (due_ms, _) = self.rechecks.first()?;
+        let wait_ms = due_ms.saturating_sub(self.clock.now_ms());
+        Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).max(SOONEST))
+    }
+
+    /// Looks again at the files whose time has come.
+    async fn recheck(&mut self) {
+        let now_ms = self.clock.now_ms();
+        while self.rechecks.first().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
+            let Some((_, path)) = self.rechecks.pop_first() else { return };
+            self.look_at(&format!("{PENDING}{path}")).await;
+        }
+    }
+
+    async fn take_hint(&mut self, hint: Hint) {
+        let offered = self.look_at(&hint.key).await;
+        self.metrics.hinted(match offered {
+            Some(Offered::Taken) => "taken",
+            Some(Offered::Known) => "known",
+            Some(Offered::NotOurs) => "not_ours",
+            None => "not_found",
+        });
+        if let Some(answer) = hint.answer {
+            let not_ours = offered == Some(Offered::NotOurs);
+            // Nobody waits for it when the source has ended.
+            let _ = answer.send(if not_ours { HintAnswer::NotOurs } else { HintAnswer::Taken });
+        }
+    }
+
+    /// Looks at one file; `None` if it is not there or cannot be looked at, which the listing will settle.
+    async fn look_at(&mut self, key: &str) -> Option<Offered> {
+        self.path_of(key)?;
+        match self.store.head(key).await {
+            Ok(Some(object)) => Some(self.offer(&object).await),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::debug!(key, %error, "a file could not be looked at; the listing will find it");
+                None
+            }
+        }
+    }
+
+    fn tell_backlog(&self) {
+        let now_ms = self.clock.now_ms();
+        self.metrics.backlog(&self.routes.backlog(), now_ms, self.problems.count());
+    }
+}

@@ -1,0 +1,72 @@
+//! Why the ingestor cannot go on.
+
+use std::fmt;
+
+use common::log::{LogError, LogErrorKind};
+use common::store::{StoreError, StoreErrorKind};
+
+#[derive(Debug)]
+pub enum IngestError {
+    Log(LogError),
+    Store(StoreError),
+    /// The landing zone's marker file is wrong, or asks for what its store cannot do.
+    Marker(String),
+    /// With `once`: no ledger partition came to this ingestor.
+    NothingAssigned,
+}
+
+impl fmt::Display for IngestError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(formatter),
+            Self::Store(error) => write!(formatter, "landing zone: {error}"),
+            Self::Marker(message) => write!(formatter, "landing zone: {message}"),
+            Self::NothingAssigned => formatter.write_str(
+                "no ledger partition was assigned to this ingestor: others share all of them; stop one, or wait until \
+                 the session of one that was killed has timed out (kafka.instance_id makes a restart take over at once)",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for IngestError {}
+
+impl From<LogError> for IngestError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<StoreError> for IngestError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl IngestError {
+    /// Whether owning the partition again may succeed without anybody doing something here.
+    pub(crate) fn is_retryable(&self, once: bool) -> bool {
+        match self {
+            // A fence is another owner, or the coordinator that gave up on a slow transaction: who of the two owns the
+            // partition is the group's to say, so it is owned again as long as it is assigned.
+            Self::Log(error) => matches!(
+                error.kind,
+                LogErrorKind::Transient
+                    | LogErrorKind::MustAbort
+                    | LogErrorKind::UnknownOutcome
+                    | LogErrorKind::Fenced
+                    | LogErrorKind::NotAssigned
+                    | LogErrorKind::Corrupt
+            ),
+            // A person waits for `--once`: what only an operator can mend is said at once.
+            Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
+            Self::Store(error) => error.is_retryable(),
+            Self::Marker(_) | Self::NothingAssigned => false,
+        }
+    }
+
+    /// A task of ours panicked or was cancelled: a bug.
+    pub(crate) fn task(error: &tokio::task::JoinError) -> Self {
+        Self::Log(LogError::new(LogErrorKind::Other, format!("a task of the ingestor failed: {error}")))
+    }
+}

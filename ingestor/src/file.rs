@@ -1,0 +1,311 @@
+//! Reading one landing file: opened at the very version that was listed, framed from where the ledger says, handed over
+//! in batches that each carry the entry covering them.
+
+use std::sync::Arc;
+
+use common::clock::Clock;
+use common::config::Archive;
+use common::store::{GetOptions, ObjectMeta, ObjectReader, Store, StoreError, StoreErrorKind};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::archive::target;
+use crate::content::{Compression, Content, ContentError};
+use crate::error::IngestError;
+use crate::framing::{Framer, FramingState};
+use crate::identity::PENDING;
+use crate::ledger::{Entry, FileState};
+use crate::metrics::Metrics;
+use crate::quarantine::{Counts, judge};
+use crate::settings::Settings;
+use crate::transaction::{BATCH_BYTES, FileBatch, Last, Records, Source};
+
+/// Memory is given out in units of this many bytes.
+const MEMORY_UNIT_BYTES: u64 = 1024;
+/// What a file of no size takes.
+const SMALLEST_BATCH_BYTES: u64 = 16 * 1024;
+/// Records carry headers, and compressed files grow: a guess from the file's size, capped by the batch's.
+const GROWTH: u64 = 12;
+
+/// What reading needs besides the file.
+#[derive(Clone)]
+pub(crate) struct FileContext {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub settings: Arc<Settings>,
+    pub archive: Archive,
+    pub events_partitions: u32,
+    pub memory: Arc<Semaphore>,
+}
+
+/// Permits of the process's memory for events that are read and not committed.
+pub(crate) fn memory(settings: &Settings) -> Arc<Semaphore> {
+    // A batch must fit, or nothing could ever be read.
+    let bytes = settings.max_memory_bytes.max(BATCH_BYTES as u64);
+    Arc::new(Semaphore::new(usize::try_from(bytes / MEMORY_UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS)))
+}
+
+/// A file version to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub path: String,
+    pub object: ObjectMeta,
+    pub identity: String,
+    /// What is committed of it already.
+    pub resume: Option<Entry>,
+    /// Content hash of an earlier version of the same path and size.
+    pub twin: Option<u128>,
+}
+
+/// How reading a file ended. The last batch, if there is one, was handed over before.
+#[derive(Debug)]
+pub(crate) enum FileEnd {
+    /// Its last batch says what became of it.
+    HandedOver,
+    /// It changed or vanished under us; the next look sees what is there now.
+    Replaced,
+    /// It cannot be read now; it is tried again.
+    Unreadable(StoreError),
+    /// We are asked to stop.
+    Stopped,
+}
+
+/// Where a file's batches go. `None` when nobody takes them any more.
+pub(crate) type Batches = mpsc::Sender<FileBatch>;
+
+/// Reads the file to its end. Dropping the future in the middle loses nothing that was handed over.
+///
+/// # Errors
+/// Only what is wrong with more than this file.
+pub(crate) async fn read(context: &FileContext, job: Job, batches: &Batches) -> Result<FileEnd, IngestError> {
+    match read_or_fail(context, job, batches).await {
+        Ok(end) => Ok(end),
+        Err(Failure::Store(error)) if error.kind == StoreErrorKind::VersionMismatch => Ok(FileEnd::Replaced),
+        Err(Failure::Store(error)) => Ok(FileEnd::Unreadable(error)),
+        Err(Failure::Other(error)) => Err(error),
+    }
+}
+
+enum Failure {
+    Store(StoreError),
+    Other(IngestError),
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<common::log::LogError> for Failure {
+    fn from(error: common::log::LogError) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Result<FileEnd, Failure> {
+    if let Some(twin) = job.twin
+        && hash(context, &job).await? == Some(twin)
+    {
+        return Reading::begin(context, &job, batches).await.finish_twin(twin).await;
+    }
+    let mut reading = Reading::begin(context, &job, batches).await;
+    let mut content = match open(context, &job, &reading.entry).await {
+        Ok(Some(content)) => content,
+        Ok(None) => return Ok(FileEnd::Replaced),
+        // A foreign client can make keys that no store of ours could hold (`a//b`, `..`).
+        Err(ContentError::Store(error)) if error.kind == StoreErrorKind::InvalidKey => {
+            return reading.quarantine(format!("cannot be read under this name, rename it ({error})")).await;
+        }
+        Err(ContentError::Store(error)) => return Err(error.into()),
+        Err(ContentError::Damaged(what)) => return reading.quarantine(what).await,
+    };
+    loop {
+        let piece = match content.next().await {
+            Ok(piece) => piece,
+            Err(ContentError::Store(error)) => return Err(error.into()),
+            Err(ContentError::Damaged(what)) => return reading.quarantine(what).await,
+        };
+        reading.entry.compressed = content.compression() != Compression::None;
+        let is_end = piece.is_none();
+        match piece {
+            Some(bytes) => {
+                context.metrics.read(bytes.len());
+                reading.framer.push(&bytes);
+            }
+            None => reading.framer.finish(),
+        }
+        if let Some(reason) = reading.frame().await? {
+            return reading.quarantine(reason).await;
+        }
+        if is_end {
+            return reading.finish(content.raw_hash()).await;
+        }
+    }
+}
+
+/// One try at one file.
+struct Reading<'a> {
+    context: &'a FileContext,
+    job: &'a Job,
+    batches: &'a Batches,
+    framer: Framer,
+    /// As of the last batch that was handed over.
+    entry: Entry,
+    records: Records,
+    counts: Counts,
+    memory: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Reading<'a> {
+    async fn begin(context: &'a FileContext, job: &'a Job, batches: &'a Batches) -> Self {
+        let now_ms = context.clock.now_ms();
+        let entry = match &job.resume {
+            Some(entry) => Entry { state: FileState::Reading, reason: None, ..entry.clone() },
+            None => Entry::new(&job.path, job.object.size_bytes, now_ms),
+        };
+        Self {
+            framer: Framer::new(context.settings.limits, entry.byte, entry.framing),
+            records: Records::new(context.events_partitions),
+            counts: Counts::default(),
+            memory: reserve(context, job.object.size_bytes).await,
+            entry,
+            context,
+            job,
+            batches,
+        }
+    }
+
+    /// Takes out what can be framed so far; a reason when the file is to be quarantined.
+    async fn frame(&mut self) -> Result<Option<String>, Failure> {
+        let source = Source { path: &self.job.path, identity: &self.job.identity };
+        while let Some(framed) = self.framer.next(&self.context.settings.format) {
+            if self.records.add(source, &framed)? {
+                self.counts.good += 1;
+            } else {
+                self.counts.bad += 1;
+            }
+            // Also in the middle of a piece: a megabyte of rubbish can be a million bad pieces.
+            if self.records.is_full()
+                && let Some((byte, framing)) = self.framer.checkpoint()
+            {
+                if let Some(reason) = judge(self.counts, &self.context.settings.quarantine) {
+                    return Ok(Some(reason));
+                }
+                self.hand_over_checkpoint(byte, framing).await;
+            }
+        }
+        Ok(None)
+    }
+
+    async fn hand_over_checkpoint(&mut self, byte: u64, framing: FramingState) {
+        let entry = Entry { byte, framing, at_ms: self.context.clock.now_ms(), ..self.counted_entry() };
+        self.hand_over(entry, Last::No).await;
+        self.memory = reserve(self.context, self.job.object.size_bytes).await;
+    }
+
+    /// The entry with what stands in the batch that is being made.
+    fn counted_entry(&self) -> Entry {
+        Entry {
+            events: self.entry.events + self.records.events(),
+            rejected: self.entry.rejected + self.records.dead_letters(),
+            ..self.entry.clone()
+        }
+    }
+
+    async fn hand_over(&mut self, entry: Entry, last: Last) {
+        let records = std::mem::replace(&mut self.records, Records::new(self.context.events_partitions));
+        self.entry = entry.clone();
+        let batch = FileBatch { records, identity: self.job.identity.clone(), entry, last, memory: self.memory.take() };
+        // Fails only when the partition is given up: then nothing of this is needed any more.
+        let _ = self.batches.send(batch).await;
+    }
+
+    /// The end of the file was reached.
+    async fn finish(mut self, hash: Option<String>) -> Result<FileEnd, Failure> {
+        if let Some(reason) = judge(self.counts, &self.context.settings.quarantine) {
+            return self.quarantine(reason).await;
+        }
+        let entry = Entry {
+            byte: self.framer.checkpoint().map_or(self.entry.byte, |(byte, _)| byte),
+            // Of the whole content only if it was read in one go.
+            hash: hash.filter(|_| self.job.resume.as_ref().is_none_or(|entry| entry.byte == 0)),
+            ..self.done(self.counted_entry())
+        };
+        tracing::info!(
+            file = self.job.path,
+            bytes = self.job.object.size_bytes,
+            events = entry.events,
+            rejected = entry.rejected,
+            "file read"
+        );
+        self.hand_over(entry, Last::New(self.job.object.version.clone())).await;
+        Ok(FileEnd::HandedOver)
+    }
+
+    /// The same content was ingested before.
+    async fn finish_twin(mut self, hash: u128) -> Result<FileEnd, Failure> {
+        tracing::info!(file = self.job.path, "the same content was ingested before; not again");
+        let entry = Entry { hash: Some(format!("{hash:032x}")), ..self.done(self.entry.clone()) };
+        self.hand_over(entry, Last::Known(self.job.object.version.clone())).await;
+        Ok(FileEnd::HandedOver)
+    }
+
+    /// Mode and target are fixed here, so that a repeated archive step does the same.
+    fn done(&self, entry: Entry) -> Entry {
+        let now_ms = self.context.clock.now_ms();
+        Entry {
+            state: FileState::Done,
+            archive: (self.context.archive == Archive::Move).then(|| target(&self.job.path, now_ms)),
+            mode: Some(self.context.archive.into()),
+            at_ms: now_ms,
+            ..entry
+        }
+    }
+
+    /// Drops what was not handed over. What was stands in the entry.
+    async fn quarantine(mut self, reason: String) -> Result<FileEnd, Failure> {
+        self.records = Records::new(self.context.events_partitions);
+        let state = if self.entry.byte == 0 { FileState::Quarantined } else { FileState::Partial };
+        let at_ms = self.context.clock.now_ms();
+        let entry = Entry { state, reason: Some(reason), at_ms, ..self.entry.clone() };
+        self.hand_over(entry, Last::Quarantined).await;
+        Ok(FileEnd::HandedOver)
+    }
+}
+
+/// Waits for the memory of one batch. `None` only when the process ends.
+async fn reserve(context: &FileContext, size_bytes: u64) -> Option<OwnedSemaphorePermit> {
+    let bytes = size_bytes.saturating_mul(GROWTH).saturating_add(SMALLEST_BATCH_BYTES).min(BATCH_BYTES as u64);
+    let units = u32::try_from(bytes / MEMORY_UNIT_BYTES).unwrap_or(u32::MAX);
+    context.memory.clone().acquire_many_owned(units).await.ok()
+}
+
+/// Opens the file where the entry says; `None` when this version is not there any more.
+async fn open(context: &FileContext, job: &Job, entry: &Entry) -> Result<Option<Content>, ContentError> {
+    if entry.compressed || entry.byte == 0 {
+        let Some(reader) = open_at(context, job, 0).await? else { return Ok(None) };
+        let mut content = Content::open(reader).await?;
+        content.skip(entry.byte).await?;
+        return Ok(Some(content));
+    }
+    Ok(open_at(context, job, entry.byte).await?.map(Content::plain))
+}
+
+async fn open_at(context: &FileContext, job: &Job, from: u64) -> Result<Option<Box<dyn ObjectReader>>, StoreError> {
+    let range = (from > 0).then_some(from..job.object.size_bytes.max(from));
+    let options = GetOptions { range, if_version: Some(job.object.version.clone()) };
+    let opened = context.store.open(&format!("{PENDING}{}", job.path), options).await?;
+    Ok(opened.map(|(_, reader)| reader))
+}
+
+/// Of the whole content as stored; `None` when this version is not there any more.
+async fn hash(context: &FileContext, job: &Job) -> Result<Option<u128>, StoreError> {
+    let Some(mut reader) = open_at(context, job, 0).await? else { return Ok(None) };
+    let mut hash = Xxh3::new();
+    while let Some(bytes) = reader.next().await? {
+        hash.update(&bytes);
+    }
+    Ok(Some(hash.digest128()))
+}

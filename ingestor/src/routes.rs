@@ -1,0 +1,185 @@
+//! Which files go to which owned ledger partition, and which are on their way.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use common::store::ObjectMeta;
+use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::identity::IdentityHash;
+
+/// For how many whole listings a settled file is passed over before its partition's ledger is asked again. The ledger is
+/// the truth: an entry may be forgotten at any time.
+const SETTLED_SWEEPS: u64 = 10;
+const SETTLED_ENTRIES: u64 = 100_000;
+
+/// Whole listings of this process, counted: the time that tells whether a file is gone. A clock would not do, for it can
+/// jump while a listing is old.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Sweep(u64);
+
+impl Sweep {
+    /// A file that was there in this complete listing has been seen since the one that is returned.
+    pub(crate) fn seen_since(self) -> Self {
+        Self(self.0.saturating_sub(SETTLED_SWEEPS))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn number(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+/// A file version that was found.
+pub(crate) struct Candidate {
+    pub path: String,
+    pub object: ObjectMeta,
+    pub identity: String,
+    /// The last whole listing that began before it was found.
+    pub sweep: Sweep,
+    /// Bounds how many wait; given back when the file's turn comes.
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// What a lane is told.
+pub(crate) enum Found {
+    File(Candidate),
+    /// A whole listing is complete. Everything it found was sent before.
+    Swept(Sweep),
+}
+
+/// Files of one lane that were found and are not dealt with yet.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<HashMap<IdentityHash, (u64, i64)>>);
+
+/// Number, bytes and the oldest modification time of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    pub files: u64,
+    pub bytes: u64,
+    pub oldest_ms: Option<i64>,
+}
+
+impl Backlog {
+    pub(crate) fn add(&mut self, size_bytes: u64, modified_ms: i64) {
+        self.files += 1;
+        self.bytes += size_bytes;
+        self.oldest_ms = Some(self.oldest_ms.map_or(modified_ms, |oldest| oldest.min(modified_ms)));
+    }
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityHash, (u64, i64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False if it was there already.
+    fn insert(&self, identity: &str, object: &ObjectMeta) -> bool {
+        self.lock().insert(IdentityHash::of(identity), (object.size_bytes, object.modified_ms)).is_none()
+    }
+
+    pub(crate) fn remove(&self, identity: &str) {
+        self.lock().remove(&IdentityHash::of(identity));
+    }
+
+    pub(crate) fn contains(&self, identity: &str) -> bool {
+        self.lock().contains_key(&IdentityHash::of(identity))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn add_to(&self, backlog: &mut Backlog) {
+        self.lock().values().for_each(|(size, modified)| backlog.add(*size, *modified));
+    }
+}
+
+/// The way to one lane.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub sender: mpsc::UnboundedSender<Found>,
+    pub waiting: Arc<Waiting>,
+}
+
+/// What became of an offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    Taken,
+    /// On its way already, or settled.
+    Known,
+    /// Another ingestor owns its ledger partition, or none does at the moment.
+    NotOurs,
+}
+
+/// Shared by discovery, lanes and the role.
+pub(crate) struct Routes {
+    lanes: Mutex<BTreeMap<i32, Route>>,
+    settled: Cache<IdentityHash, Sweep>,
+    sweeps: AtomicU64,
+}
+
+impl Routes {
+    pub(crate) fn new() -> Self {
+        Self { lanes: Mutex::default(), settled: Cache::new(SETTLED_ENTRIES), sweeps: AtomicU64::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, Route>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn open(&self, partition: i32, route: Route) {
+        // What another owner settled meanwhile may be open again, and the other way round.
+        self.settled.invalidate_all();
+        self.lock().insert(partition, route);
+    }
+
+    pub(crate) fn close(&self, partition: i32) {
+        self.lock().remove(&partition);
+    }
+
+    pub(crate) fn owns(&self, partition: i32) -> bool {
+        self.lock().contains_key(&partition)
+    }
+
+    pub(crate) fn begin_sweep(&self) -> Sweep {
+        Sweep(self.sweeps.fetch_add(1, Ordering::AcqRel) + 1)
+    }
+
+    pub(crate) fn sweep(&self) -> Sweep {
+        Sweep(self.sweeps.load(Ordering::Acquire))
+    }
+
+    /// Notes that nothing has to be done for this file version, which was seen in that listing.
+    pub(crate) fn settle(&self, identity: &str, seen: Sweep) {
+        self.settled.insert(IdentityHash::of(identity), seen);
+    }
+
+    fn is_settled(&self, identity: &str) -> bool {
+        self.settled.get(&IdentityHash::of(identity)).is_some_and(|seen| seen > self.sweep().seen_since())
+    }
+
+    /// Whether this file version has to be sent, and where; it then counts as on its way.
+    pub(crate) fn wants(&self, partition: i32, identity: &str, object: &ObjectMeta) -> Result<Route, Offered> {
+        let route = self.lock().get(&partition).cloned().ok_or(Offered::NotOurs)?;
+        if self.is_settled(identity) || !route.waiting.insert(identity, object) {
+            return Err(Offered::Known);
+        }
+        Ok(route)
+    }
+
+    pub(crate) fn swept(&self, sweep: Sweep) {
+        for route in self.lock().values() {
+            // A lane that has ended needs no news.
+            let _ = route.sender.send(Found::Swept(sweep));
+        }
+    }
+
+    pub(crate) fn backlog(&self) -> Backlog {
+        let mut backlog = Backlog::default();
+        self.lock().values().for_each(|route| route.waiting.add_to(&mut backlog));
+        backlog
+    }
+}

@@ -1,0 +1,290 @@
+//! From framed pieces to committed transactions.
+//!
+//! A [`FileBatch`] is a run of one file's pieces with the ledger entry that says how far it goes: the two are never
+//! apart. A [`Transaction`] holds batches of several files. It is built in memory, so that it is open on the log only
+//! while it is appended: an open one holds back every read_committed reader.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use common::event::{
+    EventProblem, HEADER_BYTE_OFFSET, HEADER_DETAIL, HEADER_IDENTITY, HEADER_LENGTH, HEADER_REASON, HEADER_SOURCE,
+    partition_for_key,
+};
+use common::log::{LogError, LogErrorKind, LogWriter, RecordBatch};
+use common::store::Version;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::framing::Framed;
+use crate::ledger::{Entry, push_entry, push_tombstone};
+use crate::ownership::Topics;
+
+/// A file's batch is handed over when it holds this much. A file that fits is committed, or quarantined, whole.
+pub(crate) const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// A transaction is committed when it holds this much …
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// … or this many files …
+const MAX_FILES: usize = 1_000;
+/// … or began this long ago.
+pub(crate) const MAX_AGE: Duration = Duration::from_millis(500);
+
+/// The file a piece came from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub path: &'a str,
+    pub identity: &'a str,
+}
+
+/// Records of one file, by partition of the events topic.
+#[derive(Default)]
+pub(crate) struct Records {
+    events: Vec<RecordBatch>,
+    dlq: RecordBatch,
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Kept up because it is asked after every event.
+    bytes: usize,
+}
+
+impl Records {
+    pub(crate) fn new(events_partitions: u32) -> Self {
+        Self { events: (0..events_partitions).map(|_| RecordBatch::new()).collect(), ..Self::default() }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= BATCH_BYTES
+    }
+
+    pub(crate) fn events(&self) -> u64 {
+        self.events.iter().map(|batch| batch.len() as u64).sum()
+    }
+
+    pub(crate) fn dead_letters(&self) -> u64 {
+        self.dlq.len() as u64
+    }
+
+    /// Adds a piece; true for an event, false for a bad one.
+    ///
+    /// # Errors
+    /// [`LogErrorKind::BadRecord`]: larger than a batch can be.
+    pub(crate) fn add(&mut self, source: Source<'_>, framed: &Framed<'_>) -> Result<bool, LogError> {
+        match framed {
+            Framed::Event { offset, bytes, event } => {
+                let key = event.event_id.as_bytes();
+                let partitions = u32::try_from(self.events.len()).unwrap_or(1);
+                let batch = &mut self.events[partition_for_key(key, partitions) as usize];
+                let before = batch.size_bytes();
+                batch.push(key, Some(bytes), |headers| {
+                    headers.put(HEADER_SOURCE, source.path.as_bytes());
+                    headers.put(HEADER_BYTE_OFFSET, decimal(*offset, &mut [0; 20]));
+                })?;
+                self.bytes += batch.size_bytes() - before;
+                Ok(true)
+            }
+            Framed::Bad { offset, length, head, problem } => {
+                self.add_bad(source, *offset, *length, head, problem)?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn add_bad(
+        &mut self,
+        source: Source<'_>,
+        offset: u64,
+        length: u64,
+        head: &[u8],
+        problem: &EventProblem,
+    ) -> Result<(), LogError> {
+        let key = format!("{}:{offset}", source.path);
+        let before = self.dlq.size_bytes();
+        self.dlq.push(key.as_bytes(), Some(head), |headers| {
+            headers.put(HEADER_REASON, problem.code().as_bytes());
+            headers.put(HEADER_DETAIL, problem.to_string().as_bytes());
+            headers.put(HEADER_SOURCE, source.path.as_bytes());
+            headers.put(HEADER_IDENTITY, source.identity.as_bytes());
+            headers.put(HEADER_BYTE_OFFSET, decimal(offset, &mut [0; 20]));
+            headers.put(HEADER_LENGTH, decimal(length, &mut [0; 20]));
+        })?;
+        self.bytes += self.dlq.size_bytes() - before;
+        *self.rejected.entry(problem.code()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Appends everything to the open transaction.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn append(&self, writer: &mut dyn LogWriter, topics: &Topics) -> Result<(), LogError> {
+        for (partition, batch) in (0..).zip(&self.events) {
+            if !batch.is_empty() {
+                writer.append(&topics.events, partition, batch).await?;
+            }
+        }
+        if !self.dlq.is_empty() {
+            writer.append(&topics.dlq, 0, &self.dlq).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A run of one file's pieces and the entry that covers them.
+pub(crate) struct FileBatch {
+    pub records: Records,
+    pub identity: String,
+    pub entry: Entry,
+    pub last: Last,
+    /// Given back when the batch is committed.
+    pub memory: Option<OwnedSemaphorePermit>,
+}
+
+/// Whether a batch is its file's last, and what became of the version that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Last {
+    No,
+    /// All of it is in this batch and those before.
+    New(Version),
+    /// Its content was ingested before, under another identity.
+    Known(Version),
+    Quarantined,
+}
+
+/// What one transaction will hold.
+pub(crate) struct Transaction {
+    batches: Vec<FileBatch>,
+    /// Entries without records: archive steps that are done.
+    entries: Vec<(String, Entry)>,
+    tombstones: Vec<String>,
+    bytes: usize,
+    begun: Option<Instant>,
+}
+
+impl Transaction {
+    pub(crate) fn new() -> Self {
+        Self { batches: Vec::new(), entries: Vec::new(), tombstones: Vec::new(), bytes: 0, begun: None }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.begun.is_none()
+    }
+
+    /// No more should be added.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes >= MAX_BYTES || self.batches.len() >= MAX_FILES || self.entries.len() >= 8 * MAX_FILES
+    }
+
+    /// When it has to be committed at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.begun.map(|begun| begun + MAX_AGE)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn begin(&mut self) {
+        self.begun.get_or_insert_with(Instant::now);
+    }
+
+    pub(crate) fn add(&mut self, batch: FileBatch) {
+        self.begin();
+        self.bytes += batch.records.bytes();
+        self.batches.push(batch);
+    }
+
+    pub(crate) fn set_entry(&mut self, identity: String, entry: Entry) {
+        self.begin();
+        self.entries.push((identity, entry));
+    }
+
+    pub(crate) fn forget(&mut self, identity: String) {
+        self.begin();
+        self.tombstones.push(identity);
+    }
+
+    /// Commits everything.
+    ///
+    /// # Errors
+    /// The log's. Nothing may be assumed then: the partition has to be owned again.
+    pub(crate) async fn commit(
+        &self,
+        writer: &mut dyn LogWriter,
+        topics: &Topics,
+        partition: i32,
+    ) -> Result<(), LogError> {
+        let outcome = self.append_and_commit(writer, topics, partition).await;
+        if let Err(error) = &outcome
+            && error.kind != LogErrorKind::Fenced
+            && let Err(abort) = writer.abort().await
+        {
+            tracing::debug!(error = %abort, "the abort failed too; owning the partition again ends the transaction");
+        }
+        outcome
+    }
+
+    async fn append_and_commit(
+        &self,
+        writer: &mut dyn LogWriter,
+        topics: &Topics,
+        partition: i32,
+    ) -> Result<(), LogError> {
+        let ledger = self.ledger_records()?;
+        writer.begin().await?;
+        for batch in &self.batches {
+            batch.records.append(writer, topics).await?;
+        }
+        writer.append(&topics.ledger, partition, &ledger).await?;
+        writer.commit().await
+    }
+
+    fn ledger_records(&self) -> Result<RecordBatch, LogError> {
+        let mut ledger = RecordBatch::new();
+        for batch in &self.batches {
+            push_entry(&mut ledger, &batch.identity, &batch.entry)?;
+        }
+        for (identity, entry) in &self.entries {
+            push_entry(&mut ledger, identity, entry)?;
+        }
+        for identity in &self.tombstones {
+            push_tombstone(&mut ledger, identity)?;
+        }
+        Ok(ledger)
+    }
+
+    /// What it held, once it is committed.
+    pub(crate) fn into_parts(self) -> (Vec<FileBatch>, Vec<(String, Entry)>, Vec<String>) {
+        (self.batches, self.entries, self.tombstones)
+    }
+}
+
+/// Decimal digits without an allocation per event.
+fn decimal(number: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut rest = number;
+    let mut start = buffer.len();
+    loop {
+        start -= 1;
+        // A digit is below 10.
+        #[allow(clippy::cast_possible_truncation, reason = "below 10")]
+        let digit = (rest % 10) as u8;
+        buffer[start] = b'0' + digit;
+        rest /= 10;
+        if rest == 0 {
+            return &buffer[start..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_as_printed() {
+        for number in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A store that fails on purpose: refusals, errors that pass, answers that are lost although the work was done, files
+//! that change while they are read.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::backoff::splitmix64;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, Move, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    Version,
+};
+
+type Hook = Box<dyn Fn(&str) + Send + Sync>;
+
+pub struct Faulty {
+    pub inner: LocalStore,
+    /// Keys that may not be opened.
+    pub denied: Mutex<Vec<String>>,
+    /// Called when a key is opened, after it was.
+    pub opened: Mutex<Option<Hook>>,
+    /// Of a thousand calls so many fail, before or after they take effect.
+    pub failures_per_mille: AtomicU64,
+    state: AtomicU64,
+    pub tags: Mutex<HashMap<String, Metadata>>,
+    pub lists: AtomicU64,
+    /// Bytes a reader yields before it waits for the gate of its key to be opened.
+    pub gates: Mutex<HashMap<String, Arc<tokio::sync::Semaphore>>>,
+    /// Answers as a bucket does: tags work.
+    pub is_s3: bool,
+}
+
+impl Faulty {
+    pub fn new(inner: LocalStore, seed: u64) -> Self {
+        Self {
+            inner,
+            denied: Mutex::default(),
+            opened: Mutex::default(),
+            failures_per_mille: AtomicU64::new(0),
+            state: AtomicU64::new(seed),
+            tags: Mutex::default(),
+            lists: AtomicU64::new(0),
+            gates: Mutex::default(),
+            is_s3: false,
+        }
+    }
+
+    fn roll(&self) -> u64 {
+        let state = self.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        splitmix64(state) % 1000
+    }
+
+    fn may_fail(&self, operation: &'static str, key: &str) -> Result<()> {
+        if self.roll() < self.failures_per_mille.load(Ordering::Relaxed) {
+            return Err(StoreError::new(StoreErrorKind::Transient, operation, key, "injected"));
+        }
+        Ok(())
+    }
+
+    /// Fails before the work, does it, or does it and loses the answer.
+    async fn attempt<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        self.may_fail(operation, key)?;
+        let outcome = work.await;
+        self.may_fail(operation, key)?;
+        outcome
+    }
+}
+
+struct GatedReader {
+    inner: Box<dyn ObjectReader>,
+    gate: Arc<tokio::sync::Semaphore>,
+}
+
+#[async_trait]
+impl ObjectReader for GatedReader {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.gate.acquire().await.unwrap().forget();
+        self.inner.next().await
+    }
+}
+
+#[async_trait]
+impl Store for Faulty {
+    fn location(&self) -> String {
+        if self.is_s3 { "s3://bucket/zone".to_owned() } else { self.inner.location() }
+    }
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        self.attempt("head", key, self.inner.head(key)).await
+    }
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        if self.denied.lock().unwrap().iter().any(|denied| denied == key) {
+            return Err(StoreError::new(StoreErrorKind::Denied, "get", key, "access denied"));
+        }
+        let opened = self.attempt("get", key, self.inner.open(key, options)).await?;
+        if let Some(hook) = &*self.opened.lock().unwrap() {
+            hook(key);
+        }
+        let gate = self.gates.lock().unwrap().get(key).cloned();
+        Ok(opened.map(|(meta, inner)| match gate {
+            Some(gate) => (meta, Box::new(GatedReader { inner, gate }) as Box<dyn ObjectReader>),
+            None => (meta, inner),
+        }))
+    }
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome> {
+        self.attempt("put", key, self.inner.put(key, body, condition, metadata)).await
+    }
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.multipart(key, metadata).await
+    }
+    async fn list(&self, options: &ListOptions) -> Result<ListPage> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        self.attempt("list", &options.prefix, self.inner.list(options)).await
+    }
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> Result<()> {
+        self.attempt("copy", from, self.inner.copy(from, version, to)).await
+    }
+    async fn rename(&self, from: &str, version: &Version, to: &str) -> Result<RenameOutcome> {
+        self.attempt("rename", from, self.inner.rename(from, version, to)).await
+    }
+    async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        let outcomes = self.inner.rename_many(moves).await;
+        let lose = |(outcome, item): (Result<RenameOutcome>, &Move)| {
+            self.may_fail("rename", &item.from)?;
+            outcome
+        };
+        outcomes.into_iter().zip(moves).map(lose).collect()
+    }
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
+        self.attempt("delete", key, self.inner.delete(key, if_version)).await
+    }
+    async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
+        self.inner.delete_many(objects).await
+    }
+    async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
+        self.inner.tag(key, tags).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
+        if !self.is_s3 {
+            return self.inner.tag_version(key, version, tags).await;
+        }
+        if self.inner.head(key).await?.is_none_or(|meta| meta.version != *version) {
+            return Ok(TagOutcome::VersionMismatch);
+        }
+        self.tags.lock().unwrap().insert(key.to_owned(), tags.clone());
+        Ok(TagOutcome::Tagged)
+    }
+}

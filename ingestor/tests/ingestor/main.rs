@@ -1,0 +1,11 @@
+//! The whole ingestor, over the embedded log and a folder, in one process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod archive;
+mod discovery;
+mod faults;
+mod files;
+mod harness;
+mod quarantine;
+mod storm;
