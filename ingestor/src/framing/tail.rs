@@ -187,13 +187,16 @@ impl Tail {
     }
 
     fn end_string(&mut self, key: bool) -> Result<(), TailProblem> {
+        let ours = self.keys.get(self.own_braces.wrapping_sub(1));
+        if let (Some(written), Some(ours)) = (self.key.take(), ours)
+            && key_means(&written, ours)
+        {
+            // The string stays open, for its closing quotation mark is not passed over.
+            return Err(TailProblem::Duplicate);
+        }
         self.token = Token::None;
         self.next = if key { Next::Colon } else { Next::SeparatorOrEnd };
-        let ours = self.keys.get(self.own_braces.wrapping_sub(1));
-        match (self.key.take(), ours) {
-            (Some(written), Some(ours)) if key_means(&written, ours) => Err(TailProblem::Duplicate),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
