@@ -95,7 +95,16 @@ impl std::error::Error for ScanError {}
 
 /// The first byte from `at` that is none of JSON's four blanks.
 #[inline(always)]
-pub(crate) fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn skip_blanks(bytes: &[u8], at: usize) -> usize {
+    // Nearly always there is none, or one.
+    match bytes.get(at) {
+        Some(byte) if *byte > b' ' => at,
+        _ => skip_some_blanks(bytes, at),
+    }
+}
+
+#[inline(always)]
+fn skip_some_blanks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
         at += 1;
     }

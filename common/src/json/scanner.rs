@@ -1,11 +1,11 @@
 //! The loop that passes over a value.
 
-use super::nesting::Nesting;
+use super::nesting::Kinds;
 use super::number::{end_of_literal, end_of_number};
 use super::paths::{FieldPaths, MAX_SLOTS, NOWHERE, NodeId, ROOT};
 use super::pointer::MAX_SEGMENTS;
 use super::string::end_of_string;
-use super::{ScanError, ScanErrorKind, skip_blanks};
+use super::{MAX_DEPTH, ScanError, ScanErrorKind, skip_blanks};
 
 /// Where a wanted value stands: its first byte and the byte after its last, blanks around it excluded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct Spans {
     /// One bit for each slot.
     there: u32,
     escaped: u32,
+    /// Of the scan itself. Kept here so that they need not be cleared for every value, and so that the scanner's other
+    /// state, which has no arrays in it, fits into registers.
+    kinds: Kinds,
+    frames: [Frame; MAX_SEGMENTS + 1],
 }
 
 impl Spans {
@@ -55,7 +59,7 @@ pub enum Opened {
 /// Passes over the value that `bytes` begin with, after blanks, and returns the index of the byte after it; what comes
 /// behind is not looked at. `spans` are those of the values at `paths`; after an error they mean nothing.
 ///
-/// `max_depth` counts arrays and objects within each other and is at most [`MAX_DEPTH`](super::MAX_DEPTH).
+/// `max_depth` counts arrays and objects within each other and is at most [`MAX_DEPTH`].
 ///
 /// # Errors
 /// The first thing that is wrong. A key that occurs twice is told only if nothing else is wrong.
@@ -76,7 +80,7 @@ pub fn find_array(bytes: &[u8], paths: &FieldPaths, max_depth: usize) -> Result<
 }
 
 /// An array or object on the way to a wanted value.
-#[derive(Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Frame {
     node: NodeId,
     start: usize,
@@ -87,38 +91,49 @@ struct Frame {
 struct Scanner<'a> {
     bytes: &'a [u8],
     paths: &'a FieldPaths,
-    nesting: Nesting,
-    /// The open ones that lie on the way to a wanted value: always the outermost.
-    frames: [Frame; MAX_SEGMENTS + 1],
+    spans: &'a mut Spans,
+    max_depth: usize,
+    /// How many arrays and objects are open.
+    depth: usize,
+    in_object: bool,
+    /// How many of them lie on the way to a wanted value: always the outermost.
     on_the_way: usize,
-    /// Where the value that comes next stands in the tree of wanted ones.
+    /// The innermost open one's place in the tree of wanted values.
+    here: NodeId,
+    /// The same of the value that comes next.
     target: NodeId,
+    /// Which key is likely to come next.
+    hint: usize,
     /// One bit for each place in that tree: its key has occurred.
     seen: u64,
     duplicate: Option<(usize, usize)>,
-    spans: &'a mut Spans,
     /// The array to stop at has begun.
     stopped: bool,
 }
 
 impl<'a> Scanner<'a> {
+    #[inline(always)]
     fn new(bytes: &'a [u8], paths: &'a FieldPaths, max_depth: usize, spans: &'a mut Spans) -> Self {
         (spans.there, spans.escaped) = (0, 0);
         Self {
             bytes,
             paths,
-            nesting: Nesting::new(max_depth),
-            frames: [Frame::default(); MAX_SEGMENTS + 1],
+            spans,
+            max_depth: max_depth.min(MAX_DEPTH),
+            depth: 0,
+            in_object: false,
             on_the_way: 0,
+            here: NOWHERE,
             target: ROOT,
+            hint: 0,
             seen: 0,
             duplicate: None,
-            spans,
             stopped: false,
         }
     }
 
     /// The byte after the value, or after the bracket to stop at.
+    #[inline(always)]
     fn run<const STOP: bool>(&mut self) -> Result<usize, ScanError> {
         let bytes = self.bytes;
         let mut at = 0;
@@ -166,11 +181,11 @@ impl<'a> Scanner<'a> {
             self.note(start, at, escaped);
             // Behind a value: a separator, or ends of what surrounds it.
             loop {
-                if self.nesting.depth() == 0 {
+                if self.depth == 0 {
                     return self.end(at);
                 }
                 at = skip_blanks(bytes, at);
-                match (bytes.get(at), self.nesting.in_object()) {
+                match (bytes.get(at), self.in_object) {
                     (Some(b','), true) => {
                         at = self.key(skip_blanks(bytes, at + 1))?;
                         break;
@@ -208,11 +223,15 @@ impl<'a> Scanner<'a> {
 
     #[inline(always)]
     fn open(&mut self, at: usize, object: bool) -> Result<(), ScanError> {
-        if !self.nesting.open(object) {
+        if self.depth >= self.max_depth {
             return Err(ScanError { at, kind: ScanErrorKind::TooDeep });
         }
+        self.depth += 1;
+        self.spans.kinds.set(self.depth, object);
+        self.in_object = object;
+        self.here = self.target;
         if self.target != NOWHERE {
-            if let Some(frame) = self.frames.get_mut(self.on_the_way) {
+            if let Some(frame) = self.spans.frames.get_mut(self.on_the_way) {
                 *frame = Frame { node: self.target, start: at, index: 0 };
                 self.on_the_way += 1;
             }
@@ -224,15 +243,26 @@ impl<'a> Scanner<'a> {
     /// Closes the innermost array or object, which ends before `end`.
     #[inline(always)]
     fn close(&mut self, end: usize) {
-        if self.nesting.depth() == self.on_the_way {
+        if self.depth == self.on_the_way {
             self.on_the_way -= 1;
-            if let Some(frame) = self.frames.get(self.on_the_way)
+            if let Some(frame) = self.spans.frames.get(self.on_the_way)
                 && let Some(slot) = self.paths.slot(frame.node)
             {
-                self.spans.set(slot, frame.start, end, false);
+                let start = frame.start;
+                self.spans.set(slot, start, end, false);
             }
         }
-        self.nesting.close();
+        self.depth -= 1;
+        self.in_object = self.spans.kinds.is_object(self.depth);
+        if self.depth == self.on_the_way {
+            self.here = self.frame().map_or(NOWHERE, |frame| frame.node);
+        }
+    }
+
+    /// Of the innermost array or object on the way.
+    #[inline(always)]
+    fn frame(&mut self) -> Option<&mut Frame> {
+        self.spans.frames.get_mut(self.on_the_way.wrapping_sub(1))
     }
 
     /// Passes over a key and its colon; sets where the member leads to.
@@ -243,8 +273,9 @@ impl<'a> Scanner<'a> {
             return Err(ScanError::at(bytes, at, "no key"));
         }
         let end = end_of_string(bytes, at + 1)?;
-        if self.nesting.depth() == self.on_the_way {
-            self.target = self.member(at + 1, end.quote, end.escaped);
+        if self.here != NOWHERE {
+            let behind = bytes.get(at + 1..).unwrap_or_default();
+            self.target = self.paths.member(self.here, behind, end.quote - at - 1, end.escaped, &mut self.hint);
             self.note_key(at);
         }
         let colon = skip_blanks(bytes, end.quote + 1);
@@ -252,13 +283,6 @@ impl<'a> Scanner<'a> {
             return Err(ScanError::at(bytes, colon, "no ':' after a key"));
         }
         Ok(colon + 1)
-    }
-
-    #[inline(always)]
-    fn member(&self, start: usize, end: usize, escaped: bool) -> NodeId {
-        let parent = self.frames.get(self.on_the_way.wrapping_sub(1)).map_or(NOWHERE, |frame| frame.node);
-        let behind = self.bytes.get(start..).unwrap_or_default();
-        self.paths.member(parent, behind, end - start, escaped)
     }
 
     #[inline(always)]
@@ -278,13 +302,13 @@ impl<'a> Scanner<'a> {
     /// Sets where the element that comes next leads to.
     #[inline(always)]
     fn element(&mut self) {
-        if self.nesting.depth() != self.on_the_way {
+        if self.here == NOWHERE {
             return;
         }
-        if let Some(frame) = self.frames.get_mut(self.on_the_way.wrapping_sub(1)) {
+        if let Some(frame) = self.frame() {
             let index = frame.index;
             frame.index += 1;
-            self.target = self.paths.element(frame.node, index);
+            self.target = self.paths.element(self.here, index);
         }
     }
 

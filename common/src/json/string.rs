@@ -10,26 +10,32 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// Non-zero if one of eight bytes is a quotation mark, a backslash or a control character; the lowest bit set is the
 /// high bit of the first such byte.
 ///
-/// The subtractions borrow from the byte above only where a byte has matched, so what may be wrong are bits above the
-/// first match (Mycroft's test for a zero byte).
+/// With one bit of each byte flipped, the quotation mark (0x22) stands right above the control characters, so that one
+/// comparison finds both. The subtractions borrow from the byte above only where a byte has matched, so what may be
+/// wrong are bits above the first match (Mycroft's test for a zero byte).
 #[inline(always)]
-fn special(word: u64) -> u64 {
-    let zero_bytes = |word: u64| word.wrapping_sub(EACH) & !word;
-    let quote = zero_bytes(word ^ (EACH * 0x22));
-    let backslash = zero_bytes(word ^ (EACH * 0x5c));
-    let control = word.wrapping_sub(EACH * 0x20) & !word;
-    (quote | backslash | control) & HIGH_BITS
+fn special(bytes: [u8; 8]) -> u64 {
+    let word = u64::from_le_bytes(bytes);
+    let quote_or_control = (word ^ (EACH * 0x02)).wrapping_sub(EACH * 0x21);
+    let backslash = (word ^ (EACH * 0x5c)).wrapping_sub(EACH);
+    (quote_or_control | backslash) & !word & HIGH_BITS
 }
 
 /// The first byte from `at` that a string cannot simply pass over, or the end of the bytes.
+///
+/// Sixteen bytes are looked at before the first branch: most keys and many values end within them, and a branch that
+/// always goes the same way costs nothing.
 #[inline(always)]
 fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(chunk) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
-        let found = special(u64::from_le_bytes(*chunk));
-        if found != 0 {
-            return at + (found.trailing_zeros() / 8) as usize;
+    let (chunks, _) = bytes.get(at..).unwrap_or_default().as_chunks::<16>();
+    for [a0, a1, a2, a3, a4, a5, a6, a7, b0, b1, b2, b3, b4, b5, b6, b7] in chunks {
+        let first = special([*a0, *a1, *a2, *a3, *a4, *a5, *a6, *a7]);
+        let second = special([*b0, *b1, *b2, *b3, *b4, *b5, *b6, *b7]);
+        if first | second != 0 {
+            let index = if first != 0 { first.trailing_zeros() } else { second.trailing_zeros() + 64 };
+            return at + (index / 8) as usize;
         }
-        at += 8;
+        at += 16;
     }
     while let Some(byte) = bytes.get(at) {
         if matches!(byte, b'"' | b'\\' | 0..=0x1f) {

@@ -101,7 +101,7 @@ fn depth_is_limited_exactly_and_costs_no_stack() {
         assert_eq!(scan(limit + 1), Err(ScanError { at: limit, kind: ScanErrorKind::TooDeep }));
     }
     assert!(matches!(end(&vec![b'['; 1_000_000]), Err(ScanError { kind: ScanErrorKind::TooDeep, .. })));
-    let mixed = r#"{"a":[{"b":[[{"c":{}}]]}]}"#.repeat(1);
+    let mixed = r#"{"a":[{"b":[[{"c":{}}]]}]}"#.to_owned();
     assert_eq!(end(mixed.as_bytes()), Ok(mixed.len()));
     let wrong = mixed.replace("}}]]", "}]]]");
     assert_eq!(end(wrong.as_bytes()).err().map(|error| error.at), Some(20));
