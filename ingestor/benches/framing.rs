@@ -4,7 +4,12 @@
 //! version 0.1.0 did: serde_json into a borrowed struct. Each is timed many times, in short rounds, and the fastest is told: what
 //! else the machine does slows some rounds down, and makes none faster.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints, and may stop at what cannot be")]
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a benchmark prints, and may stop at what cannot be"
+)]
 
 use std::fmt::Write as _;
 use std::time::Instant;

@@ -2,6 +2,8 @@
 //!
 //! `y_` must be accepted, `n_` must be refused, `i_` may be either.
 
+#![allow(clippy::unwrap_used, reason = "a failed test says so like this")]
+
 use std::time::{Duration, Instant};
 
 use common::event::EventFormat;

@@ -1,5 +1,7 @@
 //! Every preset reads the example of its format.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a failed test says so like this")]
+
 use std::path::Path;
 
 use common::event::{EventFormat, PRESETS, Preset, TimeRule};
