@@ -184,8 +184,9 @@ impl Process {
                 instance_id,
                 layout: Layout {
                     version: LAYOUT_VERSION,
-                    preset: "seed".to_owned(),
-                    timezone: self.config.format.events.time.name().to_owned(),
+                    preset: self.config.format.preset.to_owned(),
+                    rules: Some(self.config.format.events.rules().clone()),
+                    timezone: self.config.format.events.time().name().to_owned(),
                     window_ms: i64::try_from(self.config.dedup_window.as_millis()).unwrap_or(i64::MAX),
                     max_types: trusted.max_types,
                     min_year: trusted.min_year,

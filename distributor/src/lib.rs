@@ -9,6 +9,7 @@ mod chain;
 mod layout;
 mod metrics;
 mod partition;
+mod reader;
 mod role;
 mod route;
 mod window;

@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use common::event::{Event, EventFormat, EventProblem, civil_from_micros, parse_event};
+use common::event::{Event, EventProblem, civil_from_micros};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::layout::Layout;
+use crate::reader::EventReader;
 
 /// Longest `name=value` segment of a path, in bytes: below every store's limit for one segment.
 const MAX_SEGMENT_BYTES: usize = 200;
@@ -58,8 +59,8 @@ impl Rejection {
 }
 
 /// Reads a record's value as an event.
-pub(crate) fn read_event<'a>(value: Option<&'a [u8]>, format: &EventFormat) -> Result<Event<'a>, Rejection> {
-    parse_event(value.ok_or(Rejection::NullValue)?, format).map_err(Rejection::NotAnEvent)
+pub(crate) fn read_event<'a>(value: Option<&'a [u8]>, reader: &EventReader) -> Result<Event<'a>, Rejection> {
+    reader.read(value.ok_or(Rejection::NullValue)?).map_err(Rejection::NotAnEvent)
 }
 
 /// The folder of an event below the trusted zone: `events/domain_event_type=…/year=…/month=…/day=…`.

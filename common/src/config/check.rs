@@ -5,19 +5,18 @@ use std::time::Duration;
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
-    Archive, Compression, Config, ConfigErrors, Flush, Format, Kafka, Landing, Ledger, LogConfig, Quarantine, Trusted,
+    Archive, Compression, Config, ConfigErrors, Flush, Kafka, Landing, Ledger, LogConfig, Quarantine, Trusted,
 };
-use crate::event::{EventFormat, TimeRule};
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
 
-struct Checker<'a> {
+pub(super) struct Checker<'a> {
     tree: &'a ConfigTree,
-    errors: Vec<String>,
+    pub(super) errors: Vec<String>,
 }
 
 impl Checker<'_> {
-    fn optional<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    pub(super) fn optional<T>(&mut self, path: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         let Raw { text, origin } = self.tree.get(path)?;
         match parse(&text) {
             Ok(value) => Some(value),
@@ -29,7 +28,7 @@ impl Checker<'_> {
     }
 
     /// A setting with a default. After an error the fallback only serves to go on checking.
-    fn required<T>(&mut self, path: &str, fallback: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+    pub(super) fn required<T>(&mut self, path: &str, fallback: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
         let errors = self.errors.len();
         let value = self.optional(path, parse);
         if value.is_none() && self.errors.len() == errors {
@@ -49,12 +48,12 @@ impl Checker<'_> {
         self.optional(path, |text| Location::parse(text).map_err(|error| error.message))
     }
 
-    fn count(&mut self, path: &str, range: std::ops::RangeInclusive<i64>) -> i64 {
+    pub(super) fn count(&mut self, path: &str, range: std::ops::RangeInclusive<i64>) -> i64 {
         let fallback = *range.start();
         self.required(path, fallback, |text| whole(text, range))
     }
 
-    fn size(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
+    pub(super) fn size(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
         let fallback = *range.start();
         self.required(path, fallback, |text| {
             let value = bytes(text)?;
@@ -64,14 +63,6 @@ impl Checker<'_> {
                 Err(format!("must be from {} to {} bytes", range.start(), range.end()))
             }
         })
-    }
-
-    fn format(&mut self) -> Format {
-        self.required("format.preset", (), |text| choice(text, &[("seed", ())]));
-        let time = self.required("format.timezone", TimeRule::utc(), TimeRule::named);
-        // Kafka's default limit of a record batch is 1,048,588 bytes; headers and framing need some of it.
-        let max_event_bytes = self.size("format.max_event_bytes", 1_000..=1_000_000);
-        Format { events: EventFormat { time }, max_event_bytes: usize::try_from(max_event_bytes).unwrap_or(usize::MAX) }
     }
 
     fn log(&mut self) -> LogConfig {

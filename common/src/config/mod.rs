@@ -3,6 +3,7 @@
 //! once, each with its key.
 
 mod check;
+mod format;
 mod settings;
 mod tree;
 mod values;
@@ -115,6 +116,8 @@ impl Archive {
 
 #[derive(Debug, Clone)]
 pub struct Format {
+    /// Name of the preset that `events` began with.
+    pub preset: &'static str,
     pub events: EventFormat,
     pub max_event_bytes: usize,
 }

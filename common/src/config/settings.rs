@@ -48,9 +48,25 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "format.preset",
         "seed",
-        "names of the fields of an event; `seed` = event_id, timestamp, domain, event_type, data",
+        "where an event's fields stand: `seed`, `cloudtrail`, `cloudevents`, `eventbridge`, `gharchive` or `segment`",
     ),
+    setting(
+        "format.event_id",
+        "",
+        "instead of the preset's: a JSON pointer such as `/meta/id`, or `template:{/source}#{/id}`",
+    ),
+    setting("format.timestamp", "", "instead of the preset's: a JSON pointer, or a template"),
+    setting("format.domain", "", "instead of the preset's: a JSON pointer, a template, or `const:text`"),
+    setting("format.event_type", "", "instead of the preset's: a JSON pointer, a template, or `const:text`"),
+    setting("format.data", "", "instead of the preset's: a JSON pointer, or `whole` for the whole record"),
+    setting(
+        "format.records",
+        "",
+        "instead of the preset's: JSON pointer of the array that holds the events in wrapper objects, such as `/Records`; `none`: events stand by themselves",
+    ),
+    setting("format.timestamp_format", "rfc3339", "`rfc3339`, `epoch_s`, `epoch_ms`, `epoch_us` or `epoch_ns`"),
     setting("format.timezone", "UTC", "IANA zone of timestamps that carry none"),
+    setting("format.max_depth", "128", "arrays and objects within each other that an event may have, 1 to 1024"),
     setting("format.max_event_bytes", "1MB", "a larger event goes to the dead-letter topic"),
     setting("log.events_topic", "events", "topic of events; `<name>.dlq` and `<name>.ledger` go with it"),
     setting(

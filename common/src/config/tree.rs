@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use super::settings::{SETTINGS, find, nearest};
 use super::{Config, ConfigErrors, check};
 
+/// The value of `format.data` that stands for the empty JSON pointer.
+pub(super) const WHOLE_RECORD: &str = "whole";
+
 /// A value as written and where it stood, for error messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Raw {
@@ -45,6 +48,8 @@ impl ConfigTree {
                     self.add_table(name, &path, inner);
                     continue;
                 }
+                // Elsewhere an empty text unsets; in a file it is also how the empty JSON pointer is written.
+                toml::Value::String(text) if text.is_empty() && path == "format.data" => WHOLE_RECORD.to_owned(),
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),

@@ -64,14 +64,17 @@ impl TimeRule {
 pub enum TimestampError {
     Form,
     Range,
+    /// Not a number of this unit.
+    Epoch(&'static str),
 }
 
 impl fmt::Display for TimestampError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Form => "not an RFC 3339 time such as 2021-01-14T10:15:30Z",
-            Self::Range => "names a day or time that does not exist",
-        })
+        match self {
+            Self::Form => formatter.write_str("not an RFC 3339 time such as 2021-01-14T10:15:30Z"),
+            Self::Range => formatter.write_str("names a day or time that does not exist"),
+            Self::Epoch(unit) => write!(formatter, "not a number of {unit} since 1970 written in digits"),
+        }
     }
 }
 

@@ -19,9 +19,10 @@ use rows::{Lineage, Table};
 
 use crate::chain::Witness;
 use crate::layout::Layout;
+use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
 use crate::window::{Overlay, Window};
-use common::event::{Event, EventFormat};
+use common::event::Event;
 
 /// Counts of a batch. `read` = `written` + `duplicates` + `rejected`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,7 +49,7 @@ pub(crate) struct Batch {
     partition: i32,
     from: i64,
     layout: Layout,
-    format: EventFormat,
+    reader: EventReader,
     encoding: Encoding,
     clock_ms: i64,
     overlay: Overlay,
@@ -98,7 +99,7 @@ impl Batch {
             topic: topic.to_owned(),
             partition,
             from,
-            format: layout.event_format()?,
+            reader: layout.reader()?,
             layout: layout.clone(),
             encoding,
             clock_ms,
@@ -163,7 +164,7 @@ impl Batch {
         self.counts.read += 1;
         let source = record.headers.text(HEADER_SOURCE).unwrap_or_default();
         let lineage = Lineage { partition: self.partition, offset, log_time_ms: self.clock_ms, source };
-        match read_event(record.value, &self.format) {
+        match read_event(record.value, &self.reader) {
             Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
             Ok(event) => self.push_event(window, &event, record, &lineage)?,
         }

@@ -1,6 +1,7 @@
 //! Documents and records for tests.
 
 use common::config::Compression;
+use common::event::PRESETS;
 use common::log::RecordBatch;
 
 use super::Encoding;
@@ -13,6 +14,7 @@ pub(crate) fn layout() -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         preset: "seed".into(),
+        rules: Some(PRESETS[0].rules()),
         timezone: "UTC".into(),
         window_ms: 86_400_000,
         max_types: 1_000,

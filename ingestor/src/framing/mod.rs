@@ -6,23 +6,33 @@
 //! of objects of any length, at the top level of the file; a UTF-8 byte order mark wherever a value may begin; any
 //! blank between values; one comma after a value.
 //!
+//! Where the format says so, each of these objects is a *wrapper* that holds the events in an array
+//! (`{"Records": [{…}, {…}], …}`): what stands before the array must be no longer than an event may be, the events are
+//! read one by one, and what follows the array is passed over.
+//!
 //! # What is guaranteed
 //!
-//! 1. Every byte of the file that is not a separator belongs to exactly one [`Framed::Event`] or [`Framed::Bad`], in
-//!    order; an event carries its very bytes.
+//! 1. Every byte of the file that is not a separator, nor of a wrapper around its events, belongs to exactly one
+//!    [`Framed::Event`] or [`Framed::Bad`], in order; an event carries its very bytes.
 //! 2. A bad piece ends where the next value can be told to begin: at the end of the bracketed value if its brackets
 //!    and strings are whole, at the latest before a line that begins with `{` no deeper than the bad one began. One
-//!    broken line of newline-delimited JSON costs that line only.
+//!    broken line of newline-delimited JSON costs that line only, also when the lines are wrappers.
 //! 3. Memory: one event of at most [`Limits::max_event_bytes`] plus one read piece, whatever the file holds. Larger
 //!    values are skipped as they stream by and reported with their whole length.
 //! 4. How the file was cut into pieces for [`Framer::push`] does not change the result.
+//! 5. Time: a byte is looked at a bounded number of times, however small the pieces are.
 
+mod find;
 mod resync;
+mod tail;
 
-use common::event::{Event, EventFormat, EventProblem, RawEvent, diagnose_bytes};
+use common::event::{Event, EventFormat, EventProblem};
+use common::json::{Opened, Spans};
 use serde::{Deserialize, Serialize};
 
+use find::{Finder, Found};
 use resync::{Resync, Scope};
+use tail::{Tail, TailProblem, TailStep};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -33,13 +43,33 @@ pub struct Limits {
     pub bad_head_bytes: usize,
 }
 
+impl Limits {
+    fn too_large(&self) -> EventProblem {
+        EventProblem::TooLarge { limit_bytes: self.max_event_bytes }
+    }
+}
+
 /// Where in the grammar a position between two values lies: all that is needed to go on from there.
+///
+/// It stands in the ledger, so states of older versions stay readable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FramingState {
     in_array: bool,
     /// A value came before and no comma yet.
     after_value: bool,
     /// Bytes since the last line break.
+    column: u64,
+    /// Set within the array of events of a wrapper object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    wrapper: Option<Wrapper>,
+}
+
+/// A wrapper object whose array of events is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Wrapper {
+    /// How many are to close behind the array.
+    braces: u32,
+    /// Where it began.
     column: u64,
 }
 
@@ -50,45 +80,61 @@ pub enum Framed<'a> {
     Bad { offset: u64, length: u64, head: &'a [u8], problem: EventProblem },
 }
 
-/// A bad piece whose end has not come yet and whose bytes are no longer kept.
-struct Skipping {
+/// What is passed over as it streams by, and not kept but for its first bytes.
+struct Passing {
     offset: u64,
     head: Vec<u8>,
-    problem: EventProblem,
-    resync: Resync,
+    what: Passed,
+}
+
+enum Passed {
+    /// A bad piece.
+    Bad { problem: EventProblem, resync: Resync },
+    /// What follows the array of events in a wrapper that began in `column`.
+    Tail { tail: Box<Tail>, column: u64 },
+}
+
+struct Position {
+    /// Everything before this index of the buffer is done with.
+    cursor: usize,
+    state: FramingState,
+    /// The value at the cursor was incomplete: it is not looked at again before there are so many bytes of it.
+    wait_for: usize,
+}
+
+impl Position {
+    /// Moves behind a value.
+    fn advance(&mut self, length: usize) {
+        self.cursor += length;
+        self.state.after_value = true;
+        self.wait_for = 0;
+    }
+
+    /// Reports that a wrapper was cut off before the value at the cursor.
+    fn leave_wrapper(&mut self, offset: u64) -> Framed<'static> {
+        self.state.wrapper = None;
+        self.wait_for = 0;
+        Framed::Bad { offset, length: 0, head: &[], problem: EventProblem::Truncated }
+    }
 }
 
 /// Frames one file. Feed it with [`Framer::push`], empty it with [`Framer::next`], end it with [`Framer::finish`].
 pub struct Framer {
     limits: Limits,
     buffer: Vec<u8>,
-    /// Everything before this index of `buffer` is done with.
-    cursor: usize,
     /// Offset in the file of `buffer[0]`.
     base: u64,
-    state: FramingState,
     /// Column of `buffer[0]`.
     base_column: u64,
-    skipping: Option<Skipping>,
-    /// Of the last skipped piece, for handing out.
-    skipped_head: Vec<u8>,
+    /// Apart from the buffer, so that it can move on while a piece is handed out.
+    position: Position,
+    /// Where the fields of the value at the cursor stand.
+    spans: Spans,
+    passing: Option<Passing>,
+    /// Of the last piece that was passed over, for handing out.
+    passed_head: Vec<u8>,
     finished: bool,
     end_reported: bool,
-}
-
-enum Found<'a> {
-    Event {
-        end: usize,
-        raw: RawEvent<'a>,
-    },
-    Bad {
-        end: usize,
-        problem: EventProblem,
-    },
-    /// More bytes are needed to tell.
-    Incomplete,
-    /// Longer than an event may be: skip it as it streams by.
-    Oversize,
 }
 
 impl Framer {
@@ -97,23 +143,23 @@ impl Framer {
         Self {
             limits,
             buffer: Vec::new(),
-            cursor: 0,
             base: offset,
             base_column: state.column,
-            state,
-            skipping: None,
-            skipped_head: Vec::new(),
+            position: Position { cursor: 0, state, wait_for: 0 },
+            spans: Spans::default(),
+            passing: None,
+            passed_head: Vec::new(),
             finished: false,
             end_reported: false,
         }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.cursor > 0 {
-            self.base_column = self.column_of(self.cursor);
-            self.buffer.drain(..self.cursor);
-            self.base += self.cursor as u64;
-            self.cursor = 0;
+        if self.position.cursor > 0 {
+            self.base_column = self.column_of(self.position.cursor);
+            self.buffer.drain(..self.position.cursor);
+            self.base += self.position.cursor as u64;
+            self.position.cursor = 0;
         }
         self.buffer.extend_from_slice(bytes);
     }
@@ -123,182 +169,261 @@ impl Framer {
         self.finished = true;
     }
 
-    /// The byte up to which everything was handed out, and the state there; `None` inside a skipped piece.
+    /// The byte up to which everything was handed out, and the state there; `None` while something is passed over.
     pub fn checkpoint(&self) -> Option<(u64, FramingState)> {
-        let state = FramingState { column: self.column_of(self.cursor), ..self.state };
-        self.skipping.is_none().then(|| (self.base + self.cursor as u64, state))
+        let state = FramingState { column: self.column_of(self.position.cursor), ..self.position.state };
+        self.passing.is_none().then(|| (self.offset(), state))
+    }
+
+    fn offset(&self) -> u64 {
+        self.base + self.position.cursor as u64
     }
 
     fn column_of(&self, index: usize) -> u64 {
-        match memchr::memrchr(b'\n', &self.buffer[..index]) {
-            Some(newline) => (index - newline - 1) as u64,
-            None => self.base_column + index as u64,
-        }
+        column_at(&self.buffer, self.base_column, index)
     }
 
     /// The next piece; `None` when more bytes are needed, or after [`Framer::finish`] at the end of the file.
     pub fn next(&mut self, format: &EventFormat) -> Option<Framed<'_>> {
-        if self.skipping.is_some() {
-            return self.next_skipped();
-        }
-        if !self.skip_separators() {
-            return None;
-        }
-        if self.cursor == self.buffer.len() {
-            return self.end_of_file();
-        }
-        let resync = self.resync_here();
-        // Split into its fields: what is handed out borrows the buffer while the cursor moves on.
-        let Self { buffer, cursor, state, skipping, .. } = self;
-        let (rest, offset) = (&buffer[*cursor..], self.base + *cursor as u64);
-        let (end, problem) = match find(rest, &self.limits, self.finished, resync.clone()) {
-            Found::Incomplete => return None,
-            Found::Event { end, raw } => match check(&rest[..end], raw, format) {
-                Ok(event) => {
-                    *cursor += end;
-                    state.after_value = true;
-                    return Some(Framed::Event { offset, bytes: &rest[..end], event });
+        loop {
+            match self.passing.as_ref().map(|passing| &passing.what) {
+                Some(Passed::Bad { .. }) => return self.pass_bad(),
+                Some(Passed::Tail { .. }) => {
+                    self.pass_tail(format)?;
+                    continue;
                 }
-                Err(problem) => (end, problem),
-            },
-            Found::Bad { end, problem } => (end, problem),
-            Found::Oversize => {
-                // Its end is not here yet, so there is nothing to hand out before the next push.
-                let head = rest[..rest.len().min(self.limits.bad_head_bytes)].to_vec();
-                *skipping = Some(Skipping { offset, head, problem: too_large(&self.limits), resync });
+                None => {}
+            }
+            if !self.skip_separators(format) {
                 return None;
             }
-        };
-        *cursor += end;
-        state.after_value = true;
-        let head = &rest[..end.min(self.limits.bad_head_bytes)];
-        Some(Framed::Bad { offset, length: end as u64, head, problem })
+            if self.passing.is_some() {
+                continue;
+            }
+            if self.position.cursor == self.buffer.len() {
+                return self.end_of_file();
+            }
+            if !self.finished && self.buffer.len() - self.position.cursor < self.position.wait_for {
+                return None;
+            }
+            let at_wrapper = format.records().is_some() && self.position.state.wrapper.is_none();
+            match self.find(format, at_wrapper) {
+                Found::Incomplete => return self.wait(),
+                Found::Opened { after } => self.enter_wrapper(format, after),
+                Found::Oversize if self.is_wrapper(format, usize::MAX) => {
+                    return Some(self.position.leave_wrapper(self.offset()));
+                }
+                Found::Oversize => self.pass_over_oversize(),
+                Found::Bad { end, .. } if self.is_wrapper(format, end) => {
+                    return Some(self.position.leave_wrapper(self.offset()));
+                }
+                Found::Bad { end, problem } => return self.bad(end, problem),
+                Found::Value { end } => return self.event(format, end),
+            }
+        }
     }
 
-    /// Moves the cursor to the next value, following arrays; false when more bytes are needed to tell.
-    fn skip_separators(&mut self) -> bool {
-        while let Some(byte) = self.buffer.get(self.cursor) {
+    /// Moves the cursor to the next value, following arrays; false when more bytes are needed to tell. May end within
+    /// a wrapper's tail, to be passed over first.
+    fn skip_separators(&mut self, format: &EventFormat) -> bool {
+        while let Some(byte) = self.buffer.get(self.position.cursor) {
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
-                b',' if self.state.after_value => self.state.after_value = false,
-                b'[' if !self.state.in_array => {
-                    self.state.in_array = true;
-                    self.state.after_value = false;
+                b',' if self.position.state.after_value => self.position.state.after_value = false,
+                b']' if self.position.state.wrapper.is_some() => {
+                    self.position.cursor += 1;
+                    self.enter_tail(format);
+                    return true;
                 }
-                b']' if self.state.in_array => {
-                    self.state.in_array = false;
-                    self.state.after_value = true;
+                b'[' if !self.position.state.in_array && self.position.state.wrapper.is_none() => {
+                    self.position.state.in_array = true;
+                    self.position.state.after_value = false;
+                }
+                b']' if self.position.state.in_array => {
+                    self.position.state.in_array = false;
+                    self.position.state.after_value = true;
                 }
                 0xef => {
-                    let rest = &self.buffer[self.cursor..];
+                    let rest = &self.buffer[self.position.cursor..];
                     if rest.starts_with(BYTE_ORDER_MARK) {
-                        self.cursor += BYTE_ORDER_MARK.len();
+                        self.position.cursor += BYTE_ORDER_MARK.len();
                         continue;
                     }
                     return self.finished || !BYTE_ORDER_MARK.starts_with(rest);
                 }
                 _ => return true,
             }
-            self.cursor += 1;
+            self.position.cursor += 1;
         }
         true
     }
 
-    /// A file that ends inside an array was cut off: that is reported once.
+    /// A file that ends inside an array or wrapper was cut off: that is reported once.
     fn end_of_file(&mut self) -> Option<Framed<'_>> {
-        if !self.finished || !self.state.in_array || self.end_reported {
+        let inside = self.position.state.in_array || self.position.state.wrapper.is_some();
+        if !self.finished || !inside || self.end_reported {
             return None;
         }
         self.end_reported = true;
-        let offset = self.base + self.cursor as u64;
-        Some(Framed::Bad { offset, length: 0, head: &[], problem: EventProblem::Truncated })
+        Some(Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::Truncated })
+    }
+
+    #[inline]
+    fn find(&mut self, format: &EventFormat, at_wrapper: bool) -> Found {
+        let rest = &self.buffer[self.position.cursor..];
+        let finder = Finder { rest, format, limits: &self.limits, finished: self.finished };
+        let resync = || resync_at(&self.buffer, self.base_column, &self.position);
+        if at_wrapper { finder.wrapper(resync) } else { finder.event(&mut self.spans, resync) }
     }
 
     fn resync_here(&self) -> Resync {
-        let scope = if self.state.in_array { Scope::Array } else { Scope::Top };
-        Resync::new(self.column_of(self.cursor), scope)
+        resync_at(&self.buffer, self.base_column, &self.position)
     }
 
-    fn next_skipped(&mut self) -> Option<Framed<'_>> {
-        let skipping = self.skipping.as_mut()?;
-        match skipping.resync.scan(&self.buffer[self.cursor..]) {
-            Some(length) => self.cursor += length,
-            None => {
-                self.cursor = self.buffer.len();
-                if !self.finished {
-                    return None;
-                }
+    /// Looking again at each small piece would take time by the square of the value's length.
+    fn wait(&mut self) -> Option<Framed<'_>> {
+        let there = self.buffer.len() - self.position.cursor;
+        self.position.wait_for = (there * 2).min(self.limits.max_event_bytes.saturating_add(1));
+        None
+    }
+
+    #[inline]
+    fn event(&mut self, format: &EventFormat, end: usize) -> Option<Framed<'_>> {
+        let (offset, begin) = (self.offset(), self.position.cursor);
+        let bytes = &self.buffer[begin..begin + end];
+        let problem = match format.read(bytes, &self.spans) {
+            Ok(event) => {
+                self.position.advance(end);
+                return Some(Framed::Event { offset, bytes, event });
             }
+            Err(problem) => problem,
+        };
+        let column = column_at(&self.buffer, self.base_column, begin);
+        if begins_wrapper(self.position.state.wrapper, column, bytes, format) {
+            return Some(self.position.leave_wrapper(offset));
         }
-        let Skipping { offset, head, problem, .. } = self.skipping.take()?;
-        self.skipped_head = head;
-        self.state.after_value = true;
-        let length = self.base + self.cursor as u64 - offset;
-        Some(Framed::Bad { offset, length, head: &self.skipped_head, problem })
+        self.position.advance(end);
+        Some(Framed::Bad { offset, length: end as u64, head: &bytes[..end.min(self.limits.bad_head_bytes)], problem })
+    }
+
+    fn bad(&mut self, end: usize, problem: EventProblem) -> Option<Framed<'_>> {
+        let (offset, begin) = (self.offset(), self.position.cursor);
+        self.position.advance(end);
+        let head = &self.buffer[begin..begin + end.min(self.limits.bad_head_bytes)];
+        Some(Framed::Bad { offset, length: end as u64, head, problem })
+    }
+
+    fn pass_over_oversize(&mut self) {
+        let what = Passed::Bad { problem: self.limits.too_large(), resync: self.resync_here() };
+        self.passing = Some(Passing { offset: self.offset(), head: Vec::new(), what });
+    }
+
+    fn pass_bad(&mut self) -> Option<Framed<'_>> {
+        let passing = self.passing.as_mut()?;
+        let Passed::Bad { resync, .. } = &mut passing.what else { return None };
+        let rest = &self.buffer[self.position.cursor..];
+        let (length, ended) = match resync.scan(rest) {
+            Some(length) => (length, true),
+            None => (rest.len(), self.finished),
+        };
+        passing.keep_head(&rest[..length], self.limits.bad_head_bytes);
+        self.position.advance(length);
+        if !ended {
+            return None;
+        }
+        let Passing { offset, head, what } = self.passing.take()?;
+        let Passed::Bad { problem, .. } = what else { return None };
+        self.passed_head = head;
+        Some(Framed::Bad { offset, length: self.offset() - offset, head: &self.passed_head, problem })
     }
 }
 
-/// What stands at the beginning of `rest`, which is not empty.
-fn find<'a>(rest: &'a [u8], limits: &Limits, finished: bool, resync: Resync) -> Found<'a> {
-    if rest[0] != b'{' {
-        return find_bad_end(rest, limits, finished, resync, None);
+impl Passing {
+    fn keep_head(&mut self, bytes: &[u8], limit: usize) {
+        let room = limit.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
-    let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<RawEvent<'_>>();
-    match values.next() {
-        Some(Ok(raw)) => match values.byte_offset() {
-            end if end > limits.max_event_bytes => Found::Bad { end, problem: too_large(limits) },
-            end => Found::Event { end, raw },
-        },
-        Some(Err(error)) if error.is_eof() && !finished => {
-            if rest.len() > limits.max_event_bytes {
-                Found::Oversize
-            } else {
-                Found::Incomplete
+}
+
+/// Wrappers.
+impl Framer {
+    fn enter_wrapper(&mut self, format: &EventFormat, after: usize) {
+        let braces = format.records().map_or(0, |pointer| pointer.segments().len());
+        let wrapper =
+            Wrapper { braces: u32::try_from(braces).unwrap_or(u32::MAX), column: self.column_of(self.position.cursor) };
+        self.position.advance(after);
+        self.position.state.wrapper = Some(wrapper);
+        self.position.state.after_value = false;
+    }
+
+    /// As [`begins_wrapper`], of the value at the cursor, which ends before `end`.
+    fn is_wrapper(&self, format: &EventFormat, end: usize) -> bool {
+        let rest = &self.buffer[self.position.cursor..];
+        let rest = &rest[..rest.len().min(end).min(self.limits.max_event_bytes.saturating_add(1))];
+        begins_wrapper(self.position.state.wrapper, self.column_of(self.position.cursor), rest, format)
+    }
+
+    fn enter_tail(&mut self, format: &EventFormat) {
+        let Some(Wrapper { braces, column }) = self.position.state.wrapper.take() else { return };
+        let tail = Tail::new(braces as usize, format.records(), format.max_depth());
+        let what = Passed::Tail { tail: Box::new(tail), column };
+        self.passing = Some(Passing { offset: self.offset(), head: Vec::new(), what });
+    }
+
+    /// Passes over what follows the array of events; `None` when more bytes are needed. A tail that turns out to be
+    /// broken becomes a bad piece.
+    fn pass_tail(&mut self, format: &EventFormat) -> Option<()> {
+        let passing = self.passing.as_mut()?;
+        let Passed::Tail { tail, column } = &mut passing.what else { return None };
+        let rest = &self.buffer[self.position.cursor..];
+        let (length, problem) = match tail.scan(rest) {
+            TailStep::Closed(length) => {
+                self.passing = None;
+                self.position.advance(length);
+                return Some(());
             }
+            TailStep::Broken(length, problem) => (length, Some(tail_problem(problem, format))),
+            TailStep::Inside if self.finished => {
+                self.end_reported = true;
+                (rest.len(), Some(EventProblem::Truncated))
+            }
+            TailStep::Inside => (rest.len(), None),
+        };
+        let resync = Resync::inside(*column, tail.depth() as u64, tail.in_string(), tail.indent());
+        passing.keep_head(&rest[..length], self.limits.bad_head_bytes);
+        if let Some(problem) = problem.clone() {
+            passing.what = Passed::Bad { problem, resync };
         }
-        Some(Err(error)) => find_bad_end(rest, limits, finished, resync, Some(&error)),
-        // The slice begins with `{`, so there is a value or an error.
-        None => Found::Incomplete,
+        self.position.advance(length);
+        problem.map(|_| ())
     }
 }
 
-fn too_large(limits: &Limits) -> EventProblem {
-    EventProblem::TooLarge { limit_bytes: limits.max_event_bytes }
+fn resync_at(buffer: &[u8], base_column: u64, position: &Position) -> Resync {
+    let in_array = position.state.in_array || position.state.wrapper.is_some();
+    Resync::new(column_at(buffer, base_column, position.cursor), if in_array { Scope::Array } else { Scope::Top })
 }
 
-fn find_bad_end<'a>(
-    rest: &'a [u8],
-    limits: &Limits,
-    finished: bool,
-    mut resync: Resync,
-    error: Option<&serde_json::Error>,
-) -> Found<'a> {
-    let end = match resync.scan(rest) {
-        Some(end) => end,
-        None if finished => rest.len(),
-        None if rest.len() > limits.max_event_bytes => return Found::Oversize,
-        None => return Found::Incomplete,
-    };
-    let problem = if end > limits.max_event_bytes { too_large(limits) } else { explain(&rest[..end], error) };
-    Found::Bad { end, problem }
+fn column_at(buffer: &[u8], base_column: u64, index: usize) -> u64 {
+    match memchr::memrchr(b'\n', &buffer[..index]) {
+        Some(newline) => (index - newline - 1) as u64,
+        None => base_column + index as u64,
+    }
 }
 
-fn check<'a>(bytes: &'a [u8], raw: RawEvent<'a>, format: &EventFormat) -> Result<Event<'a>, EventProblem> {
-    // The parser looks at the encoding of the fields it reads only, not of those it passes over.
-    simdutf8::basic::from_utf8(bytes).map_err(|_| EventProblem::NotUtf8)?;
-    raw.check(format)
+/// A line that begins with a wrapper where an event of `wrapper` was expected: that one was cut off. Judged by nothing
+/// but the bytes of what was found there, however many more have come.
+fn begins_wrapper(wrapper: Option<Wrapper>, column: u64, value: &[u8], format: &EventFormat) -> bool {
+    wrapper.is_some_and(|wrapper| column <= wrapper.column)
+        && matches!(format.scan_to_records(value), Ok(Opened::Array { .. }))
 }
 
-fn explain(bytes: &[u8], error: Option<&serde_json::Error>) -> EventProblem {
-    match error {
-        Some(error) => diagnose_bytes(bytes, error),
-        None => match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-            Ok(_) => EventProblem::NotAnObject,
-            Err(error) => match diagnose_bytes(bytes, &error) {
-                EventProblem::Truncated => EventProblem::NotJson(error.to_string()),
-                problem => problem,
-            },
-        },
+fn tail_problem(problem: TailProblem, format: &EventFormat) -> EventProblem {
+    let pointer = format.records().map(ToString::to_string).unwrap_or_default();
+    match problem {
+        TailProblem::NotJson => EventProblem::NotJson(format!("what follows the array at {pointer} is none")),
+        TailProblem::TooDeep => EventProblem::TooDeep { limit: format.max_depth() },
+        TailProblem::Duplicate => EventProblem::DuplicateField(pointer.into()),
     }
 }
 

@@ -39,6 +39,13 @@ impl Resync {
         }
     }
 
+    /// Goes on within a value of which `depth` brackets are open, after a byte that no valid value could have here.
+    /// `indent` counts the blanks since the last line break, if only such came.
+    pub(super) fn inside(start_column: u64, depth: u64, in_string: bool, indent: Option<u64>) -> Self {
+        let within = Self::new(start_column, Scope::Top);
+        Self { depth, in_string, indent, first: false, bracketed: true, ..within }
+    }
+
     /// Length of the part of `bytes` that still belongs to the value, if it ends in there.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
         for (index, byte) in bytes.iter().enumerate() {

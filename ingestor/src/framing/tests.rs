@@ -1,3 +1,5 @@
+mod records;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -11,32 +13,28 @@ enum Piece {
     Bad(u64, u64, &'static str),
 }
 
-fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
-    let format = EventFormat::default();
+fn piece_of(framed: &Framed<'_>, file: &[u8]) -> Piece {
+    match framed {
+        Framed::Event { offset, bytes, event } => {
+            let start = usize::try_from(*offset).unwrap();
+            assert_eq!(&&file[start..start + bytes.len()], bytes, "an event carries its bytes");
+            Piece::Event(*offset, event.event_id.clone().into_owned())
+        }
+        Framed::Bad { offset, length, head, problem } => {
+            let start = usize::try_from(*offset).unwrap();
+            let whole = &file[start..start + usize::try_from(*length).unwrap()];
+            assert_eq!(head, &&whole[..whole.len().min(LIMITS.bad_head_bytes)], "a bad piece carries its first bytes");
+            Piece::Bad(*offset, *length, problem.code())
+        }
+    }
+}
+
+fn frame_as(format: &EventFormat, file: &[u8], pieces: &[usize]) -> Vec<Piece> {
     let mut framer = Framer::new(LIMITS, 0, FramingState::default());
     let mut found = Vec::new();
     let mut drain = |framer: &mut Framer| {
-        while let Some(framed) = framer.next(&format) {
-            found.push(match framed {
-                Framed::Event { offset, bytes, event } => {
-                    assert_eq!(
-                        &file[usize::try_from(offset).unwrap_or(0)..][..bytes.len()],
-                        bytes,
-                        "an event carries its bytes"
-                    );
-                    Piece::Event(offset, event.event_id.into_owned())
-                }
-                Framed::Bad { offset, length, head, problem } => {
-                    let start = usize::try_from(offset).unwrap_or(0);
-                    let whole = &file[start..start + usize::try_from(length).unwrap_or(0)];
-                    assert_eq!(
-                        head,
-                        &whole[..whole.len().min(LIMITS.bad_head_bytes)],
-                        "a bad piece carries its first bytes"
-                    );
-                    Piece::Bad(offset, length, problem.code())
-                }
-            });
+        while let Some(framed) = framer.next(format) {
+            found.push(piece_of(&framed, file));
         }
     };
     let mut rest = file;
@@ -52,6 +50,42 @@ fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
     framer.finish();
     drain(&mut framer);
     found
+}
+
+fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
+    frame_as(&EventFormat::default(), file, pieces)
+}
+
+/// Stops after each piece and goes on from the checkpoint there with a new framer: that must give the rest.
+fn resume_everywhere(format: &EventFormat, file: &[u8]) -> Result<(), TestCaseError> {
+    let whole = frame_as(format, file, &[usize::MAX]);
+    let mut framer = Framer::new(LIMITS, 0, FramingState::default());
+    framer.push(file);
+    framer.finish();
+    for done in 0..=whole.len() {
+        if let Some((offset, state)) = framer.checkpoint() {
+            let saved = serde_json::to_string(&state).unwrap();
+            let mut resumed = Framer::new(LIMITS, offset, serde_json::from_str(&saved).unwrap());
+            resumed.end_reported = framer.end_reported;
+            let rest = &file[usize::try_from(offset).unwrap()..];
+            let mut seen = Vec::new();
+            for piece in rest.chunks(61) {
+                resumed.push(piece);
+                while let Some(framed) = resumed.next(format) {
+                    seen.push(piece_of(&framed, file));
+                }
+            }
+            resumed.finish();
+            while let Some(framed) = resumed.next(format) {
+                seen.push(piece_of(&framed, file));
+            }
+            prop_assert_eq!(&seen, &whole[done..], "from {} {}", offset, saved);
+        }
+        if framer.next(format).is_none() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn frame(file: &str) -> Vec<Piece> {
@@ -175,27 +209,78 @@ fn what_is_too_large_is_skipped_with_its_whole_length() {
 
 #[test]
 fn it_goes_on_from_a_checkpoint() {
-    let format = EventFormat::default();
     let file = format!("[{},{}]\n{}", event("a"), event("b"), event("c"));
-    let mut framer = Framer::new(LIMITS, 0, FramingState::default());
-    framer.push(file.as_bytes());
-    framer.finish();
-    let mut remaining = vec!["a", "b", "c"];
-    loop {
-        let Some((offset, state)) = framer.checkpoint() else { panic!("no piece is being skipped") };
-        let mut resumed = Framer::new(LIMITS, offset, state);
-        resumed.push(&file.as_bytes()[usize::try_from(offset).unwrap_or(0)..]);
-        resumed.finish();
-        let mut seen = Vec::new();
-        while let Some(framed) = resumed.next(&format) {
-            let Framed::Event { event, .. } = framed else { panic!("bad piece after a checkpoint: {framed:?}") };
-            seen.push(event.event_id.into_owned());
+    resume_everywhere(&EventFormat::default(), file.as_bytes()).unwrap();
+}
+
+#[test]
+fn states_that_version_0_1_0_wrote_are_read() {
+    let state: FramingState = serde_json::from_str(r#"{"in_array":true,"after_value":true,"column":7}"#).unwrap();
+    assert_eq!(state, FramingState { in_array: true, after_value: true, column: 7, wrapper: None });
+    assert_eq!(
+        serde_json::to_string(&FramingState::default()).unwrap(),
+        r#"{"in_array":false,"after_value":false,"column":0}"#
+    );
+}
+
+fn nested(depth: usize) -> String {
+    let data = format!("{}{}", "[".repeat(depth - 1), "]".repeat(depth - 1));
+    format!(r#"{{"event_id":"n","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":{data}}}"#)
+}
+
+#[test]
+fn what_is_nested_too_deep_costs_itself_only() {
+    let (a, b) = (event("a"), event("b"));
+    for (depth, expected) in
+        [(128, None), (129, Some("too_deep")), (1_000, Some("too_deep")), (3_000, Some("too_large"))]
+    {
+        let deep = nested(depth);
+        for file in [format!("{a}\n{deep}\n{b}"), format!("[{a},{deep},{b}]"), format!("{a}{deep}{b}")] {
+            for piece in [usize::MAX, 100, 1] {
+                let found = frame_in_pieces(file.as_bytes(), &[piece]);
+                assert_eq!(codes(&found), expected.into_iter().collect::<Vec<_>>(), "{depth}");
+                assert!(ids(&found).starts_with(&["a"]) && ids(&found).ends_with(&["b"]));
+                if let Piece::Bad(_, length, _) = found[1] {
+                    assert_eq!(length, deep.len() as u64);
+                }
+            }
         }
-        assert_eq!(seen, remaining);
-        if framer.next(&format).is_none() {
-            break;
+    }
+}
+
+#[test]
+fn the_end_of_what_is_too_large_does_not_depend_on_how_it_came() {
+    // Its lines begin like values of their own, so that its brackets and its lines tell different ends.
+    let large = format!("{{\"event_id\":\"x\",\"data\":[\n{}0]}}", "{\"k\":1},\n".repeat(700));
+    let file = format!("{}\n{large}\n{}\n", event("a"), event("b"));
+    let whole = frame(&file);
+    assert_eq!(ids(&whole), ["a", "b"]);
+    for piece in [1, 13, 1_000, 4_500] {
+        assert_eq!(frame_in_pieces(file.as_bytes(), &[piece]), whole);
+    }
+}
+
+#[test]
+fn a_large_event_in_small_pieces_is_not_scanned_again_for_each() {
+    const BYTES: usize = 900_000;
+    let limits = Limits { max_event_bytes: 1_000_000, bad_head_bytes: 64 };
+    let format = EventFormat::default();
+    for (fill, bad) in [("1,", false), ("\"x\" 1", true)] {
+        let text = nested(2).replacen("[]", &format!("[{}1]", fill.repeat(BYTES / fill.len())), 1);
+        let mut framer = Framer::new(limits, 0, FramingState::default());
+        let mut looks = 0;
+        let mut found = 0;
+        for piece in text.as_bytes().chunks(16) {
+            framer.push(piece);
+            let waits = framer.buffer.len() - framer.position.cursor < framer.position.wait_for;
+            looks += usize::from(!waits);
+            found += usize::from(framer.next(&format).is_some());
         }
-        remaining.remove(0);
+        assert!(looks < 20, "looked {looks} times");
+        framer.finish();
+        let last = framer.next(&format);
+        assert_eq!(found + usize::from(last.is_some()), 1);
+        assert_eq!(matches!(last, Some(Framed::Bad { .. })), bad);
     }
 }
 
@@ -211,12 +296,14 @@ proptest! {
             3 => "[a-z]{1,3}".prop_map(|id| event(&id)),
             1 => "[a-z]{1,3}".prop_map(|id| pretty(&id)),
             2 => filler(),
+            1 => (1_usize..200).prop_map(nested),
             1 => Just("[".to_owned()), 1 => Just("]".to_owned()), 1 => Just(",".to_owned()),
             1 => "[\\[\\]{}\",:a0\\\\\n ]{0,12}",
         ], 0..12).prop_map(|parts| parts.concat()),
         pieces in prop::collection::vec(1_usize..60, 1..6),
     ) {
         prop_assert_eq!(frame_in_pieces(file.as_bytes(), &pieces), frame(&file));
+        resume_everywhere(&EventFormat::default(), file.as_bytes())?;
     }
 
     #[test]

@@ -1,0 +1,380 @@
+//! Reading the five fields of an event from its JSON text, by rules.
+//!
+//! `data` is kept as the bytes that stood in the file: numbers of any size, key order and spacing survive.
+
+use std::borrow::Cow;
+
+use super::epoch::parse_epoch;
+use super::presets::PRESETS;
+use super::problem::{EventProblem, FieldName, MAX_ID_BYTES};
+use super::rule::{EventRules, Field, FieldRule, RuleError, TemplatePart, TimestampFormat};
+use super::timestamp::{TimeRule, TimestampError};
+use crate::json::{
+    FieldPaths, MAX_DEPTH, Opened, Pointer, ScanError, ScanErrorKind, Span, Spans, find_array, scan, skip_blanks,
+    unescape,
+};
+
+/// A valid event, borrowing from its text wherever the text has no escapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    pub event_id: Cow<'a, str>,
+    /// Microseconds since the Unix epoch, UTC.
+    pub timestamp_us: i64,
+    pub domain: Cow<'a, str>,
+    pub event_type: Cow<'a, str>,
+    /// JSON text exactly as written.
+    pub data: &'a str,
+}
+
+/// How events are read: from which values their fields come, how times are written, how deep they may be nested, and
+/// where they stand if they come in wrapper objects.
+#[derive(Debug, Clone)]
+pub struct EventFormat {
+    rules: EventRules,
+    time: TimeRule,
+    paths: FieldPaths,
+    event_id: Source,
+    timestamp: Source,
+    domain: Source,
+    event_type: Source,
+    data: Place,
+    /// What each slot of `paths` is called.
+    names: Vec<FieldName>,
+    records: Option<Records>,
+}
+
+/// Where the array of events stands in a wrapper object.
+#[derive(Debug, Clone)]
+struct Records {
+    pointer: Pointer,
+    paths: FieldPaths,
+}
+
+/// A rule with its pointers resolved to slots.
+#[derive(Debug, Clone)]
+enum Source {
+    Value(Place),
+    Constant(String),
+    Template(Vec<Part>),
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Literal(String),
+    Value(Place),
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    slot: usize,
+    name: FieldName,
+}
+
+impl Default for EventFormat {
+    /// The first preset, times without zone read in UTC.
+    fn default() -> Self {
+        // The presets are valid, as a test shows; a format that finds nothing stands in for the impossible.
+        Self::new(&PRESETS[0].rules(), TimeRule::utc(), None).unwrap_or_else(|_| Self::nothing())
+    }
+}
+
+impl EventFormat {
+    /// `records`: where the array of events stands in wrapper objects; `None` if events stand by themselves.
+    ///
+    /// # Errors
+    /// A rule that cannot be followed.
+    pub fn new(rules: &EventRules, time: TimeRule, records: Option<&Pointer>) -> Result<Self, RuleError> {
+        if !(1..=MAX_DEPTH).contains(&rules.max_depth) {
+            return Err(RuleError { key: "max_depth", message: format!("must be from 1 to {MAX_DEPTH}") });
+        }
+        let mut format = Self { rules: rules.clone(), time, ..Self::nothing() };
+        format.event_id = format.source(Field::EventId)?;
+        format.timestamp = format.source(Field::Timestamp)?;
+        format.domain = format.source(Field::Domain)?;
+        format.event_type = format.source(Field::EventType)?;
+        if let Source::Value(place) = format.source(Field::Data)? {
+            format.data = place;
+        }
+        format.records = records.map(Records::new).transpose()?;
+        Ok(format)
+    }
+
+    /// Finds no field in anything.
+    fn nothing() -> Self {
+        let nowhere = Place { slot: usize::MAX, name: Cow::Borrowed("event_id") };
+        Self {
+            rules: PRESETS[0].rules(),
+            time: TimeRule::utc(),
+            paths: FieldPaths::default(),
+            event_id: Source::Value(nowhere.clone()),
+            timestamp: Source::Value(nowhere.clone()),
+            domain: Source::Value(nowhere.clone()),
+            event_type: Source::Value(nowhere.clone()),
+            data: nowhere,
+            names: Vec::new(),
+            records: None,
+        }
+    }
+
+    fn source(&mut self, field: Field) -> Result<Source, RuleError> {
+        let wrong = |message| RuleError { key: field.name(), message };
+        Ok(match field.rule(self.rules.get(field)).map_err(wrong)? {
+            FieldRule::Pointer(pointer) => Source::Value(self.place(field, &pointer)?),
+            FieldRule::Constant(text) => Source::Constant(text),
+            FieldRule::Template(parts) => Source::Template(
+                parts
+                    .into_iter()
+                    .map(|part| {
+                        Ok(match part {
+                            TemplatePart::Literal(text) => Part::Literal(text),
+                            TemplatePart::Value(pointer) => Part::Value(self.place(field, &pointer)?),
+                        })
+                    })
+                    .collect::<Result<_, _>>()?,
+            ),
+        })
+    }
+
+    fn place(&mut self, field: Field, pointer: &Pointer) -> Result<Place, RuleError> {
+        let slot = self.paths.add(pointer).map_err(|message| RuleError { key: field.name(), message })?;
+        let name = field.told(pointer);
+        if slot == self.names.len() {
+            self.names.push(name.clone());
+        }
+        Ok(Place { slot, name })
+    }
+
+    /// The rules as text, as they stand in a layout.
+    pub fn rules(&self) -> &EventRules {
+        &self.rules
+    }
+
+    pub fn time(&self) -> &TimeRule {
+        &self.time
+    }
+
+    /// Where the array of events stands in a wrapper object; `None` if events stand by themselves.
+    pub fn records(&self) -> Option<&Pointer> {
+        self.records.as_ref().map(|records| &records.pointer)
+    }
+
+    pub fn max_depth(&self) -> usize {
+        self.rules.max_depth
+    }
+
+    /// Passes over the event that `bytes` begin with, finds its fields' values, and returns the index of the byte after
+    /// it. The encoding is not looked at.
+    ///
+    /// # Errors
+    /// What begins there is no JSON value, or one that is too deep or has a wanted key twice.
+    #[inline]
+    pub fn scan(&self, bytes: &[u8], spans: &mut Spans) -> Result<usize, ScanError> {
+        scan(bytes, &self.paths, self.rules.max_depth, spans)
+    }
+
+    /// Passes over the head of a wrapper object up to its array of events. [`Opened::None`] without a records pointer.
+    ///
+    /// # Errors
+    /// As [`EventFormat::scan`].
+    pub fn scan_to_records(&self, bytes: &[u8]) -> Result<Opened, ScanError> {
+        match &self.records {
+            Some(records) => find_array(bytes, &records.paths, self.rules.max_depth),
+            None => self.scan(bytes, &mut Spans::default()).map(|end| Opened::None { end }),
+        }
+    }
+
+    /// Reads the event that was found in `bytes`, with the spans of its scan.
+    ///
+    /// # Errors
+    /// The first thing that is wrong: the encoding, then the fields in the order they are documented.
+    #[inline]
+    pub fn read<'a>(&self, bytes: &'a [u8], spans: &Spans) -> Result<Event<'a>, EventProblem> {
+        // The scan does not look at the encoding.
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| EventProblem::NotUtf8)?;
+        let values = Values { text, spans };
+        let event_id = values.text_of(&self.event_id)?;
+        if event_id.len() > MAX_ID_BYTES {
+            return Err(EventProblem::IdTooLong(self.event_id.name(Field::EventId)));
+        }
+        let timestamp_us = self.micros(&values)?;
+        let domain = values.text_of(&self.domain)?;
+        let event_type = values.text_of(&self.event_type)?;
+        let data = values.raw(&self.data).map_err(|defect| defect.of(&self.data))?.0;
+        Ok(Event { event_id, timestamp_us, domain, event_type, data })
+    }
+
+    #[inline]
+    fn micros(&self, values: &Values<'_, '_>) -> Result<i64, EventProblem> {
+        if self.rules.timestamp_format == TimestampFormat::Rfc3339 {
+            let text = values.text_of(&self.timestamp)?;
+            return self.time.parse(&text).map_err(|error| self.bad_timestamp(error));
+        }
+        let text = match &self.timestamp {
+            Source::Value(place) => values.scalar(place, "a number or a string of digits")?,
+            other => values.text_of(other)?,
+        };
+        parse_epoch(&text, self.rules.timestamp_format).map_err(|error| self.bad_timestamp(error))
+    }
+
+    #[cold]
+    fn bad_timestamp(&self, error: TimestampError) -> EventProblem {
+        EventProblem::BadTimestamp { field: self.timestamp.name(Field::Timestamp), message: error.to_string() }
+    }
+
+    /// Says why `bytes`, a piece that was found to be no event, is none.
+    pub fn explain(&self, bytes: &[u8]) -> EventProblem {
+        if simdutf8::basic::from_utf8(bytes).is_err() {
+            return EventProblem::NotUtf8;
+        }
+        match self.scan(bytes, &mut Spans::default()) {
+            Err(error) => self.problem(&error),
+            Ok(end) => match skip_blanks(bytes, end) {
+                end if end < bytes.len() => EventProblem::NotJson(format!("more than one value, at byte {end}")),
+                _ => EventProblem::NotAnObject,
+            },
+        }
+    }
+
+    /// What an error of [`EventFormat::scan`] means.
+    pub fn problem(&self, error: &ScanError) -> EventProblem {
+        let name = |slot: usize| self.names.get(slot).cloned().unwrap_or(Cow::Borrowed("data"));
+        EventProblem::of_scan(error, self.rules.max_depth, name)
+    }
+
+    /// What an error of [`EventFormat::scan_to_records`] means.
+    pub fn wrapper_problem(&self, error: &ScanError) -> EventProblem {
+        let pointer = self.records().map(Pointer::to_string).unwrap_or_default();
+        EventProblem::of_scan(error, self.rules.max_depth, |_| Cow::Owned(pointer))
+    }
+}
+
+impl Records {
+    fn new(pointer: &Pointer) -> Result<Self, RuleError> {
+        let wrong = |message| RuleError { key: "records", message };
+        if pointer.is_whole() {
+            let hint = "arrays at the top are read without it; it must be a JSON pointer such as /Records";
+            return Err(wrong(hint.to_owned()));
+        }
+        let mut paths = FieldPaths::default();
+        paths.add_through_objects(pointer).map_err(wrong)?;
+        Ok(Self { pointer: pointer.clone(), paths })
+    }
+}
+
+impl Source {
+    /// What the field is called in messages.
+    fn name(&self, field: Field) -> FieldName {
+        match self {
+            Self::Value(place) => place.name.clone(),
+            Self::Constant(_) | Self::Template(_) => Cow::Borrowed(field.name()),
+        }
+    }
+}
+
+/// The values that a scan found in an event's text.
+struct Values<'a, 'b> {
+    text: &'a str,
+    spans: &'b Spans,
+}
+
+/// What is wrong with a value; small, for it is in the way of every field that is read.
+enum Defect {
+    Missing,
+    NotAString,
+    WrongKind(&'static str),
+    Empty,
+    HalfAPair,
+}
+
+impl Defect {
+    #[cold]
+    fn of(self, place: &Place) -> EventProblem {
+        let field = place.name.clone();
+        match self {
+            Self::Missing => EventProblem::MissingField(field),
+            Self::NotAString => EventProblem::NotAString(field),
+            Self::WrongKind(wanted) => EventProblem::WrongKind { field, wanted },
+            Self::Empty => EventProblem::EmptyField(field),
+            Self::HalfAPair => EventProblem::NotJson(format!("field '{field}' holds half of a surrogate pair")),
+        }
+    }
+}
+
+impl<'a> Values<'a, '_> {
+    /// A value as it was written, and whether it is a string with escapes.
+    #[inline(always)]
+    fn raw(&self, place: &Place) -> Result<(&'a str, bool), Defect> {
+        let Span { start, end, escaped } = self.spans.get(place.slot).ok_or(Defect::Missing)?;
+        self.text.get(start..end).map(|raw| (raw, escaped)).ok_or(Defect::Missing)
+    }
+
+    #[inline(always)]
+    fn text_of(&self, source: &Source) -> Result<Cow<'a, str>, EventProblem> {
+        match source {
+            Source::Value(place) => self.string(place).map_err(|defect| defect.of(place)),
+            Source::Constant(text) => Ok(Cow::Owned(text.clone())),
+            Source::Template(parts) => self.filled(parts).map(Cow::Owned),
+        }
+    }
+
+    fn filled(&self, parts: &[Part]) -> Result<String, EventProblem> {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Value(place) => text.push_str(&self.scalar(place, "a string, a number, true or false")?),
+            }
+        }
+        Ok(text)
+    }
+
+    /// A string with something in it. `null` counts as missing, as most producers mean it.
+    #[inline(always)]
+    fn string(&self, place: &Place) -> Result<Cow<'a, str>, Defect> {
+        let (raw, escaped) = self.raw(place)?;
+        match raw.as_bytes() {
+            [b'"', b'"'] => Err(Defect::Empty),
+            [b'"', ..] if escaped => unescaped(raw),
+            [b'"', .., b'"'] => Ok(Cow::Borrowed(raw.get(1..raw.len() - 1).unwrap_or_default())),
+            b"null" => Err(Defect::Missing),
+            _ => Err(Defect::NotAString),
+        }
+    }
+
+    /// A string with something in it, or the text of a number or truth value as it was written.
+    fn scalar(&self, place: &Place, wanted: &'static str) -> Result<Cow<'a, str>, EventProblem> {
+        match self.string(place) {
+            Err(Defect::NotAString) => match self.raw(place) {
+                Ok((raw, _)) if !raw.starts_with(['{', '[']) => Ok(Cow::Borrowed(raw)),
+                _ => Err(Defect::WrongKind(wanted)),
+            },
+            text => text,
+        }
+        .map_err(|defect| defect.of(place))
+    }
+}
+
+/// The text of a string with escapes.
+fn unescaped(raw: &str) -> Result<Cow<'_, str>, Defect> {
+    let inner = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inner.and_then(unescape).ok_or(Defect::HalfAPair)
+}
+
+/// Reads one event from exactly its bytes; blanks around it are allowed.
+///
+/// # Errors
+/// What is wrong with it, as precisely as can be told.
+pub fn parse_event<'a>(bytes: &'a [u8], format: &EventFormat) -> Result<Event<'a>, EventProblem> {
+    let is_object = bytes.get(skip_blanks(bytes, 0)) == Some(&b'{');
+    let mut spans = Spans::default();
+    match format.scan(bytes, &mut spans) {
+        Ok(end) if is_object && skip_blanks(bytes, end) == bytes.len() => format.read(bytes, &spans),
+        Err(ScanError { kind: ScanErrorKind::Duplicate { end, .. }, .. }) if skip_blanks(bytes, end) < bytes.len() => {
+            Err(EventProblem::NotJson(format!("more than one value, at byte {}", skip_blanks(bytes, end))))
+        }
+        _ => Err(format.explain(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

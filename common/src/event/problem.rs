@@ -1,0 +1,103 @@
+//! Why a piece of a file, or a record of the log, is not an event.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::json::{ScanError, ScanErrorKind};
+
+/// Longest event_id. An event of the largest size, its key and its headers together stay below Kafka's default limit of
+/// a message (1,048,588 bytes).
+pub const MAX_ID_BYTES: usize = 16 * 1024;
+
+/// The name of a field as it is told: its own (`event_id`), or the JSON pointer that was looked for.
+pub type FieldName = Cow<'static, str>;
+
+/// Why a piece of a file is not an event. The code is stable: it stands in DLQ headers, metrics and `rejected`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventProblem {
+    NotUtf8,
+    /// Not JSON; the parser's words.
+    NotJson(String),
+    /// JSON, but not an object.
+    NotAnObject,
+    MissingField(FieldName),
+    NotAString(FieldName),
+    /// There, but neither a string nor what else would do here.
+    WrongKind {
+        field: FieldName,
+        wanted: &'static str,
+    },
+    EmptyField(FieldName),
+    DuplicateField(FieldName),
+    /// `event_id` is also the record's key, which must fit into a message beside the event.
+    IdTooLong(FieldName),
+    BadTimestamp {
+        field: FieldName,
+        message: String,
+    },
+    /// The file ends inside the value.
+    Truncated,
+    /// More bytes than one event may have.
+    TooLarge {
+        limit_bytes: usize,
+    },
+    /// Arrays and objects within each other, deeper than configured.
+    TooDeep {
+        limit: usize,
+    },
+    /// An object in which the array of events was looked for at this pointer.
+    NoRecords(String),
+}
+
+impl EventProblem {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 => "not_utf8",
+            Self::NotJson(_) => "not_json",
+            Self::NotAnObject => "not_an_object",
+            Self::MissingField(_) => "missing_field",
+            Self::NotAString(_) | Self::WrongKind { .. } => "not_a_string",
+            Self::EmptyField(_) => "empty_field",
+            Self::DuplicateField(_) => "duplicate_field",
+            Self::IdTooLong(_) => "id_too_long",
+            Self::BadTimestamp { .. } => "bad_timestamp",
+            Self::Truncated => "truncated",
+            Self::TooLarge { .. } => "too_large",
+            Self::TooDeep { .. } => "too_deep",
+            Self::NoRecords(_) => "no_records",
+        }
+    }
+
+    /// What a scan's error means for an event; `limit` is the depth that was allowed, `name` tells a slot's field.
+    pub(super) fn of_scan(error: &ScanError, limit: usize, name: impl FnOnce(usize) -> FieldName) -> Self {
+        match error.kind {
+            ScanErrorKind::Eof => Self::Truncated,
+            ScanErrorKind::Syntax(_) => Self::NotJson(error.to_string()),
+            ScanErrorKind::TooDeep => Self::TooDeep { limit },
+            ScanErrorKind::Duplicate { slot, .. } => Self::DuplicateField(name(slot)),
+        }
+    }
+}
+
+impl fmt::Display for EventProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotUtf8 => formatter.write_str("is not UTF-8"),
+            Self::NotJson(message) => write!(formatter, "is not JSON: {message}"),
+            Self::NotAnObject => formatter.write_str("is not a JSON object"),
+            Self::MissingField(field) => write!(formatter, "has no field '{field}'"),
+            Self::NotAString(field) => write!(formatter, "field '{field}' is not a string"),
+            Self::WrongKind { field, wanted } => write!(formatter, "field '{field}' is not {wanted}"),
+            Self::EmptyField(field) => write!(formatter, "field '{field}' is empty"),
+            Self::DuplicateField(field) => write!(formatter, "has the field '{field}' twice"),
+            Self::IdTooLong(field) => write!(formatter, "field '{field}' has more than {MAX_ID_BYTES} bytes"),
+            Self::BadTimestamp { field, message } => write!(formatter, "field '{field}' is {message}"),
+            Self::Truncated => formatter.write_str("the file ends inside it"),
+            Self::TooLarge { limit_bytes } => write!(formatter, "has more than {limit_bytes} bytes"),
+            Self::TooDeep { limit } => {
+                write!(formatter, "has more than {limit} arrays and objects within each other")
+            }
+            Self::NoRecords(pointer) => write!(formatter, "has no array at '{pointer}'"),
+        }
+    }
+}

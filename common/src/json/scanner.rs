@@ -1,0 +1,321 @@
+//! The loop that passes over a value.
+
+use super::nesting::Kinds;
+use super::number::{end_of_literal, end_of_number};
+use super::paths::{FieldPaths, MAX_SLOTS, NOWHERE, NodeId, ROOT};
+use super::pointer::MAX_SEGMENTS;
+use super::string::end_of_string;
+use super::{MAX_DEPTH, ScanError, ScanErrorKind, skip_blanks};
+
+/// Where a wanted value stands: its first byte and the byte after its last, blanks around it excluded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+    /// It is a string with escapes in it.
+    pub escaped: bool,
+}
+
+/// The spans of the wanted values that are there. To be used again and again: a scan begins by forgetting all.
+#[derive(Debug, Clone, Default)]
+pub struct Spans {
+    places: [(usize, usize); MAX_SLOTS],
+    /// One bit for each slot.
+    there: u32,
+    escaped: u32,
+    /// Of the scan itself. Kept here so that they need not be cleared for every value, and so that the scanner's other
+    /// state, which has no arrays in it, fits into registers.
+    kinds: Kinds,
+    frames: [Frame; MAX_SEGMENTS + 1],
+}
+
+impl Spans {
+    /// `None` if there is no value at the pointer of that slot.
+    #[inline]
+    pub fn get(&self, slot: usize) -> Option<Span> {
+        let (start, end) = *self.places.get(slot)?;
+        (self.there >> slot & 1 == 1).then_some(Span { start, end, escaped: self.escaped >> slot & 1 == 1 })
+    }
+
+    #[inline(always)]
+    fn set(&mut self, slot: usize, start: usize, end: usize, escaped: bool) {
+        if let Some(place) = self.places.get_mut(slot) {
+            *place = (start, end);
+            self.there |= 1 << slot;
+            self.escaped |= u32::from(escaped) << slot;
+        }
+    }
+}
+
+/// What [`find_array`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// The wanted array begins: the byte after its bracket.
+    Array { after: usize },
+    /// The value is valid and has no array there: the byte after its last.
+    None { end: usize },
+}
+
+/// Passes over the value that `bytes` begin with, after blanks, and returns the index of the byte after it; what comes
+/// behind is not looked at. `spans` are those of the values at `paths`; after an error they mean nothing.
+///
+/// `max_depth` counts arrays and objects within each other and is at most [`MAX_DEPTH`].
+///
+/// # Errors
+/// The first thing that is wrong. A key that occurs twice is told only if nothing else is wrong.
+pub fn scan(bytes: &[u8], paths: &FieldPaths, max_depth: usize, spans: &mut Spans) -> Result<usize, ScanError> {
+    Scanner::new(bytes, paths, max_depth, spans).run::<false>()
+}
+
+/// Passes over the beginning of a value up to the bracket that opens the array at one of `paths`, so that its elements
+/// can be read one by one. Nothing behind the bracket is looked at.
+///
+/// # Errors
+/// As [`scan`].
+pub fn find_array(bytes: &[u8], paths: &FieldPaths, max_depth: usize) -> Result<Opened, ScanError> {
+    let mut spans = Spans::default();
+    let mut scanner = Scanner::new(bytes, paths, max_depth, &mut spans);
+    let end = scanner.run::<true>()?;
+    Ok(if scanner.stopped { Opened::Array { after: end } } else { Opened::None { end } })
+}
+
+/// An array or object on the way to a wanted value.
+#[derive(Debug, Clone, Copy, Default)]
+struct Frame {
+    node: NodeId,
+    start: usize,
+    /// Of the element that comes next.
+    index: usize,
+}
+
+struct Scanner<'a> {
+    bytes: &'a [u8],
+    paths: &'a FieldPaths,
+    spans: &'a mut Spans,
+    max_depth: usize,
+    /// How many arrays and objects are open.
+    depth: usize,
+    in_object: bool,
+    /// How many of them lie on the way to a wanted value: always the outermost.
+    on_the_way: usize,
+    /// The innermost open one's place in the tree of wanted values.
+    here: NodeId,
+    /// The same of the value that comes next.
+    target: NodeId,
+    /// Which key is likely to come next.
+    hint: usize,
+    /// One bit for each place in that tree: its key has occurred.
+    seen: u64,
+    duplicate: Option<(usize, usize)>,
+    /// The array to stop at has begun.
+    stopped: bool,
+}
+
+impl<'a> Scanner<'a> {
+    #[inline(always)]
+    fn new(bytes: &'a [u8], paths: &'a FieldPaths, max_depth: usize, spans: &'a mut Spans) -> Self {
+        (spans.there, spans.escaped) = (0, 0);
+        Self {
+            bytes,
+            paths,
+            spans,
+            max_depth: max_depth.min(MAX_DEPTH),
+            depth: 0,
+            in_object: false,
+            on_the_way: 0,
+            here: NOWHERE,
+            target: ROOT,
+            hint: 0,
+            seen: 0,
+            duplicate: None,
+            stopped: false,
+        }
+    }
+
+    /// The byte after the value, or after the bracket to stop at.
+    #[inline(always)]
+    fn run<const STOP: bool>(&mut self) -> Result<usize, ScanError> {
+        let bytes = self.bytes;
+        let mut at = 0;
+        loop {
+            // A value begins here.
+            at = skip_blanks(bytes, at);
+            let start = at;
+            let mut escaped = false;
+            at = match bytes.get(at) {
+                Some(b'"') => {
+                    let end = end_of_string(bytes, at + 1)?;
+                    escaped = end.escaped;
+                    end.quote + 1
+                }
+                Some(b'{') => {
+                    self.open(at, true)?;
+                    at = skip_blanks(bytes, at + 1);
+                    if bytes.get(at) != Some(&b'}') {
+                        at = self.key(at)?;
+                        continue;
+                    }
+                    self.close(at + 1);
+                    at + 1
+                }
+                Some(b'[') => {
+                    if STOP && self.is_wanted() {
+                        self.stopped = true;
+                        return Ok(at + 1);
+                    }
+                    self.open(at, false)?;
+                    at = skip_blanks(bytes, at + 1);
+                    if bytes.get(at) != Some(&b']') {
+                        self.element();
+                        continue;
+                    }
+                    self.close(at + 1);
+                    at + 1
+                }
+                Some(b'-' | b'0'..=b'9') => end_of_number(bytes, at)?,
+                Some(b't') => end_of_literal(bytes, at, b"true")?,
+                Some(b'f') => end_of_literal(bytes, at, b"false")?,
+                Some(b'n') => end_of_literal(bytes, at, b"null")?,
+                _ => return Err(ScanError::at(bytes, at, "no value")),
+            };
+            self.note(start, at, escaped);
+            // Behind a value: a separator, or ends of what surrounds it.
+            loop {
+                if self.depth == 0 {
+                    return self.end(at);
+                }
+                at = skip_blanks(bytes, at);
+                match (bytes.get(at), self.in_object) {
+                    (Some(b','), true) => {
+                        at = self.key(skip_blanks(bytes, at + 1))?;
+                        break;
+                    }
+                    (Some(b','), false) => {
+                        at += 1;
+                        self.element();
+                        break;
+                    }
+                    (Some(b'}'), true) | (Some(b']'), false) => {
+                        at += 1;
+                        self.close(at);
+                    }
+                    (_, true) => return Err(ScanError::at(bytes, at, "neither ',' nor '}' after a member")),
+                    (_, false) => return Err(ScanError::at(bytes, at, "neither ',' nor ']' after an element")),
+                }
+            }
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.duplicate.is_none() && self.target != NOWHERE && self.paths.slot(self.target).is_some()
+    }
+
+    /// Notes the span of a value that is no array or object.
+    #[inline(always)]
+    fn note(&mut self, start: usize, end: usize, escaped: bool) {
+        if self.target != NOWHERE {
+            if let Some(slot) = self.paths.slot(self.target) {
+                self.spans.set(slot, start, end, escaped);
+            }
+            self.target = NOWHERE;
+        }
+    }
+
+    #[inline(always)]
+    fn open(&mut self, at: usize, object: bool) -> Result<(), ScanError> {
+        if self.depth >= self.max_depth {
+            return Err(ScanError { at, kind: ScanErrorKind::TooDeep });
+        }
+        self.depth += 1;
+        self.spans.kinds.set(self.depth, object);
+        self.in_object = object;
+        self.here = self.target;
+        if self.target != NOWHERE {
+            if let Some(frame) = self.spans.frames.get_mut(self.on_the_way) {
+                *frame = Frame { node: self.target, start: at, index: 0 };
+                self.on_the_way += 1;
+            }
+            self.target = NOWHERE;
+        }
+        Ok(())
+    }
+
+    /// Closes the innermost array or object, which ends before `end`.
+    #[inline(always)]
+    fn close(&mut self, end: usize) {
+        if self.depth == self.on_the_way {
+            self.on_the_way -= 1;
+            if let Some(frame) = self.spans.frames.get(self.on_the_way)
+                && let Some(slot) = self.paths.slot(frame.node)
+            {
+                let start = frame.start;
+                self.spans.set(slot, start, end, false);
+            }
+        }
+        self.depth -= 1;
+        self.in_object = self.spans.kinds.is_object(self.depth);
+        if self.depth == self.on_the_way {
+            self.here = self.frame().map_or(NOWHERE, |frame| frame.node);
+        }
+    }
+
+    /// Of the innermost array or object on the way.
+    #[inline(always)]
+    fn frame(&mut self) -> Option<&mut Frame> {
+        self.spans.frames.get_mut(self.on_the_way.wrapping_sub(1))
+    }
+
+    /// Passes over a key and its colon; sets where the member leads to.
+    #[inline(always)]
+    fn key(&mut self, at: usize) -> Result<usize, ScanError> {
+        let bytes = self.bytes;
+        if bytes.get(at) != Some(&b'"') {
+            return Err(ScanError::at(bytes, at, "no key"));
+        }
+        let end = end_of_string(bytes, at + 1)?;
+        if self.here != NOWHERE {
+            let behind = bytes.get(at + 1..).unwrap_or_default();
+            self.target = self.paths.member(self.here, behind, end.quote - at - 1, end.escaped, &mut self.hint);
+            self.note_key(at);
+        }
+        let colon = skip_blanks(bytes, end.quote + 1);
+        if bytes.get(colon) != Some(&b':') {
+            return Err(ScanError::at(bytes, colon, "no ':' after a key"));
+        }
+        Ok(colon + 1)
+    }
+
+    #[inline(always)]
+    fn note_key(&mut self, at: usize) {
+        if self.target == NOWHERE {
+            return;
+        }
+        let bit = 1_u64 << (self.target % 64);
+        if self.seen & bit != 0 {
+            self.duplicate = self.duplicate.or(Some((self.paths.reported_slot(self.target), at)));
+            // What it holds is not looked into: its keys would all be there twice as well.
+            self.target = NOWHERE;
+        }
+        self.seen |= bit;
+    }
+
+    /// Sets where the element that comes next leads to.
+    #[inline(always)]
+    fn element(&mut self) {
+        if self.here == NOWHERE {
+            return;
+        }
+        if let Some(frame) = self.frame() {
+            let index = frame.index;
+            frame.index += 1;
+            self.target = self.paths.element(self.here, index);
+        }
+    }
+
+    fn end(&self, end: usize) -> Result<usize, ScanError> {
+        match self.duplicate {
+            Some((slot, at)) => Err(ScanError { at, kind: ScanErrorKind::Duplicate { slot, end } }),
+            None => Ok(end),
+        }
+    }
+}
