@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::log::{LogErrorKind, LogReader, ReadEvent};
+use common::log::{LogError, LogErrorKind, LogReader, ReadEvent};
 use common::shutdown::Shutdown;
 use common::store::{StoreError, StoreErrorKind};
 use tokio::sync::{Mutex, Notify, mpsc};
@@ -29,6 +29,7 @@ use crate::tries::Tries;
 const POLL: Duration = Duration::from_millis(500);
 /// A fenced lane waits this long at least: if another ingestor is the owner now, the group tells us meanwhile.
 const AFTER_FENCE: Duration = Duration::from_secs(1);
+const GROUP_FAILURE_PAUSE: Duration = Duration::from_secs(5);
 /// With `once`: how often files that changed under us are looked at again.
 const MAX_CHANGED_SWEEPS: u32 = 5;
 
@@ -62,6 +63,7 @@ pub(crate) struct Crew<'a> {
     discover_at: Instant,
     once: Once,
     began: Instant,
+    group_failure_told: Option<Instant>,
 }
 
 impl<'a> Crew<'a> {
@@ -79,6 +81,7 @@ impl<'a> Crew<'a> {
             discover_at: Instant::now(),
             once: Once::default(),
             began: Instant::now(),
+            group_failure_told: None,
         }
     }
 
@@ -148,12 +151,19 @@ impl<'a> Crew<'a> {
             // No partition is ever started, so nothing is read.
             Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Idle) => {}
             // The client goes on by itself; what it cannot get over comes as a revocation.
-            Err(error) if error.kind == LogErrorKind::Transient => {
-                tracing::debug!(%error, "the group of ingestors cannot be asked");
-            }
+            Err(error) if error.kind == LogErrorKind::Transient => self.group_failed(&error),
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Told now and then only: the client reports every connection that it loses.
+    fn group_failed(&mut self, error: &LogError) {
+        let now = Instant::now();
+        if self.group_failure_told.is_none_or(|told| now.duration_since(told) >= GROUP_FAILURE_PAUSE) {
+            self.group_failure_told = Some(now);
+            tracing::warn!(%error, "the group of ingestors cannot be reached; trying again");
+        }
     }
 
     fn start_due(&mut self) {

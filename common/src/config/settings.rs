@@ -74,6 +74,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "partitions of the events topic when it is created; not set: 4 on Kafka, 1 in the embedded log",
     ),
+    setting("log.retention", "7d", "embedded log: how long records stay after they are in the trusted zone"),
     setting(
         "ledger.partitions",
         "",
@@ -81,7 +82,6 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("ledger.retain", "30d", "how long files that are gone from `pending/` are remembered"),
     setting("dlq.max_bytes", "64KiB", "how much of a bad event the dead-letter topic keeps"),
-    setting("log.retention", "7d", "embedded log: how long records stay after they are in the trusted zone"),
     setting("kafka.brokers", "", "`host:port[,host:port]`"),
     setting("kafka.group", "event-distributor", "consumer group of the distributor"),
     setting("kafka.instance_id", "", "static membership: a stable name of this member"),
