@@ -83,6 +83,19 @@ impl Services {
         );
     }
 
+    /// What one of Kafka's own tools prints, by its class.
+    pub fn kafka_tool(&self, class: &str, args: &[&str]) -> String {
+        let libs = format!("{}/*", std::env::var("ED_TEST_KAFKA_LIBS").unwrap());
+        let output = Command::new("java")
+            .args(["-cp", &libs, class, "--bootstrap-server", &self.kafka])
+            .args(args)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{class}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
+    }
+
     pub fn kill(&self, service: &str) {
         let pid = std::fs::read_to_string(self.run_dir.join(format!("{service}.pid"))).unwrap();
         let status = Command::new("kill").arg("-9").arg(pid.trim()).status().unwrap();

@@ -119,15 +119,12 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
 
 /// With Kafka's own tool.
 fn reset_offsets(zone: &Zone, to: &str) {
-    let libs = std::env::var("ED_TEST_KAFKA_LIBS").unwrap();
-    let output = std::process::Command::new("java")
-        .args(["-cp", &format!("{libs}/*"), "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"])
-        .args(["--bootstrap-server", &zone.services.kafka, "--group", &zone.topic, "--topic", &zone.topic])
-        .args(["--reset-offsets", &format!("--to-{to}"), "--execute"])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && !text.contains("Error"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let (topic, to) = (&zone.topic, format!("--to-{to}"));
+    let printed = zone.services.kafka_tool(
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        &["--group", topic, "--topic", topic, "--reset-offsets", &to, "--execute"],
+    );
+    assert!(!printed.contains("Error"), "{printed}");
 }
 
 #[test]
