@@ -37,6 +37,8 @@ struct Edge {
     key: String,
     /// Its first eight bytes, to tell most keys apart in one comparison.
     head: u64,
+    /// It is never written otherwise than it is: no quotation mark, backslash or control character is in it.
+    plain: bool,
     /// The key as an index into an array, if it can be one (RFC 6901, section 4).
     index: Option<usize>,
     to: NodeId,
@@ -96,46 +98,51 @@ impl FieldPaths {
             return edge.to;
         }
         let to = NodeId::try_from(self.nodes.len()).unwrap_or(NOWHERE);
+        let plain = !key.contains(['"', '\\']) && key.bytes().all(|byte| byte >= b' ');
         self.nodes.push(Node { slot: NO_SLOT, reported_slot: slot, edges: Vec::new() });
-        self.nodes[parent].edges.push(Edge { head: head(key.as_bytes(), key.len()), key: key.to_owned(), index, to });
+        self.nodes[parent].edges.push(Edge {
+            head: head(key.as_bytes(), key.len()),
+            key: key.to_owned(),
+            plain,
+            index,
+            to,
+        });
         to
     }
 
     /// Where the member of an object leads to. Its key is the first `length` of `bytes`: what stands between the quotes.
-    /// `hint` is moved to the key that comes next in the order in which pointers were added, since the members of an
-    /// object mostly stand in the same order.
-    #[inline(always)]
+    /// `next` is set to the key that comes next in the order in which pointers were added.
+    #[inline]
     pub(super) fn member(
         &self,
         parent: NodeId,
         bytes: &[u8],
         length: usize,
         escaped: bool,
-        hint: &mut usize,
+        next: &mut usize,
     ) -> NodeId {
         let Some(node) = self.nodes.get(usize::from(parent)) else { return NOWHERE };
+        let Some(key) = bytes.get(..length) else { return NOWHERE };
         if escaped {
-            return node.escaped_member(bytes.get(..length).unwrap_or_default());
+            return node.escaped_member(key);
         }
         let head = head(bytes, length);
-        let matches = |edge: &Edge| {
-            edge.head == head
-                && edge.key.len() == length
-                && (length <= 8 || edge.key.as_bytes().get(8..) == bytes.get(8..length))
-        };
-        if let Some(edge) = node.edges.get(*hint)
-            && matches(edge)
-        {
-            *hint += 1;
-            return edge.to;
-        }
-        match node.edges.iter().position(matches) {
-            Some(index) => {
-                *hint = index + 1;
-                node.edges.get(index).map_or(NOWHERE, |edge| edge.to)
-            }
-            None => NOWHERE,
-        }
+        let is_key = |edge: &Edge| edge.head == head && edge.key.as_bytes() == key;
+        let Some(index) = node.edges.iter().position(is_key) else { return NOWHERE };
+        *next = index + 1;
+        node.edges.get(index).map_or(NOWHERE, |edge| edge.to)
+    }
+
+    /// As [`FieldPaths::member`], if the key is the one that is expected: where it leads to, and the length of the key.
+    /// Members mostly stand in one order, and to see that a known key is there takes less than to find where it ends.
+    #[inline(always)]
+    pub(super) fn expected_member(&self, parent: NodeId, bytes: &[u8], next: usize) -> Option<(NodeId, usize)> {
+        let edge = self.nodes.get(usize::from(parent))?.edges.get(next)?;
+        let length = edge.key.len();
+        let same = edge.head == head(bytes, length)
+            && (length <= 8 || edge.key.as_bytes().get(8..) == bytes.get(8..length))
+            && bytes.get(length) == Some(&b'"');
+        (same && edge.plain).then_some((edge.to, length))
     }
 
     /// Where an element of an array leads to.

@@ -103,7 +103,7 @@ struct Scanner<'a> {
     /// The same of the value that comes next.
     target: NodeId,
     /// Which key is likely to come next.
-    hint: usize,
+    next_key: usize,
     /// One bit for each place in that tree: its key has occurred.
     seen: u64,
     duplicate: Option<(usize, usize)>,
@@ -125,7 +125,7 @@ impl<'a> Scanner<'a> {
             on_the_way: 0,
             here: NOWHERE,
             target: ROOT,
-            hint: 0,
+            next_key: 0,
             seen: 0,
             duplicate: None,
             stopped: false,
@@ -272,17 +272,31 @@ impl<'a> Scanner<'a> {
         if bytes.get(at) != Some(&b'"') {
             return Err(ScanError::at(bytes, at, "no key"));
         }
-        let end = end_of_string(bytes, at + 1)?;
-        if self.here != NOWHERE {
-            let behind = bytes.get(at + 1..).unwrap_or_default();
-            self.target = self.paths.member(self.here, behind, end.quote - at - 1, end.escaped, &mut self.hint);
-            self.note_key(at);
-        }
-        let colon = skip_blanks(bytes, end.quote + 1);
+        let end = self.end_of_key(at + 1)?;
+        let colon = skip_blanks(bytes, end + 1);
         if bytes.get(colon) != Some(&b':') {
             return Err(ScanError::at(bytes, colon, "no ':' after a key"));
         }
         Ok(colon + 1)
+    }
+
+    /// The closing quotation mark of the key that begins at `at`.
+    #[inline(always)]
+    fn end_of_key(&mut self, at: usize) -> Result<usize, ScanError> {
+        if self.here == NOWHERE {
+            return Ok(end_of_string(self.bytes, at)?.quote);
+        }
+        let behind = self.bytes.get(at..).unwrap_or_default();
+        if let Some((target, length)) = self.paths.expected_member(self.here, behind, self.next_key) {
+            self.next_key += 1;
+            self.target = target;
+            self.note_key(at);
+            return Ok(at + length);
+        }
+        let end = end_of_string(self.bytes, at)?;
+        self.target = self.paths.member(self.here, behind, end.quote - at, end.escaped, &mut self.next_key);
+        self.note_key(at);
+        Ok(end.quote)
     }
 
     #[inline(always)]
@@ -292,7 +306,7 @@ impl<'a> Scanner<'a> {
         }
         let bit = 1_u64 << (self.target % 64);
         if self.seen & bit != 0 {
-            self.duplicate = self.duplicate.or(Some((self.paths.reported_slot(self.target), at)));
+            self.duplicate = self.duplicate.or(Some((self.paths.reported_slot(self.target), at - 1)));
             // What it holds is not looked into: its keys would all be there twice as well.
             self.target = NOWHERE;
         }

@@ -76,7 +76,8 @@ pub(super) struct Tail {
 impl Tail {
     /// Behind the array's closing bracket, with `braces` of the wrapper open.
     pub(super) fn new(braces: usize, records: Option<&Pointer>, max_depth: usize) -> Self {
-        let mut nesting = Nesting::new(max_depth);
+        // The wrapper may have been begun under a greater limit.
+        let mut nesting = Nesting::new(max_depth.max(braces));
         let own_braces = (0..braces).take_while(|_| nesting.open(true)).count();
         // Under other settings than the wrapper was begun with, its keys are not known.
         let keys = records.map(Pointer::segments).filter(|keys| keys.len() == braces).unwrap_or_default().to_vec();
