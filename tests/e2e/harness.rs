@@ -21,6 +21,8 @@ pub struct Services {
     pub access_key: String,
     pub secret_key: String,
     pub python: PathBuf,
+    /// With the AWS clients.
+    pub aws_python: PathBuf,
     pub run_dir: PathBuf,
 }
 
@@ -33,6 +35,7 @@ impl Services {
             access_key: lookup("ED_TEST_S3_ACCESS_KEY")?,
             secret_key: lookup("ED_TEST_S3_SECRET_KEY")?,
             python: lookup("ED_TEST_PYTHON")?.into(),
+            aws_python: lookup("ED_TEST_AWS_PYTHON")?.into(),
             run_dir: lookup("ED_TEST_RUN_DIR")?.into(),
         })
     }

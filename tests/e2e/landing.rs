@@ -24,10 +24,11 @@ fn land(zone: &Zone, names: &[&str]) {
 
 /// Runs Python with the S3 and SQS clients of the tests' environment; its output.
 fn python(zone: &Zone, script: &str, args: &[&str]) -> String {
-    let output = Command::new(&zone.services.python)
+    let output = Command::new(&zone.services.aws_python)
         .args(["-c", script])
         .args(args)
         .envs(zone.services.s3_environment())
+        .env("AWS_DEFAULT_REGION", "us-east-1")
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
