@@ -60,7 +60,10 @@ fn each_archive_mode_does_what_it_says_on_s3_and_a_second_run_finds_nothing_to_d
             assert!(tags.contains("event-distributor") && tags.contains("ingested"), "{tags}");
         }
         let again = ingest();
-        assert_eq!(again["files"], serde_json::json!({"ingested": 0, "skipped": if stays { 3 } else { 0 }, "quarantined": 0}));
+        assert_eq!(
+            again["files"],
+            serde_json::json!({"ingested": 0, "skipped": if stays { 3 } else { 0 }, "quarantined": 0})
+        );
         let (ledger, _) = Topics::new(&zone.services, &zone.topic).ledger();
         assert!(ledger.values().all(|entry| entry["mode"] == mode && (mode == "leave") != (entry["archived"] == true)));
     }
@@ -87,9 +90,8 @@ fn an_object_that_is_replaced_by_other_content_is_another_file_and_the_same_cont
 #[test]
 fn an_event_notification_makes_a_running_ingestor_look_at_once() {
     let zone = Zone::new(&services(), "notified");
-    let environment = |ed: Ed| {
-        ed.env("AWS_ENDPOINT_URL_SQS", &zone.services.sqs).env("AWS_ENDPOINT_URL_S3", &zone.services.s3)
-    };
+    let environment =
+        |ed: Ed| ed.env("AWS_ENDPOINT_URL_SQS", &zone.services.sqs).env("AWS_ENDPOINT_URL_S3", &zone.services.s3);
     let queue = python(
         &zone,
         "import boto3,sys; print(boto3.client('sqs', endpoint_url=sys.argv[1]).create_queue(QueueName=sys.argv[2])['QueueUrl'])",
