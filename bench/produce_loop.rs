@@ -37,6 +37,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// As long as paths in a landing zone with a few folders are.
 const SOURCE: &str = "2026/11/24/orders-service/part-00042-7b0c9a1e5d3f.json";
+const ROOM_FOR_ONE_MORE_BYTES: usize = 4096;
 const WAIT: Duration = Duration::from_secs(60);
 
 #[derive(Clone)]
@@ -47,6 +48,8 @@ struct Options {
     rounds: usize,
     partitions: i32,
     transaction_bytes: usize,
+    /// A batch handed to the writer is at least this large, or its partition's last in the transaction.
+    batch_bytes: usize,
     /// Writers that are owned and stay idle beside the busy one.
     idle_writers: usize,
     broker_pid: Option<u32>,
@@ -65,6 +68,7 @@ impl Options {
             rounds: 5,
             partitions: 4,
             transaction_bytes: 12 << 20,
+            batch_bytes: 512 << 10,
             idle_writers: 0,
             broker_pid: None,
             topic_settings: vec![("message.timestamp.type".to_owned(), "LogAppendTime".to_owned())],
@@ -81,6 +85,7 @@ impl Options {
                 "--rounds" => options.rounds = value.parse().unwrap(),
                 "--partitions" => options.partitions = value.parse().unwrap(),
                 "--transaction-bytes" => options.transaction_bytes = value.parse().unwrap(),
+                "--batch-bytes" => options.batch_bytes = value.parse().unwrap(),
                 "--idle-writers" => options.idle_writers = value.parse().unwrap(),
                 "--broker-pid" => options.broker_pid = Some(value.parse().unwrap()),
                 "--topic-setting" => options.topic_settings.push(setting()),
@@ -111,18 +116,22 @@ struct Figures {
     broker_cpu_s_per_million: f64,
     peak_rss_mb: f64,
     threads: f64,
+    /// From the last record handed over to the answer of the commit.
+    commit_ms: f64,
 }
 
 impl Figures {
-    const NAMES: [&'static str; 5] = ["events/s", "CPU s / M", "broker CPU s / M", "peak RSS MB", "threads"];
+    const NAMES: [&'static str; 6] =
+        ["events/s", "CPU s / M", "broker CPU s / M", "peak RSS MB", "threads", "ms / commit"];
 
-    fn numbers(&self) -> [f64; 5] {
+    fn numbers(&self) -> [f64; 6] {
         [
             self.events_per_s,
             self.cpu_s_per_million,
             self.broker_cpu_s_per_million,
             self.peak_rss_mb,
             self.threads,
+            self.commit_ms,
         ]
     }
 }
@@ -140,7 +149,7 @@ fn compare(options: &Options, arguments: &[String]) {
         }
     }
     println!("\nmedians of {} rounds", options.rounds);
-    let medians: BTreeMap<&str, [f64; 5]> = all.iter().map(|(way, figures)| (*way, medians(figures))).collect();
+    let medians: BTreeMap<&str, [f64; 6]> = all.iter().map(|(way, figures)| (*way, medians(figures))).collect();
     for (way, numbers) in &medians {
         println!("{way:50} {}", numbers.map(|number| format!("{number:>17.2}")).join(""));
     }
@@ -152,7 +161,7 @@ fn compare(options: &Options, arguments: &[String]) {
     }
 }
 
-fn medians(figures: &[Figures]) -> [f64; 5] {
+fn medians(figures: &[Figures]) -> [f64; 6] {
     std::array::from_fn(|index| {
         let mut numbers: Vec<f64> = figures.iter().map(|figures| figures.numbers()[index]).collect();
         numbers.sort_by(f64::total_cmp);
@@ -166,7 +175,7 @@ fn run_round(options: &Options, arguments: &[String], way: &str, topic: &str) ->
     let broker_before = options.broker_pid.map(process_cpu_seconds);
     // `writer:linger.ms=0;batch.size=65536` is a way with client settings of its own.
     let (way, settings) = way.split_once(':').unwrap_or((way, ""));
-    let own_settings = settings.split(';').filter(|pair| !pair.is_empty()).flat_map(|pair| ["--client", pair]);
+    let own_settings = settings.split(';').filter(|pair| !pair.is_empty()).flat_map(|pair| match pair.strip_prefix("batch-bytes=") { Some(v) => ["--batch-bytes", v], None => ["--client", pair]});
     let output = Command::new(std::env::current_exe().unwrap())
         .args(arguments)
         .args(["--ways", way, "--topic", topic])
@@ -177,7 +186,7 @@ fn run_round(options: &Options, arguments: &[String], way: &str, topic: &str) ->
     assert!(output.status.success(), "{way}: {}", String::from_utf8_lossy(&output.stderr));
     let numbers: Vec<f64> =
         String::from_utf8_lossy(&output.stdout).split_whitespace().map(|number| number.parse().unwrap()).collect();
-    let [events, seconds, cpu, rss, threads] = numbers[..] else { panic!("{way} printed {numbers:?}") };
+    let [events, seconds, cpu, rss, threads, commit_ms] = numbers[..] else { panic!("{way} printed {numbers:?}") };
     runtime.block_on(delete_topic(options, topic));
     let broker_cpu = broker_before.zip(broker_after).map_or(0.0, |(before, after)| after - before);
     Figures {
@@ -186,6 +195,7 @@ fn run_round(options: &Options, arguments: &[String], way: &str, topic: &str) ->
         broker_cpu_s_per_million: broker_cpu / events * 1e6,
         peak_rss_mb: rss,
         threads,
+        commit_ms,
     }
 }
 
@@ -218,7 +228,7 @@ fn own_status(name: &str) -> f64 {
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// One round; prints `events seconds cpu-seconds peak-rss-mb threads`.
+/// One round; prints `events seconds cpu-seconds peak-rss-mb threads ms-per-commit`.
 fn measure(options: &Options, topic: &str) {
     let cpu = || {
         let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -226,14 +236,32 @@ fn measure(options: &Options, topic: &str) {
     };
     let mut begun = (Instant::now(), cpu());
     let mut start_clock = || begun = (Instant::now(), cpu());
-    let (events, threads) = match options.ways[0].as_str() {
-        "bare" => produce_bare(options, topic, false, &mut start_clock),
-        "headers" => produce_bare(options, topic, true, &mut start_clock),
-        "writer" => produce_by_writer(options, topic, &mut start_clock),
+    let mut commits = Commits::default();
+    let events = match options.ways[0].as_str() {
+        "bare" => produce_bare(options, topic, false, &mut start_clock, &mut commits),
+        "headers" => produce_bare(options, topic, true, &mut start_clock, &mut commits),
+        "writer" => produce_by_writer(options, topic, &mut start_clock, &mut commits),
         other => panic!("unknown way {other}"),
     };
     let (seconds, cpu) = (begun.0.elapsed().as_secs_f64(), (cpu() - begun.1).as_secs_f64());
-    println!("{events} {seconds} {cpu} {} {threads}", own_status("VmHWM") / 1024.0);
+    let commit_ms = commits.spent.as_secs_f64() * 1000.0 / f64::from(commits.count.max(1));
+    println!("{events} {seconds} {cpu} {} {} {commit_ms}", own_status("VmHWM") / 1024.0, commits.threads);
+}
+
+#[derive(Default)]
+struct Commits {
+    count: u32,
+    spent: Duration,
+    /// Of the process, after the last commit.
+    threads: f64,
+}
+
+impl Commits {
+    fn add(&mut self, spent: Duration) {
+        self.count += 1;
+        self.spent += spent;
+        self.threads = own_status("Threads");
+    }
 }
 
 /// The file in pieces of whole lines, each about as large as a transaction.
@@ -310,9 +338,9 @@ fn producer(options: &Options, topic: &str) -> BaseProducer {
         .set("transactional.id", topic)
         .set("acks", "all")
         .set("compression.type", "lz4")
-        .set("linger.ms", "5")
+        .set("linger.ms", "100")
         .set("batch.size", "1000000")
-        .set("queue.buffering.max.kbytes", "32768")
+        .set("queue.buffering.max.kbytes", "8192")
         .set("delivery.report.only.error", "true");
     for (key, value) in &options.client {
         config.set(key, value);
@@ -320,7 +348,13 @@ fn producer(options: &Options, topic: &str) -> BaseProducer {
     config.create().unwrap()
 }
 
-fn produce_bare(options: &Options, topic: &str, headers: bool, start_clock: &mut dyn FnMut()) -> (u64, f64) {
+fn produce_bare(
+    options: &Options,
+    topic: &str,
+    headers: bool,
+    start_clock: &mut dyn FnMut(),
+    commits: &mut Commits,
+) -> u64 {
     let producer = producer(options, topic);
     producer.init_transactions(WAIT).unwrap();
     let (mut pieces, mut piece, keys) = (Pieces::open(options), Vec::new(), Keys::new());
@@ -342,13 +376,16 @@ fn produce_bare(options: &Options, topic: &str, headers: bool, start_clock: &mut
             }
             events += 1;
         }
+        let appended = Instant::now();
         // A flush of the binding polls for 100 ms at a time, and reports of success are off.
         while producer.in_flight_count() > 0 {
+            let _still_in_flight = producer.flush(Duration::ZERO);
             serve(&producer);
         }
         producer.commit_transaction(WAIT).unwrap();
+        commits.add(appended.elapsed());
     }
-    (events, own_status("Threads"))
+    events
 }
 
 /// Waits a moment. (The binding spins for the last millisecond of a poll.)
@@ -363,7 +400,7 @@ fn two_headers(offset: u64) -> OwnedHeaders {
         .insert(Header { key: HEADER_BYTE_OFFSET, value: Some(decimal(offset, &mut [0; 20])) })
 }
 
-fn produce_by_writer(options: &Options, topic: &str, start_clock: &mut dyn FnMut()) -> (u64, f64) {
+fn produce_by_writer(options: &Options, topic: &str, start_clock: &mut dyn FnMut(), commits: &mut Commits) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let settings = KafkaSettings { brokers: options.brokers.clone(), client: options.client.clone() };
     let log = KafkaLog::new(settings).unwrap();
@@ -374,23 +411,44 @@ fn produce_by_writer(options: &Options, topic: &str, start_clock: &mut dyn FnMut
         }
         let mut writer = log.writer(topic).await.unwrap();
         let (full, mut transactions) = tokio::sync::mpsc::channel(1);
+        // Memory of batches is used again: taking it anew costs page faults.
+        let (emptied, empty) = std::sync::mpsc::channel();
         start_clock();
         let build = options.clone();
-        let building = tokio::task::spawn_blocking(move || build_transactions(&build, &full));
-        while let Some(batches) = transactions.recv().await {
-            publish(&mut *writer, topic, &batches).await;
+        let building = tokio::task::spawn_blocking(move || build_transactions(&build, &empty, &full));
+        while let Some(transaction) = transactions.recv().await {
+            publish(&mut *writer, topic, &transaction, commits).await;
+            for (_, batch) in transaction {
+                // The builder may have ended.
+                let _ = emptied.send(batch);
+            }
         }
         let events = building.await.unwrap();
         drop(idle);
-        (events, own_status("Threads"))
+        events
     })
 }
 
-fn build_transactions(options: &Options, full: &tokio::sync::mpsc::Sender<Vec<RecordBatch>>) -> u64 {
+/// Batches with their partitions, in the order in which they are appended.
+type Transaction = Vec<(i32, RecordBatch)>;
+
+fn build_transactions(
+    options: &Options,
+    empty: &std::sync::mpsc::Receiver<RecordBatch>,
+    full: &tokio::sync::mpsc::Sender<Transaction>,
+) -> u64 {
     let (mut pieces, mut piece, keys) = (Pieces::open(options), Vec::new(), Keys::new());
+    let new_batch = || {
+        let mut batch = empty
+            .try_recv()
+            .unwrap_or_else(|_| RecordBatch::with_capacity(options.batch_bytes + ROOM_FOR_ONE_MORE_BYTES));
+        batch.clear();
+        batch
+    };
     let mut events = 0;
+    let mut open: Vec<RecordBatch> = (0..options.partitions).map(|_| new_batch()).collect();
     while let Some(begin) = pieces.next(&mut piece) {
-        let mut batches: Vec<RecordBatch> = (0..options.partitions).map(|_| RecordBatch::new()).collect();
+        let mut transaction = Vec::new();
         for (offset, line) in lines(&piece, begin) {
             let key = keys.of(line);
             let partition = partition_for_key(key, options.partitions.unsigned_abs());
@@ -398,18 +456,27 @@ fn build_transactions(options: &Options, full: &tokio::sync::mpsc::Sender<Vec<Re
                 headers.put(HEADER_SOURCE, SOURCE.as_bytes());
                 headers.put(HEADER_BYTE_OFFSET, decimal(offset, &mut [0; 20]));
             };
-            batches[partition as usize].push(key, Some(line), headers).unwrap();
+            let batch = &mut open[partition as usize];
+            batch.push(key, Some(line), headers).unwrap();
+            if batch.size_bytes() >= options.batch_bytes {
+                transaction.push((partition.cast_signed(), std::mem::replace(batch, new_batch())));
+            }
             events += 1;
         }
-        full.blocking_send(batches).unwrap();
+        for (partition, batch) in (0..).zip(&mut open) {
+            transaction.push((partition, std::mem::replace(batch, new_batch())));
+        }
+        full.blocking_send(transaction).unwrap();
     }
     events
 }
 
-async fn publish(writer: &mut dyn LogWriter, topic: &str, batches: &[RecordBatch]) {
+async fn publish(writer: &mut dyn LogWriter, topic: &str, transaction: &Transaction, commits: &mut Commits) {
     writer.begin().await.unwrap();
-    for (partition, batch) in (0..).zip(batches) {
-        writer.append(topic, partition, batch).await.unwrap();
+    for (partition, batch) in transaction {
+        writer.append(topic, *partition, batch).await.unwrap();
     }
+    let appended = Instant::now();
     writer.commit().await.unwrap();
+    commits.add(appended.elapsed());
 }

@@ -48,12 +48,8 @@ impl KafkaWriter {
         let producer: BaseProducer = producer_config(settings, id)
             .create_with_context(DefaultProducerContext)
             .map_err(|error| explain(settings, "configuring the producer", &error))?;
-        let writer = Self {
-            producer: Arc::new(producer),
-            settings: settings.clone(),
-            id: Arc::from(id),
-            begun: Instant::now(),
-        };
+        let writer =
+            Self { producer: Arc::new(producer), settings: settings.clone(), id: Arc::from(id), begun: Instant::now() };
         let deadline = Instant::now() + INIT_TIMEOUT;
         loop {
             match writer.producer.init_transactions(Duration::from_secs(10)) {
@@ -99,13 +95,20 @@ impl KafkaWriter {
         self.failed(Step::Append, &doing, error)
     }
 
+    /// Lets queued records go out at once, though they linger, and serves what has come back.
+    fn push_out(&self) {
+        self.producer.poll(Duration::ZERO);
+        // Raises librdkafka's flushing flag for a moment and wakes the broker threads. What is still there is no error.
+        let _still_in_flight = self.producer.flush(Duration::ZERO);
+    }
+
     /// Waits until librdkafka has handed over everything or given it up, which the commit then tells.
     fn drain(&self, deadline: Instant) {
         while self.producer.in_flight_count() > 0
             && self.producer.client().fatal_error().is_none()
             && Instant::now() < deadline
         {
-            self.producer.poll(Duration::ZERO);
+            self.push_out();
             std::thread::sleep(QUEUE_LOOK);
         }
     }
@@ -144,11 +147,11 @@ fn producer_config(settings: &KafkaSettings, id: &str) -> rdkafka::ClientConfig 
     // Defaults an operator may override come first; what the guarantees rest on is reserved (see RESERVED…).
     for (key, value) in [
         ("compression.type", "lz4"),
-        ("linger.ms", "5"),
+        ("linger.ms", "100"),
         ("batch.size", "1000000"),
         ("message.max.bytes", "1048576"),
         // Counts values only; with keys, headers and its own objects librdkafka needs about twice as much.
-        ("queue.buffering.max.kbytes", "16384"),
+        ("queue.buffering.max.kbytes", "8192"),
         ("queue.buffering.max.messages", "200000"),
         ("transaction.timeout.ms", &transaction_timeout_ms),
     ] {
@@ -203,16 +206,14 @@ fn abort_while_polling(producer: &BaseProducer) -> KafkaResult<()> {
 impl LogWriter for KafkaWriter {
     async fn begin(&mut self) -> Result<()> {
         self.begun = Instant::now();
-        self.producer
-            .begin_transaction()
-            .map_err(|error| self.failed(Step::Begin, "beginning a transaction", &error))
+        self.producer.begin_transaction().map_err(|error| self.failed(Step::Begin, "beginning a transaction", &error))
     }
 
     async fn append(&mut self, topic: &str, partition: i32, batch: &RecordBatch) -> Result<()> {
         let mut full_since = None;
         for (number, record) in (1..).zip(batch.iter()) {
             while !self.try_send(topic, partition, &record)? {
-                self.producer.poll(Duration::ZERO);
+                self.push_out();
                 let since = *full_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > QUEUE_PATIENCE {
                     return Err(LogError::new(

@@ -75,7 +75,12 @@ fn is_fence(code: RDKafkaErrorCode) -> bool {
 mod tests {
     use super::*;
 
-    fn kind(step: Step, code: RDKafkaErrorCode, fatal: Option<RDKafkaErrorCode>, may_have_timed_out: bool) -> LogErrorKind {
+    fn kind(
+        step: Step,
+        code: RDKafkaErrorCode,
+        fatal: Option<RDKafkaErrorCode>,
+        may_have_timed_out: bool,
+    ) -> LogErrorKind {
         let error = KafkaError::MessageProduction(code);
         let fatal = fatal.map(|code| (code, "reason".to_owned()));
         Failure { step, error: &error, fatal, may_have_timed_out }.explain(&KafkaSettings::default(), "testing").kind
