@@ -19,8 +19,8 @@ use crate::identity::IdentityHash;
 use crate::routes::Sweep;
 
 /// Key of the record that fixes facts a ledger partition rests on. Identities hold a `|`, so none can be equal to it.
-const META_KEY: &[u8] = b"!meta";
-/// Key of the progress of [`crate::replay`] through the dead letters, which stands in partition 0.
+pub(crate) const META_KEY: &[u8] = b"!meta";
+/// Key of the progress of a replay ([`crate::replay()`]) through the dead letters, which stands in partition 0.
 pub(crate) const REPLAY_KEY: &[u8] = b"!dlq-replay";
 pub(crate) const ENTRY_VERSION: u8 = 2;
 
