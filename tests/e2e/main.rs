@@ -11,6 +11,7 @@
 )]
 
 mod command_line;
+mod dead_letters;
 mod documents;
 mod embedded;
 mod harness;
@@ -19,3 +20,4 @@ mod kafka_s3;
 mod kills;
 mod outage;
 mod seams;
+mod status;
