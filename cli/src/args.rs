@@ -50,7 +50,7 @@ pub enum Command {
     Distribute(DistributeArgs),
     /// Make sample events, the same ones for the same seed
     Generate(GenerateArgs),
-    /// Look at the events that could not be read as such
+    /// Look at the events that could not be read as such, and publish them after all
     Dlq {
         #[command(subcommand)]
         command: DlqCommand,
@@ -66,11 +66,52 @@ pub enum Command {
 pub enum DlqCommand {
     /// List the dead letters: where each stood, why it is no event, and how it begins
     List(DlqListArgs),
+    /// Publish dead letters after all, exactly once, read as the configuration now says
+    Replay(DlqReplayArgs),
 }
 
 #[derive(Debug, Args)]
 pub struct DlqListArgs {
-    /// Kafka brokers, host:port[,host:port]; without them the embedded log is read (while no `run` uses it)
+    #[command(flatten)]
+    pub log: DlqLogArgs,
+
+    /// Only letters of this reason, such as bad_timestamp
+    #[arg(long, value_name = "CODE")]
+    pub reason: Option<String>,
+
+    /// Most letters shown for each reason, 0 for all; JSON output always has all
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+
+    /// Also letters that were replayed
+    #[arg(long)]
+    pub all: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct DlqReplayArgs {
+    #[command(flatten)]
+    pub log: DlqLogArgs,
+
+    /// Only letters of this reason, such as bad_timestamp; the others stay as they are
+    #[arg(long, value_name = "CODE")]
+    pub reason: Option<String>,
+
+    /// Write nothing, only tell what would come of it
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Where the dead letters are.
+#[derive(Debug, Args)]
+pub struct DlqLogArgs {
+    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it)
     #[arg(long, value_name = "BROKERS")]
     pub brokers: Option<String>,
 
@@ -81,9 +122,6 @@ pub struct DlqListArgs {
     /// Folder of the embedded log, if `run` was given one
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub common: CommonArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -61,6 +61,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Generate(args) => generate::run(&args),
         Command::Config { command: ConfigCommand::Print(args) } => configure::print(&args),
         Command::Dlq { command: DlqCommand::List(args) } => wiring::block_on(&args.common, dead_letters::list(&args)),
+        Command::Dlq { command: DlqCommand::Replay(args) } => {
+            wiring::block_on(&args.common, dead_letters::replay(&args))
+        }
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
         Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),
         Command::Distribute(args) => wiring::block_on(&args.common, wiring::distribute(&args)),

@@ -10,7 +10,7 @@ use common::config::{Config, Landing};
 use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, probe};
-use common::telemetry::{Health, Http, Registry};
+use common::telemetry::{Health, Http, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout};
 use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
 
@@ -48,6 +48,7 @@ struct Process {
     shutdown: Shutdown,
     health: Health,
     registry: Registry,
+    status: Status,
     begun: Instant,
     /// Of the events topic, should it have to be created.
     partitions: u32,
@@ -55,20 +56,23 @@ struct Process {
 
 impl Process {
     async fn start(config: Config, default_partitions: u32) -> Result<Self, Failure> {
+        let health = Health::default();
         let process = Self {
             partitions: config.log.partitions.unwrap_or(default_partitions),
             config,
             clock: Arc::new(SystemClock),
             shutdown: Shutdown::new(),
-            health: Health::default(),
+            status: Status::new(env!("CARGO_PKG_VERSION"), health.clone()),
+            health,
             registry: Registry::new(),
             begun: Instant::now(),
         };
         process.shutdown.on_signals().context("cannot watch for signals")?;
         if let Some(address) = &process.config.http_listen {
             let http = Http::bind(address).await?;
-            tracing::info!(address = %http.address()?, "serving /livez, /readyz and /metrics");
-            tokio::spawn(http.serve(process.health.clone(), process.registry.clone(), process.shutdown.clone()));
+            tracing::info!(address = %http.address()?, "serving /, /status, /livez, /readyz and /metrics");
+            let Self { health, registry, status, shutdown, .. } = &process;
+            tokio::spawn(http.serve(health.clone(), registry.clone(), status.clone(), shutdown.clone()));
         }
         Ok(process)
     }
@@ -126,11 +130,14 @@ impl Process {
         let Config { landing, format, log: topics, ledger, .. } = &self.config;
         let Tries { once, retry_quarantined } = tries;
         let local = matches!(landing.location, Some(Location::Local(_)));
+        let metrics = Arc::new(ingestor::Metrics::new(&self.registry)?);
+        let told = metrics.clone();
+        self.status.register("ingestor", move || told.status());
         Ok(Ingestor {
             store,
             log,
             clock: self.clock.clone(),
-            metrics: Arc::new(ingestor::Metrics::new(&self.registry)?),
+            metrics,
             health: self.health.clone(),
             hints: hint_sources(landing)?,
             settings: ingestor::Settings {
@@ -171,11 +178,14 @@ impl Process {
         instance_id: Option<String>,
     ) -> Result<Distributor, Failure> {
         let Config { trusted, flush, log: topics, .. } = &self.config;
+        let metrics = Arc::new(distributor::Metrics::new(&self.registry)?);
+        let told = metrics.clone();
+        self.status.register("distributor", move || told.status());
         Ok(Distributor {
             store,
             log,
             clock: self.clock.clone(),
-            metrics: Arc::new(distributor::Metrics::new(&self.registry)?),
+            metrics,
             health: self.health.clone(),
             settings: distributor::Settings {
                 topic: topics.events_topic.clone(),

@@ -1,5 +1,7 @@
 //! What the distributor counts and logs: a batch's metric and its log line come from the same call.
 
+mod status;
+
 use std::time::Duration;
 
 use common::log::LogError;

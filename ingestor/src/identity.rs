@@ -34,7 +34,7 @@ pub(crate) fn ledger_partition(path: &str, partitions: u32) -> i32 {
 }
 
 /// Identities in memory: 128 bits, so that among ten billion the chance of any two being equal is below 10⁻¹⁸.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IdentityHash(u128);
 
 impl IdentityHash {

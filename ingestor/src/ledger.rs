@@ -8,7 +8,7 @@
 //! file (some 250 bytes), and is forgotten, by a tombstone in the topic, when the file has been gone from `pending/` for
 //! `ledger.retain`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use common::config::Archive;
 use common::log::{LogError, LogErrorKind, RecordBatch};
@@ -19,8 +19,8 @@ use crate::identity::IdentityHash;
 use crate::routes::Sweep;
 
 /// Key of the record that fixes facts a ledger partition rests on. Identities hold a `|`, so none can be equal to it.
-const META_KEY: &[u8] = b"!meta";
-/// Key of the progress of [`crate::replay`] through the dead letters, which stands in partition 0.
+pub(crate) const META_KEY: &[u8] = b"!meta";
+/// Key of the progress of a replay ([`crate::replay()`]) through the dead letters, which stands in partition 0.
 pub(crate) const REPLAY_KEY: &[u8] = b"!dlq-replay";
 pub(crate) const ENTRY_VERSION: u8 = 2;
 
@@ -190,7 +190,9 @@ pub(crate) struct Ledger {
     /// The last finished version by path: recognizes content that comes back under a new identity.
     done_by_path: HashMap<IdentityHash, IdentityHash>,
     meta: Option<Meta>,
-    quarantined: usize,
+    /// By age.
+    quarantined: BTreeSet<(i64, IdentityHash)>,
+    quarantine_changes: u64,
 }
 
 impl Ledger {
@@ -203,7 +205,20 @@ impl Ledger {
     }
 
     pub(crate) fn quarantined(&self) -> usize {
-        self.quarantined
+        self.quarantined.len()
+    }
+
+    /// Rises whenever a file comes into quarantine, or out of it.
+    pub(crate) fn quarantine_changes(&self) -> u64 {
+        self.quarantine_changes
+    }
+
+    /// At most `limit` quarantined files, the last ones first.
+    pub(crate) fn newest_quarantined(&self, limit: usize) -> impl Iterator<Item = &Entry> {
+        self.quarantined.iter().rev().take(limit).filter_map(|(_, hash)| match &self.slots.get(hash)?.known {
+            Known::Whole(entry) => Some(&**entry),
+            Known::Settled { .. } => None,
+        })
     }
 
     /// Looks a version up, noting that a listing showed it.
@@ -249,7 +264,10 @@ impl Ledger {
         if entry.state == FileState::Done {
             self.done_by_path.insert(path, hash);
         }
-        self.quarantined += usize::from(is_quarantined(&entry));
+        if is_quarantined(&entry) {
+            self.quarantined.insert((entry.at_ms, hash));
+            self.quarantine_changes += 1;
+        }
         let known = if entry.is_settled() {
             Known::Settled { mode: entry.mode(), size: entry.size, hash: parse_hash(&entry), at_ms: entry.at_ms }
         } else {
@@ -263,8 +281,10 @@ impl Ledger {
         if self.done_by_path.get(&slot.path) == Some(&hash) {
             self.done_by_path.remove(&slot.path);
         }
-        if let Known::Whole(entry) = &slot.known {
-            self.quarantined -= usize::from(is_quarantined(entry));
+        if let Known::Whole(entry) = &slot.known
+            && self.quarantined.remove(&(entry.at_ms, hash))
+        {
+            self.quarantine_changes += 1;
         }
     }
 
@@ -296,14 +316,6 @@ impl Ledger {
             slot.seen < seen_since && at_ms < at_before_ms
         };
         self.slots.values().filter(is_gone).take(limit).map(|slot| slot.identity.to_string()).collect()
-    }
-
-    /// Quarantined files, for the status page.
-    pub(crate) fn quarantined_entries(&self) -> impl Iterator<Item = &Entry> {
-        self.slots.values().filter_map(|slot| match &slot.known {
-            Known::Whole(entry) if is_quarantined(entry) => Some(&**entry),
-            _ => None,
-        })
     }
 
     /// Applies a record as read from the topic; the file counts as seen `now`.

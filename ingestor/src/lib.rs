@@ -4,7 +4,8 @@
 //! by all ingestors of a landing zone as a consumer group ([`role`], [`crew`]). Whoever is assigned a partition *owns*
 //! it ([`ownership`]): older owners are fenced, then the ledger is read to its end. A *lane* works for each owned partition: files
 //! that *discovery* found become batches of events, dead letters and the ledger entry that covers them ([`file`]),
-//! batches become transactions ([`transaction`]), and only after the commit a file is archived ([`archive`]).
+//! batches become transactions ([`transaction`]), and only after the commit a file is archived ([`archive`]). What was
+//! no event is a dead letter, which may be published after all when the cause is mended ([`replay`]).
 
 mod archive;
 pub mod content;
@@ -22,6 +23,7 @@ mod ownership;
 mod problems;
 mod quarantine;
 mod rate;
+mod replay;
 mod role;
 mod routes;
 mod settings;
@@ -32,5 +34,6 @@ pub use archive::TAG;
 pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
 pub use metrics::{IngestReport, Metrics};
+pub use replay::{DeadLetter, ReplayProgress, ReplayReport, ReplaySettings, replay};
 pub use role::{HintSource, Ingestor, MARKER_KEY, read_marker};
 pub use settings::{DiscoverySettings, Settings};

@@ -1,6 +1,12 @@
-//! What the ingestor counts: for Prometheus, for progress bars and for the summary, from the same calls.
+//! What the ingestor counts: for Prometheus, for progress bars, for the status page and for the summary, from the same
+//! calls.
+
+mod board;
+mod minute;
+mod status;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -8,7 +14,10 @@ use common::telemetry::Registry;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use serde::Serialize;
 
+use crate::ledger::Ledger;
+use crate::problems::Problems;
 use crate::routes::Backlog;
+use board::Board;
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -57,6 +66,7 @@ pub struct Metrics {
     quarantined: IntGaugeVec,
     problems: IntGauge,
     rejected_total: AtomicU64,
+    board: Board,
 }
 
 /// Registers metrics under their names.
@@ -138,7 +148,13 @@ impl Metrics {
             problems: metrics
                 .gauge("ed_ingest_problem_files", "Files that cannot be read or archived at the moment")?,
             rejected_total: AtomicU64::new(0),
+            board: Board::new(),
         })
+    }
+
+    /// What a new membership works with.
+    pub(crate) fn joined(&self, ledger_partitions: u32, problems: Arc<Problems>) {
+        self.board.watch(ledger_partitions, problems);
     }
 
     pub(crate) fn partition_owned(&self, partition: i32) {
@@ -152,12 +168,14 @@ impl Metrics {
             // Absent if it was never set.
             let _ = gauges.remove_label_values(&[&label]);
         }
+        self.board.partition_given_up(partition);
     }
 
-    pub(crate) fn ledger_is(&self, partition: i32, entries: usize, quarantined: usize) {
+    pub(crate) fn ledger_is(&self, partition: i32, ledger: &Ledger) {
         let label = partition.to_string();
-        self.ledger_entries.with_label_values(&[&label]).set(gauge(entries));
-        self.quarantined.with_label_values(&[&label]).set(gauge(quarantined));
+        self.ledger_entries.with_label_values(&[&label]).set(gauge(ledger.len()));
+        self.quarantined.with_label_values(&[&label]).set(gauge(ledger.quarantined()));
+        self.board.ledger_is(partition, ledger);
     }
 
     pub(crate) fn backlog(&self, backlog: &Backlog, now_ms: i64, problems: usize) {
@@ -186,6 +204,7 @@ impl Metrics {
 
     pub(crate) fn read(&self, bytes: usize) {
         self.bytes_read.inc_by(bytes as u64);
+        self.board.count(0, bytes as u64);
     }
 
     pub(crate) fn file_ingested(&self) {
@@ -210,6 +229,7 @@ impl Metrics {
 
     pub(crate) fn committed(&self, events: u64, rejected: &BTreeMap<&'static str, u64>) {
         self.events_published.inc_by(events);
+        self.board.count(events, 0);
         for (reason, count) in rejected {
             self.events_rejected.with_label_values(&[*reason]).inc_by(*count);
             self.rejected_total.fetch_add(*count, Ordering::Relaxed);

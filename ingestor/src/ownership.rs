@@ -100,7 +100,7 @@ async fn read(log: &dyn Log, topic: &str, partition: i32, now: Sweep) -> Result<
     Ok(ledger)
 }
 
-fn check_meta(topics: &Topics, partition: i32, recorded: Meta) -> Result<(), LogError> {
+pub(crate) fn check_meta(topics: &Topics, partition: i32, recorded: Meta) -> Result<(), LogError> {
     let refuse = |message: String| Err(LogError::new(LogErrorKind::Misconfigured, message));
     if recorded.events_partitions != topics.events_partitions {
         return refuse(format!(

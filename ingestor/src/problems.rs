@@ -14,6 +14,15 @@ enum Kind {
     Unarchived,
 }
 
+impl Kind {
+    fn told(self) -> &'static str {
+        match self {
+            Self::Unreadable => "cannot be read",
+            Self::Unarchived => "cannot be archived",
+        }
+    }
+}
+
 /// By file version, until it is solved.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
@@ -69,6 +78,14 @@ impl Problems {
         let open = self.lock();
         let of = |kind| open.values().find(|(other, _)| *other == kind).map(|(_, error)| error.clone());
         of(Kind::Unreadable).or_else(|| of(Kind::Unarchived))
+    }
+
+    /// At most `limit` of them, in the order of their keys: what is the matter, and the error.
+    pub(crate) fn first(&self, limit: usize) -> Vec<(&'static str, StoreError)> {
+        let open = self.lock();
+        let mut all: Vec<&(Kind, StoreError)> = open.values().collect();
+        all.sort_unstable_by(|(_, left), (_, right)| left.key.cmp(&right.key));
+        all.into_iter().take(limit).map(|(kind, error)| (kind.told(), error.clone())).collect()
     }
 
     pub(crate) fn count(&self) -> usize {

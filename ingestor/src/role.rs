@@ -123,10 +123,12 @@ impl Ingestor {
     }
 
     fn shared(&self, topics: Arc<Topics>, archive: Archive, began_ms: i64) -> Shared {
+        let problems = Arc::new(Problems::default());
+        self.metrics.joined(topics.ledger_partitions, problems.clone());
         Shared {
             log: self.log.clone(),
             routes: Arc::new(Routes::new()),
-            problems: Arc::new(Problems::default()),
+            problems,
             rate: Arc::new(Rate::new(self.settings.max_bytes_per_second)),
             file: FileContext {
                 store: self.store.clone(),

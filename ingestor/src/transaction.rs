@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use common::event::{
-    EventProblem, HEADER_BYTE_OFFSET, HEADER_DETAIL, HEADER_IDENTITY, HEADER_LENGTH, HEADER_REASON, HEADER_SOURCE,
-    partition_for_key,
+    EventProblem, HEADER_BYTE_OFFSET, HEADER_DETAIL, HEADER_IDENTITY, HEADER_LENGTH, HEADER_REASON, HEADER_REPLAYS,
+    HEADER_SOURCE, partition_for_key,
 };
-use common::log::{LogError, LogErrorKind, LogWriter, RecordBatch};
+use common::log::{LogError, LogErrorKind, LogWriter, RecordBatch, RecordRef};
 use common::store::Version;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -33,6 +33,14 @@ pub(crate) const MAX_AGE: Duration = Duration::from_millis(500);
 pub(crate) struct Source<'a> {
     pub path: &'a str,
     pub identity: &'a str,
+}
+
+/// A piece that is no event.
+struct Bad<'a> {
+    offset: u64,
+    length: u64,
+    head: &'a [u8],
+    problem: &'a EventProblem,
 }
 
 /// Records of one file, by partition of the events topic.
@@ -71,6 +79,16 @@ impl Records {
     /// # Errors
     /// [`LogErrorKind::BadRecord`]: larger than a batch can be.
     pub(crate) fn add(&mut self, source: Source<'_>, framed: &Framed<'_>) -> Result<bool, LogError> {
+        self.add_again(source, framed, 0)
+    }
+
+    /// As [`Records::add`], of a piece that was a dead letter and would be for the `replays`th time since.
+    pub(crate) fn add_again(
+        &mut self,
+        source: Source<'_>,
+        framed: &Framed<'_>,
+        replays: u32,
+    ) -> Result<bool, LogError> {
         match framed {
             Framed::Event { offset, bytes, event } => {
                 let key = event.event_id.as_bytes();
@@ -85,32 +103,45 @@ impl Records {
                 Ok(true)
             }
             Framed::Bad { offset, length, head, problem } => {
-                self.add_bad(source, *offset, *length, head, problem)?;
+                let bad = Bad { offset: *offset, length: *length, head, problem };
+                self.add_bad(source, &bad, replays)?;
                 Ok(false)
             }
         }
     }
 
-    fn add_bad(
-        &mut self,
-        source: Source<'_>,
-        offset: u64,
-        length: u64,
-        head: &[u8],
-        problem: &EventProblem,
-    ) -> Result<(), LogError> {
-        let key = format!("{}:{offset}", source.path);
+    fn add_bad(&mut self, source: Source<'_>, bad: &Bad<'_>, replays: u32) -> Result<(), LogError> {
+        let key = format!("{}:{}", source.path, bad.offset);
         let before = self.dlq.size_bytes();
-        self.dlq.push(key.as_bytes(), Some(head), |headers| {
-            headers.put(HEADER_REASON, problem.code().as_bytes());
-            headers.put(HEADER_DETAIL, problem.to_string().as_bytes());
+        self.dlq.push(key.as_bytes(), Some(bad.head), |headers| {
+            headers.put(HEADER_REASON, bad.problem.code().as_bytes());
+            headers.put(HEADER_DETAIL, bad.problem.to_string().as_bytes());
             headers.put(HEADER_SOURCE, source.path.as_bytes());
             headers.put(HEADER_IDENTITY, source.identity.as_bytes());
-            headers.put(HEADER_BYTE_OFFSET, decimal(offset, &mut [0; 20]));
-            headers.put(HEADER_LENGTH, decimal(length, &mut [0; 20]));
+            headers.put(HEADER_BYTE_OFFSET, decimal(bad.offset, &mut [0; 20]));
+            headers.put(HEADER_LENGTH, decimal(bad.length, &mut [0; 20]));
+            if replays > 0 {
+                headers.put(HEADER_REPLAYS, decimal(u64::from(replays), &mut [0; 20]));
+            }
         })?;
         self.bytes += self.dlq.size_bytes() - before;
-        *self.rejected.entry(problem.code()).or_default() += 1;
+        *self.rejected.entry(bad.problem.code()).or_default() += 1;
+        Ok(())
+    }
+
+    /// Adds a dead letter as it stands in the topic, but for the number of its replays.
+    ///
+    /// # Errors
+    /// As [`Records::add`].
+    pub(crate) fn add_letter(&mut self, letter: &RecordRef<'_>, replays: u32) -> Result<(), LogError> {
+        let before = self.dlq.size_bytes();
+        self.dlq.push(letter.key, letter.value, |headers| {
+            for (name, value) in letter.headers.iter().filter(|(name, _)| *name != HEADER_REPLAYS.as_bytes()) {
+                headers.put_bytes(name, value);
+            }
+            headers.put(HEADER_REPLAYS, decimal(u64::from(replays), &mut [0; 20]));
+        })?;
+        self.bytes += self.dlq.size_bytes() - before;
         Ok(())
     }
 

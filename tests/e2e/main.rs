@@ -11,6 +11,7 @@
 )]
 
 mod command_line;
+mod dead_letters;
 mod documents;
 mod embedded;
 mod harness;
@@ -22,3 +23,4 @@ mod landing;
 mod outage;
 mod seams;
 mod topic;
+mod status;

@@ -1,8 +1,9 @@
 //! Both seams' conformance suites against the real services.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use common::log::{KafkaLog, KafkaSettings};
+use common::log::{KafkaLog, KafkaSettings, Log, conformance};
 use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
 use crate::harness::{services, unique};
@@ -17,6 +18,35 @@ fn apache_kafka_keeps_the_guarantees_of_the_log_seam() {
     runtime().block_on(async {
         let log = KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap();
         common::log::conformance::run_all(Arc::new(log), &unique("conf")).await;
+    });
+}
+
+#[test]
+fn reading_to_the_end_misses_nothing_behind_an_open_transaction_of_another_writer() {
+    let (brokers, name) = (services().kafka, unique("hidden"));
+    runtime().block_on(async {
+        let log = Arc::new(KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap());
+        conformance::topic(&*log, &name, 1).await;
+        let mut slow = log.writer(&format!("{name}-slow")).await.unwrap();
+        slow.begin().await.unwrap();
+        slow.append(&name, 0, &conformance::batch(&["slow"])).await.unwrap();
+        while log.bounds(&name).await.unwrap()[&0].latest == 0 {
+            tokio::task::yield_now().await;
+        }
+        let mut quick = log.writer(&format!("{name}-quick")).await.unwrap();
+        quick.begin().await.unwrap();
+        quick.append(&name, 0, &conformance::batch(&["quick"])).await.unwrap();
+        quick.commit().await.unwrap();
+        assert_eq!(log.settled_end(&name, 0).await.unwrap(), 0, "no reader gets past the open transaction");
+        let mut reading = tokio::spawn({
+            let (log, name) = (log.clone(), name.clone());
+            async move { conformance::values(&*log, &name, 0).await }
+        });
+        // Long enough for a reader that takes the open transaction for the end.
+        let early = tokio::time::timeout(Duration::from_secs(2), &mut reading).await;
+        assert!(early.is_err(), "it waits: {early:?}");
+        slow.abort().await.unwrap();
+        assert_eq!(reading.await.unwrap(), ["quick"]);
     });
 }
 

@@ -50,7 +50,7 @@ pub struct Config {
     pub dedup_window: Duration,
     pub flush: Flush,
     pub trusted: Trusted,
-    /// Address for /livez, /readyz and /metrics.
+    /// Address for /, /status, /livez, /readyz and /metrics.
     pub http_listen: Option<String>,
     /// How long a role keeps trying with `--once` while a log or store is down.
     pub patience: Duration,
@@ -180,7 +180,7 @@ pub fn parse_marker(text: &str) -> Result<Archive, String> {
     for (key, value) in &table {
         match (key.as_str(), value.as_str()) {
             ("archive", Some(mode)) => {
-                archive = Some(Archive::parse(mode).map_err(|error| format!("archive: {error}"))?)
+                archive = Some(Archive::parse(mode).map_err(|error| format!("archive: {error}"))?);
             }
             ("archive", None) => return Err("archive must be a string".to_owned()),
             (other, _) => return Err(format!("'{other}' is not known here; the only key is archive")),

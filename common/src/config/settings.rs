@@ -98,7 +98,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("trusted.min_year", "1970", "rows of earlier years are rejected"),
     setting("trusted.max_year", "2100", "rows of later years are rejected"),
     setting("trusted.max_rows_per_file", "1000000", "a larger file is continued in a further one"),
-    setting("http.listen", "", "address such as `0.0.0.0:8080` for /livez, /readyz and /metrics; not set: not served"),
+    setting(
+        "http.listen",
+        "",
+        "address such as `0.0.0.0:8080` for a status page at /, /status, /livez, /readyz and /metrics; not set: not served",
+    ),
 ];
 
 /// The setting that `path` names, with `kafka.client.<any>` under its wildcard.

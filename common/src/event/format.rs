@@ -144,6 +144,11 @@ impl EventFormat {
         Ok(Place { slot, name })
     }
 
+    /// The same, for events that stand by themselves.
+    pub fn without_records(&self) -> Self {
+        Self { records: None, ..self.clone() }
+    }
+
     /// The rules as text, as they stand in a layout.
     pub fn rules(&self) -> &EventRules {
         &self.rules

@@ -27,3 +27,5 @@ pub const HEADER_DETAIL: &str = "detail";
 pub const HEADER_LENGTH: &str = "length";
 /// Header of a DLQ record: identity of the file version it was read from.
 pub const HEADER_IDENTITY: &str = "identity";
+/// Header of a DLQ record: how often it was replayed in vain, decimal digits; absent at first.
+pub const HEADER_REPLAYS: &str = "replays";

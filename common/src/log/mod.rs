@@ -33,6 +33,9 @@ pub use error::{LogError, LogErrorKind};
 pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS};
 pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};
 
+/// How often an open transaction is looked at.
+const SETTLE_POLL: Duration = Duration::from_millis(20);
+
 pub type Result<T> = std::result::Result<T, LogError>;
 
 /// What must be true of a topic. An existing topic with another partition count or settings is refused, not changed.
@@ -99,6 +102,10 @@ pub trait Log: Send + Sync {
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>>;
 
+    /// The offset up to which every transaction has ended: readers get no further at the moment. Lies before
+    /// [`Bounds::latest`] while a transaction is open on the partition.
+    async fn settled_end(&self, topic: &str, partition: i32) -> Result<i64>;
+
     /// The lowest offset whose log-append time is at least `time_ms`; `None` if there is none.
     async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>>;
 
@@ -144,7 +151,9 @@ pub trait LogWriter: Send {
     async fn abort(&mut self) -> Result<()>;
 }
 
-/// Reads all committed records of one partition from its beginning to its present end.
+/// Reads all records of one partition that are committed now, from its beginning on.
+///
+/// An open transaction hides what others committed behind its first record, so its end is waited for.
 ///
 /// # Errors
 /// Whatever the log says, and [`LogErrorKind::Transient`] when no end is reached within `patience` of silence.
@@ -155,7 +164,9 @@ pub async fn read_to_end(
     patience: Duration,
     mut visit: impl FnMut(&Chunk) -> Result<()> + Send,
 ) -> Result<()> {
-    let earliest = log.bounds(topic).await?.get(&partition).map_or(0, |bounds| bounds.earliest);
+    let bounds = log.bounds(topic).await?.get(&partition).copied().unwrap_or(Bounds { earliest: 0, latest: 0 });
+    settle(log, topic, partition, bounds.latest, patience).await?;
+    let earliest = bounds.earliest;
     let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
     let outcome = async {
         loop {
@@ -176,4 +187,19 @@ pub async fn read_to_end(
     .await;
     reader.close().await;
     outcome
+}
+
+/// Waits until every transaction that lies before `end` has ended.
+async fn settle(log: &dyn Log, topic: &str, partition: i32, end: i64, patience: Duration) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + patience;
+    while log.settled_end(topic, partition).await? < end {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(LogError::new(
+                LogErrorKind::Transient,
+                format!("a transaction on {topic}/{partition} has been open for more than {patience:?}"),
+            ));
+        }
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+    Ok(())
 }

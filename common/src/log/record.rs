@@ -71,7 +71,8 @@ impl HeaderWriter<'_> {
         self.put_bytes(name.as_bytes(), value);
     }
 
-    fn put_bytes(&mut self, name: &[u8], value: &[u8]) {
+    /// As [`HeaderWriter::put`], for names as [`Headers::iter`] yields them.
+    pub fn put_bytes(&mut self, name: &[u8], value: &[u8]) {
         let (Ok(name_len), Ok(value_len)) = (u8::try_from(name.len()), u32::try_from(value.len())) else {
             self.valid = false;
             return;

@@ -1,16 +1,16 @@
-//! `/livez`, `/readyz` and `/metrics`.
+//! `/livez`, `/readyz`, `/metrics`, `/status` and a page at `/`.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::{Encoder, Registry, TextEncoder};
 use tokio::net::TcpListener;
 
-use super::Health;
+use super::{Health, Status};
 use crate::shutdown::Shutdown;
 
 /// A bound address that does not serve yet, so that a taken port is an error at start.
@@ -49,8 +49,11 @@ impl Http {
     }
 
     /// Serves until shutdown.
-    pub async fn serve(self, health: Health, registry: Registry, shutdown: Shutdown) {
+    pub async fn serve(self, health: Health, registry: Registry, status: Status, shutdown: Shutdown) {
+        let page_of = status.clone();
         let router = Router::new()
+            .route("/", get(async move || page(&page_of)))
+            .route("/status", get(async move || status_json(&status)))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(async move || readiness(&health)))
             .route("/metrics", get(async move || metrics(&registry)));
@@ -70,10 +73,26 @@ fn readiness(health: &Health) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, lines)
 }
 
-fn metrics(registry: &Registry) -> axum::response::Response {
+fn metrics(registry: &Registry) -> Response {
     let mut text = Vec::new();
     match TextEncoder::new().encode(&registry.gather(), &mut text) {
         Ok(()) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
+}
+
+fn page(status: &Status) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        // Were something foreign ever not escaped, it could still load and run nothing.
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, status.page()).into_response()
+}
+
+fn status_json(status: &Status) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, format!("{}\n", status.json())).into_response()
 }

@@ -108,7 +108,7 @@ pub(crate) async fn run(
     };
     tracing::info!(partition, entries = owned.ledger.len(), "owning a ledger partition");
     shared.file.metrics.partition_owned(partition);
-    shared.file.metrics.ledger_is(partition, owned.ledger.len(), owned.ledger.quarantined());
+    shared.file.metrics.ledger_is(partition, &owned.ledger);
     let mut lane = Lane::new(shared, partition, owned, waiting, idle);
     let outcome = lane.work(found, &stop).await;
     lane.shared.file.metrics.partition_given_up(partition);
@@ -346,7 +346,7 @@ impl Lane {
         for identity in &tombstones {
             self.ledger.remove(identity);
         }
-        self.shared.file.metrics.ledger_is(self.partition, self.ledger.len(), self.ledger.quarantined());
+        self.shared.file.metrics.ledger_is(self.partition, &self.ledger);
         Ok(())
     }
 

@@ -8,4 +8,5 @@ mod faults;
 mod files;
 mod harness;
 mod quarantine;
+mod replay;
 mod storm;

@@ -72,6 +72,11 @@ impl Log for EmbeddedLog {
         self.db.bounds(topic)
     }
 
+    /// A transaction is committed in one go: none is ever open on a partition.
+    async fn settled_end(&self, topic: &str, partition: i32) -> Result<i64> {
+        Ok(self.db.bounds(topic)?.get(&partition).map_or(0, |bounds| bounds.latest))
+    }
+
     async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
         let (db, topic) = (self.db.clone(), topic.to_owned());
         blocking(move || db.offset_for_time(&topic, partition, time_ms)).await

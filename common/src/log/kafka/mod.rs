@@ -61,6 +61,8 @@ pub struct KafkaLog {
     settings: Arc<KafkaSettings>,
     /// For metadata and offsets; asked read_uncommitted, so that ends are high watermarks.
     meta: Arc<BaseConsumer<LoggingContext>>,
+    /// Asked read_committed, so that ends are last stable offsets.
+    settled: Arc<BaseConsumer<LoggingContext>>,
 }
 
 impl KafkaLog {
@@ -69,12 +71,16 @@ impl KafkaLog {
     /// # Errors
     /// [`LogErrorKind::Misconfigured`] when librdkafka refuses a setting.
     pub fn new(settings: KafkaSettings) -> Result<Self> {
-        let mut config = client::base_config(&settings);
-        config.set("isolation.level", "read_uncommitted").set("enable.auto.commit", "false");
-        let meta = config
-            .create_with_context(LoggingContext)
-            .map_err(|error| explain(&settings, "configuring the client", &error))?;
-        Ok(Self { settings: Arc::new(settings), meta: Arc::new(meta) })
+        let client = |isolation_level: &str| {
+            let mut config = client::base_config(&settings);
+            config.set("isolation.level", isolation_level).set("enable.auto.commit", "false");
+            config
+                .create_with_context(LoggingContext)
+                .map(Arc::new)
+                .map_err(|error| explain(&settings, "configuring the client", &error))
+        };
+        let (meta, settled) = (client("read_uncommitted")?, client("read_committed")?);
+        Ok(Self { settings: Arc::new(settings), meta, settled })
     }
 
     async fn with_meta<T: Send + 'static>(
@@ -146,6 +152,15 @@ impl Log for KafkaLog {
                 Ok((partition, Bounds { earliest, latest }))
             });
             bounds.collect()
+        })
+        .await
+    }
+
+    async fn settled_end(&self, topic: &str, partition: i32) -> Result<i64> {
+        let (settled, settings, topic) = (self.settled.clone(), self.settings.clone(), topic.to_owned());
+        blocking(move || {
+            let ends = settled.fetch_watermarks(&topic, partition, REQUEST_TIMEOUT);
+            ends.map(|(_, end)| end).map_err(|error| explain(&settings, "asking for the last stable offset", &error))
         })
         .await
     }

@@ -1,0 +1,85 @@
+//! The distributor's section of the status page.
+
+use common::telemetry::status::{Section, Table, counts, counts_by, mean_seconds, time};
+use serde_json::{Value, json};
+
+use super::Metrics;
+
+impl Metrics {
+    /// All of it as of now.
+    pub fn status(&self) -> Section {
+        Section::new()
+            .facts("written", self.written())
+            .facts("open_batches", self.open_batches())
+            .facts("batches", self.batches())
+            .facts(
+                "dedup_window",
+                vec![("keys", self.window_entries.get().into()), ("bytes", self.window_bytes.get().into())],
+            )
+            .facts("trouble", self.trouble())
+            .table("partitions", self.partitions())
+    }
+
+    fn written(&self) -> Vec<(&'static str, Value)> {
+        let report = self.report();
+        vec![
+            ("rows", report.rows.into()),
+            ("duplicates_dropped", report.duplicates.into()),
+            ("rows_rejected", report.rejected.into()),
+            ("files", report.files.into()),
+            ("bytes", report.bytes.into()),
+        ]
+    }
+
+    fn open_batches(&self) -> Vec<(&'static str, Value)> {
+        #[allow(clippy::cast_precision_loss, reason = "an age for people")]
+        let oldest = self.oldest_unflushed_ms.get() as f64 / 1_000.0;
+        vec![
+            ("partitions", self.assigned.get().into()),
+            ("oldest_unflushed_seconds", oldest.into()),
+            ("memory_bytes", self.batch_memory_bytes.get().into()),
+        ]
+    }
+
+    fn batches(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("written", self.batch_seconds.get_sample_count().into()),
+            ("mean_seconds", mean_seconds(&self.batch_seconds)),
+            ("mean_encoding_seconds", mean_seconds(&self.encode_seconds)),
+            ("made_again", self.restored.get().into()),
+        ]
+    }
+
+    fn trouble(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("store_errors", json!(counts(&self.store_errors))),
+            ("log_errors", json!(counts(&self.log_errors))),
+            ("failed_offset_commits", self.commit_failures.get().into()),
+            ("rebalances", json!(counts(&self.rebalances))),
+        ]
+    }
+
+    /// Those that a batch was completed of.
+    fn partitions(&self) -> Table {
+        let last_append_ms = counts_by(&self.last_append_ms, &["topic", "partition"]);
+        let mut rows: Vec<(String, i32, u64, Option<u64>)> = counts_by(&self.position, &["topic", "partition"])
+            .into_iter()
+            .map(|(labels, offset)| {
+                let last = last_append_ms.get(&labels).copied();
+                let mut labels = labels.into_iter();
+                let topic = labels.next().unwrap_or_default();
+                (topic, labels.next().and_then(|partition| partition.parse().ok()).unwrap_or_default(), offset, last)
+            })
+            .collect();
+        rows.sort_unstable();
+        let row = |(topic, partition, offset, last): (String, i32, u64, Option<u64>)| {
+            let last = last.and_then(|last| i64::try_from(last).ok()).map_or(Value::Null, time);
+            vec![topic.into(), partition.into(), offset.into(), last]
+        };
+        Table {
+            columns: &["topic", "partition", "completed_offset", "last_record_appended"],
+            rows: rows.into_iter().map(row).collect(),
+            left_out: 0,
+        }
+    }
+}
