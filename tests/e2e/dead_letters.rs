@@ -41,12 +41,17 @@ fn letters_of_a_wrong_time_format_are_listed_replayed_and_written_as_rows() {
     assert_eq!((report["events"]["published"].as_u64(), report["events"]["rejected"].as_u64()), (Some(0), Some(32)));
 
     let listed = dlq(root, &["list"]);
-    for part in ["not_a_string", "30  a.json:0\n", "first 1,024 of 3,002 bytes", "… and 10 more", "\n32 dead letters\n"]
-    {
+    for part in [
+        "bad_timestamp          30  a.json:0\n",
+        "91 bytes: {\"event_id\":\"e0\"",
+        "first 1,024 of 3,002 bytes",
+        "… and 10 more",
+        "\n32 dead letters\n",
+    ] {
         assert!(listed.contains(part), "{part:?} is missing in\n{listed}");
     }
     let only = dlq(root, &["list", "--reason", "not_json", "--limit", "0"]);
-    assert!(only.contains("\n1 dead letter\n") && !only.contains("not_a_string"), "{only}");
+    assert!(only.contains("\n1 dead letter\n") && !only.contains("bad_timestamp"), "{only}");
 
     let would = dlq(root, &["replay", "--dry-run"]);
     assert!(would.starts_with("nothing was written") && would.contains(" 30\n"), "{would}");

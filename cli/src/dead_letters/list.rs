@@ -241,7 +241,7 @@ fn place(letter: &DeadLetter<'_>) -> String {
 
 fn text_line(letter: &DeadLetter<'_>) -> String {
     let raw = String::from_utf8_lossy(letter.kept);
-    let mut begins: String = raw.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
+    let mut begins = plain(&raw.chars().take(SHOWN_CHARS).collect::<String>());
     if raw.chars().nth(SHOWN_CHARS).is_some() {
         begins.push('…');
     }
@@ -261,15 +261,17 @@ fn length(kept: u64, letter: &DeadLetter<'_>) -> String {
     format!("{} bytes", HumanCount(letter.length))
 }
 
-/// File names and contents are foreign: what would steer a terminal is escaped.
+/// File names and contents are foreign: what would steer a terminal, or cannot be seen, is escaped. Quotes are not, for
+/// the sake of JSON.
 fn plain(text: &str) -> String {
-    text.chars()
-        .flat_map(|char| {
-            let escaped = char.is_control().then(|| char.escape_default());
-            let plain = escaped.is_none().then_some(char);
-            escaped.into_iter().flatten().chain(plain)
-        })
-        .collect()
+    let mut plain = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '"' | '\'' | '\\' => plain.push(char),
+            char => plain.extend(char.escape_debug()),
+        }
+    }
+    plain
 }
 
 #[cfg(test)]
