@@ -175,7 +175,11 @@ fn run_round(options: &Options, arguments: &[String], way: &str, topic: &str) ->
     let broker_before = options.broker_pid.map(process_cpu_seconds);
     // `writer:linger.ms=0;batch.size=65536` is a way with client settings of its own.
     let (way, settings) = way.split_once(':').unwrap_or((way, ""));
-    let own_settings = settings.split(';').filter(|pair| !pair.is_empty()).flat_map(|pair| match pair.strip_prefix("batch-bytes=") { Some(v) => ["--batch-bytes", v], None => ["--client", pair]});
+    let own_settings =
+        settings.split(';').filter(|pair| !pair.is_empty()).flat_map(|pair| match pair.strip_prefix("batch-bytes=") {
+            Some(v) => ["--batch-bytes", v],
+            None => ["--client", pair],
+        });
     let output = Command::new(std::env::current_exe().unwrap())
         .args(arguments)
         .args(["--ways", way, "--topic", topic])

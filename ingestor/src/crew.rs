@@ -174,7 +174,8 @@ impl<'a> Crew<'a> {
             self.restarts.remove(&partition);
             self.start(partition);
         }
-        let is_wanted = !self.handles.is_empty() && !(self.ingestor.settings.once && self.once.swept);
+        let has_swept = self.ingestor.settings.once && self.once.swept;
+        let is_wanted = !has_swept && !self.handles.is_empty();
         if self.discovery.is_none() && is_wanted && self.discover_at <= now {
             self.discover();
         }

@@ -22,5 +22,5 @@ mod kills;
 mod landing;
 mod outage;
 mod seams;
-mod topic;
 mod status;
+mod topic;

@@ -40,7 +40,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("landing.watch", "true", "local folders: look at new files at once, told by inotify"),
     setting("landing.sqs_queue_url", "", "SQS queue of S3 event notifications: look at new objects at once"),
     setting("landing.parallel_files", "8", "files read at a time, for each ledger partition"),
-    setting("landing.max_memory", "64MB", "events read and not yet committed, of the whole process"),
+    setting("landing.max_memory", "24MB", "events read and not yet committed, of the whole process"),
     setting("landing.max_rate", "", "most bytes of events published a second, such as `20MB`; not set: no limit"),
     setting("quarantine.max_error_ratio", "0.5", "a file with a larger share of bad events is quarantined"),
     setting("quarantine.min_events", "100", "… judged once this many events, good or bad, were read"),

@@ -70,6 +70,9 @@ struct ToArchive {
     was_known: bool,
 }
 
+/// A file with the outcome of its archive step.
+type ArchivedFile = (ToArchive, Result<Archived, StoreError>);
+
 pub(crate) struct Lane {
     shared: Shared,
     partition: i32,
@@ -86,7 +89,7 @@ pub(crate) struct Lane {
     writer: Option<Box<dyn LogWriter>>,
     committing: Option<JoinHandle<Committing>>,
     to_archive: VecDeque<ToArchive>,
-    archiving: Option<JoinHandle<Vec<(ToArchive, Result<Archived, StoreError>)>>>,
+    archiving: Option<JoinHandle<Vec<ArchivedFile>>>,
 }
 
 /// Owns the partition and works on it until `stop`, or until it fails. What is being committed and archived then is
@@ -397,10 +400,10 @@ impl Lane {
         }));
     }
 
-    fn archived(&mut self, outcomes: Vec<(ToArchive, Result<Archived, StoreError>)>) {
+    fn archived(&mut self, outcomes: Vec<ArchivedFile>) {
         for (ToArchive { task, entry, was_known }, outcome) in outcomes {
             match outcome {
-                Ok(outcome) => self.archived_one(task, entry, was_known, outcome),
+                Ok(outcome) => self.archived_one(&task, entry, was_known, outcome),
                 Err(error) => {
                     self.shared.file.metrics.archive_failed();
                     self.shared.problems.unarchived(&task.identity, error.clone());
@@ -411,7 +414,7 @@ impl Lane {
         }
     }
 
-    fn archived_one(&mut self, task: Task, entry: Option<Entry>, was_known: bool, outcome: Archived) {
+    fn archived_one(&mut self, task: &Task, entry: Option<Entry>, was_known: bool, outcome: Archived) {
         self.shared.problems.solved(&task.identity);
         if outcome == Archived::Done && was_known {
             self.tell_passed(&task.identity);
