@@ -62,7 +62,8 @@ pub(crate) struct Crew<'a> {
     discovery: Option<JoinHandle<Result<(), StoreError>>>,
     discover_at: Instant,
     once: Once,
-    began: Instant,
+    /// With `once`: since when no partition has been ours.
+    unassigned_since: Option<Instant>,
     group_failure_told: Option<Instant>,
 }
 
@@ -80,7 +81,7 @@ impl<'a> Crew<'a> {
             discovery: None,
             discover_at: Instant::now(),
             once: Once::default(),
-            began: Instant::now(),
+            unassigned_since: None,
             group_failure_told: None,
         }
     }
@@ -314,9 +315,12 @@ impl<'a> Crew<'a> {
     /// With `once`: whether everything that was pending is done. Begins another look where one is needed.
     fn is_all_done(&mut self, tries: &mut Tries) -> Result<bool, IngestError> {
         if self.handles.is_empty() && self.restarts.is_empty() {
-            let waited_long = self.began.elapsed() >= self.ingestor.settings.patience;
+            // Also while the group moves partitions about in the middle of the work.
+            let since = *self.unassigned_since.get_or_insert_with(Instant::now);
+            let waited_long = since.elapsed() >= self.ingestor.settings.patience;
             return if waited_long { Err(IngestError::NothingAssigned) } else { Ok(false) };
         }
+        self.unassigned_since = None;
         let is_idle = |handle: &Handle| handle.idle.load(Ordering::Acquire) && handle.waiting.is_empty();
         if !self.once.swept || !self.restarts.is_empty() || !self.handles.values().all(is_idle) {
             return Ok(false);
