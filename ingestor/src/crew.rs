@@ -140,6 +140,8 @@ impl<'a> Crew<'a> {
                 let now = Instant::now();
                 self.restarts.extend(partitions.into_iter().map(|partition| (partition, now)));
                 self.start_due();
+                // Also without any: a member that stands by is well.
+                self.tell_health(None);
             }
             Ok(ReadEvent::Revoked(partitions)) => {
                 tracing::info!(?partitions, "ledger partitions revoked");

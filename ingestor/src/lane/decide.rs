@@ -14,15 +14,16 @@ pub(crate) enum Decision {
     Pass,
 }
 
-/// `retry_before_ms`: quarantined files whose state is older are tried again.
-pub(crate) fn decide(standing: Standing, mode: ArchiveMode, retry_before_ms: Option<i64>) -> Decision {
+/// `retry_until_ms`: files that were quarantined up to then are tried again. One that is quarantined in that very
+/// millisecond is tried once too often, rather than once too little.
+pub(crate) fn decide(standing: Standing, mode: ArchiveMode, retry_until_ms: Option<i64>) -> Decision {
     match standing {
         Standing::Unknown => Decision::Read(None),
         Standing::Whole(entry) => match entry.state {
             FileState::Reading => Decision::Read(Some(*entry)),
             FileState::Done => Decision::Archive(*entry),
-            FileState::Quarantined | FileState::Partial => match retry_before_ms {
-                Some(before_ms) if entry.at_ms < before_ms => Decision::Read(Some(*entry)),
+            FileState::Quarantined | FileState::Partial => match retry_until_ms {
+                Some(until_ms) if entry.at_ms <= until_ms => Decision::Read(Some(*entry)),
                 _ => Decision::Pass,
             },
         },
@@ -61,8 +62,8 @@ mod tests {
     fn quarantined_files_wait_until_somebody_asks_and_are_tried_once_then() {
         for state in [FileState::Quarantined, FileState::Partial] {
             assert_eq!(decide(whole(state), ArchiveMode::Move, None), Decision::Pass);
-            assert!(matches!(decide(whole(state), ArchiveMode::Move, Some(101)), Decision::Read(Some(_))));
-            assert_eq!(decide(whole(state), ArchiveMode::Move, Some(100)), Decision::Pass, "quarantined since");
+            assert!(matches!(decide(whole(state), ArchiveMode::Move, Some(100)), Decision::Read(Some(_))));
+            assert_eq!(decide(whole(state), ArchiveMode::Move, Some(99)), Decision::Pass, "quarantined since");
         }
     }
 

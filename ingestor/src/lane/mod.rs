@@ -143,10 +143,13 @@ impl Lane {
     async fn work(&mut self, mut found: mpsc::UnboundedReceiver<Found>, stop: &Shutdown) -> Result<(), IngestError> {
         let mut stopping = false;
         loop {
-            if !stopping {
+            if stopping {
+                // Asked for by the signal or by the end of what is found, whichever comes first.
+                self.queue.clear();
+            } else {
                 self.begin_files(stop);
             }
-            self.begin_commit(stopping);
+            self.begin_commit();
             self.begin_archiving();
             let is_idle = self.is_idle();
             if stopping && is_idle {
@@ -155,10 +158,7 @@ impl Lane {
             self.tell_idle(is_idle && found.is_empty());
             let due = self.filling.due().filter(|_| self.writer.is_some()).map(Instant::from_std);
             tokio::select! {
-                () = stop.wait(), if !stopping => {
-                    stopping = true;
-                    self.queue.clear();
-                }
+                () = stop.wait(), if !stopping => stopping = true,
                 next = found.recv(), if !stopping => match next {
                     Some(found) => self.take(found),
                     None => stopping = true,
@@ -316,8 +316,8 @@ impl Lane {
     }
 
     /// Commits as soon as nothing more is coming, else when the transaction is full or old enough.
-    fn begin_commit(&mut self, stopping: bool) {
-        let nothing_comes = self.batches.is_empty() && self.files.is_empty() && (stopping || self.queue.is_empty());
+    fn begin_commit(&mut self) {
+        let nothing_comes = self.batches.is_empty() && self.files.is_empty() && self.queue.is_empty();
         let is_due = self.filling.due().is_some_and(|due| due <= std::time::Instant::now());
         if self.filling.is_empty() || !(self.filling.is_full() || is_due || nothing_comes) {
             return;

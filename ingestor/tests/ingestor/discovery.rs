@@ -127,3 +127,42 @@ async fn files_that_are_gone_are_forgotten_after_the_retention_and_not_before() 
     assert_eq!(remaining, ["left.json"], "what is still there is still known");
     assert_eq!(run(&leave(&zone)).await.unwrap().files.skipped, 1);
 }
+
+/// Its end is told to a lane in two ways, the signal and the end of what is found: whichever comes first, files that
+/// wait for their turn must not keep it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingestor_with_files_waiting_ends_when_it_is_told_to() {
+    let zone = Zone::new().await;
+    for number in 0..200 {
+        zone.land(&format!("{number}.json"), event(&number.to_string()));
+    }
+    let store = Arc::new(Faulty::new(zone.local_store(), 0));
+    for number in 0..200 {
+        // None is ever read to its end.
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        store.gates.lock().unwrap().insert(format!("pending/{number}.json"), gate);
+    }
+    for _ in 0..10 {
+        let mut ingestor = zone.ingestor_over(store.clone());
+        ingestor.settings.once = false;
+        ingestor.settings.parallel_files = 1;
+        let registry = Registry::new();
+        ingestor.metrics = Arc::new(Metrics::new(&registry).unwrap());
+        let shutdown = Shutdown::new();
+        let opened = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counter = opened.clone();
+        *store.opened.lock().unwrap() = Some(Box::new(move |_| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }));
+        let running = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { ingestor.run(&shutdown).await }
+        });
+        wait_until("each lane has one of many open", || {
+            opened.load(Ordering::Relaxed) >= 3 && metric(&registry, "ed_ingest_pending_files") >= 200.0
+        })
+        .await;
+        shutdown.trigger();
+        tokio::time::timeout(Duration::from_secs(20), running).await.expect("it ends").unwrap().unwrap();
+    }
+}
