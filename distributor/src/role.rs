@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 use common::clock::Clock;
-use common::log::{Bounds, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent, Retention, TopicSpec};
+use common::log::{
+    Bounds, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent, Retention, TopicSpec, settled_bounds,
+};
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store, StoreErrorKind};
 use common::telemetry::Health;
@@ -188,7 +190,11 @@ impl Distributor {
             metrics: self.metrics.clone(),
         };
         // The ends are taken before anything is read: every end-of-partition seen later lies at or behind them.
-        let targets = if end.is_announced() { Some(self.log.bounds(&settings.topic).await?) } else { None };
+        let targets = if end.is_announced() {
+            Some(settled_bounds(&*self.log, &settings.topic, settings.patience).await?)
+        } else {
+            None
+        };
         let membership = Membership::Group { group: settings.group.clone(), instance_id: settings.instance_id.clone() };
         let reader = self.log.reader(&settings.topic, &membership).await?;
         let mut worker =
@@ -218,7 +224,8 @@ impl Worker<'_> {
                 return Ok(());
             }
             if self.targets.is_none() && end.is_announced() {
-                self.targets = Some(self.role.log.bounds(&self.context.topic).await?);
+                let (log, patience) = (&*self.role.log, self.role.settings.patience);
+                self.targets = Some(settled_bounds(log, &self.context.topic, patience).await?);
                 self.partitions.values_mut().for_each(|partition| partition.end_seen = false);
             }
             if self.is_finished().await? {

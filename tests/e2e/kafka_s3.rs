@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use common::log::{KafkaLog, KafkaSettings, Log, RecordBatch};
+
 use crate::harness::{Ed, Services, assert_chain_is_whole, contents, files, generate, services, unique, unique_keys};
 
 /// A topic, group and pair of buckets of a test's own.
@@ -146,4 +148,45 @@ fn two_distributors_share_the_partitions_and_each_event_is_written_once() {
     }
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
     assert_chain_is_whole(&zone.trusted.1);
+}
+
+/// Records behind a transaction of anybody that is still open cannot be read yet; that is not the end of the topic.
+#[test]
+fn once_waits_for_transactions_that_are_open_before_it_calls_the_topic_read() {
+    let zone = Zone::new(&services(), "open");
+    let unique = zone.land("files", 2_000, "ndjson", 3);
+    // Makes the topic.
+    std::fs::create_dir_all(zone.landing.1.join("pending")).unwrap();
+    zone.ingest().args(&["--once"]).report();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let kafka =
+        KafkaLog::new(KafkaSettings { brokers: zone.services.kafka.clone(), ..KafkaSettings::default() }).unwrap();
+    let mut slow = runtime.block_on(async {
+        let mut slow = kafka.writer(&format!("{}-slow", zone.topic)).await.unwrap();
+        slow.begin().await.unwrap();
+        for partition in 0..4 {
+            let mut batch = RecordBatch::new();
+            batch.push(b"slow", Some(b"not an event"), |headers| headers.put("source", b"slow")).unwrap();
+            slow.append(&zone.topic, partition, &batch).await.unwrap();
+        }
+        slow
+    });
+    let before = runtime.block_on(kafka.bounds(&zone.topic)).unwrap();
+    crate::harness::wait_until("the open transaction is on the log", || {
+        runtime.block_on(kafka.bounds(&zone.topic)).unwrap().iter().all(|(partition, bounds)| {
+            let settled = runtime.block_on(kafka.settled_end(&zone.topic, *partition)).unwrap();
+            settled < bounds.latest && before.contains_key(partition)
+        })
+    });
+    let further = zone.land("more", 2_000, "ndjson", 4);
+    zone.ingest().args(&["--once"]).report();
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut process = zone.distribute().args(&["--once"]).start(log.path());
+    let told = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    crate::harness::wait_until("it waits, or has ended", || {
+        told().contains("transaction that is open") || process.has_ended()
+    });
+    runtime.block_on(slow.commit()).unwrap();
+    assert_eq!(process.wait_for_exit(), Some(0), "{}", told());
+    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique + further);
 }

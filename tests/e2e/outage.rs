@@ -2,6 +2,7 @@
 
 use crate::harness::{Ed, Services, assert_chain_is_whole, files, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
+use crate::topic::Topics;
 
 #[test]
 fn what_cannot_be_reached_is_named_and_once_gives_up_after_its_patience() {
@@ -76,6 +77,8 @@ fn services_killed_while_the_roles_work_cost_nothing() {
         process.signal("TERM");
         assert_eq!(process.wait_for_exit(), Some(0));
     }
+    // Waits for transactions that an outage left open.
+    Topics::new(&services, &zone.topic).assert_each_event_once(50_000);
     zone.distribute().args(&["--once"]).report();
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
     assert_chain_is_whole(&zone.trusted.1);

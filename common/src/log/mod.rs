@@ -86,7 +86,8 @@ pub enum ReadEvent {
     /// These are no longer ours: drop what is in memory, write nothing more for them.
     Revoked(Vec<i32>),
     Chunk(Chunk),
-    /// Every record that was committed when this poll began has been yielded.
+    /// Every record that could be read when this poll began has been yielded: all that is committed, up to the first
+    /// transaction that is still open (see [`settled_bounds`]).
     EndReached(i32),
     /// Nothing within the time asked for.
     Idle,
@@ -189,10 +190,27 @@ pub async fn read_to_end(
     outcome
 }
 
+/// Where every partition begins and ends, when nothing below the ends is open any more: who reads to the end from now on
+/// gets all that was committed when this was asked.
+///
+/// # Errors
+/// Whatever the log says, and [`LogErrorKind::Transient`] when a transaction stays open for `patience`.
+pub async fn settled_bounds(log: &dyn Log, topic: &str, patience: Duration) -> Result<BTreeMap<i32, Bounds>> {
+    let bounds = log.bounds(topic).await?;
+    for (partition, Bounds { latest, .. }) in &bounds {
+        settle(log, topic, *partition, *latest, patience).await?;
+    }
+    Ok(bounds)
+}
+
 /// Waits until every transaction that lies before `end` has ended.
 async fn settle(log: &dyn Log, topic: &str, partition: i32, end: i64, patience: Duration) -> Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
+    let mut told = false;
     while log.settled_end(topic, partition).await? < end {
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!(topic, partition, "waiting for the end of a transaction that is open");
+        }
         if tokio::time::Instant::now() >= deadline {
             return Err(LogError::new(
                 LogErrorKind::Transient,
