@@ -42,7 +42,12 @@ impl Services {
 
     /// Services of a test's own, which it may stop; stopped when dropped.
     pub fn own(run_dir: &Path) -> OwnServices {
-        let output = Command::new(script("up")).arg(run_dir).output().unwrap();
+        Self::own_with(run_dir, &[])
+    }
+
+    /// As [`Services::own`], with `properties` of the Kafka broker.
+    pub fn own_with(run_dir: &Path, properties: &[&str]) -> OwnServices {
+        let output = Command::new(script("up")).arg(run_dir).args(properties).output().unwrap();
         assert!(output.status.success(), "tests/services/up: {}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
         let variables: BTreeMap<&str, &str> =

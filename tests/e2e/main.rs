@@ -24,3 +24,4 @@ mod outage;
 mod seams;
 mod status;
 mod topic;
+mod transactions;
