@@ -89,6 +89,11 @@ impl RecordBatch {
         Self::default()
     }
 
+    /// An empty batch that holds keys, values and headers of `bytes` together without growing.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), spans: Vec::new() }
+    }
+
     pub fn len(&self) -> usize {
         self.spans.len()
     }

@@ -13,6 +13,7 @@ mod client;
 mod read_thread;
 mod reader;
 mod writer;
+mod writer_error;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,0 +1,117 @@
+//! What a failure of a transactional producer means for its owner: a pure function of what librdkafka says.
+//!
+//! librdkafka tells fatal errors (the client instance is finished), abortable ones (the transaction is) and retriable
+//! ones (KIP-360, KIP-588, KIP-691). Which of them say that somebody else is the owner now, and which only that this
+//! instance cannot go on, decides whether a role ends or takes its id over again.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use super::KafkaSettings;
+use super::client::explain;
+use crate::log::{LogError, LogErrorKind};
+
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Own,
+    Begin,
+    Append,
+    Commit,
+    Abort,
+}
+
+pub(super) struct Failure<'a> {
+    pub step: Step,
+    pub error: &'a KafkaError,
+    /// The error that ended the client instance, if one did.
+    pub fatal: Option<(RDKafkaErrorCode, String)>,
+    /// The transaction has been open so long that the coordinator may have ended it, which looks like fencing: it
+    /// raises the epoch.
+    pub may_have_timed_out: bool,
+}
+
+impl Failure<'_> {
+    pub(super) fn explain(&self, settings: &KafkaSettings, doing: &str) -> LogError {
+        let mut explained = explain(settings, doing, self.error);
+        if let Some((_, reason)) = &self.fatal {
+            explained.message = format!("{}: {reason}", explained.message);
+        }
+        explained.kind = self.kind(explained.kind);
+        explained
+    }
+
+    /// `general` is what the error means to any client.
+    fn kind(&self, general: LogErrorKind) -> LogErrorKind {
+        if let Some((code, _)) = &self.fatal {
+            return if is_fence(*code) && !self.may_have_timed_out {
+                LogErrorKind::Fenced
+            } else {
+                // The instance is finished; a new one that owns the id finds out what happened.
+                LogErrorKind::UnknownOutcome
+            };
+        }
+        if matches!(self.error, KafkaError::Transaction(inner) if inner.txn_requires_abort()) {
+            return LogErrorKind::MustAbort;
+        }
+        match (self.step, general) {
+            (_, LogErrorKind::Misconfigured | LogErrorKind::BadRecord) => general,
+            // Somebody else took the id while we did.
+            (Step::Own, LogErrorKind::Fenced) => LogErrorKind::Fenced,
+            (Step::Own, _) => LogErrorKind::Transient,
+            (Step::Append, _) => LogErrorKind::MustAbort,
+            // Nothing says that it did not happen, or in which state the instance is now.
+            (Step::Begin | Step::Commit | Step::Abort, _) => LogErrorKind::UnknownOutcome,
+        }
+    }
+}
+
+/// The broker knows a newer epoch of the id. (`InvalidProducerIdMapping` is none: there the broker has forgotten the
+/// id, after `transactional.id.expiration.ms` without a transaction.)
+fn is_fence(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(
+        step: Step,
+        code: RDKafkaErrorCode,
+        fatal: Option<RDKafkaErrorCode>,
+        may_have_timed_out: bool,
+    ) -> LogErrorKind {
+        let error = KafkaError::MessageProduction(code);
+        let fatal = fatal.map(|code| (code, "reason".to_owned()));
+        Failure { step, error: &error, fatal, may_have_timed_out }.explain(&KafkaSettings::default(), "testing").kind
+    }
+
+    #[test]
+    fn only_a_newer_epoch_that_no_time_out_can_explain_is_another_owner() {
+        use RDKafkaErrorCode as Code;
+        for step in [Step::Begin, Step::Append, Step::Commit, Step::Abort] {
+            assert_eq!(kind(step, Code::Fatal, Some(Code::Fenced), false), LogErrorKind::Fenced, "{step:?}");
+            assert_eq!(kind(step, Code::Fatal, Some(Code::Fenced), true), LogErrorKind::UnknownOutcome, "{step:?}");
+            let forgotten = kind(step, Code::Fatal, Some(Code::InvalidProducerIdMapping), false);
+            assert_eq!(forgotten, LogErrorKind::UnknownOutcome, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_commit_that_nothing_disproves_may_have_happened() {
+        use RDKafkaErrorCode as Code;
+        for code in [Code::OperationTimedOut, Code::State, Code::BrokerTransportFailure, Code::Application] {
+            assert_eq!(kind(Step::Commit, code, None, false), LogErrorKind::UnknownOutcome, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_operators_mistake_and_a_record_too_large_stay_what_they_are() {
+        use RDKafkaErrorCode as Code;
+        assert_eq!(kind(Step::Append, Code::MessageSizeTooLarge, None, false), LogErrorKind::BadRecord);
+        let refused = kind(Step::Own, Code::TransactionalIdAuthorizationFailed, None, false);
+        assert_eq!(refused, LogErrorKind::Misconfigured);
+        assert_eq!(kind(Step::Own, Code::OperationTimedOut, None, false), LogErrorKind::Transient);
+        assert_eq!(kind(Step::Append, Code::MessageTimedOut, None, false), LogErrorKind::MustAbort);
+    }
+}
