@@ -10,6 +10,7 @@
 
 mod admin;
 mod client;
+mod flush;
 mod read_thread;
 mod reader;
 mod writer;

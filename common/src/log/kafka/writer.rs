@@ -1,11 +1,15 @@
 //! A transactional producer (KIP-98) behind [`LogWriter`].
 //!
-//! What it costs is mostly librdkafka's: a message object, its headers, and LZ4. Three habits keep the rest small
+//! What it costs is mostly librdkafka's: a message object, its headers, and LZ4. These habits keep the rest small
 //! (figures in `bench/runs`):
 //! - Records go in partition by partition, as their batches do: large requests, and memory that is freed in the order
 //!   in which it was taken.
-//! - Nothing polls with a timeout: the binding's `poll` spins for the last millisecond, and its `flush` looks only every
-//!   100 ms when successes are not reported.
+//! - Messages do not go out because they have lingered: nobody can read them before the commit, which flushes. A batch
+//!   goes when it is full. More than a habit: while messages that *may* go (because they lingered, or because of a flush)
+//!   wait for an earlier request of their partition, librdkafka's broker thread does not sleep but spins, and a dozen of
+//!   producers that do so take the processors from the very broker they wait for.
+//! - For the same reason a commit flushes when full batches have gone, and only partial ones are left.
+//! - Nothing polls with a timeout: the binding's `poll` spins for the last millisecond.
 //! - A successful delivery makes no report: whether all went well is the commit's answer.
 
 use std::sync::Arc;
@@ -18,6 +22,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 
 use super::client::{base_config, explain};
+use super::flush::flush;
 use super::writer_error::{Failure, Step};
 use super::{KafkaSettings, blocking};
 use crate::log::{LogError, LogErrorKind, LogWriter, RecordBatch, RecordRef, Result};
@@ -31,6 +36,14 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(90);
 const QUEUE_PATIENCE: Duration = Duration::from_secs(45);
 /// How often the queue is looked at while it has to empty.
 const QUEUE_LOOK: Duration = Duration::from_micros(500);
+/// A queue that has not shrunk for so long holds no full batch: what is left goes only if flushed.
+const STALLED_AFTER: Duration = Duration::from_millis(4);
+/// Partial batches are flushed for so long, if there is somebody to take them, and then again after a pause.
+const FLUSH_AT_A_TIME: Duration = Duration::from_millis(20);
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// How often reports of failures are fetched while librdkafka waits for somebody to take them.
+const REPORTS_LOOK: Duration = Duration::from_millis(5);
 /// Appending lets other tasks run after this many records, about a millisecond's work.
 const RECORDS_AT_A_TIME: usize = 1_000;
 const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 60_000;
@@ -95,30 +108,38 @@ impl KafkaWriter {
         self.failed(Step::Append, &doing, error)
     }
 
-    /// Lets queued records go out at once, though they linger, and serves what has come back.
-    fn push_out(&self) {
-        self.producer.poll(Duration::ZERO);
-        // Raises librdkafka's flushing flag for a moment and wakes the broker threads. What is still there is no error.
-        let _still_in_flight = self.producer.flush(Duration::ZERO);
+    /// Waits until librdkafka has handed over everything or given it up, which the commit then tells. First for full
+    /// batches, which go by themselves; then it flushes partial ones, with pauses, lest the broker threads spin.
+    fn drain(&self, deadline: Instant) {
+        let mut pause = FIRST_PAUSE;
+        while self.in_flight_until_stalled() > 0 && !flush(&self.producer, FLUSH_AT_A_TIME) {
+            if self.producer.client().fatal_error().is_some() || Instant::now() >= deadline {
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 
-    /// Waits until librdkafka has handed over everything or given it up, which the commit then tells.
-    fn drain(&self, deadline: Instant) {
-        while self.producer.in_flight_count() > 0
-            && self.producer.client().fatal_error().is_none()
-            && Instant::now() < deadline
-        {
-            self.push_out();
+    /// What is left when nothing has gone for a moment.
+    fn in_flight_until_stalled(&self) -> i32 {
+        let mut left = Shrinking::from(self.producer.in_flight_count());
+        while left.count > 0 && !left.has_stalled() {
             std::thread::sleep(QUEUE_LOOK);
+            left.look(self.producer.in_flight_count());
         }
+        left.count
     }
 
     /// Blocks.
     fn commit_now(&self) -> Result<()> {
         let deadline = Instant::now() + COMMIT_PATIENCE;
         loop {
-            self.drain(deadline);
-            let Err(error) = self.producer.commit_transaction(COMMIT_TIMEOUT) else { return Ok(()) };
+            let committed = while_polling(&self.producer, || {
+                self.drain(deadline);
+                self.producer.commit_transaction(COMMIT_TIMEOUT)
+            });
+            let Err(error) = committed else { return Ok(()) };
             let retriable = match &error {
                 KafkaError::Transaction(inner) => inner.is_retriable() && !inner.txn_requires_abort(),
                 KafkaError::Flush(_) => true,
@@ -144,10 +165,11 @@ impl KafkaWriter {
 fn producer_config(settings: &KafkaSettings, id: &str) -> rdkafka::ClientConfig {
     let mut config = base_config(settings);
     let transaction_timeout_ms = DEFAULT_TRANSACTION_TIMEOUT_MS.to_string();
+    let linger_ms = longest_linger(settings).as_millis().to_string();
     // Defaults an operator may override come first; what the guarantees rest on is reserved (see RESERVED…).
     for (key, value) in [
         ("compression.type", "lz4"),
-        ("linger.ms", "100"),
+        ("linger.ms", &linger_ms),
         ("batch.size", "1000000"),
         ("message.max.bytes", "1048576"),
         // Counts values only; with keys, headers and its own objects librdkafka needs about twice as much.
@@ -172,6 +194,17 @@ fn transaction_timeout(settings: &KafkaSettings) -> Duration {
     Duration::from_millis(u64::from(configured.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT_MS)))
 }
 
+/// Longer than any transaction should last, and less than the time-out of a message, as librdkafka wants it.
+fn longest_linger(settings: &KafkaSettings) -> Duration {
+    let configured = ["message.timeout.ms", "delivery.timeout.ms"]
+        .iter()
+        .filter_map(|key| settings.client.get(*key)?.parse().ok())
+        .map(Duration::from_millis)
+        // 0 is librdkafka's word for no time-out.
+        .filter(|timeout| !timeout.is_zero());
+    configured.fold(transaction_timeout(settings), Duration::min) / 2
+}
+
 fn native_headers(record: &RecordRef<'_>) -> Result<Option<OwnedHeaders>> {
     let count = record.headers.iter().count();
     if count == 0 {
@@ -186,18 +219,42 @@ fn native_headers(record: &RecordRef<'_>) -> Result<Option<OwnedHeaders>> {
     Ok(Some(headers))
 }
 
-/// Aborting waits until every message in flight is reported as purged, and reports come only to who polls.
-fn abort_while_polling(producer: &BaseProducer) -> KafkaResult<()> {
+/// A count that is to become smaller.
+struct Shrinking {
+    count: i32,
+    since: Instant,
+}
+
+impl Shrinking {
+    fn from(count: i32) -> Self {
+        Self { count, since: Instant::now() }
+    }
+
+    fn look(&mut self, count: i32) {
+        if count != self.count {
+            *self = Self::from(count);
+        }
+    }
+
+    fn has_stalled(&self) -> bool {
+        self.since.elapsed() >= STALLED_AFTER
+    }
+}
+
+/// Committing and aborting wait until no message is left, and one that failed or was purged is left until somebody has
+/// taken the report of it.
+fn while_polling(producer: &BaseProducer, step: impl FnOnce() -> KafkaResult<()>) -> KafkaResult<()> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let poller = scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 producer.poll(Duration::ZERO);
-                std::thread::sleep(QUEUE_LOOK);
+                std::thread::park_timeout(REPORTS_LOOK);
             }
         });
-        let outcome = producer.abort_transaction(COMMIT_TIMEOUT);
+        let outcome = step();
         done.store(true, Ordering::Release);
+        poller.thread().unpark();
         outcome
     })
 }
@@ -210,11 +267,20 @@ impl LogWriter for KafkaWriter {
     }
 
     async fn append(&mut self, topic: &str, partition: i32, batch: &RecordBatch) -> Result<()> {
-        let mut full_since = None;
         for (number, record) in (1..).zip(batch.iter()) {
+            let mut full: Option<(Instant, Shrinking)> = None;
             while !self.try_send(topic, partition, &record)? {
-                self.push_out();
-                let since = *full_since.get_or_insert_with(Instant::now);
+                let in_flight = self.producer.in_flight_count();
+                let (since, left) = full.get_or_insert_with(|| (Instant::now(), Shrinking::from(in_flight)));
+                left.look(in_flight);
+                if left.has_stalled() {
+                    // Of many partitions each has a little.
+                    let producer = self.producer.clone();
+                    let _all_gone = blocking(move || Ok(flush(&producer, FLUSH_AT_A_TIME))).await?;
+                    *left = Shrinking::from(self.producer.in_flight_count());
+                } else {
+                    self.producer.poll(Duration::ZERO);
+                }
                 if since.elapsed() > QUEUE_PATIENCE {
                     return Err(LogError::new(
                         LogErrorKind::MustAbort,
@@ -224,7 +290,6 @@ impl LogWriter for KafkaWriter {
                 // The broker's thread has the whole queue to work on meanwhile.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            full_since = None;
             if number % RECORDS_AT_A_TIME == 0 {
                 tokio::task::yield_now().await;
             }
@@ -241,7 +306,7 @@ impl LogWriter for KafkaWriter {
     async fn abort(&mut self) -> Result<()> {
         let writer = self.share();
         blocking(move || {
-            abort_while_polling(&writer.producer)
+            while_polling(&writer.producer, || writer.producer.abort_transaction(COMMIT_TIMEOUT))
                 .map_err(|error| writer.failed(Step::Abort, "aborting a transaction", &error))
         })
         .await

@@ -1,0 +1,20 @@
+//! librdkafka's own flush, which the binding does not offer: the binding's raises the flushing flag for an instant, every
+//! 100 ms, and a broker thread that wakes up after that instant sends nothing.
+
+use std::time::Duration;
+
+use rdkafka::bindings::rd_kafka_flush;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::types::RDKafkaRespErr;
+
+/// Lets partial batches go out for as long as this lasts: until no message is left (`true`), or `at_most` is over.
+///
+/// Messages that failed are left until somebody has taken their reports: poll meanwhile, from another thread. Blocks.
+#[expect(unsafe_code, reason = "the one function of librdkafka that the binding lacks")]
+pub(super) fn flush(producer: &BaseProducer, at_most: Duration) -> bool {
+    let timeout_ms = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the pointer is that of a live client, which the borrow keeps alive during the call; the function takes
+    // nothing else that could dangle, and may be called from any thread at any time.
+    let outcome = unsafe { rd_kafka_flush(producer.client().native_ptr(), timeout_ms) };
+    outcome == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
