@@ -6,6 +6,7 @@ mod archive;
 mod discovery;
 mod faults;
 mod files;
+mod group;
 mod harness;
 mod quarantine;
 mod replay;
