@@ -208,6 +208,7 @@ impl Process {
                 max_bytes: flush.max_bytes,
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
+                missing: self.config.replay_missing,
                 retention: topics.retention,
                 once,
                 patience: self.config.patience,

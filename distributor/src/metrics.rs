@@ -10,7 +10,7 @@ use common::telemetry::Registry;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use serde::Serialize;
 
-use crate::chain::Completion;
+use crate::chain::{Completion, CutKind};
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -29,6 +29,8 @@ pub struct Metrics {
     files: IntCounter,
     bytes: IntCounter,
     restored: IntCounter,
+    missing: IntCounter,
+    passed_over: IntCounterVec,
     batch_seconds: Histogram,
     encode_seconds: Histogram,
     commit_failures: IntCounter,
@@ -113,6 +115,15 @@ impl Metrics {
                 "ed_distribute_batches_restored_total",
                 "Completed batches whose missing files were made again",
             )?,
+            missing: counter(
+                "ed_distribute_files_missing_total",
+                "Files of complete batches that a replay did not find and did not make again",
+            )?,
+            passed_over: counters(
+                "ed_distribute_passed_over_offsets_total",
+                "Offsets that nothing was written of: skipped by an operator, or lost by the log",
+                "kind",
+            )?,
             batch_seconds: seconds(
                 "ed_distribute_batch_seconds",
                 "Duration of writing a batch, from its end to its completion",
@@ -139,6 +150,14 @@ impl Metrics {
             window_bytes: gauge("ed_distribute_window_bytes", "Memory of the deduplication windows")?,
             batch_memory_bytes: gauge("ed_distribute_batch_memory_bytes", "Memory of the open batches")?,
         })
+    }
+
+    pub(crate) fn passed_over(&self, kind: CutKind, offsets: i64) {
+        self.passed_over.with_label_values(&[kind.name()]).inc_by(offsets.unsigned_abs());
+    }
+
+    pub(crate) fn files_missing(&self, count: usize) {
+        self.missing.inc_by(count as u64);
     }
 
     pub(crate) fn batch_done(&self, done: &BatchDone<'_>) {

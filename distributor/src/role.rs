@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use common::backoff::Backoff;
 use common::clock::Clock;
+use common::config::MissingFiles;
 use common::log::{
     Bounds, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent, Retention, TopicSpec, settled_bounds,
 };
@@ -100,6 +101,7 @@ pub struct Settings {
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_memory: u64,
+    pub missing: MissingFiles,
     /// How long the embedded log keeps what is in the trusted zone.
     pub retention: Duration,
     pub once: bool,
@@ -187,6 +189,7 @@ impl Distributor {
             encoding: settings.encoding,
             max_rows: settings.max_rows,
             max_bytes: settings.max_bytes,
+            missing: settings.missing,
             metrics: self.metrics.clone(),
         };
         // The ends are taken before anything is read: every end-of-partition seen later lies at or behind them.

@@ -15,9 +15,12 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
+/// With writers whose records lie on the log before the commit, so that a test can wait for them.
 fn kafka(brokers: &str, client: &[(&str, &str)]) -> Arc<KafkaLog> {
-    let client: BTreeMap<String, String> =
-        client.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let client: BTreeMap<String, String> = std::iter::once(&("linger.ms", "5"))
+        .chain(client)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
     Arc::new(KafkaLog::new(KafkaSettings { brokers: brokers.to_owned(), client }).unwrap())
 }
 

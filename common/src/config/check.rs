@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
-    Archive, Compression, Config, ConfigErrors, Flush, Kafka, Landing, Ledger, LogConfig, Quarantine, Trusted,
+    Archive, Compression, Config, ConfigErrors, Flush, Kafka, Landing, Ledger, LogConfig, MissingFiles, Quarantine,
+    Trusted,
 };
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
@@ -172,6 +173,7 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             max_rows: checker.count("flush.max_rows", 1..=1_000_000_000).unsigned_abs(),
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
         },
+        replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
         trusted: checker.trusted(),
         http_listen: checker.optional("http.listen", |text| {
             text.parse::<std::net::SocketAddr>()

@@ -49,6 +49,7 @@ pub struct Config {
     /// How far back, in log time, an equal event counts as a duplicate.
     pub dedup_window: Duration,
     pub flush: Flush,
+    pub replay_missing: MissingFiles,
     pub trusted: Trusted,
     /// Address for /, /status, /livez, /readyz and /metrics.
     pub http_listen: Option<String>,
@@ -108,6 +109,23 @@ impl Archive {
     /// By the names used in settings and marker files.
     pub const NAMES: [(&'static str, Self); 4] =
         [("move", Self::Move), ("tag", Self::Tag), ("leave", Self::Leave), ("delete", Self::Delete)];
+
+    fn parse(text: &str) -> Result<Self, String> {
+        values::choice(text, &Self::NAMES)
+    }
+}
+
+/// What is done about files of complete batches that a replay does not find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingFiles {
+    /// They are made again, as long as the log holds their records.
+    Restore,
+    /// They are reported: somebody deleted them on purpose.
+    Report,
+}
+
+impl MissingFiles {
+    const NAMES: [(&'static str, Self); 2] = [("restore", Self::Restore), ("report", Self::Report)];
 
     fn parse(text: &str) -> Result<Self, String> {
         values::choice(text, &Self::NAMES)

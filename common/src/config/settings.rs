@@ -91,6 +91,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
     setting("flush.max_memory", "64MB", "… or when all open batches of the process use this much memory"),
+    setting(
+        "replay.missing",
+        "restore",
+        "files that are gone when offsets are set back: `restore` makes them again, `report` only says so",
+    ),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
     setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
     setting("trusted.bloom_filter", "false", "write a Bloom filter for event_id"),

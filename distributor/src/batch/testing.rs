@@ -41,8 +41,8 @@ pub(crate) fn cut(from: i64, to: i64) -> Cut {
         layout: layout(),
         window_from: 0,
         clock_ms: 5,
-        first: WITNESS,
-        last: WITNESS,
+        first: Some(WITNESS),
+        last: Some(WITNESS),
     }
 }
 

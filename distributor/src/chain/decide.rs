@@ -4,7 +4,7 @@ use std::fmt;
 
 use common::log::Bounds;
 
-use super::{Cut, Origin};
+use super::{Cut, CutKind, Origin};
 
 /// What was read before deciding.
 #[derive(Debug, Clone)]
@@ -75,22 +75,22 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         ));
     }
     if let Some(offset) = committed
-        && *offset > end
+        && *offset > log.latest
     {
         return refuse(format!(
-            "the committed offset {offset} lies beyond {end}, where the trusted zone ends; skipping records is not supported in this version. \
-             Reset group '{group}' to {end} or earlier"
+            "the committed offset {offset} lies beyond {}, where the log ends. Reset group '{group}' to {end}, where the trusted zone ends, or \
+             to a later offset of the log to skip what lies between",
+            log.latest
         ));
     }
-    let needed = match (&facts.tail, complete) {
-        (Some((cut, _)), false) => cut.from,
-        _ => end,
-    };
-    if log.earliest > needed {
+    if let Some((cut, false)) = &facts.tail
+        && log.earliest > cut.from
+    {
         return refuse(format!(
-            "records from {needed} to {} are gone from the log before they were written; continuing past lost records is not supported in \
-             this version. Raise the topic's retention",
-            log.earliest
+            "the batch {}..{} was begun, but the log let go of its records up to {} before all its files were written. With every distributor \
+             stopped for a minute, remove the files that are named '{topic}-{partition}-{}-*.parquet' and then the cut, which is the first object below \
+             '_batches/{topic}/{partition}/cuts/': what the log still holds is written then, and the rest is counted as lost",
+            cut.from, cut.to, log.earliest, cut.from
         ));
     }
     match committed {
@@ -99,6 +99,15 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         _ if facts.tail.is_none() => Ok(Plan::Begin { at: origin.start }),
         _ => Ok(Plan::ReadOn { at: end }),
     }
+}
+
+/// What has to be passed over before reading on at `end`, where everything below is complete: offsets that the log has
+/// lost, or that an operator set the group's offset beyond. Returns why, and up to where.
+pub(crate) fn gap_at(end: i64, committed: Option<i64>, log: Bounds) -> Option<(CutKind, i64)> {
+    if log.earliest > end {
+        return Some((CutKind::Lost, log.earliest));
+    }
+    committed.filter(|offset| *offset > end).map(|offset| (CutKind::Skipped, offset))
 }
 
 #[cfg(test)]
@@ -152,12 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn what_the_log_lost_comes_before_what_an_operator_skips() {
+        let log = |earliest| Bounds { earliest, latest: 90 };
+        assert_eq!(gap_at(20, Some(20), log(0)), None);
+        assert_eq!(gap_at(20, Some(12), log(20)), None, "set back");
+        assert_eq!(gap_at(20, None, log(0)), None);
+        assert_eq!(gap_at(20, Some(40), log(0)), Some((CutKind::Skipped, 40)));
+        assert_eq!(gap_at(20, Some(40), log(30)), Some((CutKind::Lost, 30)));
+        assert_eq!(gap_at(30, Some(40), log(30)), Some((CutKind::Skipped, 40)));
+        assert_eq!(gap_at(20, Some(12), log(30)), Some((CutKind::Lost, 30)));
+        for (committed, earliest) in [(Some(40), 0), (Some(20), 30)] {
+            let facts = facts(Some((10, 20, true)), committed, (earliest, 90));
+            assert_eq!(decide(&facts), Ok(Plan::ReadOn { at: 20 }), "no refusal");
+        }
+        let open = facts(Some((10, 20, false)), Some(40), (0, 90));
+        assert_eq!(decide(&open), Ok(Plan::Redo), "an open batch is made first");
+    }
+
+    #[test]
     fn what_could_lose_or_repeat_is_refused() {
         let refused = |facts: &Facts| decide(facts).err().map(|refusal| refusal.0).unwrap_or_default();
-        assert!(refused(&facts(Some((10, 20, true)), Some(25), (0, 90))).contains("beyond 20"));
+        assert!(refused(&facts(Some((10, 20, true)), Some(91), (0, 90))).contains("beyond 90, where the log ends"));
         assert!(refused(&facts(Some((10, 20, true)), Some(20), (0, 15))).contains("truncated or recreated"));
-        assert!(refused(&facts(Some((10, 20, true)), Some(20), (21, 90))).contains("from 20 to 21 are gone"));
-        assert!(refused(&facts(Some((10, 20, false)), Some(20), (15, 90))).contains("from 10 to 15 are gone"));
+        assert!(refused(&facts(Some((10, 20, false)), Some(20), (15, 90))).contains("batch 10..20 was begun"));
         let other = Facts { log_id: "other".into(), ..facts(Some((10, 20, true)), Some(20), (0, 90)) };
         assert!(refused(&other).contains("written from log log, this is other"));
     }

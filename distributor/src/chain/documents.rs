@@ -35,7 +35,7 @@ pub(crate) struct Origin {
     pub first: Witness,
 }
 
-/// Fixes a batch before any file of it is visible.
+/// Fixes a batch before any file of it is visible, or says which offsets hold nothing in the trusted zone and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cut {
@@ -50,14 +50,38 @@ pub(crate) struct Cut {
     pub window_from: i64,
     /// Log time (running maximum) after the last record.
     pub clock_ms: i64,
-    pub first: Witness,
-    pub last: Witness,
+    /// First and last record of a batch. Offsets that were passed over have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Witness>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Witness>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum CutKind {
     Batch,
+    /// An operator set the group's offset forward.
+    Skipped,
+    /// The log let go of these offsets before they were written.
+    Lost,
+}
+
+impl CutKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Skipped => "skipped",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl Cut {
+    /// A batch has files, a key run and a completion to follow; offsets that are passed over are done with the cut.
+    pub(crate) fn is_batch(&self) -> bool {
+        self.kind == CutKind::Batch
+    }
 }
 
 /// Says that every file of a cut, and its key run, are durable.

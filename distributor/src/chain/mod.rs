@@ -4,6 +4,6 @@ mod decide;
 mod documents;
 mod storage;
 
-pub(crate) use decide::{Facts, Plan, Refusal, decide};
+pub(crate) use decide::{Facts, Plan, Refusal, decide, gap_at};
 pub(crate) use documents::{Completion, Cut, CutKind, FileEntry, Origin, Witness};
 pub(crate) use storage::{ChainError, ChainStore, PutDocument};

@@ -121,11 +121,11 @@ async fn read_range(
     Ok(body.freeze())
 }
 
-/// Whether every file a completion lists is there. One of another size is reported and kept.
-pub(super) async fn all_present(store: &dyn Store, completion: &Completion) -> Result<bool, PartitionError> {
+/// The files a completion lists that are not there. One of another size is reported and kept.
+pub(super) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
     let heads = stream::iter(&completion.files).map(async |file| (file, store.head(&file.path).await));
-    let mut heads = heads.buffer_unordered(AT_ONCE);
-    let mut all = true;
+    let mut heads = heads.buffered(AT_ONCE);
+    let mut missing = Vec::new();
     while let Some((file, head)) = heads.next().await {
         match head? {
             Some(meta) if meta.size_bytes == file.bytes => {}
@@ -135,11 +135,8 @@ pub(super) async fn all_present(store: &dyn Store, completion: &Completion) -> R
                 expected_bytes = file.bytes,
                 "this file was altered; it is kept"
             ),
-            None => {
-                tracing::info!(path = file.path, "this file is missing; it is made again");
-                all = false;
-            }
+            None => missing.push(file.path.clone()),
         }
     }
-    Ok(all)
+    Ok(missing)
 }

@@ -7,11 +7,14 @@ mod rebuild;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::config::MissingFiles;
 use common::log::{Bounds, Chunk};
 use common::store::Store;
 
 use crate::batch::{Batch, Encoded, Encoding};
-use crate::chain::{ChainStore, Completion, Cut, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide};
+use crate::chain::{
+    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide, gap_at,
+};
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
 use crate::window::Window;
@@ -21,6 +24,8 @@ pub(crate) use error::PartitionError;
 use error::Result;
 
 const DOCUMENT_VERSION: u32 = 1;
+/// Each time another owner got ahead by a cut; more than two of them is no accident.
+const MAX_RIVALRY: usize = 100;
 
 /// What all partitions of a worker share.
 pub(crate) struct Context {
@@ -33,6 +38,8 @@ pub(crate) struct Context {
     pub encoding: Encoding,
     pub max_rows: u64,
     pub max_bytes: u64,
+    /// What a walk over complete batches does about files that are not there.
+    pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
 }
 
@@ -55,11 +62,30 @@ pub(crate) enum Next {
     Resolve,
 }
 
+/// Where a partition starts to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    At(i64),
+    /// Another owner has put a cut: the facts are not what they were.
+    LookAgain,
+}
+
+impl From<Start> for Next {
+    fn from(start: Start) -> Self {
+        match start {
+            Start::At(offset) => Self::Restart(offset),
+            Start::LookAgain => Self::Resolve,
+        }
+    }
+}
+
 pub(crate) struct Partition {
     id: i32,
     chain: ChainStore,
     origin: Option<Origin>,
     log: Bounds,
+    /// The group's offset when the partition was taken over.
+    committed: Option<i64>,
     window: Window,
     /// Log time where the window is valid.
     clock_ms: i64,
@@ -85,11 +111,25 @@ impl Partition {
         committed: Option<i64>,
         log: Bounds,
     ) -> Result<(Self, i64)> {
+        for _ in 0..MAX_RIVALRY {
+            let (partition, start) = Self::look(context, id, committed, log).await?;
+            if let Start::At(start) = start {
+                return Ok((partition, start));
+            }
+        }
+        Err(refused(
+            context,
+            id,
+            "another owner kept changing the chain; is a second group writing to this trusted zone?",
+        ))
+    }
+
+    async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
         let origin = chain.origin().await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
-                let complete = chain.completion(cut.from).await?.is_some();
+                let complete = !cut.is_batch() || chain.completion(cut.from).await?.is_some();
                 Some((cut, complete))
             }
             None => None,
@@ -114,6 +154,7 @@ impl Partition {
             chain,
             origin: facts.origin,
             log,
+            committed,
             window,
             clock_ms: i64::MIN,
             window_from: log.earliest,
@@ -131,7 +172,7 @@ impl Partition {
                 let holder = holder.ok_or_else(|| refused(context, id, format!("no cut holds offset {at}")))?;
                 partition.walk(context, holder).await?
             }
-            (Plan::Begin { at }, _) => partition.begin(context, at)?,
+            (Plan::Begin { at }, _) => partition.begin(context, at).await?,
             (Plan::Redo | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => {
                 return Err(refused(context, id, "the chain changed while it was read".to_owned()));
             }
@@ -139,10 +180,14 @@ impl Partition {
         Ok((partition, start))
     }
 
-    fn begin(&mut self, context: &Context, at: i64) -> Result<i64> {
+    async fn begin(&mut self, context: &Context, at: i64) -> Result<Start> {
         self.window_from = at;
+        // Without an origin there is nothing to be behind of.
+        if self.origin.is_some() && gap_at(at, self.committed, self.log).is_some() {
+            return self.pass_over(context, at, None).await;
+        }
         self.phase = Phase::Fill(self.new_batch(context, at)?);
-        Ok(at)
+        Ok(Start::At(at))
     }
 
     fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
@@ -152,26 +197,80 @@ impl Partition {
     }
 
     /// After a complete batch: the next begins at its end, once the record before it has been seen to be the same.
-    async fn read_on(&mut self, context: &Context, last: &Cut) -> Result<i64> {
+    async fn read_on(&mut self, context: &Context, last: &Cut) -> Result<Start> {
         self.rebuild(context, last.to, context.layout.window_ms).await?;
         self.filling_since = None;
         let at = last.to;
-        if self.log.earliest >= at {
-            self.phase = Phase::Fill(self.new_batch(context, at)?);
-            return Ok(at);
+        if gap_at(at, self.committed, self.log).is_some() {
+            return self.pass_over(context, at, last.last).await;
         }
-        self.phase = Phase::CheckLast { at, expected: last.last };
-        Ok(at - 1)
+        Ok(Start::At(self.read_from(context, at, last.last)?))
+    }
+
+    /// The next batch begins at `at`. `last` is the record before it, if one was seen and may still be there.
+    fn read_from(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<i64> {
+        match last.filter(|_| self.log.earliest < at) {
+            Some(expected) => {
+                self.phase = Phase::CheckLast { at, expected };
+                Ok(at - 1)
+            }
+            None => {
+                self.phase = Phase::Fill(self.new_batch(context, at)?);
+                Ok(at)
+            }
+        }
+    }
+
+    /// Cuts for offsets that nothing will be written of, one after another.
+    async fn pass_over(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<Start> {
+        let (mut at, mut last) = (at, last);
+        while let Some((kind, to)) = gap_at(at, self.committed, self.log) {
+            let cut = Cut {
+                version: DOCUMENT_VERSION,
+                kind,
+                topic: context.topic.clone(),
+                partition: self.id,
+                from: at,
+                to,
+                layout: context.layout.clone(),
+                window_from: self.window_from,
+                clock_ms: self.clock_ms,
+                first: None,
+                last: None,
+            };
+            if let PutDocument::Theirs(_) = self.chain.put_cut(&cut).await? {
+                return Ok(Start::LookAgain);
+            }
+            match kind {
+                CutKind::Lost => tracing::error!(
+                    topic = context.topic,
+                    partition = self.id,
+                    from = at,
+                    to,
+                    "the log let go of these offsets before they were written: their events are lost. Raise the topic's retention"
+                ),
+                CutKind::Skipped | CutKind::Batch => tracing::warn!(
+                    topic = context.topic,
+                    partition = self.id,
+                    from = at,
+                    to,
+                    group = context.group,
+                    "the group's offset was set forward: these offsets are skipped"
+                ),
+            }
+            context.metrics.passed_over(kind, to - at);
+            self.commit = Some(to);
+            (at, last) = (to, None);
+        }
+        Ok(Start::At(self.read_from(context, at, last)?))
     }
 
     /// Makes the batch of an existing cut, under the cut's layout.
-    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<i64> {
+    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
         let from = cut.from;
+        // The last cut may be open, and `decide` has seen to it that the log holds it. No other can be.
         if self.log.earliest > from {
-            let message = format!(
-                "the batch {from}..{} has to be made (again), but the log begins at {}; that is not supported in this version",
-                cut.to, self.log.earliest
-            );
+            let message = format!("the batch {from}..{} is not complete, though later ones are", cut.to);
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
@@ -185,18 +284,21 @@ impl Partition {
                     )
                 })?;
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
-        Ok(from)
+        Ok(Start::At(from))
     }
 
     /// Goes along complete batches from `cut` on, up to the first whose files are not all there.
-    async fn walk(&mut self, context: &Context, cut: Cut) -> Result<i64> {
+    async fn walk(&mut self, context: &Context, cut: Cut) -> Result<Start> {
         let mut cut = cut;
         loop {
-            let Some(completion) = self.chain.completion(cut.from).await? else {
-                return self.redo(context, cut, false).await;
-            };
-            if !files::all_present(&*context.store, &completion).await? {
-                return self.redo(context, cut, true).await;
+            if cut.is_batch() {
+                let Some(completion) = self.chain.completion(cut.from).await? else {
+                    return self.redo(context, cut, false).await;
+                };
+                let missing = files::missing(&*context.store, &completion).await?;
+                if self.is_to_be_made_again(context, &cut, &missing) {
+                    return self.redo(context, cut, true).await;
+                }
             }
             self.commit = Some(cut.to);
             match self.chain.cut_from(cut.to).await? {
@@ -204,6 +306,36 @@ impl Partition {
                 None => return self.read_on(context, &cut).await,
             }
         }
+    }
+
+    fn is_to_be_made_again(&self, context: &Context, cut: &Cut, missing: &[String]) -> bool {
+        if missing.is_empty() {
+            return false;
+        }
+        let is_in_the_log = self.log.earliest <= cut.from;
+        if context.missing == MissingFiles::Restore && is_in_the_log {
+            tracing::info!(?missing, from = cut.from, to = cut.to, "these files are missing; they are made again");
+            return true;
+        }
+        context.metrics.files_missing(missing.len());
+        if is_in_the_log {
+            tracing::warn!(
+                ?missing,
+                from = cut.from,
+                to = cut.to,
+                "these files are missing, and replay.missing is 'report'"
+            );
+        } else {
+            let log_begins_at = self.log.earliest;
+            tracing::error!(
+                ?missing,
+                from = cut.from,
+                to = cut.to,
+                log_begins_at,
+                "these files are missing and cannot be made again, for the log has let go of their records"
+            );
+        }
+        false
     }
 
     /// Makes the window valid at `at` for a window of `window_ms`, from the key runs of the chain.
@@ -267,7 +399,7 @@ impl Partition {
                     }
                     batch.push(&self.window, &record, *offset, *append_ms)?;
                     if *offset == cut.to - 1 {
-                        return self.finish_redo(context).await.map(Next::Restart);
+                        return self.finish_redo(context).await.map(Next::from);
                     }
                 }
             }
@@ -308,7 +440,7 @@ impl Partition {
         let Some(encoded) = full.finish()? else { return Ok(Next::Continue) };
         let cut = Cut {
             version: DOCUMENT_VERSION,
-            kind: crate::chain::CutKind::Batch,
+            kind: CutKind::Batch,
             topic: context.topic.clone(),
             partition: self.id,
             from,
@@ -316,8 +448,8 @@ impl Partition {
             layout,
             window_from: self.window_from,
             clock_ms: encoded.ends.clock_ms,
-            first: encoded.ends.first,
-            last: encoded.ends.last,
+            first: Some(encoded.ends.first),
+            last: Some(encoded.ends.last),
         };
         let encoded_in = begun.elapsed();
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
@@ -337,7 +469,7 @@ impl Partition {
         Ok(Next::Continue)
     }
 
-    async fn finish_redo(&mut self, context: &Context) -> Result<i64> {
+    async fn finish_redo(&mut self, context: &Context) -> Result<Start> {
         let begun = Instant::now();
         let placeholder = Phase::Fill(self.new_batch(context, 0)?);
         let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
@@ -345,7 +477,7 @@ impl Partition {
         };
         let ends = batch.ends().copied();
         let same = ends.is_some_and(|ends| {
-            (ends.first, ends.last, ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
+            (Some(ends.first), Some(ends.last), ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
         });
         let Some(encoded) = batch.finish()?.filter(|_| same) else {
             return Err(changed(context, &cut));

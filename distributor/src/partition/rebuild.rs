@@ -41,8 +41,9 @@ pub(super) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
         let reached_old = needed.last().map(|cut| cut.from) != oldest_from;
+        let with_keys = needed.into_iter().filter(Cut::is_batch);
         let mut runs =
-            stream::iter(needed).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
+            stream::iter(with_keys).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
         while let Some((from, run)) = runs.next().await {
             let key = chain.key_run_key(from);
             let run = run?.ok_or_else(|| PartitionError::Damaged {

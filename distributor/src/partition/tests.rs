@@ -106,12 +106,20 @@ enum Action {
     Reset(u8),
     /// Files of the tables disappear (one in so many), and the worker starts over from the beginning.
     Lose(usize),
+    /// The worker restarts from an offset an operator set forward: this share of what lies ahead.
+    Skip(u8),
+    /// The log lets go of this share of its records.
+    Trim(u8),
 }
 
 struct Simulation {
     folder: tempfile::TempDir,
     values: Vec<String>,
+    /// Where the log begins.
+    earliest: i64,
     committed: Option<i64>,
+    /// The log let go of records of a batch whose cut is put, and a worker said so.
+    is_stuck: bool,
     max_rows: [u64; 2],
     metrics: Arc<Metrics>,
 }
@@ -125,7 +133,7 @@ struct Worker {
 
 impl Simulation {
     fn bounds(&self) -> Bounds {
-        Bounds { earliest: 0, latest: i64::try_from(self.values.len()).unwrap() }
+        Bounds { earliest: self.earliest, latest: i64::try_from(self.values.len()).unwrap() }
     }
 
     fn worker(&self, index: usize, fault: Option<(i64, bool)>) -> Worker {
@@ -140,6 +148,7 @@ impl Simulation {
             encoding: ENCODING,
             max_rows: self.max_rows[index],
             max_bytes: u64::MAX,
+            missing: MissingFiles::Restore,
             metrics: self.metrics.clone(),
         };
         Worker { context, partition: None, position: 0 }
@@ -166,9 +175,52 @@ impl Simulation {
                     worker.position = start;
                 }
                 Err(PartitionError::Store(_)) => {}
+                Err(PartitionError::Refused(refusal)) if refusal.0.contains("was begun") => self.is_stuck = true,
                 Err(error) => panic!("refused: {error}"),
             }
         }
+    }
+
+    /// What the refusal tells an operator to do, with every worker stopped and nothing under way.
+    async fn remedy(&mut self) {
+        // Store calls that were given up may still take effect. They run one after another, before this.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        let cuts = self.folder.path().join("_batches/events/0/cuts");
+        let mut open: Vec<_> = std::fs::read_dir(&cuts).unwrap().map(|entry| entry.unwrap().path()).collect();
+        open.retain(|path| path.extension().is_some_and(|extension| extension == "json") && !is_hidden(path));
+        let open = open.into_iter().min().unwrap();
+        let cut: Cut = serde_json::from_slice(&std::fs::read(&open).unwrap()).unwrap();
+        for path in self.table_files() {
+            if path.file_name().unwrap().to_str().unwrap().starts_with(&format!("events-0-{}-", cut.from)) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        std::fs::remove_file(open).unwrap();
+        self.is_stuck = false;
+    }
+
+    /// Where the chain begins; the end of the log if it never did.
+    fn origin(&self) -> usize {
+        match std::fs::read(self.folder.path().join("_batches/events/0/origin.json")) {
+            Ok(body) => usize::try_from(serde_json::from_slice::<Origin>(&body).unwrap().start).unwrap(),
+            Err(_) => self.values.len(),
+        }
+    }
+
+    /// Offsets that the chain says nothing was written of.
+    fn passed_over(&self) -> BTreeSet<usize> {
+        let mut offsets = BTreeSet::new();
+        for entry in std::fs::read_dir(self.folder.path().join("_batches/events/0/cuts")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if is_hidden(&path) {
+                continue;
+            }
+            let cut: Cut = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+            if !cut.is_batch() {
+                offsets.extend(usize::try_from(cut.from).unwrap()..usize::try_from(cut.to).unwrap());
+            }
+        }
+        offsets
     }
 
     async fn settle(&mut self, worker: &mut Worker, next: Result<Next>) {
@@ -191,6 +243,10 @@ impl Simulation {
 
     async fn read(&mut self, worker: &mut Worker, count: usize) {
         self.own(worker).await;
+        if worker.position < self.earliest {
+            // A log answers that the offset is out of range, which ends the session.
+            worker.partition = None;
+        }
         let Some(partition) = &mut worker.partition else { return };
         let chunk = self.chunk(worker.position, count);
         worker.position += i64::try_from(chunk.offsets.len()).unwrap();
@@ -211,10 +267,9 @@ impl Simulation {
         while let Some(dir) = open.pop() {
             for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
                 // What a store call that was given up still writes, or takes away again, has a hidden name.
-                let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
                 if entry.path().is_dir() {
                     open.push(entry.path());
-                } else if !is_hidden {
+                } else if !is_hidden(&entry.path()) {
                     found.push(entry.path());
                 }
             }
@@ -224,7 +279,14 @@ impl Simulation {
     }
 
     async fn act(&mut self, workers: &mut [Worker; 2], index: usize, action: &Action) {
-        let worker = &mut workers[index];
+        self.act_alone(&mut workers[index], index, action).await;
+        if self.is_stuck {
+            workers.iter_mut().for_each(|worker| worker.partition = None);
+            self.remedy().await;
+        }
+    }
+
+    async fn act_alone(&mut self, worker: &mut Worker, index: usize, action: &Action) {
         match action {
             Action::Read(count) => self.read(worker, *count).await,
             Action::Flush => self.flush(worker).await,
@@ -240,6 +302,14 @@ impl Simulation {
                 }
                 worker.partition = None;
                 self.set_back();
+            }
+            Action::Skip(share) => {
+                worker.partition = None;
+                let latest = self.bounds().latest;
+                self.committed = self.committed.map(|offset| offset + (latest - offset) * i64::from(*share) / 255);
+            }
+            Action::Trim(share) => {
+                self.earliest += (self.bounds().latest - self.earliest) * i64::from(*share) / 255;
             }
         }
     }
@@ -264,7 +334,15 @@ impl Simulation {
             if worker.position >= end && worker.partition.as_ref().is_some_and(Partition::is_flushed) {
                 return;
             }
-            if worker.position < end { self.read(&mut worker, 7).await } else { self.flush(&mut worker).await }
+            if worker.position < end {
+                self.read(&mut worker, 7).await
+            } else {
+                self.flush(&mut worker).await
+            }
+            if self.is_stuck {
+                worker.partition = None;
+                self.remedy().await;
+            }
         }
         panic!("no end after 10,000 steps, at {}", worker.position);
     }
@@ -284,6 +362,15 @@ impl Simulation {
     }
 }
 
+/// One blocking thread: what is given up ends before what is begun later.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap()
+}
+
+fn is_hidden(path: &std::path::Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         8 => (1_usize..12).prop_map(Action::Read),
@@ -295,6 +382,14 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+fn action_on_the_log() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        12 => action().prop_filter("keeps the files", |action| !matches!(action, Action::Lose(_))),
+        1 => (0_u8..120).prop_map(Action::Skip),
+        1 => (0_u8..120).prop_map(Action::Trim),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
@@ -303,14 +398,16 @@ proptest! {
         script in prop::collection::vec((0_usize..2, action()), 0..60),
         max_rows in [3_u64..20, 3_u64..20],
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = runtime();
         let values: Vec<String> =
             kinds.iter().map(|(id, kind)| event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{kind}"), "1")).collect();
         let expected: BTreeSet<String> = kinds.iter().map(|(id, _)| format!("e{id}")).collect();
         let mut simulation = Simulation {
             folder: tempfile::tempdir().unwrap(),
             values,
+            earliest: 0,
             committed: None,
+            is_stuck: false,
             max_rows,
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
         };
@@ -321,6 +418,44 @@ proptest! {
             }
             simulation.finish().await;
         });
+        prop_assert_eq!(simulation.ids(), expected.into_iter().collect::<Vec<_>>());
+    }
+
+    /// Files may not get lost here: those of records that the log has let go of cannot be made again.
+    #[test]
+    fn what_is_skipped_or_lost_stands_in_the_chain_and_everything_else_is_written_once(
+        kinds in prop::collection::vec((0_u32..40, 0_u8..3), 5..60),
+        script in prop::collection::vec((0_usize..2, action_on_the_log()), 0..60),
+        max_rows in [3_u64..20, 3_u64..20],
+    ) {
+        let runtime = runtime();
+        let values: Vec<String> =
+            kinds.iter().map(|(id, kind)| event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{kind}"), "1")).collect();
+        let mut simulation = Simulation {
+            folder: tempfile::tempdir().unwrap(),
+            values,
+            earliest: 0,
+            committed: None,
+            is_stuck: false,
+            max_rows,
+            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+        };
+        runtime.block_on(async {
+            let mut workers = [simulation.worker(0, None), simulation.worker(1, None)];
+            for (index, action) in &script {
+                simulation.act(&mut workers, *index, action).await;
+            }
+            simulation.finish().await;
+        });
+        // Before the origin nothing was there when the chain began.
+        let begins = simulation.origin();
+        let passed_over = simulation.passed_over();
+        let expected: BTreeSet<String> = kinds
+            .iter()
+            .enumerate()
+            .filter(|(offset, _)| *offset >= begins && !passed_over.contains(offset))
+            .map(|(_, (id, _))| format!("e{id}"))
+            .collect();
         prop_assert_eq!(simulation.ids(), expected.into_iter().collect::<Vec<_>>());
     }
 }
