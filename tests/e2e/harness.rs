@@ -351,7 +351,7 @@ pub fn assert_chain_is_whole(trusted: &Path) {
                 let range = (document["from"].as_i64().unwrap(), document["to"].as_i64().unwrap());
                 by_partition.entry(folder.to_owned()).or_default().push(range);
                 let done = folder.with_file_name("done").join(path.file_name().unwrap());
-                assert!(done.exists(), "{} has no completion", path.display());
+                assert!(document["kind"] != "batch" || done.exists(), "{} has no completion", path.display());
             }
             "done" => {
                 for file in document["files"].as_array().unwrap() {

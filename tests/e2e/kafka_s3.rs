@@ -119,6 +119,50 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     assert!(before == after, "the trusted zone is what it was, byte for byte");
 }
 
+#[test]
+fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the_chain() {
+    let zone = Zone::new(&services(), "forward");
+    let ingest = |folder: &str, events: u64, seed: u64| {
+        zone.land(folder, events, "ndjson", seed);
+        zone.ingest().set("log.partitions=1").args(&["--once"]).report();
+    };
+    let distribute = || zone.distribute().args(&["--once"]).report()["written"]["rows"].as_u64().unwrap();
+    ingest("first", 2_000, 11);
+    let first = distribute();
+    assert!(first > 1_900);
+    // Nothing is ahead but the end of the last transaction, which takes an offset of its own.
+    reset_offsets(&zone, "latest");
+    assert_eq!(distribute(), 0);
+    ingest("skipped", 1_000, 12);
+    reset_offsets(&zone, "latest");
+    ingest("second", 500, 13);
+    let second = distribute();
+    assert!((400..=500).contains(&second), "{second}");
+    ingest("lost", 1_000, 14);
+    let directory = tempfile::tempdir().unwrap();
+    let everything = directory.path().join("offsets.json");
+    let partition = serde_json::json!({"topic": zone.topic, "partition": 0, "offset": -1});
+    fs::write(&everything, serde_json::json!({"version": 1, "partitions": [partition]}).to_string()).unwrap();
+    zone.services.kafka_tool(
+        "org.apache.kafka.tools.DeleteRecordsCommand",
+        &["--offset-json-file", everything.to_str().unwrap()],
+    );
+    ingest("third", 500, 15);
+    let third = distribute();
+    assert!((400..=500).contains(&third), "{third}");
+    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, first + second + third, "what was passed over is not there");
+    assert_chain_is_whole(&zone.trusted.1);
+    let chain = zone.trusted.1.join(format!("_batches/{}/0/cuts", zone.topic));
+    let mut cuts: Vec<(i64, String)> = files(&chain, ".json")
+        .iter()
+        .map(|path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap())
+        .map(|cut| (cut["from"].as_i64().unwrap(), cut["kind"].as_str().unwrap().to_owned()))
+        .collect();
+    cuts.sort();
+    let kinds: Vec<&str> = cuts.iter().map(|(_, kind)| kind.as_str()).collect();
+    assert_eq!(kinds, ["batch", "skipped", "skipped", "batch", "lost", "batch"]);
+}
+
 /// With Kafka's own tool.
 fn reset_offsets(zone: &Zone, to: &str) {
     let (topic, to) = (&zone.topic, format!("--to-{to}"));
