@@ -4,8 +4,10 @@
 //! file of it becomes visible; files, key run and completion follow; the offset is committed last. Whoever owns a
 //! partition, now or after a crash, trusts the chain and nothing else.
 
+mod audit;
 mod batch;
 mod chain;
+mod footer;
 mod layout;
 mod metrics;
 mod partition;
@@ -14,6 +16,7 @@ mod role;
 mod route;
 mod window;
 
+pub use audit::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 pub use batch::Encoding;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};

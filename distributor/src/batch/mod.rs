@@ -17,7 +17,7 @@ pub(crate) use file::FinishedFile;
 use file::OpenFile;
 use rows::{Lineage, Table};
 
-use crate::chain::Witness;
+use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
 use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
@@ -308,7 +308,16 @@ pub(crate) struct Place<'a> {
     pub layout: &'a Layout,
 }
 
-impl Place<'_> {
+impl<'a> Place<'a> {
+    pub(crate) fn of(cut: &'a Cut) -> Self {
+        Self { topic: &cut.topic, partition: cut.partition, from: cut.from, to: cut.to, layout: &cut.layout }
+    }
+
+    /// Key of a file of the batch.
+    pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
+        format!("{folder}/{}-{}-{}-{sequence}.parquet", self.topic, self.partition, self.from)
+    }
+
     /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
     ///
     /// # Errors

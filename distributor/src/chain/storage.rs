@@ -72,15 +72,15 @@ impl ChainStore {
         Self { store, prefix: format!("_batches/{topic}/{partition}/") }
     }
 
-    fn origin_key(&self) -> String {
+    pub(crate) fn origin_key(&self) -> String {
         format!("{}origin.json", self.prefix)
     }
 
-    fn cut_key(&self, from: i64) -> String {
+    pub(crate) fn cut_key(&self, from: i64) -> String {
         format!("{}cuts/{}.json", self.prefix, inverted(from))
     }
 
-    fn completion_key(&self, from: i64) -> String {
+    pub(crate) fn completion_key(&self, from: i64) -> String {
         format!("{}done/{}.json", self.prefix, inverted(from))
     }
 
@@ -166,6 +166,30 @@ impl ChainStore {
             cut.ok_or_else(|| ChainError::Damaged { key: object.key, message: "it was listed and is gone".to_owned() })
         });
         reads.buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    /// Where cuts begin that begin before `from` (`None`: all), newest first: a page of them, empty at the end.
+    ///
+    /// # Errors
+    /// The store's, or an object below `cuts/` that is none.
+    pub(crate) async fn cuts_begin_before(&self, from: Option<i64>) -> Result<Vec<i64>, ChainError> {
+        let prefix = format!("{}cuts/", self.prefix);
+        let start_after = from.map(|from| self.cut_key(from));
+        let options = ListOptions { prefix: prefix.clone(), start_after, limit: None, delimiter: false };
+        let page = self.store.list(&options).await?;
+        let begins = page.objects.into_iter().map(|object| {
+            let number = object.key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json"));
+            number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok()).map_or_else(
+                || Err(ChainError::Damaged { key: object.key.clone(), message: "this is not a cut's name".to_owned() }),
+                |inverted| Ok(i64::MAX - inverted),
+            )
+        });
+        begins.collect()
+    }
+
+    /// Whether the key run of a batch is there.
+    pub(crate) async fn has_key_run(&self, from: i64) -> Result<bool, ChainError> {
+        Ok(self.store.head(&self.key_run_key(from)).await?.is_some())
     }
 
     /// The cut that begins at `from`.

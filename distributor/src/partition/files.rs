@@ -1,20 +1,18 @@
 //! Putting the files of a batch, and knowing them again.
 
-use common::store::{GetOptions, MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, StoreError};
+use common::store::{MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, StoreError};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use parquet::file::metadata::ParquetMetaDataReader;
 
 use super::{Context, PartitionError};
 use crate::batch::{FinishedFile, Place};
 use crate::chain::{Completion, Cut, FileEntry};
+use crate::footer::{Footer, FooterError};
 
 /// Files put or looked at at the same time.
 const AT_ONCE: usize = 8;
 /// Larger files go up in parts, so that a failure costs a part.
 const MULTIPART_FROM_BYTES: usize = 64 * 1024 * 1024;
 const PART_BYTES: usize = 4 * MIN_PART_BYTES;
-/// Enough for the footer of almost every file; a larger one is read again in its own length.
-const FOOTER_GUESS_BYTES: u64 = 64 * 1024;
 
 /// Puts all files and returns them as the completion lists them, in sequence.
 pub(super) async fn put_all(
@@ -22,14 +20,14 @@ pub(super) async fn put_all(
     cut: &Cut,
     files: Vec<FinishedFile>,
 ) -> Result<Vec<FileEntry>, PartitionError> {
-    let place = Place { topic: &cut.topic, partition: cut.partition, from: cut.from, to: cut.to, layout: &cut.layout };
+    let place = Place::of(cut);
     let puts = stream::iter(files).map(|file| put(context, place, file));
     puts.buffered(AT_ONCE).try_collect().await
 }
 
 async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<FileEntry, PartitionError> {
     let FinishedFile { folder, sequence, rows, bytes } = file;
-    let path = format!("{folder}/{}-{}-{}-{sequence}.parquet", place.topic, place.partition, place.from);
+    let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
     let metadata: Metadata =
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
@@ -79,46 +77,16 @@ async fn known(
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
     };
     let meta = context.store.head(&path).await?.ok_or_else(|| foreign("it was there and is gone"))?;
-    let mut wanted = FOOTER_GUESS_BYTES;
-    let parsed = loop {
-        let start = meta.size_bytes.saturating_sub(wanted);
-        let tail = read_range(&*context.store, &path, start..meta.size_bytes).await?;
-        let mut reader = ParquetMetaDataReader::new();
-        match reader.try_parse_sized(&tail, meta.size_bytes) {
-            Ok(()) => {
-                break reader.finish().map_err(|error| foreign(&format!("its footer cannot be read ({error})")))?;
-            }
-            Err(parquet::errors::ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
-                wanted = needed as u64;
-            }
-            Err(error) => return Err(foreign(&format!("it is not a Parquet file ({error})"))),
-        }
+    let footer = match Footer::read(&*context.store, &path, meta.size_bytes).await {
+        Ok(footer) => footer,
+        Err(FooterError::Store(error)) => return Err(error.into()),
+        Err(FooterError::Gone) => return Err(foreign("it was there and is gone")),
+        Err(FooterError::Unreadable(error)) => return Err(foreign(&format!("its footer cannot be read ({error})"))),
     };
-    let stated = parsed.file_metadata().key_value_metadata();
-    let says = |key: &str, value: &str| {
-        stated.is_some_and(|stated| stated.iter().any(|fact| fact.key == key && fact.value.as_deref() == Some(value)))
-    };
-    let same_facts = facts.iter().all(|(key, value)| says(key, value));
-    if !same_facts || parsed.file_metadata().num_rows().unsigned_abs() != rows {
+    if !footer.says(facts) || footer.rows() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }
     Ok(FileEntry { path, rows, bytes: meta.size_bytes })
-}
-
-async fn read_range(
-    store: &dyn Store,
-    path: &str,
-    range: std::ops::Range<u64>,
-) -> Result<bytes::Bytes, PartitionError> {
-    let options = GetOptions { range: Some(range), if_version: None };
-    let Some((_, mut reader)) = store.open(path, options).await? else {
-        return Err(PartitionError::Damaged { key: path.to_owned(), message: "it was there and is gone".to_owned() });
-    };
-    let mut body = bytes::BytesMut::new();
-    while let Some(piece) = reader.next().await? {
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

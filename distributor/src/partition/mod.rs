@@ -2,7 +2,7 @@
 
 mod error;
 mod files;
-mod rebuild;
+pub(crate) mod rebuild;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -10,14 +10,14 @@ use crate::window::{Window, decode_key_run};
 /// Cuts and key runs read at the same time.
 const READS_AT_ONCE: usize = 16;
 
-pub(super) struct Rebuilt {
+pub(crate) struct Rebuilt {
     pub window: Window,
     pub clock_ms: i64,
     pub window_from: i64,
 }
 
 /// The window valid at offset `at`, which is where the chain begins or where a cut ends.
-pub(super) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Result<Rebuilt, PartitionError> {
+pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Result<Rebuilt, PartitionError> {
     let mut window = Window::new(window_ms);
     let Some(last) = chain.cut_at_or_before(at - 1).await? else {
         return Ok(Rebuilt { window, clock_ms: i64::MIN, window_from: at });

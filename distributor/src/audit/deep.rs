@@ -1,0 +1,187 @@
+//! The parts of an audit that read rows: are keys unique within the window, and do the log's records make these rows?
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, RecordBatch};
+use bytes::Bytes;
+use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
+use common::store::{Store, StoreError, StoreErrorKind, read_all};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::errors::ParquetError;
+
+use super::{AuditError, PATIENCE};
+use crate::batch::{Batch, Encoding, Ends, Place};
+use crate::chain::{Completion, Cut};
+use crate::route::fingerprint;
+use crate::window::Window;
+
+/// Rows are decoded so many at a time, for both sides of a comparison.
+const DECODED_ROWS: usize = 8_192;
+
+/// A row of `events` as far as deduplication is concerned.
+pub(super) struct Key {
+    pub offset: i64,
+    pub fingerprint: u128,
+    /// Log time, milliseconds.
+    pub time_ms: i64,
+}
+
+pub(super) type Rows = Vec<RecordBatch>;
+
+/// A file; `None` if it is gone or larger than the chain says, which its size has told already.
+pub(super) async fn body(store: &dyn Store, path: &str, size_bytes: u64) -> Result<Option<Bytes>, StoreError> {
+    match read_all(store, path, size_bytes).await {
+        Ok(found) => Ok(found.map(|(_, body)| body)),
+        Err(error) if error.kind == StoreErrorKind::TooLarge => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn decode(body: Bytes) -> Result<Rows, ParquetError> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(body)?.with_batch_size(DECODED_ROWS).build()?;
+    reader.collect::<Result<_, _>>().map_err(Into::into)
+}
+
+/// Offsets of all rows, and keys of those that have one.
+pub(super) fn keys(rows: &Rows) -> Result<(Vec<i64>, Vec<Key>), String> {
+    let mut offsets = Vec::new();
+    let mut keys = Vec::new();
+    for batch in rows {
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("it has no column {name}"));
+        let offset = column("_offset")?.as_primitive_opt::<Int64Type>().ok_or("_offset has another type")?;
+        offsets.extend(offset.values());
+        let Some(timestamp) = batch.column_by_name("timestamp") else { continue };
+        let timestamp = timestamp.as_primitive_opt::<TimestampMicrosecondType>().ok_or("timestamp has another type")?;
+        let ids = column("event_id")?.as_string_opt::<i32>().ok_or("event_id has another type")?;
+        let times = column("_ingested_at")?
+            .as_primitive_opt::<TimestampMicrosecondType>()
+            .ok_or("_ingested_at has another type")?;
+        keys.extend((0..batch.num_rows()).filter(|row| ids.is_valid(*row)).map(|row| Key {
+            offset: offset.value(row),
+            fingerprint: fingerprint(ids.value(row), timestamp.value(row)),
+            time_ms: times.value(row) / 1_000,
+        }));
+    }
+    Ok((offsets, keys))
+}
+
+/// The rows of consecutive batches, made again from the log.
+pub(super) struct Recount {
+    reader: Box<dyn LogReader>,
+    partition: i32,
+    chunk: Chunk,
+    next: usize,
+    window: Window,
+    clock_ms: i64,
+}
+
+/// What the log's records make of a batch.
+pub(super) enum Made {
+    /// The same: files as the completion lists them, with their bytes.
+    Files(Vec<(String, Bytes)>),
+    /// Something else, which this says.
+    Other(String),
+}
+
+impl Recount {
+    /// From `at` on, where the window is `window` and log time `clock_ms`.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(super) async fn new(
+        log: &dyn Log,
+        topic: &str,
+        partition: i32,
+        at: i64,
+        window: Window,
+        clock_ms: i64,
+    ) -> Result<Self, LogError> {
+        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
+        loop {
+            match reader.poll(PATIENCE).await? {
+                ReadEvent::Assigned(_) => break,
+                ReadEvent::Idle => {
+                    return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
+                }
+                ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
+            }
+        }
+        reader.start(partition, at).await?;
+        Ok(Self { reader, partition, chunk: Chunk::default(), next: 0, window, clock_ms })
+    }
+
+    pub(super) async fn close(self) {
+        self.reader.close().await;
+    }
+
+    /// Passes over offsets that nothing was written of.
+    pub(super) async fn pass_over(&mut self, to: i64) -> Result<(), LogError> {
+        (self.chunk, self.next) = (Chunk::default(), 0);
+        self.reader.start(self.partition, to).await
+    }
+
+    /// Makes the next batch.
+    ///
+    /// # Errors
+    /// The log's, the encoder's, or a layout of another build.
+    pub(super) async fn make(
+        &mut self,
+        cut: &Cut,
+        completion: &Completion,
+        encoding: Encoding,
+    ) -> Result<Made, AuditError> {
+        let mut batch =
+            Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.window)
+                .map_err(AuditError::Layout)?;
+        while batch.ends().is_none_or(|ends| ends.to < cut.to) {
+            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
+                match self.reader.poll(PATIENCE).await? {
+                    ReadEvent::Chunk(chunk) => (self.chunk, self.next) = (chunk, 0),
+                    ReadEvent::EndReached(_) => {
+                        return Ok(Made::Other("the log ends before the batch does".to_owned()));
+                    }
+                    ReadEvent::Idle => {
+                        let message = format!("{}/{} went silent", cut.topic, cut.partition);
+                        return Err(LogError::new(LogErrorKind::Transient, message).into());
+                    }
+                    ReadEvent::Assigned(_) | ReadEvent::Revoked(_) => {}
+                }
+                continue;
+            };
+            if offset >= cut.to {
+                break;
+            }
+            if offset >= cut.from {
+                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
+                batch.push(&self.window, &self.chunk.records.get(self.next), offset, time_ms)?;
+            }
+            self.next += 1;
+        }
+        let Some(encoded) = batch.finish()? else {
+            return Ok(Made::Other("the log has no record of the batch".to_owned()));
+        };
+        let Ends { first, last, to, clock_ms } = encoded.ends;
+        self.clock_ms = clock_ms;
+        self.window.merge(encoded.overlay, clock_ms);
+        if (Some(first), Some(last), to, clock_ms) != (cut.first, cut.last, cut.to, cut.clock_ms) {
+            return Ok(Made::Other("the records in the log are not those the batch was cut from".to_owned()));
+        }
+        if encoded.counts != completion.counts {
+            let message =
+                format!("the log's records make {:?}, the chain says {:?}", encoded.counts, completion.counts);
+            return Ok(Made::Other(message));
+        }
+        let place = Place::of(cut);
+        let made: Vec<_> =
+            encoded.files.into_iter().map(|file| (place.path(&file.folder, file.sequence), file)).collect();
+        let same = made.len() == completion.files.len()
+            && made
+                .iter()
+                .zip(&completion.files)
+                .all(|((path, file), listed)| (path, file.rows) == (&listed.path, listed.rows));
+        if !same {
+            return Ok(Made::Other("the log's records make other files".to_owned()));
+        }
+        Ok(Made::Files(made.into_iter().map(|(path, file)| (path, file.bytes)).collect()))
+    }
+}

@@ -1,0 +1,595 @@
+//! Holding the trusted zone against its chain, and the chain against the log.
+//!
+//! Read-only, and safe beside working distributors: what is under way is told, not found fault with. Shallow, an audit
+//! reads the chain, a listing of all files and their footers. Deep, it also reads every row: no key twice within the
+//! window, no offset twice in a batch, and, as far back as the log goes, the very rows that its records make.
+
+mod deep;
+mod present;
+mod report;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::log::{Bounds, Log, LogError};
+use common::store::{DeleteOutcome, ListOptions, Store, StoreError};
+use futures_util::{StreamExt, stream};
+use parquet::errors::ParquetError;
+
+use crate::batch::{Encoding, Place};
+use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin};
+use crate::footer::{Footer, FooterError};
+use crate::partition::PartitionError;
+use crate::partition::rebuild::rebuild;
+use crate::window::Window;
+use deep::{Key, Made, Recount};
+use present::{FileName, Present};
+
+pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
+
+/// How long the log may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Documents or footers read at the same time.
+const AT_ONCE: usize = 16;
+
+/// Why there is no result.
+#[derive(Debug)]
+pub enum AuditError {
+    Store(StoreError),
+    Log(LogError),
+    /// A batch was cut under a layout that this build does not write.
+    Layout(String),
+    Encode(ParquetError),
+}
+
+impl fmt::Display for AuditError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(error) => write!(formatter, "trusted zone: {error}"),
+            Self::Log(error) => error.fmt(formatter),
+            Self::Layout(message) => write!(formatter, "a batch cannot be made again by this build: {message}"),
+            Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AuditError {}
+
+impl From<StoreError> for AuditError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<LogError> for AuditError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+impl From<ParquetError> for AuditError {
+    fn from(error: ParquetError) -> Self {
+        Self::Encode(error)
+    }
+}
+
+/// Everything an audit works with.
+pub struct Auditor {
+    pub store: Arc<dyn Store>,
+    /// Without it the chain is held against the files only.
+    pub log: Option<Arc<dyn Log>>,
+    pub topic: String,
+    pub group: String,
+    pub encoding: Encoding,
+    /// Read every row.
+    pub deep: bool,
+    /// Called after each batch, with how many there were so far.
+    pub on_batch: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+struct Work<'a> {
+    auditor: &'a Auditor,
+    audit: Audit,
+    present: Present,
+    batches: u64,
+    /// Batches by partition and begin: their files are complete, so that any further one is an orphan.
+    complete: HashSet<(i32, i64)>,
+    open: HashSet<(i32, i64)>,
+}
+
+impl Auditor {
+    /// Audits every partition that has a chain.
+    ///
+    /// # Errors
+    /// The store or the log could not be read to the end, or a deep audit met a layout of another build. What is wrong
+    /// with the trusted zone is a finding, no error.
+    pub async fn verify(&self, repair: Repair) -> Result<Audit, AuditError> {
+        let mut work = Work {
+            auditor: self,
+            audit: Audit {
+                topic: self.topic.clone(),
+                deep: self.deep,
+                log_compared: self.log.is_some(),
+                ..Audit::default()
+            },
+            present: Present::list(&*self.store).await?,
+            batches: 0,
+            complete: HashSet::new(),
+            open: HashSet::new(),
+        };
+        for partition in self.partitions().await? {
+            work.partition(partition).await?;
+        }
+        work.unaccounted(repair).await?;
+        work.audit.findings.sort();
+        Ok(work.audit)
+    }
+
+    async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
+        let prefix = format!("_batches/{}/", self.topic);
+        let mut partitions = Vec::new();
+        let mut start_after = None;
+        loop {
+            let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
+            let page = self.store.list(&options).await?;
+            partitions.extend(
+                page.prefixes
+                    .iter()
+                    .filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
+            );
+            let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
+            if !page.more || last.is_none() {
+                break;
+            }
+            start_after = last;
+        }
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+}
+
+impl Work<'_> {
+    fn find(&mut self, kind: FindingKind, place: impl Into<String>, message: impl Into<String>) {
+        self.audit.findings.push(Finding { kind, place: place.into(), message: message.into() });
+    }
+
+    /// A document, or `None` and a finding if it cannot be understood.
+    fn understood<T>(&mut self, read: Result<Option<T>, ChainError>) -> Result<Option<T>, AuditError> {
+        match read {
+            Ok(found) => Ok(found),
+            Err(ChainError::Store(error)) => Err(error.into()),
+            Err(ChainError::Damaged { key, message }) => {
+                self.find(FindingKind::ChainDamaged, key, message);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn partition(&mut self, id: i32) -> Result<(), AuditError> {
+        let topic = &self.auditor.topic;
+        let chain = ChainStore::new(self.auditor.store.clone(), topic, id);
+        let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
+        let begins = self.walk(&chain, &mut summary).await?;
+        let origin = chain.origin().await;
+        match self.understood(origin)? {
+            Some(origin) => self.check_origin(&chain, &origin, &begins, &mut summary).await?,
+            None if begins.is_empty() => {}
+            None => self.find(
+                FindingKind::ChainDamaged,
+                chain.origin_key(),
+                "it is missing or cannot be understood, and no distributor goes on without it; restore it from a backup",
+            ),
+        }
+        if self.auditor.deep {
+            self.rows(&chain, id, begins.iter().rev().copied(), &mut summary).await?;
+        }
+        self.audit.partitions.push(summary);
+        Ok(())
+    }
+
+    /// From the newest cut to the oldest. Returns where they begin.
+    async fn walk(&mut self, chain: &ChainStore, summary: &mut PartitionAudit) -> Result<Vec<i64>, AuditError> {
+        let mut begins = Vec::new();
+        let mut newer: Option<i64> = None;
+        // Keys of batches that are older than this no longer matter.
+        let mut keys_from_ms = None;
+        loop {
+            let page = match chain.cuts_begin_before(begins.last().copied()).await {
+                Ok(page) => page,
+                Err(error) => {
+                    self.understood::<()>(Err(error))?;
+                    return Ok(begins);
+                }
+            };
+            if page.is_empty() {
+                return Ok(begins);
+            }
+            let mut documents = stream::iter(page.clone())
+                .map(async |from| (from, chain.cut_from(from).await, chain.completion(from).await))
+                .buffered(AT_ONCE);
+            while let Some((from, cut, completion)) = documents.next().await {
+                let completion = self.understood(completion)?;
+                let Some(cut) = self.understood(cut)? else {
+                    newer = Some(from);
+                    continue;
+                };
+                if cut.from != from || cut.partition != summary.partition || cut.topic != self.auditor.topic {
+                    self.find(FindingKind::ChainDamaged, chain.cut_key(from), "it is the cut of another place");
+                }
+                if let Some(next) = newer
+                    && next != cut.to
+                {
+                    let what = if next > cut.to { "a gap" } else { "an overlap" };
+                    let message = format!("{what}: this cut ends at {}, the next begins at {next}", cut.to);
+                    self.find(FindingKind::ChainBroken, chain.cut_key(from), message);
+                }
+                let is_newest = newer.is_none();
+                if is_newest {
+                    keys_from_ms = Some(cut.clock_ms.saturating_sub(cut.layout.window_ms));
+                    summary.to = cut.to;
+                }
+                newer = Some(from);
+                summary.from = from;
+                let needs_keys = keys_from_ms.is_some_and(|from_ms| cut.clock_ms >= from_ms);
+                self.cut(chain, &cut, completion, is_newest, needs_keys, summary).await?;
+            }
+            begins.extend(page);
+        }
+    }
+
+    async fn cut(
+        &mut self,
+        chain: &ChainStore,
+        cut: &Cut,
+        completion: Option<Completion>,
+        is_newest: bool,
+        needs_keys: bool,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        self.batches += 1;
+        (self.auditor.on_batch)(self.batches);
+        let offsets = (cut.to - cut.from).unsigned_abs();
+        match cut.kind {
+            CutKind::Skipped => summary.skipped_offsets += offsets,
+            CutKind::Lost => summary.lost_offsets += offsets,
+            CutKind::Batch => {}
+        }
+        if !cut.is_batch() {
+            return Ok(());
+        }
+        let Some(completion) = completion else {
+            self.open.insert((summary.partition, cut.from));
+            if is_newest {
+                summary.open = Some(OpenBatch { from: cut.from, to: cut.to });
+            } else {
+                let message = "the batch is not complete, though later ones are";
+                self.find(FindingKind::ChainDamaged, chain.completion_key(cut.from), message);
+            }
+            return Ok(());
+        };
+        self.complete.insert((summary.partition, cut.from));
+        let counts = completion.counts;
+        let listed: u64 = completion.files.iter().map(|file| file.rows).sum();
+        let adds_up = counts.read == counts.written + counts.duplicates + counts.rejected
+            && listed == counts.written + counts.rejected
+            && (completion.from, completion.to) == (cut.from, cut.to);
+        if !adds_up {
+            let message = format!("its numbers do not add up: {counts:?}, {listed} rows in its files");
+            self.find(FindingKind::ChainDamaged, chain.completion_key(cut.from), message);
+        }
+        summary.batches += 1;
+        summary.files += completion.files.len() as u64;
+        summary.bytes += completion.files.iter().map(|file| file.bytes).sum::<u64>();
+        summary.rows += counts.written;
+        summary.duplicates += counts.duplicates;
+        summary.rejected += counts.rejected;
+        if needs_keys && !self.has_key_run(chain, cut.from).await? {
+            let message = "it is needed to tell duplicates after a restart; restore it from a backup";
+            self.find(FindingKind::KeyRunMissing, chain.key_run_key(cut.from), message);
+        }
+        self.files(cut, &completion).await
+    }
+
+    async fn has_key_run(&mut self, chain: &ChainStore, from: i64) -> Result<bool, AuditError> {
+        let has = chain.has_key_run(from).await.map(Some);
+        Ok(self.understood(has)?.unwrap_or(true))
+    }
+
+    async fn files(&mut self, cut: &Cut, completion: &Completion) -> Result<(), AuditError> {
+        let store = &self.auditor.store;
+        let listed: Vec<(&FileEntry, Option<u64>)> =
+            completion.files.iter().map(|file| (file, self.present.account_for(&file.path))).collect();
+        let mut checks = stream::iter(listed.into_iter().zip(0_u32..))
+            .map(async |((file, size), sequence)| (file, check_file(&**store, cut, file, size, sequence).await))
+            .buffered(AT_ONCE);
+        let mut findings = Vec::new();
+        while let Some((file, outcome)) = checks.next().await {
+            if let Some((kind, message)) = outcome? {
+                findings.push((kind, file.path.clone(), message));
+            }
+        }
+        drop(checks);
+        for (kind, path, message) in findings {
+            self.find(kind, path, message);
+        }
+        Ok(())
+    }
+
+    async fn check_origin(
+        &mut self,
+        chain: &ChainStore,
+        origin: &Origin,
+        begins: &[i64],
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        if let Some(oldest) = begins.last()
+            && *oldest != origin.start
+        {
+            let message = format!("the chain begins at {}, its first cut at {oldest}", origin.start);
+            self.find(FindingKind::ChainBroken, chain.cut_key(*oldest), message);
+        }
+        if begins.is_empty() {
+            (summary.from, summary.to) = (origin.start, origin.start);
+        }
+        match &self.auditor.log {
+            Some(log) => self.check_log(&**log, chain, origin, summary).await,
+            None => Ok(()),
+        }
+    }
+
+    /// After the chain was read, so that the log cannot be behind it.
+    async fn check_log(
+        &mut self,
+        log: &dyn Log,
+        chain: &ChainStore,
+        origin: &Origin,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        let (topic, id) = (&self.auditor.topic, summary.partition);
+        let place = format!("{topic}/{id}");
+        let log_id = log.identity().await?;
+        if log_id != origin.log_id {
+            let message = format!("the trusted zone was written from log {}, this is {log_id}", origin.log_id);
+            self.find(FindingKind::LogReplaced, place, message);
+            return Ok(());
+        }
+        let bounds: BTreeMap<i32, Bounds> = log.bounds(topic).await?;
+        let Some(bounds) = bounds.get(&id) else {
+            self.find(FindingKind::LogReplaced, place, "the topic has no such partition");
+            return Ok(());
+        };
+        summary.log_end = Some(bounds.latest);
+        summary.committed = log.committed(&self.auditor.group, &self.auditor.topic).await?.get(&id).copied();
+        if bounds.latest < summary.to {
+            let message = format!("the log ends at {}, the trusted zone at {}", bounds.latest, summary.to);
+            self.find(FindingKind::LogReplaced, place.clone(), message);
+        }
+        // The offset was asked for after the chain was read, which may have grown by then.
+        let end = chain.last_cut().await;
+        let end = self.understood(end)?.map_or(summary.to, |cut| cut.to);
+        if let Some(committed) = summary.committed
+            && committed > end
+        {
+            let message = format!(
+                "the group's offset {committed} lies beyond {end}, where the trusted zone ends: what lies between will be skipped"
+            );
+            self.find(FindingKind::OffsetOffChain, place, message);
+        }
+        Ok(())
+    }
+
+    /// Reads every row of a partition, oldest batch first.
+    async fn rows(
+        &mut self,
+        chain: &ChainStore,
+        id: i32,
+        begins: impl Iterator<Item = i64>,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        let mut window: Option<Window> = None;
+        let mut recount: Option<Recount> = None;
+        let earliest = match &self.auditor.log {
+            Some(log) if summary.log_end.is_some() => {
+                log.bounds(&self.auditor.topic).await?.get(&id).map(|bounds| bounds.earliest)
+            }
+            _ => None,
+        };
+        for from in begins {
+            // Both were read before; what was wrong with them is found already.
+            let (Ok(Some(cut)), completion) = (chain.cut_from(from).await, chain.completion(from).await) else {
+                continue;
+            };
+            if !cut.is_batch() {
+                if let Some(recount) = &mut recount {
+                    recount.pass_over(cut.to).await?;
+                }
+                continue;
+            }
+            let Ok(Some(completion)) = completion else { continue };
+            let is_in_the_log = earliest.is_some_and(|earliest| earliest <= cut.from);
+            if recount.is_none() && is_in_the_log {
+                recount = self.begin_recount(chain, &cut).await?;
+            }
+            let made = match &mut recount {
+                Some(recount) => Some(recount.make(&cut, &completion, self.auditor.encoding).await?),
+                None => None,
+            };
+            if matches!(made, Some(Made::Files(_))) {
+                summary.recounted_batches += 1;
+            }
+            let window = window.get_or_insert_with(|| Window::new(cut.layout.window_ms));
+            self.batch_rows(&cut, &completion, made, window).await?;
+            (self.auditor.on_batch)(self.batches);
+        }
+        if let Some(recount) = recount {
+            recount.close().await;
+        }
+        Ok(())
+    }
+
+    async fn begin_recount(&mut self, chain: &ChainStore, cut: &Cut) -> Result<Option<Recount>, AuditError> {
+        let Some(log) = &self.auditor.log else { return Ok(None) };
+        match rebuild(chain, cut.from, cut.layout.window_ms).await {
+            Ok(rebuilt) => {
+                let (topic, id) = (&self.auditor.topic, cut.partition);
+                let recount = Recount::new(&**log, topic, id, cut.from, rebuilt.window, rebuilt.clock_ms).await?;
+                Ok(Some(recount))
+            }
+            Err(PartitionError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
+                self.find(FindingKind::KeyRunMissing, place, format!("the rows cannot be made again: {error}"));
+                Ok(None)
+            }
+        }
+    }
+
+    async fn batch_rows(
+        &mut self,
+        cut: &Cut,
+        completion: &Completion,
+        made: Option<Made>,
+        window: &mut Window,
+    ) -> Result<(), AuditError> {
+        let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
+        let made = match made {
+            Some(Made::Other(message)) => {
+                self.find(FindingKind::RowsDiffer, place.clone(), message);
+                Vec::new()
+            }
+            Some(Made::Files(files)) => files,
+            None => Vec::new(),
+        };
+        let mut all_offsets: Vec<i64> = Vec::new();
+        let mut all_keys: Vec<Key> = Vec::new();
+        for (index, file) in completion.files.iter().enumerate() {
+            let Some(body) = deep::body(&*self.auditor.store, &file.path, file.bytes).await? else { continue };
+            let rows = match deep::decode(body.clone()) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    self.find(FindingKind::FileAltered, file.path.clone(), format!("its rows cannot be read: {error}"));
+                    continue;
+                }
+            };
+            if let Some((_, expected)) = made.get(index)
+                && *expected != body
+                && deep::decode(expected.clone())? != rows
+            {
+                let message = "its rows are not those that the log's records make";
+                self.find(FindingKind::RowsDiffer, file.path.clone(), message);
+            }
+            match deep::keys(&rows) {
+                Ok((offsets, keys)) => {
+                    all_offsets.extend(offsets);
+                    all_keys.extend(keys);
+                }
+                Err(message) => self.find(FindingKind::FileAltered, file.path.clone(), message),
+            }
+        }
+        all_offsets.sort_unstable();
+        let outside = all_offsets.iter().filter(|offset| !(cut.from..cut.to).contains(offset)).count();
+        let twice = all_offsets.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        if outside + twice > 0 {
+            let message = format!("{twice} offsets stand in it twice, {outside} are not of the batch");
+            self.find(FindingKind::RowsDiffer, place.clone(), message);
+        }
+        self.unique(&place, cut, all_keys, window);
+        Ok(())
+    }
+
+    /// No written row may repeat a written one within the window: a necessary condition, also where the log is gone.
+    fn unique(&mut self, place: &str, cut: &Cut, mut keys: Vec<Key>, window: &mut Window) {
+        keys.sort_unstable_by_key(|key| key.offset);
+        let mut overlay = window.overlay();
+        let mut repeated = Vec::new();
+        for key in keys {
+            if window.is_duplicate(&overlay, key.fingerprint, key.time_ms) {
+                repeated.push(key.offset);
+            }
+            overlay.insert(key.fingerprint, key.time_ms);
+        }
+        window.merge(overlay, cut.clock_ms);
+        if let Some(first) = repeated.first() {
+            let message =
+                format!("{} rows repeat an earlier one within the window, first at offset {first}", repeated.len());
+            self.find(FindingKind::KeyRepeated, place, message);
+        }
+    }
+
+    /// Files that no completion lists.
+    async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
+        for object in self.present.left(&*self.auditor.store).await? {
+            let name = FileName::parse(&object.key);
+            let Some(name) = name.filter(|name| name.topic == self.auditor.topic) else {
+                // Of another topic, whose own audit accounts for it, or nobody's.
+                if FileName::parse(&object.key).is_none() {
+                    let message = "no distributor wrote this, but engines read it; move it away";
+                    self.find(FindingKind::FileUnknown, object.key, message);
+                }
+                continue;
+            };
+            let batch = (name.partition, name.from);
+            if self.open.contains(&batch) {
+                continue;
+            }
+            if !self.complete.contains(&batch) {
+                let message =
+                    "no cut accounts for it: was '_batches' restored from an older backup? Nothing is removed";
+                self.find(FindingKind::FileUnknown, object.key, message);
+                continue;
+            }
+            if repair == Repair::Orphans {
+                let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
+                if deleted == DeleteOutcome::Deleted {
+                    self.audit.removed.push(object.key);
+                    continue;
+                }
+            }
+            let message = "its batch is complete without it; 'verify --repair' removes it";
+            self.find(FindingKind::FileOrphaned, object.key, message);
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a file that a completion lists, if anything.
+async fn check_file(
+    store: &dyn Store,
+    cut: &Cut,
+    file: &FileEntry,
+    listed_size: Option<u64>,
+    sequence: u32,
+) -> Result<Option<(FindingKind, String)>, AuditError> {
+    let missing =
+        || Some((FindingKind::FileMissing, format!("{} rows; set offsets back to have it made again", file.rows)));
+    let size = match listed_size {
+        Some(size) => size,
+        // It may have come after the listing.
+        None => match store.head(&file.path).await? {
+            Some(meta) => meta.size_bytes,
+            None => return Ok(missing()),
+        },
+    };
+    let altered = |message: String| Ok(Some((FindingKind::FileAltered, message)));
+    if size != file.bytes {
+        return altered(format!("it has {size} bytes, the chain says {}", file.bytes));
+    }
+    let footer = match Footer::read(store, &file.path, size).await {
+        Ok(footer) => footer,
+        Err(FooterError::Store(error)) => return Err(error.into()),
+        Err(FooterError::Gone) => return Ok(missing()),
+        Err(FooterError::Unreadable(message)) => return altered(format!("its footer cannot be read: {message}")),
+    };
+    if footer.rows() != file.rows {
+        return altered(format!("it has {} rows, the chain says {}", footer.rows(), file.rows));
+    }
+    if !footer.says(&Place::of(cut).footer_facts(sequence)?) {
+        return altered("its footer names another batch".to_owned());
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

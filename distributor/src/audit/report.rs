@@ -1,0 +1,116 @@
+//! What an audit says.
+
+use serde::Serialize;
+
+/// The result of [`super::Auditor::verify`]: sound if it has no finding.
+#[derive(Debug, Default, Serialize)]
+pub struct Audit {
+    pub topic: String,
+    /// Rows were read and compared, not only footers.
+    pub deep: bool,
+    /// False when there was no log to compare the chain with.
+    pub log_compared: bool,
+    pub partitions: Vec<PartitionAudit>,
+    pub findings: Vec<Finding>,
+    /// What was removed, if that was asked for.
+    pub removed: Vec<String>,
+}
+
+impl Audit {
+    pub fn is_sound(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// What the chain of one log partition says, summed up.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct PartitionAudit {
+    pub partition: i32,
+    /// Offsets the chain covers: `from` up to before `to`.
+    pub from: i64,
+    pub to: i64,
+    pub batches: u64,
+    pub files: u64,
+    pub bytes: u64,
+    pub rows: u64,
+    pub duplicates: u64,
+    pub rejected: u64,
+    /// Offsets that were passed over because an operator said so.
+    pub skipped_offsets: u64,
+    /// Offsets that the log lost before they were written.
+    pub lost_offsets: u64,
+    /// The newest cut, if its batch is not complete. That is work under way, no fault.
+    pub open: Option<OpenBatch>,
+    pub committed: Option<i64>,
+    /// Where the log ends.
+    pub log_end: Option<i64>,
+    /// Batches whose rows were made again from the log and compared.
+    pub recounted_batches: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct OpenBatch {
+    pub from: i64,
+    pub to: i64,
+}
+
+/// Something that must not be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// Key of the object, or `topic/partition` and what of it.
+    pub place: String,
+    pub message: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FindingKind {
+    /// An object of the chain is missing or cannot be understood.
+    ChainDamaged,
+    /// The chain has a gap or an overlap.
+    ChainBroken,
+    /// The log is not the one the trusted zone was written from.
+    LogReplaced,
+    /// The group's offset lies where the chain has none.
+    OffsetOffChain,
+    /// Needed to tell duplicates, and not there.
+    KeyRunMissing,
+    FileMissing,
+    /// Another size, footer, or rows than the chain says.
+    FileAltered,
+    /// A file of a complete batch that its completion does not list: its rows stand in another file, too.
+    FileOrphaned,
+    /// A file that no cut accounts for.
+    FileUnknown,
+    /// Two rows with the same key within the window.
+    KeyRepeated,
+    /// The log's records make other rows.
+    RowsDiffer,
+}
+
+impl FindingKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ChainDamaged => "chain-damaged",
+            Self::ChainBroken => "chain-broken",
+            Self::LogReplaced => "log-replaced",
+            Self::OffsetOffChain => "offset-off-chain",
+            Self::KeyRunMissing => "key-run-missing",
+            Self::FileMissing => "file-missing",
+            Self::FileAltered => "file-altered",
+            Self::FileOrphaned => "file-orphaned",
+            Self::FileUnknown => "file-unknown",
+            Self::KeyRepeated => "key-repeated",
+            Self::RowsDiffer => "rows-differ",
+        }
+    }
+}
+
+/// Whether to remove what does harm and nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    No,
+    /// Orphaned files.
+    Orphans,
+}

@@ -1,0 +1,297 @@
+//! A small trusted zone, damaged in one way after another.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use arrow_array::{ArrayRef, StringArray};
+use common::clock::SystemClock;
+use common::config::MissingFiles;
+use common::log::{EmbeddedLog, Membership, RecordBatch, Retention, TopicSpec};
+use common::shutdown::Shutdown;
+use common::store::LocalStore;
+use common::telemetry::{Health, Registry};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::properties::WriterProperties;
+
+use super::*;
+use crate::batch::testing::{ENCODING, event, layout};
+use crate::{Distributor, EndOfInput, Metrics, Settings};
+
+const EVENTS: usize = 50;
+
+struct Zone {
+    folder: tempfile::TempDir,
+    log: Arc<EmbeddedLog>,
+}
+
+fn other_log(folder: &Path) -> impl Future<Output = Arc<EmbeddedLog>> {
+    let folder = folder.to_owned();
+    async move { Arc::new(EmbeddedLog::open(&folder, Arc::new(SystemClock)).await.unwrap()) }
+}
+
+impl Zone {
+    /// 50 events of two types, every tenth of which comes twice, in batches of 20 records.
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = other_log(&folder.path().join("log")).await;
+        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        log.ensure_topic(&spec).await.unwrap();
+        let mut records = RecordBatch::new();
+        for number in 0..EVENTS {
+            let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", &format!("t{}", number % 2), "1");
+            for _ in 0..if number % 10 == 0 { 2 } else { 1 } {
+                records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+            }
+        }
+        let mut writer = log.writer("w").await.unwrap();
+        writer.begin().await.unwrap();
+        writer.append("events", 0, &records).await.unwrap();
+        writer.commit().await.unwrap();
+        let zone = Self { folder, log };
+        zone.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+        zone
+    }
+
+    fn distributor(&self) -> Distributor {
+        Distributor {
+            store: self.store(),
+            log: self.log.clone(),
+            clock: Arc::new(SystemClock),
+            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+            health: Health::default(),
+            settings: Settings {
+                topic: "events".into(),
+                partitions: 1,
+                group: "g".into(),
+                instance_id: None,
+                layout: layout(),
+                encoding: ENCODING,
+                max_age: Duration::from_secs(60),
+                max_bytes: u64::MAX,
+                max_rows: 20,
+                max_memory: u64::MAX,
+                missing: MissingFiles::Restore,
+                retention: Duration::from_secs(3_600),
+                once: true,
+                patience: Duration::from_secs(20),
+            },
+        }
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::new(LocalStore::new(self.trusted("")))
+    }
+
+    fn trusted(&self, path: &str) -> PathBuf {
+        self.folder.path().join("trusted").join(path)
+    }
+
+    fn auditor(&self, deep: bool) -> Auditor {
+        Auditor {
+            store: self.store(),
+            log: Some(self.log.clone()),
+            topic: "events".into(),
+            group: "g".into(),
+            encoding: ENCODING,
+            deep,
+            on_batch: Box::new(|_| {}),
+        }
+    }
+
+    /// Kinds of what a deep audit finds.
+    async fn found(&self) -> Vec<&'static str> {
+        let audit = self.auditor(true).verify(Repair::No).await.unwrap();
+        let mut kinds: Vec<_> = audit.findings.iter().map(|finding| finding.kind.name()).collect();
+        kinds.dedup();
+        kinds
+    }
+
+    /// Files below a folder of the trusted zone, sorted.
+    fn files(&self, folder: &str, suffix: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open = vec![self.trusted(folder)];
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.to_str().unwrap().ends_with(suffix) {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Newest first.
+    fn chain(&self, kind: &str) -> Vec<PathBuf> {
+        self.files(&format!("_batches/events/0/{kind}"), "")
+    }
+
+    /// Writes a file anew with its rows changed, in a way that only reading them tells.
+    fn rewrite(&self, path: &Path, change: impl Fn(&RecordBatchOf) -> RecordBatchOf) {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap();
+        let facts = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap();
+        let rows: Vec<RecordBatchOf> = builder.build().unwrap().map(|batch| change(&batch.unwrap())).collect();
+        let facts = facts.into_iter().filter(|fact| fact.key != "ARROW:schema").collect();
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(facts)).build();
+        let mut writer =
+            ArrowWriter::try_new(fs::File::create(path).unwrap(), rows[0].schema(), Some(properties)).unwrap();
+        rows.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.close().unwrap();
+        let key = path.strip_prefix(self.trusted("")).unwrap().to_str().unwrap().to_owned();
+        for completion in self.chain("done") {
+            let mut document: serde_json::Value = serde_json::from_slice(&fs::read(&completion).unwrap()).unwrap();
+            for file in document["files"].as_array_mut().unwrap() {
+                if file["path"] == key {
+                    file["bytes"] = fs::metadata(path).unwrap().len().into();
+                }
+            }
+            fs::write(completion, document.to_string()).unwrap();
+        }
+    }
+}
+
+type RecordBatchOf = arrow_array::RecordBatch;
+
+fn with_column(batch: &RecordBatchOf, name: &str, column: ArrayRef) -> RecordBatchOf {
+    let index = batch.schema().index_of(name).unwrap();
+    let mut columns = batch.columns().to_vec();
+    columns[index] = column;
+    RecordBatchOf::try_new(batch.schema(), columns).unwrap()
+}
+
+#[tokio::test]
+async fn a_zone_that_is_as_it_was_written_is_sound_and_counted() {
+    let zone = Zone::new().await;
+    for deep in [false, true] {
+        let audit = zone.auditor(deep).verify(Repair::No).await.unwrap();
+        assert!(audit.is_sound(), "{:?}", audit.findings);
+        let [partition] = &audit.partitions[..] else { panic!("{audit:?}") };
+        assert_eq!((partition.rows, partition.duplicates, partition.rejected), (50, 5, 0));
+        assert_eq!((partition.from, partition.batches, partition.files), (0, 3, 6));
+        assert_eq!(partition.committed, Some(partition.to));
+        assert_eq!(partition.recounted_batches, if deep { 3 } else { 0 });
+    }
+    let mut without_log = zone.auditor(true);
+    without_log.log = None;
+    assert!(without_log.verify(Repair::No).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_no_fault() {
+    let zone = Zone::new().await;
+    fs::remove_file(&zone.chain("done")[0]).unwrap();
+    let audit = zone.auditor(true).verify(Repair::Orphans).await.unwrap();
+    assert!(audit.is_sound() && audit.removed.is_empty(), "{audit:?}");
+    let partition = &audit.partitions[0];
+    assert_eq!(partition.open, Some(OpenBatch { from: 40, to: partition.to }));
+    assert_eq!(partition.batches, 2);
+}
+
+#[tokio::test]
+async fn each_damage_is_found_for_what_it_is() {
+    type Damage = fn(&Zone);
+    let damages: [(&[&str], Damage); 12] = [
+        (&["file-missing"], |zone| fs::remove_file(&zone.files("events", ".parquet")[1]).unwrap()),
+        (&["file-altered"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            let mut body = fs::read(path).unwrap();
+            body.push(0);
+            fs::write(path, body).unwrap();
+        }),
+        (&["file-altered"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            let length = fs::metadata(path).unwrap().len();
+            fs::write(path, vec![0; usize::try_from(length).unwrap()]).unwrap();
+        }),
+        (&["file-orphaned"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            fs::copy(path, path.with_file_name("events-0-20-99.parquet")).unwrap();
+        }),
+        (&["file-unknown"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            fs::copy(path, path.with_file_name("part-0.parquet")).unwrap();
+        }),
+        (&["file-unknown"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            fs::copy(path, path.with_file_name("events-0-77-0.parquet")).unwrap();
+        }),
+        (&["key-run-missing"], |zone| fs::remove_file(&zone.chain("keys")[0]).unwrap()),
+        (&["chain-broken", "file-unknown"], |zone| fs::remove_file(&zone.chain("cuts")[1]).unwrap()),
+        (&["chain-damaged"], |zone| fs::remove_file(&zone.chain("done")[1]).unwrap()),
+        (&["chain-damaged"], |zone| fs::write(&zone.chain("done")[1], "{}").unwrap()),
+        (&["chain-damaged"], |zone| fs::remove_file(zone.trusted("_batches/events/0/origin.json")).unwrap()),
+        (&["rows-differ"], |zone| {
+            let path = &zone.files("events", ".parquet")[1];
+            zone.rewrite(path, |batch| {
+                let other = StringArray::from_iter_values((0..batch.num_rows()).map(|_| "2"));
+                with_column(batch, "data", Arc::new(other))
+            });
+            assert_eq!(zone.files("events", ".parquet").len(), 6);
+        }),
+    ];
+    for (number, (kinds, damage)) in damages.iter().enumerate() {
+        let zone = Zone::new().await;
+        damage(&zone);
+        let found = zone.found().await;
+        assert!(kinds.iter().all(|kind| found.contains(kind)), "damage {number}: {found:?}, not {kinds:?}");
+        if kinds.len() == 1 && !kinds[0].starts_with("chain") && !kinds[0].starts_with("key-run") {
+            assert_eq!(found, *kinds, "damage {number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_stands_twice_is_found_without_a_log_too() {
+    let zone = Zone::new().await;
+    // The first rows of two batches become one event.
+    for path in zone.files("events", ".parquet").iter().filter(|path| path.to_str().unwrap().contains("=d-t1")) {
+        zone.rewrite(path, |batch| {
+            let ids = batch.column_by_name("event_id").unwrap();
+            let ids = arrow_array::cast::AsArray::as_string::<i32>(ids);
+            let ids = (0..batch.num_rows()).map(|row| if row == 0 { "same" } else { ids.value(row) });
+            with_column(batch, "event_id", Arc::new(StringArray::from_iter_values(ids)))
+        });
+    }
+    assert!(zone.auditor(false).verify(Repair::No).await.unwrap().is_sound(), "only rows tell");
+    let mut auditor = zone.auditor(true);
+    auditor.log = None;
+    let findings = auditor.verify(Repair::No).await.unwrap().findings;
+    assert_eq!(findings.len(), 2, "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.kind == FindingKind::KeyRepeated), "{findings:?}");
+}
+
+#[tokio::test]
+async fn a_repair_removes_orphans_and_nothing_else() {
+    let zone = Zone::new().await;
+    let path = &zone.files("events", ".parquet")[1];
+    let orphan = path.with_file_name("events-0-20-99.parquet");
+    let unknown = path.with_file_name("events-0-77-0.parquet");
+    fs::copy(path, &orphan).unwrap();
+    fs::copy(path, &unknown).unwrap();
+    let audit = zone.auditor(false).verify(Repair::Orphans).await.unwrap();
+    assert_eq!(audit.removed.len(), 1);
+    assert!(!orphan.exists() && unknown.exists());
+    assert_eq!(zone.found().await, ["file-unknown"]);
+    assert_eq!(zone.files("events", ".parquet").len(), 7);
+}
+
+#[tokio::test]
+async fn another_log_and_an_offset_beyond_the_chain_are_found() {
+    let zone = Zone::new().await;
+    let mut auditor = zone.auditor(true);
+    let directory = tempfile::tempdir().unwrap();
+    auditor.log = Some(other_log(directory.path()).await);
+    let kinds: Vec<_> =
+        auditor.verify(Repair::No).await.unwrap().findings.into_iter().map(|found| found.kind).collect();
+    assert_eq!(kinds, [FindingKind::LogReplaced]);
+    let membership = Membership::Group { group: "g".into(), instance_id: None };
+    let mut reader = zone.log.reader("events", &membership).await.unwrap();
+    reader.commit(&BTreeMap::from([(0, 1_000)])).await.unwrap();
+    reader.close().await;
+    assert_eq!(zone.found().await, ["offset-off-chain"]);
+}

@@ -1,0 +1,69 @@
+//! What a Parquet file in the store says of itself, read from its end only.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use common::store::{GetOptions, Store, StoreError};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+/// Enough for the footer of almost every file; a larger one is read again in its own length.
+const GUESS_BYTES: u64 = 64 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum FooterError {
+    Store(StoreError),
+    Gone,
+    /// Not a Parquet file, or a damaged one.
+    Unreadable(String),
+}
+
+impl From<StoreError> for FooterError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+pub(crate) struct Footer(ParquetMetaData);
+
+impl Footer {
+    /// # Errors
+    /// The store's, or the file is not what its name says.
+    pub(crate) async fn read(store: &dyn Store, path: &str, size_bytes: u64) -> Result<Self, FooterError> {
+        let mut wanted = GUESS_BYTES;
+        loop {
+            let start = size_bytes.saturating_sub(wanted);
+            let tail = read_range(store, path, start..size_bytes).await?;
+            let mut reader = ParquetMetaDataReader::new();
+            match reader.try_parse_sized(&tail, size_bytes) {
+                Ok(()) => return reader.finish().map(Self).map_err(|error| FooterError::Unreadable(error.to_string())),
+                Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
+                    wanted = needed as u64;
+                }
+                Err(error) => return Err(FooterError::Unreadable(error.to_string())),
+            }
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.0.file_metadata().num_rows().unsigned_abs()
+    }
+
+    /// Whether all of `facts` stand in it.
+    pub(crate) fn says(&self, facts: &[(&str, String)]) -> bool {
+        let Some(stated) = self.0.file_metadata().key_value_metadata() else { return facts.is_empty() };
+        facts.iter().all(|(key, value)| {
+            stated.iter().any(|fact| fact.key == *key && fact.value.as_deref() == Some(value.as_str()))
+        })
+    }
+}
+
+async fn read_range(store: &dyn Store, path: &str, range: Range<u64>) -> Result<Bytes, FooterError> {
+    let options = GetOptions { range: Some(range), if_version: None };
+    let Some((_, mut reader)) = store.open(path, options).await? else { return Err(FooterError::Gone) };
+    let mut body = BytesMut::new();
+    while let Some(piece) = reader.next().await? {
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
