@@ -48,6 +48,8 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Write events from Kafka as Parquet, exactly once
     Distribute(DistributeArgs),
+    /// Audit the tables: nothing missing, nothing twice, nothing that should not be there
+    Verify(VerifyArgs),
     /// Make sample events, the same ones for the same seed
     Generate(GenerateArgs),
     /// Look at the events that could not be read as such, and publish them after all
@@ -227,6 +229,32 @@ pub struct DistributeArgs {
     /// End when caught up with the end of the topic as it is at the start
     #[arg(long)]
     pub once: bool,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it), if there is one
+    #[arg(long, value_name = "BROKERS")]
+    pub brokers: Option<String>,
+
+    /// Folder or s3://bucket/prefix of the tables
+    #[arg(long, value_name = "LOCATION")]
+    pub trusted: Option<String>,
+
+    /// Folder of the embedded log, if `run` was given one
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Read every row too: no key twice within the window, and the very rows that the log's records make
+    #[arg(long)]
+    pub deep: bool,
+
+    /// Remove files of complete batches that their completions do not list; nothing else
+    #[arg(long)]
+    pub repair: bool,
 
     #[command(flatten)]
     pub common: CommonArgs,

@@ -7,6 +7,7 @@ mod generate;
 mod logging;
 mod progress;
 mod report;
+mod verify;
 mod wiring;
 
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dlq { command: DlqCommand::Replay(args) } => {
             wiring::block_on(&args.common, dead_letters::replay(&args))
         }
+        Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
         Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),
         Command::Distribute(args) => wiring::block_on(&args.common, wiring::distribute(&args)),

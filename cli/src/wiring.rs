@@ -20,7 +20,7 @@ use crate::report::Report;
 use crate::{Failure, configure, logging};
 
 /// Group of the embedded log's only consumer.
-const EMBEDDED_GROUP: &str = "event-distributor";
+pub const EMBEDDED_GROUP: &str = "event-distributor";
 /// One process gains nothing from several partitions, and each makes files of its own.
 const EMBEDDED_PARTITIONS: u32 = 1;
 const KAFKA_PARTITIONS: u32 = 4;
@@ -247,7 +247,7 @@ pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {
     Ok(Arc::new(KafkaLog::new(settings).map_err(Failure::usage)?))
 }
 
-async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
+pub async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     let Location::S3 { bucket, prefix } = location else {
         return Err(Failure::usage(anyhow!("{location} is not an s3 location")));
     };
