@@ -52,6 +52,20 @@ impl Zone {
             .set(&group)
             .s3(&self.services)
     }
+
+    pub fn verify(&self) -> Ed {
+        let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
+        Ed::new(&["verify", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
+            .set(&topic)
+            .set(&group)
+            .s3(&self.services)
+    }
+
+    /// By the harness's own look at chain and files, and by the deep audit.
+    pub fn assert_sound(&self) -> serde_json::Value {
+        assert_chain_is_whole(&self.trusted.1);
+        self.verify().args(&["--deep"]).report()
+    }
 }
 
 #[test]
@@ -77,7 +91,7 @@ fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
     let report = zone.distribute().args(&["--once"]).report();
     assert_eq!(report["written"]["rows"].as_u64(), Some(unique), "{report}");
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
-    assert_chain_is_whole(&zone.trusted.1);
+    zone.assert_sound();
 
     let check = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/check.py");
     let output = std::process::Command::new(&zone.services.python)
@@ -110,6 +124,11 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     for victim in &victims {
         fs::remove_file(victim).unwrap();
     }
+    let missing = zone.verify().args(&["--output", "json"]).output();
+    assert_eq!(missing.status.code(), Some(1));
+    let audit: serde_json::Value = serde_json::from_slice(&missing.stdout).unwrap();
+    let findings = audit["findings"].as_array().unwrap();
+    assert!(findings.len() == victims.len() && findings.iter().all(|found| found["kind"] == "file-missing"), "{audit}");
     reset_offsets(&zone, "earliest");
     // Other settings than those the batches were cut with: they stay as they were cut.
     let report =
@@ -117,6 +136,7 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
     let after = contents(&zone.trusted.1);
     assert!(before == after, "the trusted zone is what it was, byte for byte");
+    zone.assert_sound();
 }
 
 #[test]
@@ -151,7 +171,12 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     let third = distribute();
     assert!((400..=500).contains(&third), "{third}");
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, first + second + third, "what was passed over is not there");
-    assert_chain_is_whole(&zone.trusted.1);
+    let audit = zone.assert_sound();
+    let audited = &audit["partitions"][0];
+    let passed_over = |kind: &str| audited[kind].as_u64().unwrap();
+    assert!((1_001..1_020).contains(&passed_over("skipped_offsets")), "{audit}");
+    assert!((1_000..1_020).contains(&passed_over("lost_offsets")), "{audit}");
+    assert_eq!(passed_over("recounted_batches"), 1, "of three batches the log still holds one: {audit}");
     let chain = zone.trusted.1.join(format!("_batches/{}/0/cuts", zone.topic));
     let mut cuts: Vec<(i64, String)> = files(&chain, ".json")
         .iter()
@@ -191,7 +216,7 @@ fn two_distributors_share_the_partitions_and_each_event_is_written_once() {
         assert_eq!(worker.wait_for_exit(), Some(0));
     }
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
-    assert_chain_is_whole(&zone.trusted.1);
+    zone.assert_sound();
 }
 
 /// Records behind a transaction of anybody that is still open cannot be read yet; that is not the end of the topic.

@@ -1,6 +1,6 @@
 //! Brokers and stores that go away and come back.
 
-use crate::harness::{Ed, Services, assert_chain_is_whole, files, unique_keys, wait_until};
+use crate::harness::{Ed, Services, files, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 use crate::topic::Topics;
 
@@ -81,5 +81,5 @@ fn services_killed_while_the_roles_work_cost_nothing() {
     Topics::new(&services, &zone.topic).assert_each_event_once(50_000);
     zone.distribute().args(&["--once"]).report();
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
-    assert_chain_is_whole(&zone.trusted.1);
+    zone.assert_sound();
 }
