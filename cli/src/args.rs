@@ -50,6 +50,8 @@ pub enum Command {
     Distribute(DistributeArgs),
     /// Audit the tables: nothing missing, nothing twice, nothing that should not be there
     Verify(VerifyArgs),
+    /// Set the distributor's offsets back, so that missing files are made again; tells what will come of it
+    Replay(ReplayArgs),
     /// Make sample events, the same ones for the same seed
     Generate(GenerateArgs),
     /// Look at the events that could not be read as such, and publish them after all
@@ -234,8 +236,9 @@ pub struct DistributeArgs {
     pub common: CommonArgs,
 }
 
+/// The trusted zone, and the log it was written from.
 #[derive(Debug, Args)]
-pub struct VerifyArgs {
+pub struct TrustedArgs {
     /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it), if there is one
     #[arg(long, value_name = "BROKERS")]
     pub brokers: Option<String>,
@@ -247,6 +250,33 @@ pub struct VerifyArgs {
     /// Folder of the embedded log, if `run` was given one
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// earliest, an offset, batch:OFFSET where one begins, or a time such as 2026-11-24T08:00:00Z (when the log received it)
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    pub to: String,
+
+    /// Only these partitions of the topic, such as 0,3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub partitions: Vec<i32>,
+
+    /// Set nothing, only tell what would come of it
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub trusted: TrustedArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub trusted: TrustedArgs,
 
     /// Read every row too: no key twice within the window, and the very rows that the log's records make
     #[arg(long)]

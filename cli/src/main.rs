@@ -6,7 +6,9 @@ mod dead_letters;
 mod generate;
 mod logging;
 mod progress;
+mod replay;
 mod report;
+mod trusted;
 mod verify;
 mod wiring;
 
@@ -65,6 +67,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dlq { command: DlqCommand::Replay(args) } => {
             wiring::block_on(&args.common, dead_letters::replay(&args))
         }
+        Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
         Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),

@@ -1,37 +1,25 @@
 //! `verify`: the audit, as a table or as JSON, with exit code 1 when anything is found.
 
 use std::fmt::Write;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::anyhow;
-use common::clock::SystemClock;
-use common::config::Config;
-use common::log::{EmbeddedLog, Log};
-use common::shutdown::Shutdown;
-use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, Store};
 use distributor::{Audit, Auditor, Encoding, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::Failure;
 use crate::args::{Output, VerifyArgs};
-use crate::wiring::{EMBEDDED_GROUP, default_data_dir, kafka_log, required, s3};
-use crate::{Failure, configure};
+use crate::trusted::{self, Trusted};
 
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
 
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let flags =
-        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
-    let config = configure::config(&args.common, &flags)?;
-    let location = required(config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
-    let (log, group) = log(args, &config, location).await?;
+    let Trusted { config, location, store, log, group } = trusted::open(&args.trusted, &args.common).await?;
     let bar = progress(args.common.output);
     let drawn = bar.clone();
     let auditor = Auditor {
-        store: store(&config, location).await?,
+        store,
         log,
         topic: config.log.events_topic.clone(),
         group,
@@ -59,41 +47,6 @@ fn progress(output: Output) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, Failure> {
-    let store: Arc<dyn Store> = match location {
-        // Opened as it is: an audit makes no folders.
-        Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
-        Location::Local(path) => {
-            return Err(Failure::usage(anyhow!("trusted.url: {} is not a folder", path.display())));
-        }
-        location => s3(location).await?,
-    };
-    let policy = RetryPolicy {
-        patience: Some(config.patience.min(Duration::from_secs(60))),
-        wait_for_operator: false,
-        shutdown: Shutdown::new(),
-        on_retry: Arc::new(|error| tracing::warn!(%error, "the trusted zone cannot be reached; trying again")),
-    };
-    Ok(Arc::new(RetryingStore::new(store, policy)))
-}
-
-/// Kafka if it is configured, else the embedded log if there is one.
-async fn log(
-    args: &VerifyArgs,
-    config: &Config,
-    location: &Location,
-) -> Result<(Option<Arc<dyn Log>>, String), Failure> {
-    if let Some(kafka) = &config.kafka {
-        return Ok((Some(kafka_log(config)?), kafka.group.clone()));
-    }
-    let data_dir: PathBuf = args.data_dir.clone().unwrap_or_else(|| default_data_dir(location));
-    let group = EMBEDDED_GROUP.to_owned();
-    if !EmbeddedLog::exists(&data_dir) {
-        return Ok((None, group));
-    }
-    Ok((Some(Arc::new(EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await?)), group))
 }
 
 fn text(audit: &Audit) -> String {

@@ -12,12 +12,16 @@ mod layout;
 mod metrics;
 mod partition;
 mod reader;
+mod replay;
 mod role;
 mod route;
+#[cfg(test)]
+mod testing;
 mod window;
 
 pub use audit::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 pub use batch::Encoding;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};
+pub use replay::{PartitionReplay, ReplayError, ReplayTarget, Replayer};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings};

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use common::log::{KafkaLog, KafkaSettings, Log, RecordBatch};
 
-use crate::harness::{Ed, Services, assert_chain_is_whole, contents, files, generate, services, unique, unique_keys};
+use crate::harness::{
+    Ed, Services, assert_chain_is_whole, contents, files, generate, services, unique, unique_keys, wait_until,
+};
 
 /// A topic, group and pair of buckets of a test's own.
 pub struct Zone {
@@ -56,6 +58,14 @@ impl Zone {
     pub fn verify(&self) -> Ed {
         let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
         Ed::new(&["verify", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
+            .set(&topic)
+            .set(&group)
+            .s3(&self.services)
+    }
+
+    pub fn replay(&self, to: &str) -> Ed {
+        let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
+        Ed::new(&["replay", "--to", to, "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
             .set(&topic)
             .set(&group)
             .s3(&self.services)
@@ -136,6 +146,52 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
     let after = contents(&zone.trusted.1);
     assert!(before == after, "the trusted zone is what it was, byte for byte");
+    zone.assert_sound();
+}
+
+#[test]
+fn replay_sets_offsets_back_once_no_distributor_is_left() {
+    let zone = Zone::new(&services(), "again");
+    zone.land("files", 2_000, "ndjson", 16);
+    zone.ingest().args(&["--once"]).report();
+    let logs = tempfile::tempdir().unwrap();
+    let mut distributor =
+        zone.distribute().set("flush.max_rows=200").set("flush.max_age=1s").start(&logs.path().join("log"));
+    let listed = || zone.verify().args(&["--output", "json"]).output();
+    let rows = || {
+        let audit: serde_json::Value = serde_json::from_slice(&listed().stdout).unwrap_or_default();
+        let partitions = audit["partitions"].as_array().cloned().unwrap_or_default();
+        let count = |name: &str| partitions.iter().filter_map(|partition| partition[name].as_u64()).sum::<u64>();
+        count("rows") + count("duplicates")
+    };
+    wait_until("everything is written", || rows() == 2_000);
+    let before = contents(&zone.trusted.1);
+    let replay = |dry_run: bool| {
+        let flags: &[&str] = if dry_run { &["--dry-run"] } else { &[] };
+        zone.replay("earliest").args(flags)
+    };
+    let refused = replay(false).output();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("has members: stop every distributor first"), "{told}");
+    distributor.signal("TERM");
+    assert_eq!(distributor.wait_for_exit(), Some(0));
+    for victim in files(&zone.trusted.1.join("events"), ".parquet").iter().step_by(2) {
+        fs::remove_file(victim).unwrap();
+    }
+    let planned = replay(true).report();
+    let sum = |report: &serde_json::Value, name: &str| {
+        report["partitions"].as_array().unwrap().iter().map(|plan| plan[name].as_u64().unwrap()).sum::<u64>()
+    };
+    assert!(sum(&planned, "missing") > 10 && sum(&planned, "missing") == sum(&planned, "restorable"), "{planned}");
+    replay(false).report();
+    // Those who delete on purpose are only told.
+    let log = logs.path().join("report");
+    zone.distribute().set("replay.missing=report").args(&["--once"]).start(&log).wait_for_exit();
+    assert!(fs::read_to_string(&log).unwrap().contains("replay.missing is 'report'"));
+    assert!(contents(&zone.trusted.1).len() < before.len());
+    replay(false).report();
+    zone.distribute().args(&["--once"]).report();
+    assert!(before == contents(&zone.trusted.1), "the trusted zone is what it was, byte for byte");
     zone.assert_sound();
 }
 

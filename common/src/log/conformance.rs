@@ -247,6 +247,13 @@ async fn committed_offsets_are_kept_and_do_not_move_readers(log: &dyn Log, name:
     let mut again = started(log, name, &group(&group_name), earliest).await;
     assert_eq!(only_values(&drain(&mut again).await), ["a", "b", "c"], "the caller says where to read");
     again.close().await;
+    // An operator's word counts once no member is left, forwards and backwards.
+    for (offset, name_of_group) in
+        [(all[0].0, &group_name), (all[1].0, &group_name), (all[1].0, &format!("{name}-new"))]
+    {
+        log.set_committed(name_of_group, name, &BTreeMap::from([(0, offset)])).await.unwrap();
+        assert_eq!(log.committed(name_of_group, name).await.unwrap(), BTreeMap::from([(0, offset)]));
+    }
 }
 
 async fn times_are_log_append_times_and_can_be_looked_up(log: &dyn Log, name: &str) {

@@ -113,6 +113,12 @@ pub trait Log: Send + Sync {
     /// Committed offsets of a group; partitions without one are absent.
     async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>>;
 
+    /// Sets committed offsets from outside of a group, as an operator does.
+    ///
+    /// # Errors
+    /// [`LogErrorKind::NotAssigned`] where the log knows that the group has members, which would commit over it.
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()>;
+
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>>;
 
     /// Fences older writers of `id` (guarantee 2).

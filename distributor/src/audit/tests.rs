@@ -1,93 +1,18 @@
 //! A small trusted zone, damaged in one way after another.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use arrow_array::{ArrayRef, StringArray};
-use common::clock::SystemClock;
-use common::config::MissingFiles;
-use common::log::{EmbeddedLog, Membership, RecordBatch, Retention, TopicSpec};
-use common::shutdown::Shutdown;
-use common::store::LocalStore;
-use common::telemetry::{Health, Registry};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
 use super::*;
-use crate::batch::testing::{ENCODING, event, layout};
-use crate::{Distributor, EndOfInput, Metrics, Settings};
-
-const EVENTS: usize = 50;
-
-struct Zone {
-    folder: tempfile::TempDir,
-    log: Arc<EmbeddedLog>,
-}
-
-fn other_log(folder: &Path) -> impl Future<Output = Arc<EmbeddedLog>> {
-    let folder = folder.to_owned();
-    async move { Arc::new(EmbeddedLog::open(&folder, Arc::new(SystemClock)).await.unwrap()) }
-}
+use crate::batch::testing::ENCODING;
+use crate::testing::{Zone, open_log};
 
 impl Zone {
-    /// 50 events of two types, every tenth of which comes twice, in batches of 20 records.
-    async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let log = other_log(&folder.path().join("log")).await;
-        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
-        log.ensure_topic(&spec).await.unwrap();
-        let mut records = RecordBatch::new();
-        for number in 0..EVENTS {
-            let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", &format!("t{}", number % 2), "1");
-            for _ in 0..if number % 10 == 0 { 2 } else { 1 } {
-                records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
-            }
-        }
-        let mut writer = log.writer("w").await.unwrap();
-        writer.begin().await.unwrap();
-        writer.append("events", 0, &records).await.unwrap();
-        writer.commit().await.unwrap();
-        let zone = Self { folder, log };
-        zone.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
-        zone
-    }
-
-    fn distributor(&self) -> Distributor {
-        Distributor {
-            store: self.store(),
-            log: self.log.clone(),
-            clock: Arc::new(SystemClock),
-            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
-            health: Health::default(),
-            settings: Settings {
-                topic: "events".into(),
-                partitions: 1,
-                group: "g".into(),
-                instance_id: None,
-                layout: layout(),
-                encoding: ENCODING,
-                max_age: Duration::from_secs(60),
-                max_bytes: u64::MAX,
-                max_rows: 20,
-                max_memory: u64::MAX,
-                missing: MissingFiles::Restore,
-                retention: Duration::from_secs(3_600),
-                once: true,
-                patience: Duration::from_secs(20),
-            },
-        }
-    }
-
-    fn store(&self) -> Arc<dyn Store> {
-        Arc::new(LocalStore::new(self.trusted("")))
-    }
-
-    fn trusted(&self, path: &str) -> PathBuf {
-        self.folder.path().join("trusted").join(path)
-    }
-
     fn auditor(&self, deep: bool) -> Auditor {
         Auditor {
             store: self.store(),
@@ -106,29 +31,6 @@ impl Zone {
         let mut kinds: Vec<_> = audit.findings.iter().map(|finding| finding.kind.name()).collect();
         kinds.dedup();
         kinds
-    }
-
-    /// Files below a folder of the trusted zone, sorted.
-    fn files(&self, folder: &str, suffix: &str) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut open = vec![self.trusted(folder)];
-        while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    open.push(path);
-                } else if path.to_str().unwrap().ends_with(suffix) {
-                    found.push(path);
-                }
-            }
-        }
-        found.sort();
-        found
-    }
-
-    /// Newest first.
-    fn chain(&self, kind: &str) -> Vec<PathBuf> {
-        self.files(&format!("_batches/events/0/{kind}"), "")
     }
 
     /// Writes a file anew with its rows changed, in a way that only reading them tells.
@@ -285,13 +187,10 @@ async fn another_log_and_an_offset_beyond_the_chain_are_found() {
     let zone = Zone::new().await;
     let mut auditor = zone.auditor(true);
     let directory = tempfile::tempdir().unwrap();
-    auditor.log = Some(other_log(directory.path()).await);
+    auditor.log = Some(open_log(directory.path()).await);
     let kinds: Vec<_> =
         auditor.verify(Repair::No).await.unwrap().findings.into_iter().map(|found| found.kind).collect();
     assert_eq!(kinds, [FindingKind::LogReplaced]);
-    let membership = Membership::Group { group: "g".into(), instance_id: None };
-    let mut reader = zone.log.reader("events", &membership).await.unwrap();
-    reader.commit(&BTreeMap::from([(0, 1_000)])).await.unwrap();
-    reader.close().await;
+    zone.log.set_committed("g", "events", &BTreeMap::from([(0, 1_000)])).await.unwrap();
     assert_eq!(zone.found().await, ["offset-off-chain"]);
 }

@@ -90,7 +90,7 @@ async fn known(
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.
-pub(super) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
+pub(crate) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
     let heads = stream::iter(&completion.files).map(async |file| (file, store.head(&file.path).await));
     let mut heads = heads.buffered(AT_ONCE);
     let mut missing = Vec::new();

@@ -22,6 +22,7 @@ use crate::window::Window;
 pub(crate) use crate::chain::Facts;
 pub(crate) use error::PartitionError;
 use error::Result;
+pub(crate) use files::missing as missing_files;
 
 const DOCUMENT_VERSION: u32 = 1;
 /// Each time another owner got ahead by a cut; more than two of them is no accident.

@@ -68,6 +68,9 @@ impl Log for Told {
     async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
         self.log.committed(group, topic).await
     }
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        self.log.set_committed(group, topic, offsets).await
+    }
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>> {
         match membership {
             Membership::Group { .. } => Ok(Box::new(ToldReader(self.events.clone()))),

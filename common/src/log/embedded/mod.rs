@@ -87,6 +87,12 @@ impl Log for EmbeddedLog {
         blocking(move || db.committed(&group, &topic)).await
     }
 
+    /// Another process cannot have the log open; within this one it is up to the caller.
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let (db, group, topic, offsets) = (self.db.clone(), group.to_owned(), topic.to_owned(), offsets.clone());
+        blocking(move || db.commit_offsets(&group, &topic, &offsets)).await
+    }
+
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>> {
         Ok(Box::new(reader::EmbeddedReader::new(self.db.clone(), topic, membership)?))
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
@@ -192,6 +192,31 @@ impl Log for KafkaLog {
             let found = consumer.committed_offsets(asked, REQUEST_TIMEOUT).map_err(explain)?;
             let known = found.elements();
             Ok(known.iter().filter_map(|element| Some((element.partition(), numeric(element.offset())?))).collect())
+        })
+        .await
+    }
+
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
+        let (settings, group, topic) = (self.settings.clone(), group.to_owned(), topic.to_owned());
+        let offsets = offsets.clone();
+        blocking(move || {
+            let explain = |error| explain(&settings, "setting committed offsets", &error);
+            let mut config = client::base_config(&settings);
+            config.set("group.id", &group).set("enable.auto.commit", "false");
+            let consumer: BaseConsumer<LoggingContext> = config.create_with_context(LoggingContext).map_err(explain)?;
+            let mut wanted = TopicPartitionList::new();
+            for (partition, offset) in offsets {
+                wanted.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(explain)?;
+            }
+            // Without a generation the coordinator takes it only while the group has no members.
+            consumer.commit(&wanted, CommitMode::Sync).map_err(|error| {
+                let mut error = explain(error);
+                if error.kind == LogErrorKind::NotAssigned {
+                    error.message =
+                        format!("group '{group}' has members: stop every distributor first ({})", error.message);
+                }
+                error
+            })
         })
         .await
     }

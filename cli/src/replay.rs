@@ -1,0 +1,118 @@
+//! `replay`: sets the distributor's offsets back, and says beforehand what will come of it.
+
+use std::fmt::Write;
+
+use anyhow::anyhow;
+use common::event::TimeRule;
+use distributor::{PartitionReplay, ReplayTarget, Replayer};
+use indicatif::HumanCount;
+
+use crate::args::{Output, ReplayArgs};
+use crate::{Failure, trusted};
+
+#[allow(clippy::print_stdout, reason = "the command's result")]
+pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
+    let target = target(&args.to).map_err(|message| Failure::usage(anyhow!("--to: {message}")))?;
+    let trusted = trusted::open(&args.trusted, &args.common).await?;
+    let log = trusted.log.ok_or_else(|| {
+        Failure::usage(anyhow!(
+            "no log to set offsets of: name it with --brokers, or with --data-dir for an embedded one"
+        ))
+    })?;
+    let replayer =
+        Replayer { store: trusted.store, log, topic: trusted.config.log.events_topic.clone(), group: trusted.group };
+    let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);
+    let plans = replayer.plan(target, partitions).await?;
+    if !args.dry_run {
+        replayer.apply(&plans).await?;
+    }
+    match args.common.output {
+        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "partitions": plans })),
+        Output::Text => print!("{}", text(&plans, args.dry_run)),
+    }
+    Ok(())
+}
+
+/// `earliest`, an offset, `batch:<offset>`, or a time.
+fn target(text: &str) -> Result<ReplayTarget, String> {
+    let number = |digits: &str| digits.parse::<i64>().ok().filter(|offset| *offset >= 0);
+    if text == "earliest" {
+        return Ok(ReplayTarget::Earliest);
+    }
+    if let Some(offset) = number(text) {
+        return Ok(ReplayTarget::Offset(offset));
+    }
+    if let Some(begins_at) = text.strip_prefix("batch:") {
+        let offset = number(begins_at).ok_or_else(|| format!("'{begins_at}' is not an offset"))?;
+        return Ok(ReplayTarget::Batch(offset));
+    }
+    let utc = TimeRule::named("UTC")?;
+    match utc.parse(text) {
+        Ok(time_us) => Ok(ReplayTarget::Time(time_us.div_euclid(1_000))),
+        Err(_) => Err(format!(
+            "'{text}' is none of: earliest, an offset such as 1200, a batch such as batch:1000, a time such as 2026-11-24T08:00:00Z"
+        )),
+    }
+}
+
+fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{words}");
+    };
+    if plans.is_empty() {
+        line(format_args!("nothing to set back: no batch was written at or after that"));
+        return text;
+    }
+    line(format_args!(
+        "{:>9}  {:>14}  {:>14}  {:>8}  {:>13}",
+        "partition", "offset now", "set back to", "batches", "missing files"
+    ));
+    for plan in plans {
+        let committed = plan.committed.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+        let row = (HumanCount(plan.batches).to_string(), HumanCount(plan.missing).to_string());
+        line(format_args!("{:>9}  {committed:>14}  {:>14}  {:>8}  {:>13}", plan.partition, plan.to, row.0, row.1));
+    }
+    let missing: u64 = plans.iter().map(|plan| plan.missing).sum();
+    let restorable: u64 = plans.iter().map(|plan| plan.restorable).sum();
+    if missing > restorable {
+        let gone = HumanCount(missing - restorable);
+        line(format_args!("{gone} of the missing files cannot be made again: the log has let go of their records"));
+    }
+    if dry_run {
+        line(format_args!("nothing was set; {} files would be made again", HumanCount(restorable)));
+    } else {
+        let made = HumanCount(restorable);
+        line(format_args!(
+            "set; the next `distribute` (or `run`) makes {made} files again, unless replay.missing is 'report'"
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_told_by_its_form() {
+        assert_eq!(target("earliest"), Ok(ReplayTarget::Earliest));
+        assert_eq!(target("1200"), Ok(ReplayTarget::Offset(1_200)));
+        assert_eq!(target("batch:7"), Ok(ReplayTarget::Batch(7)));
+        assert_eq!(target("2021-01-14T10:15:30Z"), Ok(ReplayTarget::Time(1_610_619_330_000)));
+        assert_eq!(target("2021-01-14T11:15:30+01:00"), Ok(ReplayTarget::Time(1_610_619_330_000)));
+        for bad in ["", "latest", "-5", "batch:", "batch:-1", "yesterday"] {
+            assert!(target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_preview_tells_what_cannot_come_back() {
+        let plan =
+            PartitionReplay { partition: 1, committed: Some(900), to: 300, batches: 4, missing: 5, restorable: 3 };
+        let told = text(&[plan], true);
+        assert!(told.contains("2 of the missing files cannot be made again"), "{told}");
+        assert!(told.contains("nothing was set; 3 files would be made again"), "{told}");
+    }
+}

@@ -1,0 +1,114 @@
+//! A small trusted zone, written by the whole role from an embedded log, for tests to look at and to damage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::clock::SystemClock;
+use common::config::MissingFiles;
+use common::log::{EmbeddedLog, Log, RecordBatch, Retention, TopicSpec};
+use common::shutdown::Shutdown;
+use common::store::{LocalStore, Store};
+use common::telemetry::{Health, Registry};
+
+use crate::batch::testing::{ENCODING, event, layout};
+use crate::{Distributor, EndOfInput, Metrics, Settings};
+
+const EVENTS: usize = 50;
+
+/// A topic, and the tables that were made of it.
+pub(crate) struct Zone {
+    pub folder: tempfile::TempDir,
+    pub log: Arc<EmbeddedLog>,
+}
+
+pub(crate) async fn open_log(folder: &Path) -> Arc<EmbeddedLog> {
+    Arc::new(EmbeddedLog::open(folder, Arc::new(SystemClock)).await.unwrap())
+}
+
+impl Zone {
+    /// 50 events of two types, every tenth of which comes twice, in batches of 20 records.
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = open_log(&folder.path().join("log")).await;
+        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        log.ensure_topic(&spec).await.unwrap();
+        let mut records = RecordBatch::new();
+        for number in 0..EVENTS {
+            let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", &format!("t{}", number % 2), "1");
+            for _ in 0..if number % 10 == 0 { 2 } else { 1 } {
+                records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+            }
+        }
+        let mut writer = log.writer("w").await.unwrap();
+        writer.begin().await.unwrap();
+        writer.append("events", 0, &records).await.unwrap();
+        writer.commit().await.unwrap();
+        let zone = Self { folder, log };
+        zone.distribute().await;
+        zone
+    }
+
+    /// To the end of what is there.
+    pub async fn distribute(&self) {
+        self.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    }
+
+    pub fn distributor(&self) -> Distributor {
+        Distributor {
+            store: self.store(),
+            log: self.log.clone(),
+            clock: Arc::new(SystemClock),
+            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+            health: Health::default(),
+            settings: Settings {
+                topic: "events".into(),
+                partitions: 1,
+                group: "g".into(),
+                instance_id: None,
+                layout: layout(),
+                encoding: ENCODING,
+                max_age: Duration::from_secs(60),
+                max_bytes: u64::MAX,
+                max_rows: 20,
+                max_memory: u64::MAX,
+                missing: MissingFiles::Restore,
+                retention: Duration::from_secs(3_600),
+                once: true,
+                patience: Duration::from_secs(20),
+            },
+        }
+    }
+
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::new(LocalStore::new(self.trusted("")))
+    }
+
+    pub fn trusted(&self, path: &str) -> PathBuf {
+        self.folder.path().join("trusted").join(path)
+    }
+
+    /// Files below a folder of the trusted zone, sorted.
+    pub fn files(&self, folder: &str, suffix: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        let mut open = vec![self.trusted(folder)];
+        while let Some(dir) = open.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else if path.to_str().unwrap().ends_with(suffix) {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    /// Newest first.
+    pub fn chain(&self, kind: &str) -> Vec<PathBuf> {
+        self.files(&format!("_batches/events/0/{kind}"), "")
+    }
+}
