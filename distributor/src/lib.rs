@@ -8,6 +8,7 @@ mod audit;
 mod batch;
 mod chain;
 mod footer;
+mod lane;
 mod layout;
 mod metrics;
 mod partition;
@@ -18,6 +19,7 @@ mod route;
 #[cfg(test)]
 mod testing;
 mod window;
+mod worker;
 
 pub use audit::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 pub use batch::Encoding;

@@ -1,7 +1,7 @@
 //! Putting the files of a batch, and knowing them again.
 
 use common::store::{MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, StoreError};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::{Context, PartitionError};
 use crate::batch::{FinishedFile, Place};
@@ -21,7 +21,9 @@ pub(super) async fn put_all(
     files: Vec<FinishedFile>,
 ) -> Result<Vec<FileEntry>, PartitionError> {
     let place = Place::of(cut);
-    let puts = stream::iter(files).map(|file| put(context, place, file));
+    // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
+    let puts: Vec<_> = files.into_iter().map(|file| put(context, place, file).boxed()).collect();
+    let puts = stream::iter(puts);
     puts.buffered(AT_ONCE).try_collect().await
 }
 
@@ -91,8 +93,9 @@ async fn known(
 
 /// The files a completion lists that are not there. One of another size is reported and kept.
 pub(crate) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
-    let heads = stream::iter(&completion.files).map(async |file| (file, store.head(&file.path).await));
-    let mut heads = heads.buffered(AT_ONCE);
+    let heads: Vec<_> =
+        completion.files.iter().map(|file| async move { (file, store.head(&file.path).await) }.boxed()).collect();
+    let mut heads = stream::iter(heads).buffered(AT_ONCE);
     let mut missing = Vec::new();
     while let Some((file, head)) = heads.next().await {
         match head? {

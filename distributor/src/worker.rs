@@ -1,0 +1,348 @@
+//! A member of the consumer group: hands what it reads to a lane for each of its partitions, and commits what they
+//! complete.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use common::log::{Bounds, LogError, LogErrorKind, LogReader, Membership, ReadEvent, settled_bounds};
+use common::shutdown::Shutdown;
+use tokio::sync::{mpsc, watch};
+
+use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Targets};
+use crate::metrics::WorkerState;
+use crate::partition::{Context, PartitionError};
+use crate::role::{COMPONENT, Distributor, EndOfInput};
+
+/// The longest the worker sleeps between looks at ages and ends.
+const MAX_POLL: Duration = Duration::from_millis(250);
+/// How long an end-of-partition check of somebody else's partition may be silent.
+const DRAINED_PATIENCE: Duration = Duration::from_secs(15);
+
+pub(crate) struct Worker<'a> {
+    role: &'a Distributor,
+    context: Arc<Context>,
+    reader: Box<dyn LogReader>,
+    lanes: BTreeMap<i32, LaneHandle>,
+    /// Partitions whose windows are being rebuilt.
+    starting: BTreeSet<i32>,
+    generation: u64,
+    shared: Shared,
+    reports: mpsc::UnboundedReceiver<(i32, u64, Report)>,
+    assigned_once: bool,
+    /// Where to end, once the end of input is announced.
+    targets: watch::Sender<Option<Targets>>,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(
+        role: &'a Distributor,
+        context: Context,
+        reader: Box<dyn LogReader>,
+        targets: Option<BTreeMap<i32, Bounds>>,
+    ) -> Self {
+        let context = Arc::new(context);
+        let (sender, reports) = mpsc::unbounded_channel();
+        let (targets, watched) = watch::channel(targets.map(Arc::new));
+        let shared = Shared {
+            context: context.clone(),
+            log: role.log.clone(),
+            targets: watched,
+            reports: sender,
+            max_age: role.settings.max_age,
+        };
+        Self {
+            role,
+            context,
+            reader,
+            lanes: BTreeMap::new(),
+            starting: BTreeSet::new(),
+            generation: 0,
+            shared,
+            reports,
+            assigned_once: false,
+            targets,
+        }
+    }
+
+    /// Works until the end of input is reached and flushed, or shut down, and leaves the group.
+    ///
+    /// # Errors
+    /// Of the log, or of any lane.
+    pub(crate) async fn run(mut self, end: &EndOfInput, shutdown: &Shutdown) -> Result<(), PartitionError> {
+        let outcome = self.work(end, shutdown).await;
+        // Nothing is flushed: the next owner reads the open batches again, which costs nothing but reading.
+        for lane in std::mem::take(&mut self.lanes).into_values() {
+            lane.stop().await;
+        }
+        self.reader.close().await;
+        outcome
+    }
+
+    async fn work(&mut self, end: &EndOfInput, shutdown: &Shutdown) -> Result<(), PartitionError> {
+        let mut quiet_since = Instant::now();
+        loop {
+            if shutdown.is_triggered() {
+                return Ok(());
+            }
+            let is_announced = self.targets.borrow().is_some();
+            if !is_announced && end.is_announced() {
+                let (log, patience) = (&*self.role.log, self.role.settings.patience);
+                let ends = settled_bounds(log, &self.context.topic, patience).await?;
+                self.targets.send_replace(Some(Arc::new(ends)));
+            }
+            if self.is_finished().await? {
+                return Ok(());
+            }
+            self.make_room();
+            let has_room = self.has_room();
+            let event = tokio::select! {
+                Some((id, generation, report)) = self.reports.recv() => {
+                    self.heed(id, generation, report).await?;
+                    quiet_since = Instant::now();
+                    continue;
+                }
+                event = self.reader.poll(MAX_POLL), if has_room => event,
+                () = tokio::time::sleep(MAX_POLL), if !has_room => Ok(ReadEvent::Idle),
+                () = shutdown.wait() => continue,
+                () = end.announced(), if !is_announced => continue,
+            };
+            if self.lanes.values().any(|lane| lane.state.is_busy()) {
+                // What it takes them is not the log's silence.
+                quiet_since = Instant::now();
+            }
+            match event {
+                Ok(ReadEvent::Idle) => self.check_patience(quiet_since, None)?,
+                Ok(event) => {
+                    tokio::select! {
+                        handled = self.handle(event) => handled?,
+                        // A lane may take as long as its store does.
+                        () = shutdown.wait() => continue,
+                    }
+                    quiet_since = Instant::now();
+                }
+                Err(error) if error.kind == LogErrorKind::Transient => {
+                    self.role.metrics.log_failed(&error);
+                    self.role.health.not_ready(COMPONENT, &error.to_string());
+                    tracing::warn!(%error, "reading is interrupted; the client goes on trying");
+                    self.check_patience(quiet_since, Some(error))?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.observe();
+        }
+    }
+
+    /// With `--once` a log that stays silent or broken for too long ends the run.
+    fn check_patience(&self, quiet_since: Instant, error: Option<LogError>) -> Result<(), PartitionError> {
+        let settings = &self.role.settings;
+        // When only other members' partitions are open, their owners decide how long it takes.
+        let ours_open = !self.assigned_once || self.states().any(|state| !state.is_done());
+        let waiting = self.targets.borrow().is_some() && settings.once && ours_open;
+        if waiting && quiet_since.elapsed() >= settings.patience {
+            let silent =
+                || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
+            return Err(PartitionError::Log(LogError { kind: LogErrorKind::Other, ..error.unwrap_or_else(silent) }));
+        }
+        Ok(())
+    }
+
+    fn states(&self) -> impl Iterator<Item = &LaneState> {
+        self.lanes.values().map(|lane| &*lane.state)
+    }
+
+    async fn handle(&mut self, event: ReadEvent) -> Result<(), PartitionError> {
+        match event {
+            ReadEvent::Assigned(partitions) => {
+                self.role.metrics.rebalanced("assigned", &partitions);
+                self.take_over(&partitions).await?;
+                self.assigned_once = true;
+                self.tell_health();
+            }
+            ReadEvent::Revoked(partitions) => {
+                self.role.metrics.rebalanced("revoked", &partitions);
+                for partition in partitions {
+                    self.starting.remove(&partition);
+                    if let Some(lane) = self.lanes.remove(&partition) {
+                        lane.stop().await;
+                    }
+                }
+                self.tell_health();
+            }
+            ReadEvent::Chunk(chunk) => {
+                self.tell_health();
+                if let Some(lane) = self.lanes.get(&chunk.partition) {
+                    lane.order(Order::Chunk(chunk)).await?;
+                }
+            }
+            ReadEvent::EndReached(id) => {
+                self.tell_health();
+                let announced = self.targets.borrow().is_some();
+                if let Some(lane) = self.lanes.get(&id) {
+                    lane.order(Order::EndReached { announced }).await?;
+                }
+            }
+            ReadEvent::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn tell_health(&self) {
+        match self.starting.len() {
+            0 => self.role.health.ready(COMPONENT),
+            count => self.role.health.not_ready(COMPONENT, &format!("rebuilding the windows of {count} partitions")),
+        }
+    }
+
+    async fn take_over(&mut self, ids: &[i32]) -> Result<(), PartitionError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (log, topic) = (&self.role.log, &self.context.topic);
+        let committed = log.committed(&self.context.group, topic).await?;
+        let bounds = log.bounds(topic).await?;
+        for id in ids {
+            let known = bounds.get(id).copied();
+            let bounds = known.ok_or_else(|| {
+                LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
+            })?;
+            self.generation += 1;
+            let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
+            self.starting.insert(*id);
+            if let Some(before) = self.lanes.insert(*id, lane) {
+                before.stop().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn heed(&mut self, id: i32, generation: u64, report: Report) -> Result<(), PartitionError> {
+        if self.lanes.get(&id).is_none_or(|lane| lane.generation != generation) {
+            return Ok(());
+        }
+        match report {
+            Report::Start(offset) => {
+                self.starting.remove(&id);
+                self.restart(id, offset).await?;
+                self.tell_health();
+            }
+            Report::Commit(offset) => self.commit(id, offset).await,
+            Report::Progress => {}
+            Report::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    async fn restart(&mut self, id: i32, offset: i64) -> Result<(), PartitionError> {
+        match self.reader.start(id, offset).await {
+            Ok(()) => {
+                if let Some(lane) = self.lanes.get(&id) {
+                    lane.order(Order::Restarted).await?;
+                }
+                Ok(())
+            }
+            // It was revoked meanwhile; the event is on its way.
+            Err(error) if error.kind == LogErrorKind::NotAssigned => {
+                if let Some(lane) = self.lanes.remove(&id) {
+                    lane.stop().await;
+                }
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Commits what is complete. A failure loses nothing: the chain is the truth, and the next commit covers it.
+    async fn commit(&mut self, id: i32, offset: i64) {
+        if let Err(error) = self.reader.commit(&BTreeMap::from([(id, offset)])).await {
+            self.role.metrics.commit_failed(&error);
+            return;
+        }
+        let keep_ms = i64::try_from(self.role.settings.retention.as_millis()).unwrap_or(i64::MAX);
+        // The record before the next batch stays, so that it can be checked.
+        let before_ms = self.role.clock.now_ms().saturating_sub(keep_ms);
+        if let Err(error) = self.role.log.trim(&self.context.topic, id, offset - 1, before_ms).await {
+            tracing::warn!(%error, "the embedded log could not be trimmed; trying again after the next batch");
+        }
+    }
+
+    /// Asks for batches to be written, the largest first, until the rest fits.
+    fn make_room(&self) {
+        let limit = self.role.settings.max_memory;
+        let staying = || self.states().filter(|state| !state.is_about_to_flush());
+        while memory(staying()) > limit {
+            let fillable = staying().filter(|state| state.filling_for().is_some());
+            let Some(largest) = fillable.max_by_key(|state| state.memory_bytes()) else { break };
+            largest.ask_to_flush();
+        }
+    }
+
+    /// Nothing more is read while batches that are being written hold too much memory.
+    fn has_room(&self) -> bool {
+        let limit = self.role.settings.max_memory;
+        memory(self.states()) <= limit.saturating_add(limit / 4) || !self.states().any(LaneState::is_about_to_flush)
+    }
+
+    /// With an announced end: all of our partitions are read and flushed, and all others are read by their owners.
+    async fn is_finished(&mut self) -> Result<bool, PartitionError> {
+        let targets = self.targets.borrow().clone();
+        let Some(targets) = targets else { return Ok(false) };
+        // A lane may have reported what is to be committed just before it was done.
+        if !self.assigned_once || !self.reports.is_empty() {
+            return Ok(false);
+        }
+        let done = |id: &i32| self.lanes.get(id).is_some_and(|lane| lane.state.is_done());
+        let open: BTreeSet<i32> = targets.keys().filter(|id| !done(id)).copied().collect();
+        if open.iter().any(|id| self.lanes.contains_key(id)) {
+            return Ok(false);
+        }
+        for id in open {
+            if !self.is_drained(id).await? {
+                tokio::time::sleep(MAX_POLL).await;
+                return Ok(false);
+            }
+        }
+        Ok(self.reports.is_empty())
+    }
+
+    /// Whether a partition that somebody else owns has no record between its committed offset and its end.
+    async fn is_drained(&self, id: i32) -> Result<bool, PartitionError> {
+        let (log, topic) = (&self.role.log, &self.context.topic);
+        let Some(bounds) = log.bounds(topic).await?.get(&id).copied() else { return Ok(true) };
+        let from = log
+            .committed(&self.context.group, topic)
+            .await?
+            .get(&id)
+            .copied()
+            .unwrap_or(bounds.earliest)
+            .max(bounds.earliest);
+        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![id] }).await?;
+        let drained = async {
+            loop {
+                match reader.poll(DRAINED_PATIENCE).await? {
+                    ReadEvent::Assigned(_) => reader.start(id, from).await?,
+                    ReadEvent::EndReached(_) => return Ok::<bool, LogError>(true),
+                    ReadEvent::Chunk(_) | ReadEvent::Idle => return Ok(false),
+                    ReadEvent::Revoked(_) => {}
+                }
+            }
+        }
+        .await;
+        reader.close().await;
+        Ok(drained?)
+    }
+
+    fn observe(&self) {
+        self.role.metrics.worker_state(&WorkerState {
+            assigned: self.lanes.len(),
+            window_entries: self.states().map(LaneState::window_entries).sum(),
+            window_bytes: self.states().map(LaneState::window_bytes).sum(),
+            batch_memory_bytes: self.states().map(LaneState::memory_bytes).sum(),
+            oldest_unflushed: self.states().filter_map(LaneState::filling_for).max().unwrap_or_default(),
+        });
+    }
+}
+
+fn memory<'a>(states: impl Iterator<Item = &'a LaneState>) -> u64 {
+    states.map(|state| state.memory_bytes() as u64).sum()
+}
