@@ -28,11 +28,18 @@ pub(crate) async fn open_log(folder: &Path) -> Arc<EmbeddedLog> {
 }
 
 impl Zone {
-    /// 50 events of two types, every tenth of which comes twice, in batches of 20 records.
+    /// A topic of one partition, distributed.
     pub async fn new() -> Self {
+        let zone = Self::filled(1).await;
+        zone.distribute().await;
+        zone
+    }
+
+    /// In each partition 50 events of two types, every tenth of which comes twice; nothing distributed yet.
+    pub async fn filled(partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = open_log(&folder.path().join("log")).await;
-        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        let spec = TopicSpec { name: "events".into(), partitions, retention: Retention::Delete };
         log.ensure_topic(&spec).await.unwrap();
         let mut records = RecordBatch::new();
         for number in 0..EVENTS {
@@ -43,11 +50,11 @@ impl Zone {
         }
         let mut writer = log.writer("w").await.unwrap();
         writer.begin().await.unwrap();
-        writer.append("events", 0, &records).await.unwrap();
+        for partition in 0..i32::try_from(partitions).unwrap() {
+            writer.append("events", partition, &records).await.unwrap();
+        }
         writer.commit().await.unwrap();
-        let zone = Self { folder, log };
-        zone.distribute().await;
-        zone
+        Self { folder, log }
     }
 
     /// To the end of what is there.
@@ -55,6 +62,7 @@ impl Zone {
         self.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
     }
 
+    /// In batches of 20 records.
     pub fn distributor(&self) -> Distributor {
         Distributor {
             store: self.store(),
@@ -110,5 +118,12 @@ impl Zone {
     /// Newest first.
     pub fn chain(&self, kind: &str) -> Vec<PathBuf> {
         self.files(&format!("_batches/events/0/{kind}"), "")
+    }
+
+    /// How many batches of a partition are complete.
+    pub fn completions(&self, partition: i32) -> usize {
+        let done = fs::read_dir(self.trusted(&format!("_batches/events/{partition}/done")));
+        let names = done.into_iter().flatten().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| !name.to_string_lossy().starts_with('.')).count()
     }
 }

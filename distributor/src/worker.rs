@@ -346,3 +346,6 @@ impl<'a> Worker<'a> {
 fn memory<'a>(states: impl Iterator<Item = &'a LaneState>) -> u64 {
     states.map(|state| state.memory_bytes() as u64).sum()
 }
+
+#[cfg(test)]
+mod tests;

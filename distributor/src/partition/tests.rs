@@ -335,9 +335,9 @@ impl Simulation {
                 return;
             }
             if worker.position < end {
-                self.read(&mut worker, 7).await
+                self.read(&mut worker, 7).await;
             } else {
-                self.flush(&mut worker).await
+                self.flush(&mut worker).await;
             }
             if self.is_stuck {
                 worker.partition = None;

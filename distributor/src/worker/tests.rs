@@ -1,0 +1,143 @@
+//! The worker with several lanes, over the embedded log and a store that hangs on demand.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version,
+};
+use tokio::sync::Notify;
+
+use super::*;
+use crate::testing::Zone;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Puts of keys that hold `hangs_on` wait until it is opened.
+struct Hanging {
+    inner: Arc<dyn Store>,
+    hangs_on: &'static str,
+    is_open: AtomicBool,
+    opened: Notify,
+    /// A put is waiting.
+    hangs: AtomicBool,
+}
+
+impl Hanging {
+    fn new(inner: Arc<dyn Store>, hangs_on: &'static str) -> Arc<Self> {
+        let (is_open, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { inner, hangs_on, is_open, opened: Notify::new(), hangs })
+    }
+
+    fn open_up(&self) {
+        self.is_open.store(true, Ordering::SeqCst);
+        self.opened.notify_waiters();
+    }
+}
+
+#[async_trait]
+impl Store for Hanging {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
+        self.inner.head(key).await
+    }
+    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        self.inner.open(key, options).await
+    }
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: PutCondition,
+        metadata: &Metadata,
+    ) -> StoreResult<PutOutcome> {
+        if key.contains(self.hangs_on) {
+            let opened = self.opened.notified();
+            if !self.is_open.load(Ordering::SeqCst) {
+                self.hangs.store(true, Ordering::SeqCst);
+                opened.await;
+            }
+        }
+        self.inner.put(key, body, condition, metadata).await
+    }
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.inner.multipart(key, metadata).await
+    }
+    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
+        self.inner.list(options).await
+    }
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        self.inner.copy(from, version, to).await
+    }
+    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
+        self.inner.rename(from, version, to).await
+    }
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        self.inner.delete(key, if_version).await
+    }
+    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
+        self.inner.tag(key, tags).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
+        self.inner.tag_version(key, version, tags).await
+    }
+}
+
+async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_store_hangs_holds_up_no_other() {
+    let zone = Zone::filled(2).await;
+    let store = Hanging::new(zone.store(), "/events-0-");
+    let mut distributor = zone.distributor();
+    distributor.store = store.clone();
+    let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
+    let watching = async {
+        wait_until("the other partition is written", || zone.completions(1) == 3).await;
+        assert!(store.hangs.load(Ordering::SeqCst) && zone.completions(0) == 0);
+        store.open_up();
+    };
+    let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
+    let report = report.unwrap();
+    assert_eq!((report.rows, report.duplicates), (100, 10));
+    assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_waits_for_no_store() {
+    let zone = Zone::filled(2).await;
+    let store = Hanging::new(zone.store(), "/events-");
+    let mut distributor = zone.distributor();
+    distributor.store = store.clone();
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let stopping = async {
+        wait_until("a put hangs", || store.hangs.load(Ordering::SeqCst)).await;
+        shutdown.trigger();
+    };
+    let both = async { tokio::join!(distributor.run(&end, &shutdown), stopping) };
+    let (report, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it ends");
+    report.unwrap();
+    // What is begun is finished by the next one.
+    zone.distribute().await;
+    assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+}
+
+/// However little memory there is, batches are written and reading goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_at_all_makes_small_batches_and_no_deadlock() {
+    let zone = Zone::filled(3).await;
+    let mut distributor = zone.distributor();
+    distributor.settings.max_memory = 1;
+    let report = distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    assert_eq!((report.rows, report.duplicates), (150, 15));
+}
