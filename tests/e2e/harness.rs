@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
+use common::log::{KafkaLog, KafkaSettings};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -134,6 +135,16 @@ fn script(name: &str) -> PathBuf {
 pub fn services() -> Services {
     Services::from_lookup(|name| std::env::var(name).ok())
         .expect("the services are not running: use ./test, or eval \"$(tests/services/up <folder>)\" first")
+}
+
+/// A client whose records lie on the log before the commit, so that a test can wait for them. (Ours otherwise lets nothing
+/// go before it is flushed.)
+pub fn prompt_kafka(brokers: &str, client: &[(&str, &str)]) -> KafkaLog {
+    let client: BTreeMap<String, String> = std::iter::once(&("linger.ms", "5"))
+        .chain(client)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    KafkaLog::new(KafkaSettings { brokers: brokers.to_owned(), client }).unwrap()
 }
 
 /// A name no other test and no other run uses.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
-use common::log::{KafkaLog, KafkaSettings, Log, RecordBatch};
+use common::log::{Log, RecordBatch};
 
 use crate::harness::{
-    Ed, Services, assert_chain_is_whole, contents, files, generate, services, unique, unique_keys, wait_until,
+    Ed, Services, assert_chain_is_whole, contents, files, generate, prompt_kafka, services, unique, unique_keys,
+    wait_until,
 };
 
 /// A topic, group and pair of buckets of a test's own.
@@ -284,8 +285,7 @@ fn once_waits_for_transactions_that_are_open_before_it_calls_the_topic_read() {
     std::fs::create_dir_all(zone.landing.1.join("pending")).unwrap();
     zone.ingest().args(&["--once"]).report();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let kafka =
-        KafkaLog::new(KafkaSettings { brokers: zone.services.kafka.clone(), ..KafkaSettings::default() }).unwrap();
+    let kafka = prompt_kafka(&zone.services.kafka, &[]);
     let mut slow = runtime.block_on(async {
         let mut slow = kafka.writer(&format!("{}-slow", zone.topic)).await.unwrap();
         slow.begin().await.unwrap();

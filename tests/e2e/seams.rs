@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::log::{KafkaLog, KafkaSettings, Log, conformance};
 use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
-use crate::harness::{services, unique};
+use crate::harness::{prompt_kafka, services, unique};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -25,7 +25,7 @@ fn apache_kafka_keeps_the_guarantees_of_the_log_seam() {
 fn reading_to_the_end_misses_nothing_behind_an_open_transaction_of_another_writer() {
     let (brokers, name) = (services().kafka, unique("hidden"));
     runtime().block_on(async {
-        let log = Arc::new(KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap());
+        let log = Arc::new(prompt_kafka(&brokers, &[]));
         conformance::topic(&*log, &name, 1).await;
         let mut slow = log.writer(&format!("{name}-slow")).await.unwrap();
         slow.begin().await.unwrap();

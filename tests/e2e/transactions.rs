@@ -3,25 +3,19 @@
 //!
 //! Whatever happens, owning the id again works, and then the log holds a transaction whole or not at all, as was told.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::log::{KafkaLog, KafkaSettings, Log, LogErrorKind, LogWriter, conformance};
+use common::log::{KafkaLog, Log, LogErrorKind, LogWriter, conformance};
 
-use crate::harness::{Services, services, unique};
+use crate::harness::{Services, prompt_kafka, services, unique};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// With writers whose records lie on the log before the commit, so that a test can wait for them.
 fn kafka(brokers: &str, client: &[(&str, &str)]) -> Arc<KafkaLog> {
-    let client: BTreeMap<String, String> = std::iter::once(&("linger.ms", "5"))
-        .chain(client)
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-    Arc::new(KafkaLog::new(KafkaSettings { brokers: brokers.to_owned(), client }).unwrap())
+    Arc::new(prompt_kafka(brokers, client))
 }
 
 async fn write(writer: &mut Box<dyn LogWriter>, topic: &str, value: &str) -> common::log::Result<()> {
