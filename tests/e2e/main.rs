@@ -12,6 +12,7 @@
 
 mod command_line;
 mod dead_letters;
+mod distributors;
 mod documents;
 mod embedded;
 mod harness;
