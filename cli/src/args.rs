@@ -77,7 +77,7 @@ pub enum DlqCommand {
 #[derive(Debug, Args)]
 pub struct DlqListArgs {
     #[command(flatten)]
-    pub log: DlqLogArgs,
+    pub log: LogArgs,
 
     /// Only letters of this reason, such as bad_timestamp
     #[arg(long, value_name = "CODE")]
@@ -98,7 +98,7 @@ pub struct DlqListArgs {
 #[derive(Debug, Args)]
 pub struct DlqReplayArgs {
     #[command(flatten)]
-    pub log: DlqLogArgs,
+    pub log: LogArgs,
 
     /// Only letters of this reason, such as bad_timestamp; the others stay as they are
     #[arg(long, value_name = "CODE")]
@@ -110,22 +110,6 @@ pub struct DlqReplayArgs {
 
     #[command(flatten)]
     pub common: CommonArgs,
-}
-
-/// Where the dead letters are.
-#[derive(Debug, Args)]
-pub struct DlqLogArgs {
-    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it)
-    #[arg(long, value_name = "BROKERS")]
-    pub brokers: Option<String>,
-
-    /// The trusted location that `run` was given, to find its embedded log
-    #[arg(long, value_name = "LOCATION")]
-    pub trusted: Option<String>,
-
-    /// Folder of the embedded log, if `run` was given one
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -236,14 +220,14 @@ pub struct DistributeArgs {
     pub common: CommonArgs,
 }
 
-/// The trusted zone, and the log it was written from.
+/// The log, and the trusted zone that is written from it.
 #[derive(Debug, Args)]
-pub struct TrustedArgs {
+pub struct LogArgs {
     /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it), if there is one
     #[arg(long, value_name = "BROKERS")]
     pub brokers: Option<String>,
 
-    /// Folder or s3://bucket/prefix of the tables
+    /// Folder or s3://bucket/prefix of the tables; `run` keeps its embedded log with them
     #[arg(long, value_name = "LOCATION")]
     pub trusted: Option<String>,
 
@@ -267,7 +251,7 @@ pub struct ReplayArgs {
     pub dry_run: bool,
 
     #[command(flatten)]
-    pub trusted: TrustedArgs,
+    pub log: LogArgs,
 
     #[command(flatten)]
     pub common: CommonArgs,
@@ -276,7 +260,7 @@ pub struct ReplayArgs {
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
-    pub trusted: TrustedArgs,
+    pub log: LogArgs,
 
     /// Read every row too: no key twice within the window, and the very rows that the log's records make
     #[arg(long)]

@@ -13,7 +13,7 @@ use crate::{Failure, trusted};
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let target = target(&args.to).map_err(|message| Failure::usage(anyhow!("--to: {message}")))?;
-    let trusted = trusted::open(&args.trusted, &args.common).await?;
+    let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.log.ok_or_else(|| {
         Failure::usage(anyhow!(
             "no log to set offsets of: name it with --brokers, or with --data-dir for an embedded one"

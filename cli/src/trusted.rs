@@ -1,4 +1,4 @@
-//! What commands that look at the trusted zone, or at the offsets that belong to it, have in common.
+//! What commands that look at the log or the trusted zone, rather than work on them, have in common.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use common::log::{EmbeddedLog, Log};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, Store};
 
-use crate::args::{CommonArgs, TrustedArgs};
+use crate::args::{CommonArgs, LogArgs};
 use crate::wiring::{EMBEDDED_GROUP, default_data_dir, kafka_log, required, s3};
 use crate::{Failure, configure};
 
@@ -24,14 +24,20 @@ pub struct Trusted {
     pub group: String,
 }
 
-pub async fn open(args: &TrustedArgs, common: &CommonArgs) -> Result<Trusted, Failure> {
-    let flags =
-        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
-    let config = configure::config(common, &flags)?;
+pub async fn open(args: &LogArgs, common: &CommonArgs) -> Result<Trusted, Failure> {
+    let config = config(args, common)?;
     let location = required(config.trusted.location.as_ref(), "trusted.url", "--trusted")?.clone();
-    let (log, group) = log(args, &config, &location).await?;
+    let log = log(args, &config).await?;
+    let group = config.kafka.as_ref().map_or_else(|| EMBEDDED_GROUP.to_owned(), |kafka| kafka.group.clone());
     let store = store(&config, &location).await?;
     Ok(Trusted { config, location, store, log, group })
+}
+
+/// The configuration with what the flags say.
+pub fn config(args: &LogArgs, common: &CommonArgs) -> Result<Config, Failure> {
+    let flags =
+        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    configure::config(common, &flags)
 }
 
 async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, Failure> {
@@ -53,18 +59,22 @@ async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, F
 }
 
 /// Kafka if it is configured, else the embedded log if there is one.
-async fn log(
-    args: &TrustedArgs,
-    config: &Config,
-    location: &Location,
-) -> Result<(Option<Arc<dyn Log>>, String), Failure> {
-    if let Some(kafka) = &config.kafka {
-        return Ok((Some(kafka_log(config)?), kafka.group.clone()));
+pub async fn log(args: &LogArgs, config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
+    if config.kafka.is_some() {
+        return Ok(Some(kafka_log(config)?));
     }
-    let data_dir: PathBuf = args.data_dir.clone().unwrap_or_else(|| default_data_dir(location));
-    let group = EMBEDDED_GROUP.to_owned();
+    let data_dir = data_dir(args, config)?;
     if !EmbeddedLog::exists(&data_dir) {
-        return Ok((None, group));
+        return Ok(None);
     }
-    Ok((Some(Arc::new(EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await?)), group))
+    Ok(Some(Arc::new(EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await?)))
+}
+
+/// Where the embedded log is, if there is one.
+pub fn data_dir(args: &LogArgs, config: &Config) -> Result<PathBuf, Failure> {
+    if let Some(data_dir) = &args.data_dir {
+        return Ok(data_dir.clone());
+    }
+    let trusted = config.trusted.location.as_ref();
+    Ok(default_data_dir(required(trusted, "kafka.brokers and trusted.url", "--brokers, --trusted or --data-dir")?))
 }

@@ -15,7 +15,7 @@ const SHOWN: usize = 50;
 
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let Trusted { config, location, store, log, group } = trusted::open(&args.trusted, &args.common).await?;
+    let Trusted { config, location, store, log, group } = trusted::open(&args.log, &args.common).await?;
     let bar = progress(args.common.output);
     let drawn = bar.clone();
     let auditor = Auditor {

@@ -150,7 +150,7 @@ impl Replayer {
         };
         if offset >= last.to {
             return refused(format!(
-                "offset {offset} is not written yet: the chain ends at {}. To skip records, set the group's offset with Kafka's tools",
+                "offset {offset} is not written yet: the chain ends at {}. Leave the partition out with --partitions, or, to skip records, set the group's offset with Kafka's tools",
                 last.to
             ));
         }

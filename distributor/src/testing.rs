@@ -41,6 +41,13 @@ impl Zone {
         let log = open_log(&folder.path().join("log")).await;
         let spec = TopicSpec { name: "events".into(), partitions, retention: Retention::Delete };
         log.ensure_topic(&spec).await.unwrap();
+        let zone = Self { folder, log };
+        zone.append(partitions).await;
+        zone
+    }
+
+    /// The same events again, in each partition.
+    pub async fn append(&self, partitions: u32) {
         let mut records = RecordBatch::new();
         for number in 0..EVENTS {
             let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", &format!("t{}", number % 2), "1");
@@ -48,13 +55,12 @@ impl Zone {
                 records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
             }
         }
-        let mut writer = log.writer("w").await.unwrap();
+        let mut writer = self.log.writer("w").await.unwrap();
         writer.begin().await.unwrap();
         for partition in 0..i32::try_from(partitions).unwrap() {
             writer.append("events", partition, &records).await.unwrap();
         }
         writer.commit().await.unwrap();
-        Self { folder, log }
     }
 
     /// To the end of what is there.

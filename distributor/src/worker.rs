@@ -206,12 +206,13 @@ impl<'a> Worker<'a> {
             let bounds = known.ok_or_else(|| {
                 LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
             })?;
+            if let Some(before) = self.lanes.remove(id) {
+                before.stop().await;
+            }
             self.generation += 1;
             let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
             self.starting.insert(*id);
-            if let Some(before) = self.lanes.insert(*id, lane) {
-                before.stop().await;
-            }
+            self.lanes.insert(*id, lane);
         }
         Ok(())
     }

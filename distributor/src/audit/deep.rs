@@ -72,6 +72,7 @@ pub(super) struct Recount {
     chunk: Chunk,
     next: usize,
     window: Window,
+    pub window_ms: i64,
     clock_ms: i64,
 }
 
@@ -84,18 +85,12 @@ pub(super) enum Made {
 }
 
 impl Recount {
-    /// From `at` on, where the window is `window` and log time `clock_ms`.
+    /// From the beginning of `cut` on, where the window is `window` and log time `clock_ms`.
     ///
     /// # Errors
     /// The log's.
-    pub(super) async fn new(
-        log: &dyn Log,
-        topic: &str,
-        partition: i32,
-        at: i64,
-        window: Window,
-        clock_ms: i64,
-    ) -> Result<Self, LogError> {
+    pub(super) async fn new(log: &dyn Log, cut: &Cut, window: Window, clock_ms: i64) -> Result<Self, LogError> {
+        let (topic, partition) = (&cut.topic, cut.partition);
         let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
         loop {
             match reader.poll(PATIENCE).await? {
@@ -106,8 +101,9 @@ impl Recount {
                 ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
             }
         }
-        reader.start(partition, at).await?;
-        Ok(Self { reader, partition, chunk: Chunk::default(), next: 0, window, clock_ms })
+        reader.start(partition, cut.from).await?;
+        let (chunk, window_ms) = (Chunk::default(), cut.layout.window_ms);
+        Ok(Self { reader, partition, chunk, next: 0, window, window_ms, clock_ms })
     }
 
     pub(super) async fn close(self) {

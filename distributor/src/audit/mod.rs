@@ -7,6 +7,7 @@
 mod deep;
 mod present;
 mod report;
+mod rows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -21,10 +22,6 @@ use parquet::errors::ParquetError;
 use crate::batch::{Encoding, Place};
 use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin};
 use crate::footer::{Footer, FooterError};
-use crate::partition::PartitionError;
-use crate::partition::rebuild::rebuild;
-use crate::window::Window;
-use deep::{Key, Made, Recount};
 use present::{FileName, Present};
 
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
@@ -378,144 +375,6 @@ impl Work<'_> {
             self.find(FindingKind::OffsetOffChain, place, message);
         }
         Ok(())
-    }
-
-    /// Reads every row of a partition, oldest batch first.
-    async fn rows(
-        &mut self,
-        chain: &ChainStore,
-        id: i32,
-        begins: impl Iterator<Item = i64>,
-        summary: &mut PartitionAudit,
-    ) -> Result<(), AuditError> {
-        let mut window: Option<Window> = None;
-        let mut recount: Option<Recount> = None;
-        let earliest = match &self.auditor.log {
-            Some(log) if summary.log_end.is_some() => {
-                log.bounds(&self.auditor.topic).await?.get(&id).map(|bounds| bounds.earliest)
-            }
-            _ => None,
-        };
-        for from in begins {
-            // Both were read before; what was wrong with them is found already.
-            let (Ok(Some(cut)), completion) = (chain.cut_from(from).await, chain.completion(from).await) else {
-                continue;
-            };
-            if !cut.is_batch() {
-                if let Some(recount) = &mut recount {
-                    recount.pass_over(cut.to).await?;
-                }
-                continue;
-            }
-            let Ok(Some(completion)) = completion else { continue };
-            let is_in_the_log = earliest.is_some_and(|earliest| earliest <= cut.from);
-            if recount.is_none() && is_in_the_log {
-                recount = self.begin_recount(chain, &cut).await?;
-            }
-            let made = match &mut recount {
-                Some(recount) => Some(recount.make(&cut, &completion, self.auditor.encoding).await?),
-                None => None,
-            };
-            if matches!(made, Some(Made::Files(_))) {
-                summary.recounted_batches += 1;
-            }
-            let window = window.get_or_insert_with(|| Window::new(cut.layout.window_ms));
-            self.batch_rows(&cut, &completion, made, window).await?;
-            (self.auditor.on_batch)(self.batches);
-        }
-        if let Some(recount) = recount {
-            recount.close().await;
-        }
-        Ok(())
-    }
-
-    async fn begin_recount(&mut self, chain: &ChainStore, cut: &Cut) -> Result<Option<Recount>, AuditError> {
-        let Some(log) = &self.auditor.log else { return Ok(None) };
-        match rebuild(chain, cut.from, cut.layout.window_ms).await {
-            Ok(rebuilt) => {
-                let (topic, id) = (&self.auditor.topic, cut.partition);
-                let recount = Recount::new(&**log, topic, id, cut.from, rebuilt.window, rebuilt.clock_ms).await?;
-                Ok(Some(recount))
-            }
-            Err(PartitionError::Store(error)) => Err(error.into()),
-            Err(error) => {
-                let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
-                self.find(FindingKind::KeyRunMissing, place, format!("the rows cannot be made again: {error}"));
-                Ok(None)
-            }
-        }
-    }
-
-    async fn batch_rows(
-        &mut self,
-        cut: &Cut,
-        completion: &Completion,
-        made: Option<Made>,
-        window: &mut Window,
-    ) -> Result<(), AuditError> {
-        let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
-        let made = match made {
-            Some(Made::Other(message)) => {
-                self.find(FindingKind::RowsDiffer, place.clone(), message);
-                Vec::new()
-            }
-            Some(Made::Files(files)) => files,
-            None => Vec::new(),
-        };
-        let mut all_offsets: Vec<i64> = Vec::new();
-        let mut all_keys: Vec<Key> = Vec::new();
-        for (index, file) in completion.files.iter().enumerate() {
-            let Some(body) = deep::body(&*self.auditor.store, &file.path, file.bytes).await? else { continue };
-            let rows = match deep::decode(body.clone()) {
-                Ok(rows) => rows,
-                Err(error) => {
-                    self.find(FindingKind::FileAltered, file.path.clone(), format!("its rows cannot be read: {error}"));
-                    continue;
-                }
-            };
-            if let Some((_, expected)) = made.get(index)
-                && *expected != body
-                && deep::decode(expected.clone())? != rows
-            {
-                let message = "its rows are not those that the log's records make";
-                self.find(FindingKind::RowsDiffer, file.path.clone(), message);
-            }
-            match deep::keys(&rows) {
-                Ok((offsets, keys)) => {
-                    all_offsets.extend(offsets);
-                    all_keys.extend(keys);
-                }
-                Err(message) => self.find(FindingKind::FileAltered, file.path.clone(), message),
-            }
-        }
-        all_offsets.sort_unstable();
-        let outside = all_offsets.iter().filter(|offset| !(cut.from..cut.to).contains(offset)).count();
-        let twice = all_offsets.windows(2).filter(|pair| pair[0] == pair[1]).count();
-        if outside + twice > 0 {
-            let message = format!("{twice} offsets stand in it twice, {outside} are not of the batch");
-            self.find(FindingKind::RowsDiffer, place.clone(), message);
-        }
-        self.unique(&place, cut, all_keys, window);
-        Ok(())
-    }
-
-    /// No written row may repeat a written one within the window: a necessary condition, also where the log is gone.
-    fn unique(&mut self, place: &str, cut: &Cut, mut keys: Vec<Key>, window: &mut Window) {
-        keys.sort_unstable_by_key(|key| key.offset);
-        let mut overlay = window.overlay();
-        let mut repeated = Vec::new();
-        for key in keys {
-            if window.is_duplicate(&overlay, key.fingerprint, key.time_ms) {
-                repeated.push(key.offset);
-            }
-            overlay.insert(key.fingerprint, key.time_ms);
-        }
-        window.merge(overlay, cut.clock_ms);
-        if let Some(first) = repeated.first() {
-            let message =
-                format!("{} rows repeat an earlier one within the window, first at offset {first}", repeated.len());
-            self.find(FindingKind::KeyRepeated, place, message);
-        }
     }
 
     /// Files that no completion lists.

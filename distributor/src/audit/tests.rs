@@ -194,3 +194,33 @@ async fn another_log_and_an_offset_beyond_the_chain_are_found() {
     zone.log.set_committed("g", "events", &BTreeMap::from([(0, 1_000)])).await.unwrap();
     assert_eq!(zone.found().await, ["offset-off-chain"]);
 }
+
+#[tokio::test]
+async fn a_window_that_was_changed_holds_from_the_batch_on_that_was_cut_with_it() {
+    let zone = Zone::new().await;
+    let clock = common::clock::SystemClock;
+    let before_ms = common::clock::Clock::now_ms(&clock);
+    while common::clock::Clock::now_ms(&clock) <= before_ms + 2 {
+        tokio::task::yield_now().await;
+    }
+    zone.append(1).await;
+    let mut distributor = zone.distributor();
+    distributor.settings.layout.window_ms = 1;
+    let report = distributor.run(&crate::EndOfInput::now(), &common::shutdown::Shutdown::new()).await.unwrap();
+    assert_eq!((report.rows, report.duplicates), (50, 5), "what is older than the new window is no duplicate");
+    let audit = zone.auditor(true).verify(Repair::No).await.unwrap();
+    assert!(audit.is_sound(), "{:?}", audit.findings);
+    assert_eq!(audit.partitions[0].recounted_batches, 6);
+}
+
+#[tokio::test]
+async fn a_batch_without_a_completion_does_not_put_later_ones_in_doubt() {
+    let zone = Zone::new().await;
+    // Later batches hold nothing but duplicates of the earlier ones.
+    zone.append(1).await;
+    zone.distribute().await;
+    let second = &zone.chain("done")[4];
+    assert_eq!(zone.chain("done").len(), 6);
+    fs::remove_file(second).unwrap();
+    assert_eq!(zone.found().await, ["chain-damaged"], "its successors are made again from the key runs before them");
+}

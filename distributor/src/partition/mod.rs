@@ -2,6 +2,7 @@
 
 mod error;
 mod files;
+mod gap;
 pub(crate) mod rebuild;
 
 use std::sync::Arc;
@@ -222,50 +223,6 @@ impl Partition {
         }
     }
 
-    /// Cuts for offsets that nothing will be written of, one after another.
-    async fn pass_over(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<Start> {
-        let (mut at, mut last) = (at, last);
-        while let Some((kind, to)) = gap_at(at, self.committed, self.log) {
-            let cut = Cut {
-                version: DOCUMENT_VERSION,
-                kind,
-                topic: context.topic.clone(),
-                partition: self.id,
-                from: at,
-                to,
-                layout: context.layout.clone(),
-                window_from: self.window_from,
-                clock_ms: self.clock_ms,
-                first: None,
-                last: None,
-            };
-            if let PutDocument::Theirs(_) = self.chain.put_cut(&cut).await? {
-                return Ok(Start::LookAgain);
-            }
-            match kind {
-                CutKind::Lost => tracing::error!(
-                    topic = context.topic,
-                    partition = self.id,
-                    from = at,
-                    to,
-                    "the log let go of these offsets before they were written: their events are lost. Raise the topic's retention"
-                ),
-                CutKind::Skipped | CutKind::Batch => tracing::warn!(
-                    topic = context.topic,
-                    partition = self.id,
-                    from = at,
-                    to,
-                    group = context.group,
-                    "the group's offset was set forward: these offsets are skipped"
-                ),
-            }
-            context.metrics.passed_over(kind, to - at);
-            self.commit = Some(to);
-            (at, last) = (to, None);
-        }
-        Ok(Start::At(self.read_from(context, at, last)?))
-    }
-
     /// Makes the batch of an existing cut, under the cut's layout.
     async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
         let from = cut.from;
@@ -313,15 +270,25 @@ impl Partition {
         if missing.is_empty() {
             return false;
         }
+        let (topic, partition) = (&context.topic, self.id);
         let is_in_the_log = self.log.earliest <= cut.from;
         if context.missing == MissingFiles::Restore && is_in_the_log {
-            tracing::info!(?missing, from = cut.from, to = cut.to, "these files are missing; they are made again");
+            tracing::info!(
+                ?missing,
+                topic,
+                partition,
+                from = cut.from,
+                to = cut.to,
+                "these files are missing; they are made again"
+            );
             return true;
         }
         context.metrics.files_missing(missing.len());
         if is_in_the_log {
             tracing::warn!(
                 ?missing,
+                topic,
+                partition,
                 from = cut.from,
                 to = cut.to,
                 "these files are missing, and replay.missing is 'report'"
@@ -330,6 +297,8 @@ impl Partition {
             let log_begins_at = self.log.earliest;
             tracing::error!(
                 ?missing,
+                topic,
+                partition,
                 from = cut.from,
                 to = cut.to,
                 log_begins_at,

@@ -132,6 +132,22 @@ struct Worker {
 }
 
 impl Simulation {
+    /// A log of events, by id and type.
+    fn new(kinds: &[(u32, u8)], max_rows: [u64; 2]) -> Self {
+        let values = kinds
+            .iter()
+            .map(|(id, kind)| event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{kind}"), "1"));
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            values: values.collect(),
+            earliest: 0,
+            committed: None,
+            is_stuck: false,
+            max_rows,
+            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+        }
+    }
+
     fn bounds(&self) -> Bounds {
         Bounds { earliest: self.earliest, latest: i64::try_from(self.values.len()).unwrap() }
     }
@@ -399,18 +415,8 @@ proptest! {
         max_rows in [3_u64..20, 3_u64..20],
     ) {
         let runtime = runtime();
-        let values: Vec<String> =
-            kinds.iter().map(|(id, kind)| event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{kind}"), "1")).collect();
         let expected: BTreeSet<String> = kinds.iter().map(|(id, _)| format!("e{id}")).collect();
-        let mut simulation = Simulation {
-            folder: tempfile::tempdir().unwrap(),
-            values,
-            earliest: 0,
-            committed: None,
-            is_stuck: false,
-            max_rows,
-            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
-        };
+        let mut simulation = Simulation::new(&kinds, max_rows);
         runtime.block_on(async {
             let mut workers = [simulation.worker(0, None), simulation.worker(1, None)];
             for (index, action) in &script {
@@ -429,17 +435,7 @@ proptest! {
         max_rows in [3_u64..20, 3_u64..20],
     ) {
         let runtime = runtime();
-        let values: Vec<String> =
-            kinds.iter().map(|(id, kind)| event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{kind}"), "1")).collect();
-        let mut simulation = Simulation {
-            folder: tempfile::tempdir().unwrap(),
-            values,
-            earliest: 0,
-            committed: None,
-            is_stuck: false,
-            max_rows,
-            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
-        };
+        let mut simulation = Simulation::new(&kinds, max_rows);
         runtime.block_on(async {
             let mut workers = [simulation.worker(0, None), simulation.worker(1, None)];
             for (index, action) in &script {
