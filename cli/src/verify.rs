@@ -9,6 +9,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, Progres
 use crate::Failure;
 use crate::args::{Output, VerifyArgs};
 use crate::trusted::{self, Trusted};
+use crate::wiring::scratch;
 
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
@@ -24,6 +25,8 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         topic: config.log.events_topic.clone(),
         group,
         encoding: Encoding { compression: config.trusted.compression, bloom_filter: config.trusted.bloom_filter },
+        window_memory: config.dedup.max_memory,
+        scratch: scratch(&config),
         deep: args.deep,
         on_batch: Box::new(move |batches| drawn.set_position(batches)),
     };

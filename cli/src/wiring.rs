@@ -11,7 +11,7 @@ use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, probe};
 use common::telemetry::{Health, Http, Registry, Status};
-use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout};
+use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
 use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
@@ -197,7 +197,7 @@ impl Process {
                     preset: self.config.format.preset.to_owned(),
                     rules: Some(self.config.format.events.rules().clone()),
                     timezone: self.config.format.events.time().name().to_owned(),
-                    window_ms: i64::try_from(self.config.dedup_window.as_millis()).unwrap_or(i64::MAX),
+                    window_ms: i64::try_from(self.config.dedup.window.as_millis()).unwrap_or(i64::MAX),
                     max_types: trusted.max_types,
                     min_year: trusted.min_year,
                     max_year: trusted.max_year,
@@ -208,6 +208,8 @@ impl Process {
                 max_bytes: flush.max_bytes,
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
+                window_memory: self.config.dedup.max_memory,
+                scratch: scratch(&self.config),
                 missing: self.config.replay_missing,
                 retention: topics.retention,
                 once,
@@ -239,6 +241,11 @@ fn hint_sources(landing: &Landing) -> Result<Vec<HintSource>, Failure> {
 
 pub fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'a T, Failure> {
     value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
+}
+
+/// Local disk for what does not fit in memory.
+pub fn scratch(config: &Config) -> Scratch {
+    Scratch::new(config.scratch_dir.clone().unwrap_or_else(std::env::temp_dir))
 }
 
 pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {

@@ -173,6 +173,7 @@ impl Lane {
 
     async fn work(&mut self, committed: Option<i64>, bounds: Bounds) -> Result<(), PartitionError> {
         let context = self.shared.context.clone();
+        let mut parts = context.budget.watch();
         self.take_over(committed, bounds).await?;
         loop {
             self.publish();
@@ -185,6 +186,11 @@ impl Lane {
                 }
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
                 () = self.state.flush_asked.notified() => {}
+                changed = parts.changed() => {
+                    if let (Ok(()), Some(partition)) = (changed, &mut self.partition) {
+                        partition.fit_window()?;
+                    }
+                }
                 changed = self.shared.targets.changed() => {
                     if changed.is_err() {
                         return Ok(());

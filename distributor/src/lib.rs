@@ -16,6 +16,7 @@ mod reader;
 mod replay;
 mod role;
 mod route;
+mod scratch;
 #[cfg(test)]
 mod testing;
 mod window;
@@ -27,3 +28,4 @@ pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};
 pub use replay::{PartitionReplay, ReplayError, ReplayTarget, Replayer};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings};
+pub use scratch::{Scratch, ScratchError};

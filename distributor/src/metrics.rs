@@ -43,6 +43,7 @@ pub struct Metrics {
     oldest_unflushed_ms: IntGauge,
     window_entries: IntGauge,
     window_bytes: IntGauge,
+    scratch_bytes: IntGauge,
     batch_memory_bytes: IntGauge,
 }
 
@@ -63,6 +64,7 @@ pub(crate) struct WorkerState {
     pub assigned: usize,
     pub window_entries: usize,
     pub window_bytes: usize,
+    pub scratch_bytes: u64,
     pub batch_memory_bytes: usize,
     pub oldest_unflushed: Duration,
 }

@@ -16,6 +16,8 @@ use crate::batch::Encoding;
 use crate::layout::Layout;
 use crate::metrics::{DistributeReport, Metrics};
 use crate::partition::{Context, PartitionError};
+use crate::scratch::Scratch;
+use crate::window::Budget;
 use crate::worker::Worker;
 
 pub(crate) const COMPONENT: &str = "distributor";
@@ -46,6 +48,8 @@ impl PartitionError {
                         | LogErrorKind::Corrupt
                 )
             }
+            // The next session rebuilds the window; there may be room then.
+            Self::Scratch(_) => !once,
             Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
         }
     }
@@ -95,6 +99,9 @@ pub struct Settings {
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_memory: u64,
+    /// Memory of all deduplication windows, bytes. What exceeds it goes to `scratch`.
+    pub window_memory: u64,
+    pub scratch: Scratch,
     pub missing: MissingFiles,
     /// How long the embedded log keeps what is in the trusted zone.
     pub retention: Duration,
@@ -183,6 +190,7 @@ impl Distributor {
             encoding: settings.encoding,
             max_rows: settings.max_rows,
             max_bytes: settings.max_bytes,
+            budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,
             metrics: self.metrics.clone(),
         };

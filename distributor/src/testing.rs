@@ -13,7 +13,7 @@ use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
 
 use crate::batch::testing::{ENCODING, event, layout};
-use crate::{Distributor, EndOfInput, Metrics, Settings};
+use crate::{Distributor, EndOfInput, Metrics, Scratch, Settings};
 
 const EVENTS: usize = 50;
 
@@ -87,6 +87,8 @@ impl Zone {
                 max_bytes: u64::MAX,
                 max_rows: 20,
                 max_memory: u64::MAX,
+                window_memory: 1_000_000_000,
+                scratch: Scratch::new(self.folder.path()),
                 missing: MissingFiles::Restore,
                 retention: Duration::from_secs(3_600),
                 once: true,

@@ -1,12 +1,13 @@
 //! From raw settings to [`Config`], gathering every error.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
-    Archive, Compression, Config, ConfigErrors, Flush, Kafka, Landing, Ledger, LogConfig, MissingFiles, Quarantine,
-    Trusted,
+    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Kafka, Landing, Ledger, LogConfig, MissingFiles,
+    Quarantine, Trusted,
 };
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
@@ -162,11 +163,19 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
         format: checker.format(),
         log: checker.log(),
         kafka: checker.kafka(),
-        dedup_window: checker.required("dedup.window", Duration::ZERO, |text| {
-            let window = duration(text)?;
-            // Entries hold log time as 32-bit steps; far longer windows are another mechanism.
-            if window > Duration::from_secs(31 * 86_400) { Err("must be at most 31d".to_owned()) } else { Ok(window) }
-        }),
+        dedup: Dedup {
+            window: checker.required("dedup.window", Duration::ZERO, |text| {
+                let window = duration(text)?;
+                // So that log time plus a window is a number of milliseconds by a wide margin.
+                if window > Duration::from_secs(3_660 * 86_400) {
+                    Err("must be at most 10y".to_owned())
+                } else {
+                    Ok(window)
+                }
+            }),
+            max_memory: checker.size("dedup.max_memory", 8_000_000..=1_000_000_000_000),
+        },
+        scratch_dir: checker.optional("scratch.dir", |text| Ok(PathBuf::from(text))),
         flush: Flush {
             max_age: checker.positive("flush.max_age"),
             max_bytes: checker.size("flush.max_bytes", 1_000..=64_000_000_000),
@@ -192,7 +201,7 @@ mod tests {
     fn the_defaults_are_valid() -> Result<(), ConfigErrors> {
         let config = ConfigTree::default().check()?;
         assert_eq!(config.flush.max_age, Duration::from_secs(30));
-        assert_eq!(config.dedup_window, Duration::from_secs(86_400));
+        assert_eq!(config.dedup.window, Duration::from_secs(86_400));
         assert!(config.kafka.is_none() && config.landing.location.is_none());
         Ok(())
     }

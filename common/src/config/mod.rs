@@ -10,6 +10,7 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::event::EventFormat;
@@ -46,8 +47,9 @@ pub struct Config {
     pub dlq_max_bytes: usize,
     pub log: LogConfig,
     pub kafka: Option<Kafka>,
-    /// How far back, in log time, an equal event counts as a duplicate.
-    pub dedup_window: Duration,
+    pub dedup: Dedup,
+    /// Folder on local disk for what does not fit in memory. `None`: the system's temporary folder.
+    pub scratch_dir: Option<PathBuf>,
     pub flush: Flush,
     pub replay_missing: MissingFiles,
     pub trusted: Trusted,
@@ -72,6 +74,14 @@ pub struct Landing {
     pub parallel_files: usize,
     pub max_memory_bytes: u64,
     pub max_bytes_per_second: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Dedup {
+    /// How far back, in log time, an equal event counts as a duplicate.
+    pub window: Duration,
+    /// Of the windows of all partitions, bytes.
+    pub max_memory: u64,
 }
 
 /// When a file has too many bad events to be believed.

@@ -87,6 +87,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("kafka.instance_id", "", "static membership: a stable name of this member"),
     setting("kafka.client.*", "", "any librdkafka setting, such as `security.protocol` or `sasl.username`"),
     setting("dedup.window", "24h", "how far back, in log time, an equal (event_id, timestamp) is a duplicate"),
+    setting(
+        "dedup.max_memory",
+        "128MB",
+        "memory of the keys within the window, for all partitions of the process; further ones go to `scratch.dir`",
+    ),
     setting("flush.max_age", "30s", "a batch is written when its first event is this old"),
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
@@ -103,6 +108,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("trusted.min_year", "1970", "rows of earlier years are rejected"),
     setting("trusted.max_year", "2100", "rows of later years are rejected"),
     setting("trusted.max_rows_per_file", "1000000", "a larger file is continued in a further one"),
+    setting(
+        "scratch.dir",
+        "",
+        "folder on local disk for what does not fit in memory; not set: the system's temporary folder",
+    ),
     setting(
         "http.listen",
         "",

@@ -126,9 +126,8 @@ impl Recount {
         completion: &Completion,
         encoding: Encoding,
     ) -> Result<Made, AuditError> {
-        let mut batch =
-            Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.window)
-                .map_err(AuditError::Layout)?;
+        let mut batch = Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding)
+            .map_err(AuditError::Layout)?;
         while batch.ends().is_none_or(|ends| ends.to < cut.to) {
             let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
                 match self.reader.poll(PATIENCE).await? {
@@ -158,7 +157,7 @@ impl Recount {
         };
         let Ends { first, last, to, clock_ms } = encoded.ends;
         self.clock_ms = clock_ms;
-        self.window.merge(encoded.overlay, clock_ms);
+        self.window.merge(encoded.overlay, clock_ms)?;
         if (Some(first), Some(last), to, clock_ms) != (cut.first, cut.last, cut.to, cut.clock_ms) {
             return Ok(Made::Other("the records in the log are not those the batch was cut from".to_owned()));
         }

@@ -19,9 +19,11 @@ use common::store::{DeleteOutcome, ListOptions, Store, StoreError};
 use futures_util::{StreamExt, stream};
 use parquet::errors::ParquetError;
 
-use crate::batch::{Encoding, Place};
+use crate::batch::{BatchError, Encoding, Place};
 use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin};
 use crate::footer::{Footer, FooterError};
+use crate::scratch::{Scratch, ScratchError};
+use crate::window::Budget;
 use present::{FileName, Present};
 
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
@@ -39,6 +41,8 @@ pub enum AuditError {
     /// A batch was cut under a layout that this build does not write.
     Layout(String),
     Encode(ParquetError),
+    /// Local disk.
+    Scratch(ScratchError),
 }
 
 impl fmt::Display for AuditError {
@@ -48,6 +52,7 @@ impl fmt::Display for AuditError {
             Self::Log(error) => error.fmt(formatter),
             Self::Layout(message) => write!(formatter, "a batch cannot be made again by this build: {message}"),
             Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
+            Self::Scratch(error) => error.fmt(formatter),
         }
     }
 }
@@ -72,6 +77,21 @@ impl From<ParquetError> for AuditError {
     }
 }
 
+impl From<ScratchError> for AuditError {
+    fn from(error: ScratchError) -> Self {
+        Self::Scratch(error)
+    }
+}
+
+impl From<BatchError> for AuditError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Encode(error) => Self::Encode(error),
+            BatchError::Scratch(error) => Self::Scratch(error),
+        }
+    }
+}
+
 /// Everything an audit works with.
 pub struct Auditor {
     pub store: Arc<dyn Store>,
@@ -80,6 +100,9 @@ pub struct Auditor {
     pub topic: String,
     pub group: String,
     pub encoding: Encoding,
+    /// Memory of deduplication windows, bytes, and where they go when it does not suffice.
+    pub window_memory: u64,
+    pub scratch: Scratch,
     /// Read every row.
     pub deep: bool,
     /// Called after each batch, with how many there were so far.
@@ -90,6 +113,7 @@ struct Work<'a> {
     auditor: &'a Auditor,
     audit: Audit,
     present: Present,
+    budget: Arc<Budget>,
     batches: u64,
     /// Batches by partition and begin: their files are complete, so that any further one is an orphan.
     complete: HashSet<(i32, i64)>,
@@ -112,6 +136,7 @@ impl Auditor {
                 ..Audit::default()
             },
             present: Present::list(&*self.store).await?,
+            budget: Budget::new(self.window_memory, self.scratch.clone()),
             batches: 0,
             complete: HashSet::new(),
             open: HashSet::new(),

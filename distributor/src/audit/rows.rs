@@ -2,6 +2,7 @@
 
 use super::deep::{self, Key, Made, Recount};
 use super::{AuditError, FindingKind, PartitionAudit, Work};
+use crate::batch::BatchError;
 use crate::chain::{ChainStore, Completion, Cut};
 use crate::partition::PartitionError;
 use crate::partition::rebuild::rebuild;
@@ -66,7 +67,7 @@ impl Work<'_> {
             }
             // Under another window other repetitions are right: what was written before it changed is not held against it.
             if written.as_ref().is_none_or(|(before_ms, _)| *before_ms != window_ms) {
-                written = Some((window_ms, Window::new(window_ms)));
+                written = Some((window_ms, Window::new(window_ms, &self.budget)));
             }
             if let Some((_, window)) = &mut written {
                 self.batch_rows(&cut, &completion, made, window).await?;
@@ -79,9 +80,10 @@ impl Work<'_> {
 
     async fn begin_recount(&mut self, chain: &ChainStore, cut: &Cut) -> Result<Option<Recount>, AuditError> {
         let Some(log) = &self.auditor.log else { return Ok(None) };
-        match rebuild(chain, cut.from, cut.layout.window_ms).await {
+        match rebuild(chain, cut.from, cut.layout.window_ms, &self.budget).await {
             Ok(rebuilt) => Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms).await?)),
             Err(PartitionError::Store(error)) => Err(error.into()),
+            Err(PartitionError::Scratch(error)) => Err(BatchError::from(error).into()),
             Err(error) => {
                 let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
                 self.find(FindingKind::KeyRunMissing, place, format!("the rows cannot be made again: {error}"));
@@ -139,26 +141,26 @@ impl Work<'_> {
             let message = format!("{twice} offsets stand in it twice, {outside} are not of the batch");
             self.find(FindingKind::RowsDiffer, place.clone(), message);
         }
-        self.unique(&place, cut, all_keys, window);
-        Ok(())
+        self.unique(&place, cut, all_keys, window)
     }
 
     /// No written row may repeat a written one within the window: a necessary condition, also where the log is gone.
-    fn unique(&mut self, place: &str, cut: &Cut, mut keys: Vec<Key>, window: &mut Window) {
+    fn unique(&mut self, place: &str, cut: &Cut, mut keys: Vec<Key>, window: &mut Window) -> Result<(), AuditError> {
         keys.sort_unstable_by_key(|key| key.offset);
-        let mut overlay = window.overlay();
+        let mut overlay = Window::overlay();
         let mut repeated = Vec::new();
         for key in keys {
-            if window.is_duplicate(&overlay, key.fingerprint, key.time_ms) {
+            if window.is_duplicate(&overlay, key.fingerprint, key.time_ms)? {
                 repeated.push(key.offset);
             }
             overlay.insert(key.fingerprint, key.time_ms);
         }
-        window.merge(overlay, cut.clock_ms);
+        window.merge(overlay, cut.clock_ms)?;
         if let Some(first) = repeated.first() {
             let message =
                 format!("{} rows repeat an earlier one within the window, first at offset {first}", repeated.len());
             self.find(FindingKind::KeyRepeated, place, message);
         }
+        Ok(())
     }
 }

@@ -9,12 +9,15 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
 use super::*;
+
 use crate::batch::testing::ENCODING;
 use crate::testing::{Zone, open_log};
 
 impl Zone {
     fn auditor(&self, deep: bool) -> Auditor {
         Auditor {
+            window_memory: 1_000_000_000,
+            scratch: Scratch::new(self.folder.path()),
             store: self.store(),
             log: Some(self.log.clone()),
             topic: "events".into(),

@@ -3,6 +3,7 @@
 //! Which rows stand in which file is a pure function of the records, the window before them and the layout: files are
 //! numbered in the order in which their first rows come, and roll over by rows only.
 
+mod error;
 mod file;
 mod rows;
 
@@ -12,6 +13,7 @@ use common::event::{HEADER_SOURCE, civil_from_micros};
 use common::log::RecordRef;
 use parquet::errors::ParquetError;
 
+pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::OpenFile;
@@ -93,7 +95,6 @@ impl Batch {
         clock_ms: i64,
         layout: &Layout,
         encoding: Encoding,
-        window: &Window,
     ) -> Result<Self, String> {
         Ok(Self {
             topic: topic.to_owned(),
@@ -103,7 +104,7 @@ impl Batch {
             layout: layout.clone(),
             encoding,
             clock_ms,
-            overlay: window.overlay(),
+            overlay: Window::overlay(),
             ends: None,
             counts: Counts::default(),
             open: HashMap::new(),
@@ -149,14 +150,14 @@ impl Batch {
     /// Takes the next record.
     ///
     /// # Errors
-    /// The encoder's; the batch is useless then.
+    /// The encoder's or the disk's; the batch is useless then.
     pub(crate) fn push(
         &mut self,
         window: &Window,
         record: &RecordRef<'_>,
         offset: i64,
         append_ms: i64,
-    ) -> Result<(), ParquetError> {
+    ) -> Result<(), BatchError> {
         self.clock_ms = self.clock_ms.max(append_ms);
         let witness = Witness::of(record, append_ms);
         let first = self.ends.map_or(witness, |ends| ends.first);
@@ -182,9 +183,9 @@ impl Batch {
         event: &Event<'_>,
         record: &RecordRef<'_>,
         lineage: &Lineage<'_>,
-    ) -> Result<(), ParquetError> {
+    ) -> Result<(), BatchError> {
         let key = fingerprint(&event.event_id, event.timestamp_us);
-        let duplicate = window.is_duplicate(&self.overlay, key, lineage.log_time_ms);
+        let duplicate = window.is_duplicate(&self.overlay, key, lineage.log_time_ms)?;
         self.overlay.insert(key, lineage.log_time_ms);
         if duplicate {
             self.counts.duplicates += 1;
@@ -200,7 +201,7 @@ impl Batch {
     }
 
     /// The open file for an event, begun if need be.
-    fn file_for(&mut self, event: &Event<'_>) -> Result<Result<usize, Rejection>, ParquetError> {
+    fn file_for(&mut self, event: &Event<'_>) -> Result<Result<usize, Rejection>, BatchError> {
         use std::fmt::Write;
         let date = civil_from_micros(event.timestamp_us);
         self.scratch.clear();
@@ -233,7 +234,7 @@ impl Batch {
         self.open_file(key, Table::Events, folder).map(Ok)
     }
 
-    fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, ParquetError> {
+    fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, BatchError> {
         let file = OpenFile::new(table, folder, self.next_sequence, self.encoding)?;
         self.next_sequence += 1;
         self.files.push(file);
@@ -248,7 +249,7 @@ impl Batch {
         event_id: Option<&str>,
         record: &RecordRef<'_>,
         lineage: &Lineage<'_>,
-    ) -> Result<(), ParquetError> {
+    ) -> Result<(), BatchError> {
         self.counts.rejected += 1;
         let folder = rejected_folder(lineage.log_time_ms);
         // No event's key begins like this: theirs begin with a digit.
@@ -261,9 +262,9 @@ impl Batch {
         self.push_to(index, |rows| rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage))
     }
 
-    fn push_to(&mut self, index: usize, push: impl FnOnce(&mut rows::Rows)) -> Result<(), ParquetError> {
+    fn push_to(&mut self, index: usize, push: impl FnOnce(&mut rows::Rows)) -> Result<(), BatchError> {
         let Some(file) = self.files.get_mut(index) else {
-            return Err(ParquetError::General("a row for a file that was never begun".to_owned()));
+            return Err(ParquetError::General("a row for a file that was never begun".to_owned()).into());
         };
         file.push(push)?;
         if file.total_rows() >= self.layout.max_rows_per_file {
@@ -285,7 +286,7 @@ impl Batch {
     ///
     /// # Errors
     /// The encoder's.
-    pub(crate) fn finish(self) -> Result<Option<Encoded>, ParquetError> {
+    pub(crate) fn finish(self) -> Result<Option<Encoded>, BatchError> {
         let Some(ends) = self.ends else { return Ok(None) };
         let place =
             Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
@@ -293,7 +294,7 @@ impl Batch {
             let facts = place.footer_facts(file.sequence)?;
             file.finish(&facts)
         });
-        let files = files.collect::<Result<_, _>>()?;
+        let files = files.collect::<Result<_, ParquetError>>()?;
         Ok(Some(Encoded { files, overlay: self.overlay, counts: self.counts, ends }))
     }
 }

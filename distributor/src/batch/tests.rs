@@ -8,10 +8,12 @@ use proptest::prelude::*;
 
 use super::testing::{ENCODING, event, layout, records};
 use super::*;
+use crate::scratch::Scratch;
+use crate::window::Budget;
 
 fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Encoded {
-    let window = Window::new(layout.window_ms);
-    let mut batch = Batch::new("events", 3, 40, i64::MIN, layout, encoding, &window).unwrap();
+    let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, Scratch::new(".")));
+    let mut batch = Batch::new("events", 3, 40, i64::MIN, layout, encoding).unwrap();
     let records = records(values);
     for (offset, record) in (40..).zip(records.iter()) {
         batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();

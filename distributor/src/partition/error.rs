@@ -6,7 +6,9 @@ use common::log::LogError;
 use common::store::StoreError;
 use parquet::errors::ParquetError;
 
+use crate::batch::BatchError;
 use crate::chain::{ChainError, Refusal};
+use crate::scratch::ScratchError;
 
 pub(crate) type Result<T> = std::result::Result<T, PartitionError>;
 
@@ -22,6 +24,8 @@ pub(crate) enum PartitionError {
     },
     Log(LogError),
     Encode(ParquetError),
+    /// Local disk.
+    Scratch(ScratchError),
 }
 
 impl fmt::Display for PartitionError {
@@ -32,6 +36,7 @@ impl fmt::Display for PartitionError {
             Self::Damaged { key, message } => write!(formatter, "trusted zone: '{key}': {message}"),
             Self::Log(error) => error.fmt(formatter),
             Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
+            Self::Scratch(error) => error.fmt(formatter),
         }
     }
 }
@@ -62,5 +67,20 @@ impl From<LogError> for PartitionError {
 impl From<ParquetError> for PartitionError {
     fn from(error: ParquetError) -> Self {
         Self::Encode(error)
+    }
+}
+
+impl From<ScratchError> for PartitionError {
+    fn from(error: ScratchError) -> Self {
+        Self::Scratch(error)
+    }
+}
+
+impl From<BatchError> for PartitionError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Encode(error) => Self::Encode(error),
+            BatchError::Scratch(error) => Self::Scratch(error),
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::chain::{
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
-use crate::window::Window;
+use crate::window::{Budget, Window};
 
 pub(crate) use crate::chain::Facts;
 pub(crate) use error::PartitionError;
@@ -40,6 +40,8 @@ pub(crate) struct Context {
     pub encoding: Encoding,
     pub max_rows: u64,
     pub max_bytes: u64,
+    /// Of the windows of all partitions.
+    pub budget: Arc<Budget>,
     /// What a walk over complete batches does about files that are not there.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
@@ -148,8 +150,8 @@ impl Partition {
         };
         let plan = decide(&facts).map_err(PartitionError::Refused)?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
-        let window = Window::new(context.layout.window_ms);
-        let batch = Batch::new(&context.topic, id, log.earliest, i64::MIN, &context.layout, context.encoding, &window)
+        let window = Window::new(context.layout.window_ms, &context.budget);
+        let batch = Batch::new(&context.topic, id, log.earliest, i64::MIN, &context.layout, context.encoding)
             .map_err(|message| refused(context, id, message))?;
         let mut partition = Self {
             id,
@@ -193,8 +195,7 @@ impl Partition {
     }
 
     fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
-        let batch =
-            Batch::new(&context.topic, self.id, at, self.clock_ms, &context.layout, context.encoding, &self.window);
+        let batch = Batch::new(&context.topic, self.id, at, self.clock_ms, &context.layout, context.encoding);
         batch.map(Box::new).map_err(|message| refused(context, self.id, message))
     }
 
@@ -232,15 +233,15 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch =
-            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window)
-                .map_err(|message| {
-                    refused(
-                        context,
-                        self.id,
-                        format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
-                    )
-                })?;
+        let batch = Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding).map_err(
+            |message| {
+                refused(
+                    context,
+                    self.id,
+                    format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
+                )
+            },
+        )?;
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(Start::At(from))
     }
@@ -311,7 +312,7 @@ impl Partition {
     /// Makes the window valid at `at` for a window of `window_ms`, from the key runs of the chain.
     async fn rebuild(&mut self, context: &Context, at: i64, window_ms: i64) -> Result<()> {
         let begun = Instant::now();
-        let rebuilt = rebuild::rebuild(&self.chain, at, window_ms).await?;
+        let rebuilt = rebuild::rebuild(&self.chain, at, window_ms, &context.budget).await?;
         tracing::debug!(
             topic = context.topic,
             partition = self.id,
@@ -494,7 +495,7 @@ impl Partition {
                 ),
             ));
         }
-        self.window.merge(overlay, ends.clock_ms);
+        self.window.merge(overlay, ends.clock_ms)?;
         self.clock_ms = ends.clock_ms;
         self.commit = Some(cut.to);
         context.metrics.batch_done(&BatchDone {
@@ -518,6 +519,14 @@ impl Partition {
             Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.memory_bytes(),
             Phase::CheckLast { .. } => 0,
         }
+    }
+
+    /// The part of the memory for windows that is this one's may have become smaller.
+    ///
+    /// # Errors
+    /// The disk's, where old keys go.
+    pub(crate) fn fit_window(&mut self) -> Result<()> {
+        Ok(self.window.fit()?)
     }
 
     pub(crate) fn window_entries(&self) -> usize {

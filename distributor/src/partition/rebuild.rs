@@ -1,11 +1,13 @@
 //! Rebuilding the deduplication window from the key runs of the chain.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use futures_util::stream;
 
 use crate::chain::{ChainStore, Cut};
 use crate::partition::PartitionError;
-use crate::window::{Window, decode_key_run};
+use crate::window::{Budget, Window, decode_key_run};
 
 /// Cuts and key runs read at the same time.
 const READS_AT_ONCE: usize = 16;
@@ -17,8 +19,13 @@ pub(crate) struct Rebuilt {
 }
 
 /// The window valid at offset `at`, which is where the chain begins or where a cut ends.
-pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Result<Rebuilt, PartitionError> {
-    let mut window = Window::new(window_ms);
+pub(crate) async fn rebuild(
+    chain: &ChainStore,
+    at: i64,
+    window_ms: i64,
+    budget: &Arc<Budget>,
+) -> Result<Rebuilt, PartitionError> {
+    let mut window = Window::new(window_ms, budget);
     let Some(last) = chain.cut_at_or_before(at - 1).await? else {
         return Ok(Rebuilt { window, clock_ms: i64::MIN, window_from: at });
     };
@@ -30,6 +37,7 @@ pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
     }
     let clock_ms = last.clock_ms;
     let from_ms = clock_ms.saturating_sub(window_ms);
+    window.expect(clock_ms);
     let mut window_from = at;
     let mut before = Some(last);
     while let Some(newest) = before.take() {
@@ -54,12 +62,12 @@ pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
             })?;
             decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
                 .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
+            window.fit()?;
             window_from = from;
         }
         if !reached_old && let Some(from) = oldest_from {
             before = chain.cut_at_or_before(from - 1).await?;
         }
     }
-    window.forget_before(clock_ms);
     Ok(Rebuilt { window, clock_ms, window_from })
 }

@@ -18,6 +18,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::batch::testing::{ENCODING, event, layout};
+use crate::scratch::Scratch;
 
 const GROUP: &str = "g";
 
@@ -164,6 +165,8 @@ impl Simulation {
             encoding: ENCODING,
             max_rows: self.max_rows[index],
             max_bytes: u64::MAX,
+            // So little that most keys are on disk.
+            budget: Budget::new(80_000, Scratch::new(self.folder.path())),
             missing: MissingFiles::Restore,
             metrics: self.metrics.clone(),
         };

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::Overlay;
+use super::keys::EPOCH_MS;
 
 const MAGIC: &[u8; 8] = b"EDKEYS01";
 const ENTRY_BYTES: usize = 20;
@@ -26,12 +27,12 @@ impl std::error::Error for KeyRunError {}
 pub(crate) fn encode_key_run(overlay: &Overlay) -> Vec<u8> {
     let mut run = Vec::with_capacity(64 + overlay.len() * ENTRY_BYTES);
     run.extend_from_slice(MAGIC);
-    let sections = u32::try_from(overlay.tables.len()).unwrap_or(u32::MAX);
+    let sections = u32::try_from(overlay.epochs.len()).unwrap_or(u32::MAX);
     run.extend_from_slice(&sections.to_le_bytes());
-    for (slice, table) in &overlay.tables {
+    for (epoch, table) in &overlay.epochs {
         let mut entries: Vec<(u128, u32)> = table.iter().collect();
         entries.sort_unstable();
-        run.extend_from_slice(&(slice * overlay.width_ms).to_le_bytes());
+        run.extend_from_slice(&(epoch * EPOCH_MS).to_le_bytes());
         run.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
         for (key, offset_ms) in entries {
             run.extend_from_slice(&key.to_le_bytes());
@@ -76,12 +77,11 @@ fn take<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), KeyRunError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Slices;
     use super::*;
 
     #[test]
     fn a_damaged_run_is_refused() {
-        let mut overlay = Slices::new(1_000);
+        let mut overlay = Overlay::default();
         for key in 0..100_u128 {
             overlay.insert(key << 100, 5_000 + i64::try_from(key).unwrap_or(0) * 50);
         }

@@ -11,120 +11,193 @@
 //!    and takes each record once, in order.
 //! 2. Keys of the open batch stay in an [`Overlay`] of their own. They are merged when the batch is complete, and
 //!    dropped when reading goes back, so an unfinished batch leaves no trace.
-//! 3. Only the latest log time of a key is kept: an earlier one inside the window implies the later one.
-//! 4. Slices cover fixed spans of absolute log time, and are dropped whole once no record can reach back to them.
+//! 3. Only the latest log time of a key counts: an earlier one inside the window implies the later one.
+//! 4. A key leaves memory for two reasons: no record can reach back to it any more, or it went to disk, where it is
+//!    found as before. When there is no room on disk either, the window stops; it never forgets.
+//!
+//! Keys that have fallen out of the window are swept out shard by shard, each shard once in an eighth of it. Old keys go
+//! to disk when the windows of all partitions together exceed their [`Budget`].
 
+mod budget;
+#[cfg(test)]
+mod figures;
+mod filter;
 mod key_run;
+mod keys;
+mod run;
+mod spilled;
 mod table;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+pub(crate) use budget::Budget;
+use budget::Lease;
 pub(crate) use key_run::{decode_key_run, encode_key_run};
+pub(crate) use keys::Keys;
+use run::RunWriter;
+use spilled::Spilled;
 use table::Table;
 
-/// The window is cut into this many slices: more would drop memory earlier, fewer make look-ups cheaper …
-const SLICES: i64 = 8;
-/// … of at least this width, for a slice has a fixed cost too.
-const MIN_WIDTH_MS: i64 = 60_000;
+use crate::scratch::ScratchError;
 
-/// Keys by absolute slice of log time.
-#[derive(Debug, Clone)]
-pub(crate) struct Slices {
-    width_ms: i64,
-    tables: BTreeMap<i64, Table>,
-}
+/// The window has this many slices, the unit in which keys go to disk and are dropped there, and in which all of memory
+/// is swept once …
+const SLICES: i64 = 8;
+/// … of at least this width on disk …
+const MIN_WIDTH_MS: i64 = 60_000;
+/// … and at most this one.
+const MAX_WIDTH_MS: i64 = keys::EPOCH_MS;
+/// Of an entry in memory, at the least.
+const ENTRY_BYTES: usize = 24;
 
 /// Keys of a batch that is not complete yet.
-pub(crate) type Overlay = Slices;
+pub(crate) type Overlay = Keys;
 
-impl Slices {
-    fn new(width_ms: i64) -> Self {
-        Self { width_ms: width_ms.clamp(1, i64::from(u32::MAX)), tables: BTreeMap::new() }
-    }
-
-    /// The latest time of `key` that is at least `from_ms`.
-    fn contains_since(&self, key: u128, from_ms: i64) -> bool {
-        let oldest = from_ms.div_euclid(self.width_ms);
-        self.tables.range(oldest..).rev().any(|(slice, table)| {
-            table.get(key).is_some_and(|offset_ms| slice * self.width_ms + i64::from(offset_ms) >= from_ms)
-        })
-    }
-
-    pub(crate) fn insert(&mut self, key: u128, time_ms: i64) {
-        let slice = time_ms.div_euclid(self.width_ms);
-        // Within a slice the remainder is below the width, which fits.
-        let offset_ms = u32::try_from(time_ms.rem_euclid(self.width_ms)).unwrap_or(u32::MAX);
-        self.tables.entry(slice).or_default().insert(key, offset_ms);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.tables.values().map(Table::len).sum()
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.tables.values().map(Table::memory_bytes).sum()
-    }
-}
-
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Window {
     window_ms: i64,
-    keys: Slices,
+    keys: Keys,
+    spilled: Spilled,
+    /// Log time before which nothing matters any more.
+    oldest_ms: i64,
+    /// Log time of the last sweep, and the shard that comes next.
+    swept_ms: Option<i64>,
+    next_shard: usize,
+    lease: Lease,
 }
 
 impl Window {
-    pub(crate) fn new(window_ms: i64) -> Self {
-        Self::with_slices(window_ms, (window_ms / SLICES).max(MIN_WIDTH_MS))
+    pub(crate) fn new(window_ms: i64, budget: &Arc<Budget>) -> Self {
+        Self::with_slices(window_ms, (window_ms / SLICES).clamp(MIN_WIDTH_MS, MAX_WIDTH_MS), budget)
     }
 
-    fn with_slices(window_ms: i64, width_ms: i64) -> Self {
-        Self { window_ms, keys: Slices::new(width_ms) }
+    fn with_slices(window_ms: i64, width_ms: i64, budget: &Arc<Budget>) -> Self {
+        Self {
+            window_ms,
+            keys: Keys::default(),
+            spilled: Spilled::new(width_ms),
+            oldest_ms: i64::MIN,
+            swept_ms: None,
+            next_shard: 0,
+            lease: Lease::new(budget),
+        }
     }
 
-    pub(crate) fn overlay(&self) -> Overlay {
-        Slices::new(self.keys.width_ms)
+    pub(crate) fn overlay() -> Overlay {
+        Keys::default()
     }
 
     /// Whether a record of `key` at log time `time_ms` is a duplicate, given the complete batches and the open one.
-    pub(crate) fn is_duplicate(&self, overlay: &Overlay, key: u128, time_ms: i64) -> bool {
+    ///
+    /// # Errors
+    /// The disk's, where old keys are.
+    pub(crate) fn is_duplicate(&self, overlay: &Overlay, key: u128, time_ms: i64) -> Result<bool, ScratchError> {
         let from_ms = time_ms.saturating_sub(self.window_ms);
-        overlay.contains_since(key, from_ms) || self.keys.contains_since(key, from_ms)
+        if overlay.contains_since(key, from_ms) || self.keys.contains_since(key, from_ms) {
+            return Ok(true);
+        }
+        self.spilled.contains_since(key, from_ms)
     }
 
     /// Takes the keys of a batch that is now complete and forgets what no later record can reach.
     /// `clock_ms` is the log time at the batch's end.
-    pub(crate) fn merge(&mut self, overlay: Overlay, clock_ms: i64) {
-        for (slice, table) in overlay.tables {
-            match self.keys.tables.entry(slice) {
-                std::collections::btree_map::Entry::Vacant(slot) => {
-                    slot.insert(table);
-                }
-                std::collections::btree_map::Entry::Occupied(mut slot) => {
-                    for (key, offset_ms) in table.iter() {
-                        slot.get_mut().insert(key, offset_ms);
-                    }
-                }
-            }
-        }
+    ///
+    /// # Errors
+    /// The disk's, when keys had to leave memory. The window is useless then.
+    pub(crate) fn merge(&mut self, overlay: Overlay, clock_ms: i64) -> Result<(), ScratchError> {
+        self.keys.absorb(overlay);
         self.forget_before(clock_ms);
+        self.fit()
+    }
+
+    /// Begins to be rebuilt for log time `clock_ms`: what cannot matter then is not taken in.
+    pub(crate) fn expect(&mut self, clock_ms: i64) {
+        self.oldest_ms = clock_ms.saturating_sub(self.window_ms);
     }
 
     /// Adds one key of a completed batch, when the window is rebuilt.
     pub(crate) fn restore(&mut self, key: u128, time_ms: i64) {
-        self.keys.insert(key, time_ms);
+        if time_ms >= self.oldest_ms {
+            self.keys.insert(key, time_ms);
+        }
     }
 
-    pub(crate) fn forget_before(&mut self, clock_ms: i64) {
-        let oldest = clock_ms.saturating_sub(self.window_ms).div_euclid(self.keys.width_ms);
-        self.keys.tables = self.keys.tables.split_off(&oldest);
+    fn forget_before(&mut self, clock_ms: i64) {
+        self.oldest_ms = clock_ms.saturating_sub(self.window_ms);
+        self.spilled.forget_before(self.oldest_ms);
+        let shards = i64::try_from(Table::SHARDS).unwrap_or(i64::MAX);
+        let each_ms = (self.window_ms / SLICES / shards).max(1);
+        let since_ms = *self.swept_ms.get_or_insert(clock_ms);
+        let due = (clock_ms.saturating_sub(since_ms) / each_ms).min(shards);
+        for _ in 0..due {
+            self.keys.sweep(self.next_shard, self.oldest_ms, |_, _| {});
+            self.next_shard = (self.next_shard + 1) % Table::SHARDS;
+        }
+        self.swept_ms = Some(if due == shards { clock_ms } else { since_ms + due * each_ms });
     }
 
+    /// Lets old keys go to disk if the budget asks for it.
+    ///
+    /// # Errors
+    /// The disk's. The window is useless then: begin it again from the key runs.
+    pub(crate) fn fit(&mut self) -> Result<(), ScratchError> {
+        let Some(target) = self.lease.book(self.memory_bytes()) else { return Ok(()) };
+        let for_keys = target.saturating_sub(self.spilled.memory_bytes());
+        self.spill(for_keys / ENTRY_BYTES)?;
+        self.spilled.shed_filters(target);
+        self.lease.book(self.memory_bytes());
+        Ok(())
+    }
+
+    /// Writes the oldest slices to disk, until no more than `staying` keys are in memory.
+    fn spill(&mut self, staying: usize) -> Result<(), ScratchError> {
+        let (width_ms, oldest_ms) = (self.spilled.width_ms, self.oldest_ms);
+        let slice_of = |time_ms: i64| time_ms.div_euclid(width_ms);
+        let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
+        for (_, time_ms) in self.keys.iter().filter(|(_, time_ms)| *time_ms >= oldest_ms) {
+            *counts.entry(slice_of(time_ms)).or_default() += 1;
+        }
+        let mut left: usize = counts.values().sum();
+        let mut writers = BTreeMap::new();
+        for (slice, count) in counts {
+            if left <= staying {
+                break;
+            }
+            left -= count;
+            writers.insert(slice, RunWriter::new(&self.lease.budget, count)?);
+        }
+        let Some((newest, _)) = writers.last_key_value() else { return Ok(()) };
+        let staying_from_ms = (newest + 1).saturating_mul(width_ms);
+        // Shards come in the order of their keys, and so the runs are sorted.
+        for shard in 0..Table::SHARDS {
+            let mut removed = Vec::new();
+            self.keys.sweep(shard, staying_from_ms, |key, time_ms| removed.push((key, time_ms)));
+            removed.sort_unstable();
+            // A key of two epochs comes twice, the later time last.
+            let mut removed = removed.into_iter().filter(|(_, time_ms)| *time_ms >= oldest_ms).peekable();
+            while let Some((key, time_ms)) = removed.next() {
+                let again = removed
+                    .peek()
+                    .is_some_and(|(next, later_ms)| *next == key && slice_of(*later_ms) == slice_of(time_ms));
+                if let Some(writer) = writers.get_mut(&slice_of(time_ms)).filter(|_| !again) {
+                    writer.push(key, time_ms)?;
+                }
+            }
+        }
+        for (slice, writer) in writers {
+            self.spilled.add(slice, writer.finish()?, oldest_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Keys in memory and on disk. One that stands in both, or in several runs, counts several times.
     pub(crate) fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.len() + self.spilled.len()
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.keys.memory_bytes()
+        self.keys.memory_bytes() + self.spilled.memory_bytes()
     }
 }
 
@@ -133,6 +206,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::scratch::Scratch;
 
     /// The definition, word for word.
     fn ideal(records: &[(u128, i64)], window_ms: i64) -> Vec<bool> {
@@ -157,23 +231,28 @@ mod tests {
             batches in prop::collection::vec(1_usize..9, 1..6),
             width_ms in 1_i64..20,
             drop_once in any::<bool>(),
+            keeps_live in any::<bool>(),
+            // Each window of so small a budget is on disk nearly whole.
+            budget_bytes in prop::sample::select(vec![0_u64, 70_000, 1_000_000_000]),
         ) {
+            let folder = tempfile::tempdir().unwrap();
+            let budget = Budget::new(budget_bytes, Scratch::new(folder.path()));
             let mut append_ms = 1_000;
             let records: Vec<(u128, i64)> = steps.iter().map(|(key, step)| { append_ms += step; (*key + 1, append_ms) }).collect();
             let expected = ideal(&records, window_ms);
-            let mut window = Window::with_slices(window_ms, width_ms);
+            let mut window = Window::with_slices(window_ms, width_ms, &budget);
             let mut runs: Vec<Vec<u8>> = Vec::new();
             let (mut clock, mut at) = (i64::MIN, 0);
             let mut sizes = batches.iter().cycle();
             let mut dropped = !drop_once;
             while at < records.len() {
                 let end = (at + sizes.next().copied().unwrap_or(1)).min(records.len());
-                let mut overlay = window.overlay();
+                let mut overlay = Window::overlay();
                 let mut batch_clock = clock;
                 for index in at..end {
                     let (key, append_ms) = records[index];
                     batch_clock = batch_clock.max(append_ms);
-                    prop_assert_eq!(window.is_duplicate(&overlay, key, batch_clock), expected[index], "record {}", index);
+                    prop_assert_eq!(window.is_duplicate(&overlay, key, batch_clock).unwrap(), expected[index], "record {}", index);
                     overlay.insert(key, batch_clock);
                 }
                 if !dropped {
@@ -182,15 +261,17 @@ mod tests {
                     continue;
                 }
                 runs.push(encode_key_run(&overlay));
-                window.merge(overlay, batch_clock);
+                window.merge(overlay, batch_clock).unwrap();
                 clock = batch_clock;
                 at = end;
                 // Another worker rebuilds it from the key runs.
-                let mut rebuilt = Window::with_slices(window_ms, width_ms);
+                let mut rebuilt = Window::with_slices(window_ms, width_ms, &budget);
+                rebuilt.expect(clock);
                 for run in &runs {
                     decode_key_run(run, |key, time| rebuilt.restore(key, time)).map_err(|error| TestCaseError::fail(error.to_string()))?;
+                    rebuilt.fit().unwrap();
                 }
-                rebuilt.forget_before(clock);
+                if keeps_live { continue; }
                 window = rebuilt;
             }
         }
