@@ -14,11 +14,20 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use crate::partition::{Context, Next, Partition, PartitionError};
+use crate::watch::Standing;
 
 /// Orders on their way to a lane: enough to keep it at work while the worker sees to others.
 const ORDERS_IN_FLIGHT: usize = 3;
 
-pub(crate) type Targets = Arc<BTreeMap<i32, Bounds>>;
+/// Where to end.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Asked for then, Unix milliseconds.
+    pub asked_ms: i64,
+    pub bounds: BTreeMap<i32, Bounds>,
+}
+
+pub(crate) type Targets = Arc<Target>;
 
 /// What the worker tells a lane.
 #[derive(Debug)]
@@ -51,6 +60,8 @@ pub(crate) struct LaneState {
     window_entries: AtomicUsize,
     window_bytes: AtomicUsize,
     filling_since: Mutex<Option<Instant>>,
+    open_files: AtomicUsize,
+    standing: Mutex<Option<Standing>>,
     is_busy: AtomicBool,
     is_done: AtomicBool,
     /// The worker needs the memory of the open batch.
@@ -69,6 +80,15 @@ impl LaneState {
 
     pub(crate) fn window_bytes(&self) -> usize {
         self.window_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn open_files(&self) -> usize {
+        self.open_files.load(Ordering::Relaxed)
+    }
+
+    /// `None` while batches that were cut before are looked at or made again.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Age of the open batch.
@@ -142,6 +162,7 @@ pub(crate) fn start(shared: &Shared, id: i32, generation: u64, committed: Option
         orders: receiver,
         partition: None,
         is_waiting: true,
+        at_end: false,
     };
     let task = tokio::spawn(lane.run(committed, bounds));
     LaneHandle { generation, state, orders, task }
@@ -156,6 +177,8 @@ struct Lane {
     partition: Option<Partition>,
     /// For [`Order::Restarted`].
     is_waiting: bool,
+    /// Nothing has come since the log last said that there is no more.
+    at_end: bool,
 }
 
 impl Lane {
@@ -216,6 +239,7 @@ impl Lane {
             partition.end_seen = false;
         }
         self.is_waiting = true;
+        self.at_end = false;
         self.report(Report::Start(offset));
     }
 
@@ -224,8 +248,12 @@ impl Lane {
         match order {
             Order::Restarted => self.is_waiting = false,
             Order::Chunk(_) | Order::EndReached { .. } if self.is_waiting => {}
-            Order::EndReached { announced } => partition.end_seen = announced,
+            Order::EndReached { announced } => {
+                self.at_end = true;
+                partition.end_seen = announced;
+            }
             Order::Chunk(chunk) => {
+                self.at_end = false;
                 let next = partition.take(context, &chunk).await?;
                 self.go_on(next).await?;
             }
@@ -271,7 +299,7 @@ impl Lane {
     }
 
     fn target(&self) -> Option<Option<Bounds>> {
-        self.shared.targets.borrow().as_ref().map(|targets| targets.get(&self.id).copied())
+        self.shared.targets.borrow().as_ref().map(|targets| targets.bounds.get(&self.id).copied())
     }
 
     /// Read to where input ends, if that is known.
@@ -297,6 +325,8 @@ impl Lane {
         state.memory_bytes.store(partition.memory_bytes(), Ordering::Release);
         state.window_entries.store(partition.window_entries(), Ordering::Relaxed);
         state.window_bytes.store(partition.window_bytes(), Ordering::Relaxed);
+        state.open_files.store(partition.open_files(), Ordering::Relaxed);
+        *state.standing.lock().unwrap_or_else(PoisonError::into_inner) = partition.standing(self.at_end);
         *state.filling_since.lock().unwrap_or_else(PoisonError::into_inner) =
             partition.filling_for().and_then(|age| Instant::now().checked_sub(age));
         let is_done = self.has_read_all(partition) && partition.is_flushed();

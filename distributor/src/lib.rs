@@ -19,6 +19,8 @@ mod route;
 mod scratch;
 #[cfg(test)]
 mod testing;
+mod watch;
+mod watermark;
 mod window;
 mod worker;
 

@@ -2,12 +2,16 @@
 
 mod status;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::log::LogError;
 use common::store::{StoreError, StoreErrorKind};
 use common::telemetry::Registry;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use common::telemetry::status::counts_by;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
 use serde::Serialize;
 
 use crate::chain::{Completion, CutKind};
@@ -32,7 +36,6 @@ pub struct Metrics {
     missing: IntCounter,
     passed_over: IntCounterVec,
     batch_seconds: Histogram,
-    encode_seconds: Histogram,
     commit_failures: IntCounter,
     rebalances: IntCounterVec,
     store_errors: IntCounterVec,
@@ -44,6 +47,13 @@ pub struct Metrics {
     window_entries: IntGauge,
     window_bytes: IntGauge,
     scratch_bytes: IntGauge,
+    open_files: IntGauge,
+    behind_seconds: GaugeVec,
+    lag_records: IntGaugeVec,
+    watermark_ms: IntGauge,
+    batch_rows: Histogram,
+    batch_bytes: Histogram,
+    phase_seconds: HistogramVec,
     batch_memory_bytes: IntGauge,
 }
 
@@ -55,7 +65,16 @@ pub(crate) struct BatchDone<'a> {
     /// False when the completion stood there already and files were only made again.
     pub fresh: bool,
     pub total: Duration,
-    pub encoding: Duration,
+    /// The parts of it.
+    pub phases: &'a [(&'static str, Duration)],
+}
+
+/// How far a partition's tables are behind its log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Behind {
+    pub ms: i64,
+    /// `None` when the log did not say where it ends.
+    pub records: Option<i64>,
 }
 
 /// Gauges of the whole worker.
@@ -65,6 +84,7 @@ pub(crate) struct WorkerState {
     pub window_entries: usize,
     pub window_bytes: usize,
     pub scratch_bytes: u64,
+    pub open_files: usize,
     pub batch_memory_bytes: usize,
     pub oldest_unflushed: Duration,
 }
@@ -107,6 +127,12 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
+        let sizes = |name: &str, help: &str, first: f64| {
+            let buckets = prometheus::exponential_buckets(first, 10.0, 8)?;
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
         Ok(Self {
             rows: counter("ed_distribute_rows_total", "Rows written to events")?,
             duplicates: counter("ed_distribute_duplicates_total", "Records dropped as duplicates")?,
@@ -130,7 +156,18 @@ impl Metrics {
                 "ed_distribute_batch_seconds",
                 "Duration of writing a batch, from its end to its completion",
             )?,
-            encode_seconds: seconds("ed_distribute_encode_seconds", "The part of it spent on encoding what was left")?,
+            batch_rows: sizes("ed_distribute_batch_rows", "Records of a batch", 1.0)?,
+            batch_bytes: sizes("ed_distribute_batch_bytes", "Bytes of a batch's files", 1_000.0)?,
+            phase_seconds: {
+                let buckets = prometheus::exponential_buckets(0.01, 2.0, 14)?;
+                let options = HistogramOpts::new(
+                    "ed_distribute_batch_phase_seconds",
+                    "The parts of that time: encoding what was left, then putting the cut, the files, the key run and the completion",
+                );
+                let histogram = HistogramVec::new(options.buckets(buckets), &["phase"])?;
+                registry.register(Box::new(histogram.clone()))?;
+                histogram
+            },
             commit_failures: counter(
                 "ed_distribute_commit_failures_total",
                 "Offset commits that failed; the next one covers them",
@@ -150,6 +187,25 @@ impl Metrics {
             )?,
             window_entries: gauge("ed_distribute_window_entries", "Keys in the deduplication windows")?,
             window_bytes: gauge("ed_distribute_window_bytes", "Memory of the deduplication windows")?,
+            scratch_bytes: gauge("ed_distribute_scratch_bytes", "Local disk in use for what does not fit in memory")?,
+            open_files: gauge("ed_distribute_open_files", "Parquet files begun in the open batches")?,
+            behind_seconds: {
+                let options = Opts::new(
+                    "ed_distribute_behind_seconds",
+                    "Age of the oldest record of the topic that is not in the trusted zone yet; 0 when there is none",
+                );
+                let gauge = GaugeVec::new(options, &["topic", "partition"])?;
+                registry.register(Box::new(gauge.clone()))?;
+                gauge
+            },
+            lag_records: gauges(
+                "ed_distribute_lag_records",
+                "Offsets between what has been read, whether committed or not, and the end of the log",
+            )?,
+            watermark_ms: gauge(
+                "ed_distribute_watermark_ms",
+                "Everything with an earlier log time is in the trusted zone, Unix milliseconds",
+            )?,
             batch_memory_bytes: gauge("ed_distribute_batch_memory_bytes", "Memory of the open batches")?,
         })
     }
@@ -176,7 +232,14 @@ impl Metrics {
             self.restored.inc();
         }
         self.batch_seconds.observe(done.total.as_secs_f64());
-        self.encode_seconds.observe(done.encoding.as_secs_f64());
+        for (phase, duration) in done.phases {
+            self.phase_seconds.with_label_values(&[*phase]).observe(duration.as_secs_f64());
+        }
+        #[allow(clippy::cast_precision_loss, reason = "buckets are powers of ten")]
+        {
+            self.batch_rows.observe(counts.read as f64);
+            self.batch_bytes.observe(bytes as f64);
+        }
         let partition = done.partition.to_string();
         self.position.with_label_values(&[done.topic, &partition]).set(done.completion.to);
         self.last_append_ms.with_label_values(&[done.topic, &partition]).set(done.completion.last_append_ms);
@@ -207,6 +270,11 @@ impl Metrics {
     }
 
     pub(crate) fn store_failed(&self, error: &StoreError) {
+        self.store_error(error);
+        tracing::warn!(%error, "store call failed; trying again");
+    }
+
+    pub(crate) fn store_error(&self, error: &StoreError) {
         let kind = match error.kind {
             StoreErrorKind::Transient => "transient",
             StoreErrorKind::Denied => "denied",
@@ -214,17 +282,50 @@ impl Metrics {
             _ => "other",
         };
         self.store_errors.with_label_values(&[kind]).inc();
-        tracing::warn!(%error, "store call failed; trying again");
     }
 
     pub(crate) fn log_failed(&self, error: &LogError) {
         self.log_errors.with_label_values(&[&format!("{:?}", error.kind).to_lowercase()]).inc();
     }
 
+    pub(crate) fn behind(&self, topic: &str, partition: i32, behind: Behind) {
+        let labels = [topic, &partition.to_string()];
+        #[allow(clippy::cast_precision_loss, reason = "a duration")]
+        self.behind_seconds.with_label_values(&labels).set(behind.ms as f64 / 1_000.0);
+        if let Some(records) = behind.records {
+            self.lag_records.with_label_values(&labels).set(records);
+        }
+    }
+
+    /// Forgets partitions that are not among `ours` any more.
+    pub(crate) fn behind_only<'a>(&self, topic: &str, ours: impl Iterator<Item = &'a i32>) {
+        let ours: BTreeSet<String> = ours.map(ToString::to_string).collect();
+        let known = counts_by(&self.lag_records, &["topic", "partition"]).into_keys();
+        for labels in known.chain(counts_by(&self.behind_seconds, &["topic", "partition"]).into_keys()) {
+            if let [known_topic, partition] = labels.as_slice()
+                && known_topic == topic
+                && !ours.contains(partition)
+            {
+                // Told twice by the chain of both: gone the second time.
+                let _ = self.behind_seconds.remove_label_values(&[known_topic, partition]);
+                let _ = self.lag_records.remove_label_values(&[known_topic, partition]);
+            }
+        }
+    }
+
+    /// `None` while a partition has none.
+    pub(crate) fn watermark(&self, complete_before_ms: Option<i64>) {
+        if let Some(ms) = complete_before_ms {
+            self.watermark_ms.set(ms);
+        }
+    }
+
     pub(crate) fn worker_state(&self, state: &WorkerState) {
         self.assigned.set(gauge(state.assigned));
         self.window_entries.set(gauge(state.window_entries));
         self.window_bytes.set(gauge(state.window_bytes));
+        self.scratch_bytes.set(i64::try_from(state.scratch_bytes).unwrap_or(i64::MAX));
+        self.open_files.set(gauge(state.open_files));
         self.batch_memory_bytes.set(gauge(state.batch_memory_bytes));
         self.oldest_unflushed_ms.set(i64::try_from(state.oldest_unflushed.as_millis()).unwrap_or(i64::MAX));
     }

@@ -13,6 +13,7 @@ use common::store::{RetryPolicy, RetryingStore, Store, StoreErrorKind};
 use common::telemetry::Health;
 
 use crate::batch::Encoding;
+use crate::lane::Target;
 use crate::layout::Layout;
 use crate::metrics::{DistributeReport, Metrics};
 use crate::partition::{Context, PartitionError};
@@ -195,8 +196,10 @@ impl Distributor {
             metrics: self.metrics.clone(),
         };
         // The ends are taken before anything is read: every end-of-partition seen later lies at or behind them.
+        let asked_ms = self.clock.now_ms();
         let targets = if end.is_announced() {
-            Some(settled_bounds(&*self.log, &settings.topic, settings.patience).await?)
+            let bounds = settled_bounds(&*self.log, &settings.topic, settings.patience).await?;
+            Some(Target { asked_ms, bounds })
         } else {
             None
         };

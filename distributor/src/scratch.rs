@@ -68,6 +68,7 @@ pub(crate) struct ScratchFile {
 }
 
 impl ScratchFile {
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

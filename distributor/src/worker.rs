@@ -2,28 +2,30 @@
 //! complete.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use common::log::{Bounds, LogError, LogErrorKind, LogReader, Membership, ReadEvent, settled_bounds};
+use common::log::{LogError, LogErrorKind, LogReader, ReadEvent, settled_bounds};
 use common::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
-use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Targets};
+use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
 use crate::metrics::WorkerState;
 use crate::partition::{Context, PartitionError};
 use crate::role::{COMPONENT, Distributor, EndOfInput};
+use crate::watch::{Lanes, Watch, is_drained};
 
 /// The longest the worker sleeps between looks at ages and ends.
 const MAX_POLL: Duration = Duration::from_millis(250);
-/// How long an end-of-partition check of somebody else's partition may be silent.
-const DRAINED_PATIENCE: Duration = Duration::from_secs(15);
 
 pub(crate) struct Worker<'a> {
     role: &'a Distributor,
     context: Arc<Context>,
     reader: Box<dyn LogReader>,
     lanes: BTreeMap<i32, LaneHandle>,
+    /// The same, as others may see them.
+    seen: Lanes,
     /// Partitions whose windows are being rebuilt.
     starting: BTreeSet<i32>,
     generation: u64,
@@ -39,7 +41,7 @@ impl<'a> Worker<'a> {
         role: &'a Distributor,
         context: Context,
         reader: Box<dyn LogReader>,
-        targets: Option<BTreeMap<i32, Bounds>>,
+        targets: Option<Target>,
     ) -> Self {
         let context = Arc::new(context);
         let (sender, reports) = mpsc::unbounded_channel();
@@ -56,6 +58,7 @@ impl<'a> Worker<'a> {
             context,
             reader,
             lanes: BTreeMap::new(),
+            seen: Lanes::default(),
             starting: BTreeSet::new(),
             generation: 0,
             shared,
@@ -70,7 +73,10 @@ impl<'a> Worker<'a> {
     /// # Errors
     /// Of the log, or of any lane.
     pub(crate) async fn run(mut self, end: &EndOfInput, shutdown: &Shutdown) -> Result<(), PartitionError> {
+        let mut watch = JoinSet::new();
+        watch.spawn(self.watch().run());
         let outcome = self.work(end, shutdown).await;
+        watch.shutdown().await;
         // Nothing is flushed: the next owner reads the open batches again, which costs nothing but reading.
         for lane in std::mem::take(&mut self.lanes).into_values() {
             lane.stop().await;
@@ -88,10 +94,15 @@ impl<'a> Worker<'a> {
             let is_announced = self.targets.borrow().is_some();
             if !is_announced && end.is_announced() {
                 let (log, patience) = (&*self.role.log, self.role.settings.patience);
-                let ends = settled_bounds(log, &self.context.topic, patience).await?;
-                self.targets.send_replace(Some(Arc::new(ends)));
+                let asked_ms = self.role.clock.now_ms();
+                let bounds = settled_bounds(log, &self.context.topic, patience).await?;
+                self.targets.send_replace(Some(Arc::new(Target { asked_ms, bounds })));
             }
             if self.is_finished().await? {
+                let targets = self.targets.borrow().clone();
+                if let Some(targets) = targets {
+                    self.watch().at_the_end(targets.asked_ms, &targets.bounds).await;
+                }
                 return Ok(());
             }
             self.make_room();
@@ -147,6 +158,24 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    async fn give_up(&mut self, id: i32) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(lane) = self.lanes.remove(&id) {
+            lane.stop().await;
+        }
+    }
+
+    fn watch(&self) -> Watch {
+        Watch {
+            log: self.role.log.clone(),
+            store: self.role.store.clone(),
+            clock: self.role.clock.clone(),
+            metrics: self.role.metrics.clone(),
+            topic: self.context.topic.clone(),
+            lanes: self.seen.clone(),
+        }
+    }
+
     fn states(&self) -> impl Iterator<Item = &LaneState> {
         self.lanes.values().map(|lane| &*lane.state)
     }
@@ -163,9 +192,7 @@ impl<'a> Worker<'a> {
                 self.role.metrics.rebalanced("revoked", &partitions);
                 for partition in partitions {
                     self.starting.remove(&partition);
-                    if let Some(lane) = self.lanes.remove(&partition) {
-                        lane.stop().await;
-                    }
+                    self.give_up(partition).await;
                 }
                 self.tell_health();
             }
@@ -206,12 +233,11 @@ impl<'a> Worker<'a> {
             let bounds = known.ok_or_else(|| {
                 LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
             })?;
-            if let Some(before) = self.lanes.remove(id) {
-                before.stop().await;
-            }
+            self.give_up(*id).await;
             self.generation += 1;
             let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
             self.starting.insert(*id);
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
             self.lanes.insert(*id, lane);
         }
         Ok(())
@@ -244,9 +270,7 @@ impl<'a> Worker<'a> {
             }
             // It was revoked meanwhile; the event is on its way.
             Err(error) if error.kind == LogErrorKind::NotAssigned => {
-                if let Some(lane) = self.lanes.remove(&id) {
-                    lane.stop().await;
-                }
+                self.give_up(id).await;
                 Ok(())
             }
             Err(error) => Err(error.into()),
@@ -293,7 +317,7 @@ impl<'a> Worker<'a> {
             return Ok(false);
         }
         let done = |id: &i32| self.lanes.get(id).is_some_and(|lane| lane.state.is_done());
-        let open: BTreeSet<i32> = targets.keys().filter(|id| !done(id)).copied().collect();
+        let open: BTreeSet<i32> = targets.bounds.keys().filter(|id| !done(id)).copied().collect();
         if open.iter().any(|id| self.lanes.contains_key(id)) {
             return Ok(false);
         }
@@ -317,20 +341,7 @@ impl<'a> Worker<'a> {
             .copied()
             .unwrap_or(bounds.earliest)
             .max(bounds.earliest);
-        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![id] }).await?;
-        let drained = async {
-            loop {
-                match reader.poll(DRAINED_PATIENCE).await? {
-                    ReadEvent::Assigned(_) => reader.start(id, from).await?,
-                    ReadEvent::EndReached(_) => return Ok::<bool, LogError>(true),
-                    ReadEvent::Chunk(_) | ReadEvent::Idle => return Ok(false),
-                    ReadEvent::Revoked(_) => {}
-                }
-            }
-        }
-        .await;
-        reader.close().await;
-        Ok(drained?)
+        Ok(is_drained(&**log, topic, id, from).await?)
     }
 
     fn observe(&self) {
@@ -338,6 +349,8 @@ impl<'a> Worker<'a> {
             assigned: self.lanes.len(),
             window_entries: self.states().map(LaneState::window_entries).sum(),
             window_bytes: self.states().map(LaneState::window_bytes).sum(),
+            scratch_bytes: self.context.budget.disk_bytes(),
+            open_files: self.states().map(LaneState::open_files).sum(),
             batch_memory_bytes: self.states().map(LaneState::memory_bytes).sum(),
             oldest_unflushed: self.states().filter_map(LaneState::filling_for).max().unwrap_or_default(),
         });

@@ -143,6 +143,11 @@ impl Batch {
         self.memory_bytes + self.overlay.memory_bytes()
     }
 
+    /// That have been begun.
+    pub(crate) fn files(&self) -> usize {
+        self.files.len()
+    }
+
     pub(crate) fn estimated_bytes(&self) -> u64 {
         self.estimated_bytes as u64
     }

@@ -14,7 +14,11 @@ impl Metrics {
             .facts("batches", self.batches())
             .facts(
                 "dedup_window",
-                vec![("keys", self.window_entries.get().into()), ("bytes", self.window_bytes.get().into())],
+                vec![
+                    ("keys", self.window_entries.get().into()),
+                    ("memory_bytes", self.window_bytes.get().into()),
+                    ("disk_bytes", self.scratch_bytes.get().into()),
+                ],
             )
             .facts("trouble", self.trouble())
             .table("partitions", self.partitions())
@@ -37,6 +41,7 @@ impl Metrics {
         vec![
             ("partitions", self.assigned.get().into()),
             ("oldest_unflushed_seconds", oldest.into()),
+            ("files", self.open_files.get().into()),
             ("memory_bytes", self.batch_memory_bytes.get().into()),
         ]
     }
@@ -45,7 +50,7 @@ impl Metrics {
         vec![
             ("written", self.batch_seconds.get_sample_count().into()),
             ("mean_seconds", mean_seconds(&self.batch_seconds)),
-            ("mean_encoding_seconds", mean_seconds(&self.encode_seconds)),
+            ("mean_encoding_seconds", mean_seconds(&self.phase_seconds.with_label_values(&["encode"]))),
             ("made_again", self.restored.get().into()),
         ]
     }

@@ -3,6 +3,7 @@
 mod error;
 mod files;
 mod gap;
+mod phases;
 pub(crate) mod rebuild;
 
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use crate::chain::{
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
+use crate::partition::phases::Phases;
+use crate::watch::Standing;
 use crate::window::{Budget, Window};
 
 pub(crate) use crate::chain::Facts;
@@ -100,6 +103,8 @@ pub(crate) struct Partition {
     filling_since: Option<Instant>,
     /// Offset to commit: everything before it is complete.
     commit: Option<i64>,
+    /// The end of the chain and log time there, once we are there.
+    reached: Option<(i64, i64)>,
     /// The log's end has come since it was last asked for.
     pub(crate) end_seen: bool,
 }
@@ -165,6 +170,7 @@ impl Partition {
             phase: Phase::Fill(Box::new(batch)),
             filling_since: None,
             commit: None,
+            reached: None,
             end_seen: false,
         };
         let tail = facts.tail.map(|(cut, _)| cut);
@@ -191,6 +197,7 @@ impl Partition {
             return self.pass_over(context, at, None).await;
         }
         self.phase = Phase::Fill(self.new_batch(context, at)?);
+        self.reached = self.origin.is_some().then_some((at, i64::MIN));
         Ok(Start::At(at))
     }
 
@@ -212,6 +219,7 @@ impl Partition {
 
     /// The next batch begins at `at`. `last` is the record before it, if one was seen and may still be there.
     fn read_from(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<i64> {
+        self.reached = Some((at, self.clock_ms));
         match last.filter(|_| self.log.earliest < at) {
             Some(expected) => {
                 self.phase = Phase::CheckLast { at, expected };
@@ -393,6 +401,7 @@ impl Partition {
         self.window_from = start;
         self.phase = Phase::Fill(self.new_batch(context, start)?);
         self.origin = Some(origin);
+        self.reached = Some((start, i64::MIN));
         Ok(put == PutDocument::Ours)
     }
 
@@ -403,7 +412,7 @@ impl Partition {
             return Ok(Next::Continue);
         }
         let (from, layout) = (batch.from(), batch.layout().clone());
-        let begun = Instant::now();
+        let mut phases = Phases::begin();
         // A placeholder until the next batch begins, which needs the window as it is after this one.
         let placeholder = Phase::Fill(self.new_batch(context, from)?);
         let full = std::mem::replace(&mut self.phase, placeholder);
@@ -422,7 +431,7 @@ impl Partition {
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
         };
-        let encoded_in = begun.elapsed();
+        phases.end("encode");
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
             tracing::info!(
                 topic = context.topic,
@@ -434,14 +443,16 @@ impl Partition {
             );
             return Ok(Next::Resolve);
         }
-        self.complete(context, &cut, encoded, true, begun, encoded_in).await?;
+        phases.end("cut");
+        self.complete(context, &cut, encoded, true, phases).await?;
         self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
+        self.reached = Some((cut.to, self.clock_ms));
         self.filling_since = None;
         Ok(Next::Continue)
     }
 
     async fn finish_redo(&mut self, context: &Context) -> Result<Start> {
-        let begun = Instant::now();
+        let mut phases = Phases::begin();
         let placeholder = Phase::Fill(self.new_batch(context, 0)?);
         let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
             return Err(refused(context, self.id, "no batch is being made".to_owned()));
@@ -453,8 +464,8 @@ impl Partition {
         let Some(encoded) = batch.finish()?.filter(|_| same) else {
             return Err(changed(context, &cut));
         };
-        let encoded_in = begun.elapsed();
-        self.complete(context, &cut, encoded, !already_complete, begun, encoded_in).await?;
+        phases.end("encode");
+        self.complete(context, &cut, encoded, !already_complete, phases).await?;
         match self.chain.cut_from(cut.to).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
@@ -468,12 +479,13 @@ impl Partition {
         cut: &Cut,
         encoded: Encoded,
         fresh: bool,
-        begun: Instant,
-        encoded_in: Duration,
+        mut phases: Phases,
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends } = encoded;
         let entries = files::put_all(context, cut, files).await?;
+        phases.end("files");
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
+        phases.end("keys");
         let completion = Completion {
             version: DOCUMENT_VERSION,
             from: cut.from,
@@ -495,6 +507,7 @@ impl Partition {
                 ),
             ));
         }
+        phases.end("completion");
         self.window.merge(overlay, ends.clock_ms)?;
         self.clock_ms = ends.clock_ms;
         self.commit = Some(cut.to);
@@ -503,8 +516,8 @@ impl Partition {
             partition: self.id,
             completion: &completion,
             fresh,
-            total: begun.elapsed(),
-            encoding: encoded_in,
+            total: phases.total(),
+            phases: phases.all(),
         });
         Ok(())
     }
@@ -527,6 +540,34 @@ impl Partition {
     /// The disk's, where old keys go.
     pub(crate) fn fit_window(&mut self) -> Result<()> {
         Ok(self.window.fit()?)
+    }
+
+    pub(crate) fn open_files(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.files(),
+            Phase::CheckLast { .. } => 0,
+        }
+    }
+
+    /// `None` while batches that were cut before are looked at or made again.
+    pub(crate) fn standing(&self, at_end: bool) -> Option<Standing> {
+        let (position, first) = match &self.phase {
+            Phase::Fill(batch) => {
+                (batch.ends().map_or(batch.from(), |ends| ends.to), batch.ends().map(|ends| ends.first))
+            }
+            Phase::CheckLast { at, .. } => (*at, None),
+            Phase::Redo { .. } => return None,
+        };
+        // Without an origin nothing was ever there: the chain will begin where the log does.
+        let (complete_to, clock_ms) =
+            self.reached.or(self.origin.is_none().then_some((self.log.earliest, i64::MIN)))?;
+        Some(Standing {
+            position,
+            complete_to,
+            complete_ms: Some(clock_ms).filter(|clock_ms| *clock_ms > i64::MIN),
+            open_since_ms: first.map(|first| first.append_ms),
+            at_end: at_end && matches!(self.phase, Phase::Fill(_)),
+        })
     }
 
     pub(crate) fn window_entries(&self) -> usize {

@@ -141,3 +141,35 @@ async fn no_memory_at_all_makes_small_batches_and_no_deadlock() {
     let report = distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
     assert_eq!((report.rows, report.duplicates), (150, 15));
 }
+
+fn watermark(zone: &Zone) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(zone.trusted("_watermark/events.json")).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_watermark_says_up_to_when_the_tables_are_complete() {
+    let zone = Zone::new().await;
+    let newest: crate::chain::Cut = serde_json::from_slice(&std::fs::read(&zone.chain("cuts")[0]).unwrap()).unwrap();
+    let first = watermark(&zone);
+    assert_eq!(
+        first["complete_before_ms"], newest.clock_ms,
+        "the last record's log time: the look was not a minute later"
+    );
+    assert_eq!(first["partitions"]["0"]["offset"], newest.to);
+    zone.append(1).await;
+    assert_eq!(watermark(&zone), first, "what is not written moves nothing");
+    zone.distribute().await;
+    let second = watermark(&zone);
+    assert_eq!(second["partitions"]["0"]["offset"], newest.to * 2);
+    assert!(second["complete_before_ms"].as_i64() >= first["complete_before_ms"].as_i64());
+}
+
+#[tokio::test]
+async fn an_idle_partition_moves_the_watermark_by_the_clock() {
+    let zone = Zone::filled(2).await;
+    let now_ms = common::clock::Clock::now_ms(&common::clock::SystemClock);
+    let clock = Arc::new(common::clock::ManualClock::at(now_ms + 3_600_000));
+    let distributor = Distributor { clock, ..zone.distributor() };
+    distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    assert_eq!(watermark(&zone)["complete_before_ms"], now_ms + 3_600_000 - 60_000);
+}

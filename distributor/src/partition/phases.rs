@@ -1,0 +1,31 @@
+//! How long the parts of writing a batch take.
+
+use std::time::{Duration, Instant};
+
+pub(super) struct Phases {
+    begun: Instant,
+    last: Instant,
+    ended: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    pub(super) fn begin() -> Self {
+        let now = Instant::now();
+        Self { begun: now, last: now, ended: Vec::new() }
+    }
+
+    /// What has gone on since the last one ended was this.
+    pub(super) fn end(&mut self, name: &'static str) {
+        let now = Instant::now();
+        self.ended.push((name, now - self.last));
+        self.last = now;
+    }
+
+    pub(super) fn all(&self) -> &[(&'static str, Duration)] {
+        &self.ended
+    }
+
+    pub(super) fn total(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}

@@ -1,0 +1,223 @@
+//! Looks from time to time at where the log ends and how far our partitions are: for the metrics that say how far behind
+//! they are, and for the watermark.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use common::clock::Clock;
+use common::log::{Bounds, Log, LogError, Membership, ReadEvent};
+use common::store::Store;
+
+use crate::lane::LaneState;
+use crate::metrics::{Behind, Metrics};
+use crate::watermark::{self, Reached};
+
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Each time is a put. The watermark is that much behind at most when nothing else holds it back …
+const LOOKS_PER_WATERMARK: u32 = 6;
+/// … and this much, for the clocks of brokers and ours may differ. What an idle partition is complete up to is the time of
+/// the look, less this.
+const CLOCK_SKEW_MS: i64 = 60_000;
+/// How long an end-of-partition check may be silent.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where a partition stands at the end of its chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The next record to be taken.
+    pub position: i64,
+    /// Everything below this offset is in the tables …
+    pub complete_to: i64,
+    /// … and log time was this then, Unix milliseconds. `None` before the first record.
+    pub complete_ms: Option<i64>,
+    /// Log-append time of the open batch's first record.
+    pub open_since_ms: Option<i64>,
+    /// Nothing has come since the log last said that there is no more.
+    pub at_end: bool,
+}
+
+/// The partitions in our hands.
+pub(crate) type Lanes = Arc<Mutex<BTreeMap<i32, Arc<LaneState>>>>;
+
+pub(crate) struct Watch {
+    pub log: Arc<dyn Log>,
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<Metrics>,
+    pub topic: String,
+    pub lanes: Lanes,
+}
+
+/// Whether no committed record lies at `from` or behind it, up to the log's present end.
+///
+/// # Errors
+/// The log's.
+pub(crate) async fn is_drained(log: &dyn Log, topic: &str, partition: i32, from: i64) -> Result<bool, LogError> {
+    let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
+    let drained = async {
+        loop {
+            match reader.poll(PATIENCE).await? {
+                ReadEvent::Assigned(_) => reader.start(partition, from).await?,
+                ReadEvent::EndReached(_) => return Ok(true),
+                ReadEvent::Chunk(_) | ReadEvent::Idle => return Ok(false),
+                ReadEvent::Revoked(_) => {}
+            }
+        }
+    }
+    .await;
+    reader.close().await;
+    drained
+}
+
+impl Watch {
+    /// Never ends; may be dropped anywhere.
+    pub(crate) async fn run(self) {
+        // Of idle partitions: from where to where there is nothing but transaction markers.
+        let mut empty: HashMap<i32, (i64, i64)> = HashMap::new();
+        for look in 1_u32.. {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let asked_ms = self.clock.now_ms();
+            let standings = self.standings();
+            let bounds = match self.log.bounds(&self.topic).await {
+                Ok(bounds) => Some(bounds),
+                Err(error) => {
+                    self.metrics.log_failed(&error);
+                    None
+                }
+            };
+            self.tell(&standings, bounds.as_ref());
+            let Some(bounds) = bounds.filter(|_| look % LOOKS_PER_WATERMARK == 0) else { continue };
+            let mut reached = BTreeMap::new();
+            for (id, standing) in standings {
+                let caught_up = match bounds.get(&id) {
+                    Some(bounds) => self.is_caught_up(id, &standing, bounds.latest, &mut empty).await,
+                    None => Ok(false),
+                };
+                match caught_up {
+                    Ok(caught_up) => {
+                        reached.extend(reach(&standing, caught_up.then_some(asked_ms)).map(|reached| (id, reached)));
+                    }
+                    Err(error) => self.metrics.log_failed(&error),
+                }
+            }
+            self.put(&reached, &bounds).await;
+        }
+    }
+
+    /// Once more, when all has been read to where the log ended at `asked_ms`.
+    pub(crate) async fn at_the_end(&self, asked_ms: i64, bounds: &BTreeMap<i32, Bounds>) {
+        let standings = self.standings();
+        self.tell(&standings, None);
+        let reached = standings.iter().filter_map(|(id, standing)| Some((*id, reach(standing, Some(asked_ms))?)));
+        self.put(&reached.collect(), bounds).await;
+    }
+
+    fn standings(&self) -> BTreeMap<i32, Standing> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.iter().filter_map(|(id, state)| Some((*id, state.standing()?))).collect()
+    }
+
+    fn tell(&self, standings: &BTreeMap<i32, Standing>, bounds: Option<&BTreeMap<i32, Bounds>>) {
+        let now_ms = self.clock.now_ms();
+        for (id, standing) in standings {
+            let records = bounds.and_then(|bounds| bounds.get(id)).map(|bounds| records_behind(standing, *bounds));
+            self.metrics.behind(&self.topic, *id, Behind { ms: ms_behind(standing, now_ms), records });
+        }
+        // What is no longer ours is somebody else's to tell.
+        self.metrics.behind_only(&self.topic, standings.keys());
+    }
+
+    /// Whether all records below `latest`, committed or yet to be, are in the tables.
+    async fn is_caught_up(
+        &self,
+        id: i32,
+        standing: &Standing,
+        latest: i64,
+        empty: &mut HashMap<i32, (i64, i64)>,
+    ) -> Result<bool, LogError> {
+        if standing.open_since_ms.is_some() || standing.position != standing.complete_to {
+            return Ok(false);
+        }
+        if standing.complete_to >= latest || empty.get(&id) == Some(&(standing.complete_to, latest)) {
+            return Ok(true);
+        }
+        if !standing.at_end || self.log.settled_end(&self.topic, id).await? < latest {
+            return Ok(false);
+        }
+        let is_empty = is_drained(&*self.log, &self.topic, id, standing.complete_to).await?;
+        if is_empty {
+            empty.insert(id, (standing.complete_to, latest));
+        }
+        Ok(is_empty)
+    }
+
+    async fn put(&self, reached: &BTreeMap<i32, Reached>, bounds: &BTreeMap<i32, Bounds>) {
+        if reached.is_empty() {
+            return;
+        }
+        let all: Vec<i32> = bounds.keys().copied().collect();
+        match watermark::put(&*self.store, &self.topic, reached, &all).await {
+            Ok(watermark) => self.metrics.watermark(watermark.complete_before_ms),
+            Err(error) => {
+                self.metrics.store_error(&error);
+                tracing::warn!(%error, "the watermark could not be put; trying again later");
+            }
+        }
+    }
+}
+
+/// How far a partition is complete, given that it was caught up with the log at some time.
+fn reach(standing: &Standing, caught_up_ms: Option<i64>) -> Option<Reached> {
+    let idle_ms = caught_up_ms.map(|asked_ms| asked_ms - CLOCK_SKEW_MS);
+    let complete_before_ms = standing.complete_ms.max(idle_ms)?;
+    Some(Reached { offset: standing.complete_to, complete_before_ms })
+}
+
+/// Age of the oldest record that is not in the tables yet.
+fn ms_behind(standing: &Standing, now_ms: i64) -> i64 {
+    let oldest_ms = match standing {
+        Standing { open_since_ms: Some(since_ms), .. } => Some(*since_ms),
+        Standing { at_end: true, .. } => None,
+        // The next one is no older than the last.
+        Standing { complete_ms, .. } => *complete_ms,
+    };
+    oldest_ms.map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0))
+}
+
+/// From the position, not from what is committed. Transaction markers count where records may still come.
+fn records_behind(standing: &Standing, bounds: Bounds) -> i64 {
+    if standing.at_end { 0 } else { (bounds.latest - standing.position.max(bounds.earliest)).max(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLUSHED: Standing =
+        Standing { position: 20, complete_to: 20, complete_ms: Some(5_000), open_since_ms: None, at_end: true };
+
+    #[test]
+    fn behind_is_the_age_of_the_oldest_record_not_in_the_tables() {
+        assert_eq!(ms_behind(&FLUSHED, 9_000), 0, "idle");
+        assert_eq!(ms_behind(&Standing { at_end: false, ..FLUSHED }, 9_000), 4_000, "more is to come");
+        let open = Standing { open_since_ms: Some(6_000), position: 30, ..FLUSHED };
+        assert_eq!(ms_behind(&open, 9_000), 3_000);
+        assert_eq!(ms_behind(&open, 5_000), 0, "the broker's clock is ahead");
+        let bounds = |earliest| Bounds { earliest, latest: 50 };
+        assert_eq!(records_behind(&Standing { at_end: false, ..open }, bounds(0)), 20, "what is read is not lag");
+        assert_eq!(records_behind(&Standing { at_end: false, ..open }, bounds(40)), 10);
+        assert_eq!(records_behind(&FLUSHED, bounds(0)), 0, "markers only");
+    }
+
+    #[test]
+    fn an_idle_partition_is_complete_up_to_the_look_less_the_clocks_difference() {
+        assert_eq!(reach(&FLUSHED, None), Some(Reached { offset: 20, complete_before_ms: 5_000 }));
+        let at = reach(&FLUSHED, Some(100_000));
+        assert_eq!(at, Some(Reached { offset: 20, complete_before_ms: 40_000 }));
+        assert_eq!(reach(&FLUSHED, Some(64_000)).map(|at| at.complete_before_ms), Some(5_000), "never below the chain");
+        let empty = Standing { complete_ms: None, ..FLUSHED };
+        assert_eq!(reach(&empty, None), None);
+        assert_eq!(reach(&empty, Some(100_000)).map(|at| at.complete_before_ms), Some(40_000));
+    }
+}
