@@ -202,6 +202,7 @@ impl Process {
                     min_year: trusted.min_year,
                     max_year: trusted.max_year,
                     max_rows_per_file: trusted.max_rows_per_file,
+                    columns: self.config.columns.clone(),
                 },
                 encoding: Encoding { compression: trusted.compression, bloom_filter: trusted.bloom_filter },
                 max_age: flush.max_age,

@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod glob;
 pub mod json;
 pub mod log;
 pub mod shutdown;

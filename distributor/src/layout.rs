@@ -2,7 +2,7 @@
 //! always written under its cut's layout, whoever writes it. The encoding (codec, library versions) decides bytes only
 //! and is not part of it.
 
-use common::event::{EventFormat, EventRules, TimeRule};
+use common::event::{ColumnRule, Columns, EventFormat, EventRules, TimeRule};
 use serde::{Deserialize, Serialize};
 
 use crate::reader::EventReader;
@@ -31,9 +31,24 @@ pub struct Layout {
     pub min_year: i64,
     pub max_year: i64,
     pub max_rows_per_file: u64,
+    /// Columns of their own for values inside `data`. All files of `events` have them, whatever their type, so that all
+    /// have one schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub columns: Vec<ColumnRule>,
 }
 
 impl Layout {
+    /// What reads the values of the layout's columns.
+    ///
+    /// # Errors
+    /// A column that this build does not know.
+    pub(crate) fn columns(&self) -> Result<Columns, String> {
+        let time = TimeRule::named(&self.timezone)?;
+        Columns::new(&self.columns, time).map_err(|(index, key, message)| {
+            format!("its layout has an unknown column, columns[{index}].{key}: {message}")
+        })
+    }
+
     /// What reads events under this layout.
     ///
     /// # Errors

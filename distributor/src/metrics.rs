@@ -2,7 +2,7 @@
 
 mod status;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::log::LogError;
@@ -32,6 +32,7 @@ pub struct Metrics {
     rejected: IntCounter,
     files: IntCounter,
     bytes: IntCounter,
+    unfit: IntCounterVec,
     restored: IntCounter,
     missing: IntCounter,
     passed_over: IntCounterVec,
@@ -62,6 +63,8 @@ pub(crate) struct BatchDone<'a> {
     pub topic: &'a str,
     pub partition: i32,
     pub completion: &'a Completion,
+    /// By column: values that did not fit it.
+    pub unfit: &'a BTreeMap<String, u64>,
     /// False when the completion stood there already and files were only made again.
     pub fresh: bool,
     pub total: Duration,
@@ -139,6 +142,11 @@ impl Metrics {
             rejected: counter("ed_distribute_rejected_total", "Rows written to rejected")?,
             files: counter("ed_distribute_files_total", "Files of completed batches")?,
             bytes: counter("ed_distribute_bytes_total", "Bytes of the files of completed batches")?,
+            unfit: counters(
+                "ed_distribute_unfit_values_total",
+                "Values that did not fit their column and are null there",
+                "column",
+            )?,
             restored: counter(
                 "ed_distribute_batches_restored_total",
                 "Completed batches whose missing files were made again",
@@ -228,6 +236,9 @@ impl Metrics {
             self.rejected.inc_by(counts.rejected);
             self.files.inc_by(files);
             self.bytes.inc_by(bytes);
+            for (column, count) in done.unfit {
+                self.unfit.with_label_values(&[column]).inc_by(*count);
+            }
         } else {
             self.restored.inc();
         }

@@ -13,7 +13,7 @@ use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
 
 pub(super) struct Checker<'a> {
-    tree: &'a ConfigTree,
+    pub(super) tree: &'a ConfigTree,
     pub(super) errors: Vec<String>,
 }
 
@@ -183,6 +183,7 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
         },
         replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
+        columns: checker.columns(),
         trusted: checker.trusted(),
         http_listen: checker.optional("http.listen", |text| {
             text.parse::<std::net::SocketAddr>()

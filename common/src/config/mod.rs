@@ -3,6 +3,7 @@
 //! once, each with its key.
 
 mod check;
+mod columns;
 mod format;
 mod settings;
 mod tree;
@@ -13,7 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::event::EventFormat;
+use crate::event::{ColumnRule, EventFormat};
 use crate::store::Location;
 
 pub use settings::{SETTINGS, Setting};
@@ -52,6 +53,8 @@ pub struct Config {
     pub scratch_dir: Option<PathBuf>,
     pub flush: Flush,
     pub replay_missing: MissingFiles,
+    /// Columns of their own for values inside `data`; valid together.
+    pub columns: Vec<ColumnRule>,
     pub trusted: Trusted,
     /// Address for /, /status, /livez, /readyz and /metrics.
     pub http_listen: Option<String>,

@@ -109,6 +109,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("trusted.max_year", "2100", "rows of later years are rejected"),
     setting("trusted.max_rows_per_file", "1000000", "a larger file is continued in a further one"),
     setting(
+        "columns.*",
+        "",
+        "columns of their own for values inside `data`: `[[columns]]` with `name`, `pointer`, `type` and `events`",
+    ),
+    setting(
         "scratch.dir",
         "",
         "folder on local disk for what does not fit in memory; not set: the system's temporary folder",

@@ -54,6 +54,18 @@ impl ConfigTree {
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
                 toml::Value::Float(number) => number.to_string(),
+                // Tables in a row, such as [[columns]], are numbered; texts in a row stand for one with commas.
+                toml::Value::Array(values) if values.iter().all(toml::Value::is_table) && !values.is_empty() => {
+                    for (index, inner) in values.iter().filter_map(toml::Value::as_table).enumerate() {
+                        self.add_table(name, &format!("{path}.{index}"), inner);
+                    }
+                    continue;
+                }
+                toml::Value::Array(values)
+                    if path.starts_with("columns.") && values.iter().all(toml::Value::is_str) =>
+                {
+                    values.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(",")
+                }
                 toml::Value::Array(_) | toml::Value::Datetime(_) => {
                     self.errors.push(format!("{path} ({name}): must be a text, a number or true/false"));
                     continue;

@@ -1,5 +1,6 @@
 //! What an event is, and how one is read from its JSON text.
 
+mod column;
 mod epoch;
 mod format;
 mod murmur2;
@@ -8,6 +9,7 @@ mod problem;
 mod rule;
 mod timestamp;
 
+pub use column::{ColumnRule, ColumnType, ColumnValue, Columns, Found, MAX_COLUMNS};
 pub use format::{Event, EventFormat, parse_event};
 pub use murmur2::{murmur2, partition_for_key};
 pub use presets::{PRESETS, Preset};

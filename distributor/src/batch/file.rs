@@ -1,5 +1,7 @@
 //! One Parquet file of a batch, encoded while its rows come in.
 
+use std::sync::Arc;
+
 use arrow_schema::SchemaRef;
 use bytes::Bytes;
 use common::config::Compression;
@@ -11,6 +13,7 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 
+use super::promoted::Promoted;
 use super::rows::{ROWS_PER_BATCH, Rows, Table};
 
 /// Row groups end by rows only: sizes would depend on how rows were delivered.
@@ -74,22 +77,21 @@ pub(crate) struct FinishedFile {
 }
 
 impl OpenFile {
-    pub(super) fn new(table: Table, folder: String, sequence: u32, encoding: Encoding) -> Result<Self, ParquetError> {
-        let schema = table.schema();
+    pub(super) fn new(
+        table: Table,
+        folder: String,
+        sequence: u32,
+        encoding: Encoding,
+        promoted: &Arc<Promoted>,
+    ) -> Result<Self, ParquetError> {
+        let schema = table.schema(promoted);
+        let segment = folder.split('/').nth(1).unwrap_or_default();
+        let rows = Rows::new(table, promoted, segment.split_once('=').map_or("", |(_, name)| name));
         // Engines need nothing of the Arrow schema, and it is larger than many a small file's data.
         let options =
             ArrowWriterOptions::new().with_properties(properties(table, encoding)).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
-        Ok(Self {
-            folder,
-            sequence,
-            rows: Rows::new(table),
-            schema,
-            writer,
-            total_rows: 0,
-            encoded_bytes: 0,
-            encoder_memory_bytes: 0,
-        })
+        Ok(Self { folder, sequence, rows, schema, writer, total_rows: 0, encoded_bytes: 0, encoder_memory_bytes: 0 })
     }
 
     /// Adds a row by `push`.
@@ -97,6 +99,10 @@ impl OpenFile {
         push(&mut self.rows);
         self.total_rows += 1;
         if self.rows.len() == ROWS_PER_BATCH { self.encode() } else { Ok(()) }
+    }
+
+    pub(super) fn unfit(&self) -> &[u64] {
+        self.rows.unfit()
     }
 
     pub(super) fn total_rows(&self) -> u64 {

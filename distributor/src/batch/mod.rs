@@ -5,9 +5,11 @@
 
 mod error;
 mod file;
+mod promoted;
 mod rows;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use common::event::{HEADER_SOURCE, civil_from_micros};
 use common::log::RecordRef;
@@ -17,6 +19,7 @@ pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::OpenFile;
+use promoted::Promoted;
 use rows::{Lineage, Table};
 
 use crate::chain::{Cut, Witness};
@@ -33,6 +36,13 @@ pub(crate) struct Counts {
     pub written: u64,
     pub duplicates: u64,
     pub rejected: u64,
+    /// Values that did not fit their column and are null there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unfit: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// First and last record of a batch as its cut will remember them.
@@ -52,6 +62,7 @@ pub(crate) struct Batch {
     from: i64,
     layout: Layout,
     reader: EventReader,
+    promoted: Arc<Promoted>,
     encoding: Encoding,
     clock_ms: i64,
     overlay: Overlay,
@@ -81,6 +92,8 @@ pub(crate) struct Encoded {
     pub overlay: Overlay,
     pub counts: Counts,
     pub ends: Ends,
+    /// By promoted column: values that did not fit it.
+    pub unfit: BTreeMap<String, u64>,
 }
 
 impl Batch {
@@ -101,6 +114,7 @@ impl Batch {
             partition,
             from,
             reader: layout.reader()?,
+            promoted: Arc::new(Promoted::of(layout)?),
             layout: layout.clone(),
             encoding,
             clock_ms,
@@ -240,7 +254,7 @@ impl Batch {
     }
 
     fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, BatchError> {
-        let file = OpenFile::new(table, folder, self.next_sequence, self.encoding)?;
+        let file = OpenFile::new(table, folder, self.next_sequence, self.encoding, &self.promoted)?;
         self.next_sequence += 1;
         self.files.push(file);
         let index = self.files.len() - 1;
@@ -295,12 +309,19 @@ impl Batch {
         let Some(ends) = self.ends else { return Ok(None) };
         let place =
             Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
+        for (name, count) in self.files.iter().flat_map(|file| self.promoted.names().iter().zip(file.unfit())) {
+            if *count > 0 {
+                *unfit.entry(name.clone()).or_default() += count;
+            }
+        }
+        let counts = Counts { unfit: unfit.values().sum(), ..self.counts };
         let files = self.files.into_iter().map(|file| {
             let facts = place.footer_facts(file.sequence)?;
             file.finish(&facts)
         });
         let files = files.collect::<Result<_, ParquetError>>()?;
-        Ok(Some(Encoded { files, overlay: self.overlay, counts: self.counts, ends }))
+        Ok(Some(Encoded { files, overlay: self.overlay, counts, ends, unfit }))
     }
 }
 

@@ -10,6 +10,8 @@ use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef, TimeUnit};
 use common::event::Event;
 
+use super::promoted::{Promoted, PromotedRows};
+
 /// Rows are handed to the encoder in batches of exactly this many, counted from the start of a file, so that its
 /// decisions about pages and dictionaries never depend on how the log delivered them.
 pub(super) const ROWS_PER_BATCH: usize = 8_192;
@@ -29,13 +31,13 @@ pub(super) enum Table {
     Rejected,
 }
 
-fn timestamp() -> DataType {
+pub(super) fn timestamp() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
 impl Table {
-    pub(super) fn schema(self) -> SchemaRef {
-        let own = match self {
+    pub(super) fn schema(self, promoted: &Promoted) -> SchemaRef {
+        let mut own = match self {
             Self::Events => vec![
                 Field::new("event_id", DataType::Utf8, false),
                 Field::new("timestamp", timestamp(), false),
@@ -50,6 +52,9 @@ impl Table {
                 Field::new("raw", DataType::Binary, true),
             ],
         };
+        if self == Self::Events {
+            own.extend(promoted.fields());
+        }
         let lineage = [
             Field::new("_ingested_at", timestamp(), false),
             Field::new("_partition", DataType::Int32, false),
@@ -78,6 +83,7 @@ enum Own {
         domain: StringBuilder,
         event_type: StringBuilder,
         data: StringBuilder,
+        promoted: PromotedRows,
     },
     Rejected {
         reason: StringBuilder,
@@ -88,7 +94,8 @@ enum Own {
 }
 
 impl Rows {
-    pub(super) fn new(table: Table) -> Self {
+    /// For rows of one type, if they are events.
+    pub(super) fn new(table: Table, promoted: &Arc<Promoted>, domain_event_type: &str) -> Self {
         let text = StringBuilder::new;
         let own = match table {
             Table::Events => Own::Events {
@@ -97,6 +104,7 @@ impl Rows {
                 domain: text(),
                 event_type: text(),
                 data: text(),
+                promoted: promoted.builders(domain_event_type),
             },
             Table::Rejected => {
                 Own::Rejected { reason: text(), detail: text(), event_id: text(), raw: BinaryBuilder::new() }
@@ -123,12 +131,13 @@ impl Rows {
     }
 
     pub(super) fn push_event(&mut self, event: &Event<'_>, lineage: &Lineage<'_>) {
-        if let Own::Events { event_id, timestamp, domain, event_type, data } = &mut self.own {
+        if let Own::Events { event_id, timestamp, domain, event_type, data, promoted } = &mut self.own {
             event_id.append_value(&event.event_id);
             timestamp.append_value(event.timestamp_us);
             domain.append_value(&event.domain);
             event_type.append_value(&event.event_type);
             data.append_value(event.data);
+            self.bytes += promoted.push(event.data);
             self.bytes += event.event_id.len() + event.domain.len() + event.event_type.len() + event.data.len() + 24;
             self.push_lineage(lineage);
         }
@@ -160,16 +169,28 @@ impl Rows {
         self.rows += 1;
     }
 
+    /// By promoted column: values that did not fit it, so far.
+    pub(super) fn unfit(&self) -> &[u64] {
+        match &self.own {
+            Own::Events { promoted, .. } => promoted.unfit(),
+            Own::Rejected { .. } => &[],
+        }
+    }
+
     /// Hands the rows over and starts afresh.
     pub(super) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
         let mut columns: Vec<ArrayRef> = match &mut self.own {
-            Own::Events { event_id, timestamp, domain, event_type, data } => vec![
-                Arc::new(event_id.finish()),
-                Arc::new(timestamp.finish()),
-                Arc::new(domain.finish()),
-                Arc::new(event_type.finish()),
-                Arc::new(data.finish()),
-            ],
+            Own::Events { event_id, timestamp, domain, event_type, data, promoted } => {
+                let mut own: Vec<ArrayRef> = vec![
+                    Arc::new(event_id.finish()),
+                    Arc::new(timestamp.finish()),
+                    Arc::new(domain.finish()),
+                    Arc::new(event_type.finish()),
+                    Arc::new(data.finish()),
+                ];
+                own.extend(promoted.finish());
+                own
+            }
             Own::Rejected { reason, detail, event_id, raw } => vec![
                 Arc::new(reason.finish()),
                 Arc::new(detail.finish()),
@@ -187,6 +208,6 @@ impl Rows {
     }
 }
 
-fn utc_builder() -> TimestampMicrosecondBuilder {
+pub(super) fn utc_builder() -> TimestampMicrosecondBuilder {
     TimestampMicrosecondBuilder::new().with_data_type(timestamp())
 }

@@ -21,6 +21,7 @@ pub(crate) fn layout() -> Layout {
         min_year: 1970,
         max_year: 2100,
         max_rows_per_file: 1_000_000,
+        columns: Vec::new(),
     }
 }
 

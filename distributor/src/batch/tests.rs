@@ -1,6 +1,10 @@
 use std::collections::BTreeMap;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatchReader};
+use arrow_schema::DataType;
+use common::event::ColumnRule;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression as Codec, Encoding as ParquetEncoding, Type};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -52,7 +56,7 @@ fn rows_go_to_files_by_type_and_day_and_every_record_is_accounted_for() {
         None,
     ];
     let encoded = encode(&values, &layout(), ENCODING);
-    assert_eq!(encoded.counts, Counts { read: 7, written: 3, duplicates: 1, rejected: 3 });
+    assert_eq!(encoded.counts, Counts { read: 7, written: 3, duplicates: 1, rejected: 3, unfit: 0 });
     let files: Vec<_> = encoded.files.iter().map(|file| (file.folder.as_str(), file.sequence, file.rows)).collect();
     assert_eq!(
         files,
@@ -72,7 +76,7 @@ fn types_past_the_guard_are_rejected_in_offset_order() {
         .map(|(id, kind)| Some(event(id, at, "d", kind, "1")))
         .into();
     let encoded = encode(&values, &Layout { max_types: 2, ..layout() }, ENCODING);
-    assert_eq!(encoded.counts, Counts { read: 4, written: 3, duplicates: 0, rejected: 1 });
+    assert_eq!(encoded.counts, Counts { read: 4, written: 3, duplicates: 0, rejected: 1, unfit: 0 });
 }
 
 #[test]
@@ -130,6 +134,90 @@ fn a_file_is_what_engines_expect() {
     }));
 }
 
+fn column(name: &str, pointer: &str, column_type: &str, events: &str) -> ColumnRule {
+    let [name, pointer, column_type, events] = [name, pointer, column_type, events].map(str::to_owned);
+    ColumnRule { name, pointer, column_type, events }
+}
+
+#[test]
+fn promoted_values_are_real_columns_and_data_stays_whole() {
+    let columns = vec![
+        column("amount", "/amount", "decimal(9,2)", "d-order"),
+        column("n", "/n", "int", "*"),
+        column("ok", "/flags/0", "boolean", "*"),
+        column("at", "/at", "timestamp", "*"),
+        column("share", "/share", "double", "*"),
+        column("note", "/note", "string", "*"),
+    ];
+    let at = "2021-01-14T10:15:30";
+    let full = r#"{"amount":"12.5","n":7,"flags":[true],"at":"2021-01-14T10:15:30Z","share":0.25,"note":"ü"}"#;
+    let values = [
+        event("a", at, "d", "order", full),
+        event("b", at, "d", "order", r#"{"amount":1.005,"n":null}"#),
+        event("c", at, "d", "other", r#"{"amount":"12.5","n":"x"}"#),
+    ];
+    let encoded = encode(&values.map(Some), &Layout { columns, ..layout() }, ENCODING);
+    assert_eq!(encoded.counts, Counts { read: 3, written: 3, duplicates: 0, rejected: 0, unfit: 2 });
+    assert_eq!(encoded.unfit, BTreeMap::from([("amount".to_owned(), 1), ("n".to_owned(), 1)]));
+    let tables: Vec<Vec<(String, String)>> = encoded
+        .files
+        .iter()
+        .map(|file| {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+            let batch = reader.into_iter().next().unwrap().unwrap();
+            assert!(batch.column_by_name("data").unwrap().null_count() == 0);
+            let cells = |name: &str| {
+                let column = batch.column_by_name(name).unwrap();
+                let cell = |row: usize| match column.data_type() {
+                    _ if column.is_null(row) => "null".to_owned(),
+                    DataType::Decimal128(9, 2) => column.as_primitive::<Decimal128Type>().value_as_string(row),
+                    DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+                    DataType::Boolean => column.as_boolean().value(row).to_string(),
+                    DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string(),
+                    DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+                    _ => column.as_primitive::<TimestampMicrosecondType>().value(row).to_string(),
+                };
+                (0..batch.num_rows()).map(cell).collect::<Vec<_>>().join(" ")
+            };
+            ["amount", "n", "ok", "at", "share", "note"].map(|name| (name.to_owned(), cells(name))).into()
+        })
+        .collect();
+    let table = |cells: [&str; 6]| -> Vec<(String, String)> {
+        ["amount", "n", "ok", "at", "share", "note"].iter().zip(cells).map(|(a, b)| ((*a).into(), b.into())).collect()
+    };
+    assert_eq!(tables[0], table(["12.50 null", "7 null", "true null", "1610619330000000 null", "0.25 null", "ü null"]));
+    assert_eq!(tables[1], table(["null"; 6]), "the amount is of orders only, and \"x\" is no number");
+    let kinds: Vec<_> = reader(&encoded.files[0])
+        .metadata()
+        .file_metadata()
+        .schema_descr()
+        .columns()
+        .iter()
+        .map(|column| {
+            (
+                column.name().to_owned(),
+                column.physical_type(),
+                column.logical_type_ref().map(|kind| format!("{kind:?}")),
+            )
+        })
+        .skip(5)
+        .take(6)
+        .collect();
+    let utc = "Timestamp { is_adjusted_to_u_t_c: true, unit: MICROS }";
+    let expected = [
+        ("amount", Type::INT32, Some("Decimal { scale: 2, precision: 9 }")),
+        ("n", Type::INT64, None),
+        ("ok", Type::BOOLEAN, None),
+        ("at", Type::INT64, Some(utc)),
+        ("share", Type::DOUBLE, None),
+        ("note", Type::BYTE_ARRAY, Some("String")),
+    ];
+    assert_eq!(
+        kinds,
+        expected.map(|(name, physical, logical)| (name.to_owned(), physical, logical.map(str::to_owned)))
+    );
+}
+
 #[test]
 fn data_survives_as_it_was_written() {
     let encoded = encode(&sample(3), &layout(), ENCODING);
@@ -154,8 +242,7 @@ fn files_roll_by_rows_and_each_stays_readable() {
 }
 
 fn hash_rows(batch: &arrow_array::RecordBatch, hash: &mut xxhash_rust::xxh3::Xxh3) {
-    use arrow_array::cast::AsArray;
-    use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
+    use arrow_array::types::Int32Type;
     for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
         hash.update(format!("{field:?}").as_bytes());
         for row in 0..batch.num_rows() {
@@ -166,6 +253,10 @@ fn hash_rows(batch: &arrow_array::RecordBatch, hash: &mut xxhash_rust::xxh3::Xxh
             } else if let Some(column) = column.as_binary_opt::<i32>() {
                 format!("{:?}", column.value(row))
             } else if let Some(column) = column.as_primitive_opt::<Int64Type>() {
+                column.value(row).to_string()
+            } else if let Some(column) = column.as_primitive_opt::<Float64Type>() {
+                column.value(row).to_string()
+            } else if let Some(column) = column.as_primitive_opt::<Decimal128Type>() {
                 column.value(row).to_string()
             } else if let Some(column) = column.as_primitive_opt::<Int32Type>() {
                 column.value(row).to_string()
@@ -185,6 +276,11 @@ fn the_golden_layout_has_not_moved() {
     let golden = include_str!("golden.txt").trim_end();
     assert_eq!(lay_out(&layout()), golden);
     assert_eq!(lay_out(&Layout { rules: None, ..layout() }), golden, "as version 0.1.0 wrote it");
+    let columns =
+        [("cents", "/n", "decimal(5,2)"), ("share", "/n", "double"), ("whole", "/n", "int"), ("s", "/s", "string")];
+    let columns = columns.map(|(name, pointer, column_type)| column(name, pointer, column_type, "account-*"));
+    let golden = include_str!("golden_columns.txt").trim_end();
+    assert_eq!(lay_out(&Layout { columns: columns.into(), ..layout() }), golden);
 }
 
 fn lay_out(layout: &Layout) -> String {
@@ -192,7 +288,9 @@ fn lay_out(layout: &Layout) -> String {
     values.extend(sample(30));
     values.extend([Some(event("z", "2021-02-28T23:59:59.9999999Z", "a=b", "c/d", "[]")), None, Some("[]".to_owned())]);
     let encoded = encode(&values, &Layout { max_rows_per_file: 200, ..layout.clone() }, ENCODING);
-    let mut lines = vec![format!("{:?}", encoded.counts)];
+    let Counts { read, written, duplicates, rejected, unfit } = encoded.counts;
+    let mut lines =
+        vec![format!("read {read}, written {written}, duplicates {duplicates}, rejected {rejected}, unfit {unfit}")];
     for file in &encoded.files {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();

@@ -481,7 +481,7 @@ impl Partition {
         fresh: bool,
         mut phases: Phases,
     ) -> Result<()> {
-        let Encoded { files, overlay, counts, ends } = encoded;
+        let Encoded { files, overlay, counts, ends, unfit } = encoded;
         let entries = files::put_all(context, cut, files).await?;
         phases.end("files");
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
@@ -515,6 +515,7 @@ impl Partition {
             topic: &context.topic,
             partition: self.id,
             completion: &completion,
+            unfit: &unfit,
             fresh,
             total: phases.total(),
             phases: phases.all(),

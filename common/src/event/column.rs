@@ -1,0 +1,290 @@
+//! Columns of their own for values inside `data`: rules as text, and reading values by them.
+//!
+//! What a rule makes of a value is part of a table's layout: it is fixed here, and must not change for a rule that
+//! stands in a layout.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::TimeRule;
+use crate::glob;
+use crate::json::{FieldPaths, MAX_DEPTH, Pointer, Span, Spans, scan, skip_blanks, unescape};
+
+/// More columns than a table for people has; each 16 of them cost a pass over `data`.
+pub const MAX_COLUMNS: usize = 64;
+const MAX_NAME_BYTES: usize = 100;
+/// Digits of a decimal that every engine reads.
+const MAX_PRECISION: u8 = 38;
+/// Longer numbers are not looked at.
+const MAX_NUMBER_BYTES: usize = 400;
+
+/// A column as it is configured, and as it stands in a layout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnRule {
+    pub name: String,
+    /// JSON pointer within `data`.
+    pub pointer: String,
+    /// As [`ColumnType::parse`] reads it.
+    #[serde(rename = "type")]
+    pub column_type: String,
+    /// Patterns of `domain-event_type`, separated by commas. Rows of other types have null.
+    pub events: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    /// 64 bits, signed.
+    Int,
+    Double,
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
+    Boolean,
+    String,
+    /// Microseconds, UTC.
+    Timestamp,
+}
+
+impl ColumnType {
+    /// # Errors
+    /// The text names no type; the message says which there are.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let decimal = || {
+            let inner = text.strip_prefix("decimal(")?.strip_suffix(')')?;
+            let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
+            let (precision, scale) = (precision.trim().parse::<u8>().ok()?, scale.trim().parse::<i8>().ok()?);
+            let is_sound =
+                (1..=MAX_PRECISION).contains(&precision) && u8::try_from(scale).is_ok_and(|scale| scale <= precision);
+            is_sound.then_some(Self::Decimal { precision, scale })
+        };
+        match text {
+            "int" => Ok(Self::Int),
+            "double" => Ok(Self::Double),
+            "boolean" => Ok(Self::Boolean),
+            "string" => Ok(Self::String),
+            "timestamp" => Ok(Self::Timestamp),
+            _ => decimal().ok_or_else(|| {
+                format!(
+                    "'{text}' is not one of: int, double, boolean, string, timestamp, decimal(p,s) with up to {MAX_PRECISION} digits"
+                )
+            }),
+        }
+    }
+}
+
+/// A value for a column.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnValue<'a> {
+    Int(i64),
+    Double(f64),
+    /// Times 10 to the power of the type's scale.
+    Decimal(i128),
+    Boolean(bool),
+    String(Cow<'a, str>),
+    Timestamp(i64),
+}
+
+/// What stands in an event for a column.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found<'a> {
+    Value(ColumnValue<'a>),
+    /// Nothing, or null.
+    Nothing,
+    /// Something that does not fit the column's type.
+    Unfit,
+}
+
+#[derive(Debug, Clone)]
+struct Column {
+    column_type: ColumnType,
+    pass: usize,
+    slot: usize,
+    events: Vec<String>,
+}
+
+/// The columns of a layout, ready to be read.
+#[derive(Debug, Clone)]
+pub struct Columns {
+    columns: Vec<Column>,
+    /// As many as it takes to hold all pointers.
+    passes: Vec<FieldPaths>,
+    time: TimeRule,
+}
+
+impl Columns {
+    /// # Errors
+    /// The index of a rule that cannot be, which key of it, and why.
+    pub fn new(rules: &[ColumnRule], time: TimeRule) -> Result<Self, (usize, &'static str, String)> {
+        let mut columns = Vec::new();
+        let mut passes: Vec<FieldPaths> = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let wrong = |key| move |message| (index, key, message);
+            check_name(&rule.name).map_err(wrong("name"))?;
+            // Engines tell names apart without regard to case.
+            if rules.iter().take(index).any(|other| other.name.eq_ignore_ascii_case(&rule.name)) {
+                return Err((index, "name", format!("'{}' is there twice", rule.name)));
+            }
+            let column_type = ColumnType::parse(&rule.column_type).map_err(wrong("type"))?;
+            let pointer = Pointer::parse(&rule.pointer).map_err(wrong("pointer"))?;
+            let slot = passes.last_mut().and_then(|paths| paths.add(&pointer).ok());
+            let slot = match slot {
+                Some(slot) => slot,
+                None => {
+                    let mut paths = FieldPaths::default();
+                    let slot = paths.add(&pointer).map_err(wrong("pointer"))?;
+                    passes.push(paths);
+                    slot
+                }
+            };
+            let events: Vec<String> = rule.events.split(',').map(|pattern| pattern.trim().to_owned()).collect();
+            if events.iter().any(String::is_empty) {
+                let message = "must be patterns of domain-event_type, separated by commas, such as orders-*,*-failed";
+                return Err((index, "events", message.to_owned()));
+            }
+            columns.push(Column { column_type, pass: passes.len() - 1, slot, events });
+        }
+        if columns.len() > MAX_COLUMNS {
+            return Err((MAX_COLUMNS, "name", format!("there are more than {MAX_COLUMNS} columns")));
+        }
+        Ok(Self { columns, passes, time })
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
+    pub fn types(&self) -> impl Iterator<Item = ColumnType> {
+        self.columns.iter().map(|column| column.column_type)
+    }
+
+    /// Which columns the events of a type have, named as it stands in folder names.
+    pub fn of_type(&self, domain_event_type: &str) -> Vec<bool> {
+        let fits = |column: &Column| column.events.iter().any(|pattern| glob::fits(pattern, domain_event_type));
+        self.columns.iter().map(fits).collect()
+    }
+
+    /// Hands what stands in `data` for each column to `take`, in order. Those that `wanted` does not have get nothing.
+    pub fn read<'a>(&self, data: &'a str, wanted: &[bool], mut take: impl FnMut(usize, Found<'a>)) {
+        let mut spans = Spans::default();
+        let mut passed = None;
+        // A key that is wanted by any column and stands there twice makes all of them ambiguous, however many passes
+        // there are. Nothing else can be wrong, for the event was read before.
+        let mut is_clear = self.passes.len() == 1
+            || self.passes.iter().all(|paths| scan(data.as_bytes(), paths, MAX_DEPTH, &mut spans).is_ok());
+        for (index, column) in self.columns.iter().enumerate() {
+            if !wanted.get(index).copied().unwrap_or_default() {
+                take(index, Found::Nothing);
+                continue;
+            }
+            if passed != Some(column.pass) {
+                passed = Some(column.pass);
+                let paths = self.passes.get(column.pass);
+                is_clear &= paths.is_some_and(|paths| scan(data.as_bytes(), paths, MAX_DEPTH, &mut spans).is_ok());
+            }
+            let found = match spans.get(column.slot) {
+                _ if !is_clear => Found::Unfit,
+                None => Found::Nothing,
+                Some(Span { start, end, escaped }) => match data.get(start..end) {
+                    None | Some("null") => Found::Nothing,
+                    Some(raw) => self.value(column.column_type, raw, escaped).map_or(Found::Unfit, Found::Value),
+                },
+            };
+            take(index, found);
+        }
+    }
+
+    fn value<'a>(&self, column_type: ColumnType, raw: &'a str, escaped: bool) -> Option<ColumnValue<'a>> {
+        match column_type {
+            ColumnType::Boolean => match raw {
+                "true" => Some(ColumnValue::Boolean(true)),
+                "false" => Some(ColumnValue::Boolean(false)),
+                _ => None,
+            },
+            ColumnType::String => match text(raw, escaped) {
+                None if raw.starts_with('"') => None,
+                None => Some(ColumnValue::String(Cow::Borrowed(raw))),
+                Some(text) => Some(ColumnValue::String(text)),
+            },
+            ColumnType::Timestamp => {
+                let text = text(raw, escaped)?;
+                self.time.parse(&text).ok().map(ColumnValue::Timestamp)
+            }
+            ColumnType::Int => scaled(&number(raw, escaped)?, 0)?.try_into().ok().map(ColumnValue::Int),
+            ColumnType::Double => {
+                let value: f64 = number(raw, escaped)?.parse().ok()?;
+                value.is_finite().then_some(ColumnValue::Double(value))
+            }
+            ColumnType::Decimal { precision, scale } => {
+                let value = scaled(&number(raw, escaped)?, u32::try_from(scale).ok()?)?;
+                (value.unsigned_abs() < 10_u128.pow(u32::from(precision))).then_some(ColumnValue::Decimal(value))
+            }
+        }
+    }
+}
+
+/// Columns of ours, and of every table partitioned as these are.
+const TAKEN: [&str; 9] =
+    ["event_id", "timestamp", "domain", "event_type", "data", "domain_event_type", "year", "month", "day"];
+
+fn check_name(name: &str) -> Result<(), String> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(is_plain) {
+        return Err(format!("'{name}' is not up to {MAX_NAME_BYTES} of a-z, 0-9 and _"));
+    }
+    if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        return Err(format!("'{name}' must begin with a letter: names that begin with _ are ours"));
+    }
+    if TAKEN.contains(&name) {
+        return Err(format!("'{name}' is a column of every table"));
+    }
+    Ok(())
+}
+
+/// The text of a JSON string; `None` for anything else, and for half of a surrogate pair.
+fn text(raw: &str, escaped: bool) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if escaped { unescape(inner) } else { Some(Cow::Borrowed(inner)) }
+}
+
+/// The text of a JSON number, also of one inside a string, as many producers write those that must not be rounded.
+fn number(raw: &str, escaped: bool) -> Option<Cow<'_, str>> {
+    let text = if raw.starts_with('"') { text(raw, escaped)? } else { Cow::Borrowed(raw) };
+    if text.len() > MAX_NUMBER_BYTES || !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+        return None;
+    }
+    // By the grammar of JSON, and nothing behind it.
+    let end = scan(text.as_bytes(), &FieldPaths::default(), 1, &mut Spans::default()).ok()?;
+    (skip_blanks(text.as_bytes(), end) == text.len() && end == text.len()).then_some(text)
+}
+
+/// A JSON number times 10 to the power of `scale`, if that is a whole number of up to 38 digits: nothing is rounded.
+fn scaled(number: &str, scale: u32) -> Option<i128> {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let exponent: i64 = exponent.parse().ok()?;
+    let (sign, digits) = mantissa.strip_prefix('-').map_or((1, mantissa), |digits| (-1, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction = fraction.trim_end_matches('0');
+    let mut value: i128 = 0;
+    for digit in whole.bytes().chain(fraction.bytes()) {
+        value = value.checked_mul(10)?.checked_add(i128::from(digit - b'0'))?;
+    }
+    let mut shift = exponent.checked_add(i64::from(scale))?.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    while shift > 0 && value != 0 {
+        value = value.checked_mul(10)?;
+        shift -= 1;
+    }
+    while shift < 0 && value != 0 {
+        if value % 10 != 0 {
+            return None;
+        }
+        value /= 10;
+        shift += 1;
+    }
+    Some(sign * value)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+//! Values inside `data` as columns of their own.
+
+use std::sync::Arc;
+
+use arrow_array::ArrayRef;
+use arrow_array::builder::{
+    BooleanBuilder, Decimal128Builder, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder,
+};
+use arrow_schema::{DataType, Field};
+use common::event::{ColumnType, ColumnValue, Columns, Found};
+
+use super::rows::{timestamp, utc_builder};
+use crate::layout::Layout;
+
+/// The columns of a layout.
+#[derive(Debug)]
+pub(crate) struct Promoted {
+    columns: Columns,
+    names: Vec<String>,
+}
+
+impl Promoted {
+    /// # Errors
+    /// The layout has columns that this build cannot write.
+    pub(crate) fn of(layout: &Layout) -> Result<Self, String> {
+        Ok(Self { columns: layout.columns()?, names: layout.columns.iter().map(|rule| rule.name.clone()).collect() })
+    }
+
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(super) fn fields(&self) -> impl Iterator<Item = Field> {
+        let data_type = |column_type| match column_type {
+            ColumnType::Int => DataType::Int64,
+            ColumnType::Double => DataType::Float64,
+            ColumnType::Decimal { precision, scale } => DataType::Decimal128(precision, scale),
+            ColumnType::Boolean => DataType::Boolean,
+            ColumnType::String => DataType::Utf8,
+            ColumnType::Timestamp => timestamp(),
+        };
+        self.names.iter().zip(self.columns.types()).map(move |(name, kind)| Field::new(name, data_type(kind), true))
+    }
+
+    /// For the rows of one type.
+    pub(super) fn builders(self: &Arc<Self>, domain_event_type: &str) -> PromotedRows {
+        let builder = |column_type| match column_type {
+            ColumnType::Int => Builder::Int(Int64Builder::new()),
+            ColumnType::Double => Builder::Double(Float64Builder::new()),
+            ColumnType::Decimal { precision, scale } => {
+                Builder::Decimal(Decimal128Builder::new().with_data_type(DataType::Decimal128(precision, scale)))
+            }
+            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::new()),
+            ColumnType::String => Builder::String(StringBuilder::new()),
+            ColumnType::Timestamp => Builder::Timestamp(utc_builder()),
+        };
+        PromotedRows {
+            wanted: self.columns.of_type(domain_event_type),
+            builders: self.columns.types().map(builder).collect(),
+            unfit: vec![0; self.names.len()],
+            promoted: self.clone(),
+        }
+    }
+}
+
+enum Builder {
+    Int(Int64Builder),
+    Double(Float64Builder),
+    Decimal(Decimal128Builder),
+    Boolean(BooleanBuilder),
+    String(StringBuilder),
+    Timestamp(TimestampMicrosecondBuilder),
+}
+
+/// Cells that are not handed to the encoder yet.
+pub(super) struct PromotedRows {
+    promoted: Arc<Promoted>,
+    wanted: Vec<bool>,
+    builders: Vec<Builder>,
+    /// By column: values that did not fit.
+    unfit: Vec<u64>,
+}
+
+impl PromotedRows {
+    /// Adds a row, and returns the bytes of its values.
+    pub(super) fn push(&mut self, data: &str) -> usize {
+        let Self { promoted, wanted, builders, unfit } = self;
+        let mut bytes = 0;
+        promoted.columns.read(data, wanted, |index, found| {
+            let value = match found {
+                Found::Value(value) => Some(value),
+                Found::Nothing => None,
+                Found::Unfit => {
+                    if let Some(count) = unfit.get_mut(index) {
+                        *count += 1;
+                    }
+                    None
+                }
+            };
+            if let Some(builder) = builders.get_mut(index) {
+                bytes += builder.append(value);
+            }
+        });
+        bytes
+    }
+
+    pub(super) fn finish(&mut self) -> Vec<ArrayRef> {
+        self.builders.iter_mut().map(Builder::finish).collect()
+    }
+
+    pub(super) fn unfit(&self) -> &[u64] {
+        &self.unfit
+    }
+}
+
+impl Builder {
+    /// A value of another type cannot come, for both are of the same rule; it would be null.
+    fn append(&mut self, value: Option<ColumnValue<'_>>) -> usize {
+        match (self, value) {
+            (Self::Int(builder), Some(ColumnValue::Int(value))) => builder.append_value(value),
+            (Self::Double(builder), Some(ColumnValue::Double(value))) => builder.append_value(value),
+            (Self::Decimal(builder), Some(ColumnValue::Decimal(value))) => builder.append_value(value),
+            (Self::Boolean(builder), Some(ColumnValue::Boolean(value))) => builder.append_value(value),
+            (Self::Timestamp(builder), Some(ColumnValue::Timestamp(value))) => builder.append_value(value),
+            (Self::String(builder), Some(ColumnValue::String(value))) => {
+                builder.append_value(&value);
+                return value.len() + 8;
+            }
+            (Self::Int(builder), _) => builder.append_null(),
+            (Self::Double(builder), _) => builder.append_null(),
+            (Self::Decimal(builder), _) => builder.append_null(),
+            (Self::Boolean(builder), _) => builder.append_null(),
+            (Self::Timestamp(builder), _) => builder.append_null(),
+            (Self::String(builder), _) => builder.append_null(),
+        }
+        8
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Int(builder) => Arc::new(builder.finish()),
+            Self::Double(builder) => Arc::new(builder.finish()),
+            Self::Decimal(builder) => Arc::new(builder.finish()),
+            Self::Boolean(builder) => Arc::new(builder.finish()),
+            Self::String(builder) => Arc::new(builder.finish()),
+            Self::Timestamp(builder) => Arc::new(builder.finish()),
+        }
+    }
+}
