@@ -57,6 +57,7 @@ pub(crate) enum Report {
 #[derive(Debug, Default)]
 pub(crate) struct LaneState {
     memory_bytes: AtomicUsize,
+    reclaimable_bytes: AtomicUsize,
     window_entries: AtomicUsize,
     window_bytes: AtomicUsize,
     filling_since: Mutex<Option<Instant>>,
@@ -64,9 +65,9 @@ pub(crate) struct LaneState {
     standing: Mutex<Option<Standing>>,
     is_busy: AtomicBool,
     is_done: AtomicBool,
-    /// The worker needs the memory of the open batch.
-    flush_wanted: AtomicBool,
-    flush_asked: Notify,
+    /// The worker needs memory.
+    room_wanted: AtomicBool,
+    room_asked: Notify,
 }
 
 impl LaneState {
@@ -106,13 +107,18 @@ impl LaneState {
         self.is_done.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_about_to_flush(&self) -> bool {
-        self.flush_wanted.load(Ordering::Acquire)
+    /// What making room gives back.
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
+        self.reclaimable_bytes.load(Ordering::Acquire)
     }
 
-    pub(crate) fn ask_to_flush(&self) {
-        self.flush_wanted.store(true, Ordering::Release);
-        self.flush_asked.notify_one();
+    pub(crate) fn is_about_to_make_room(&self) -> bool {
+        self.room_wanted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn ask_for_room(&self) {
+        self.room_wanted.store(true, Ordering::Release);
+        self.room_asked.notify_one();
     }
 }
 
@@ -208,7 +214,7 @@ impl Lane {
                     self.heed(&context, order).await?;
                 }
                 () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
-                () = self.state.flush_asked.notified() => {}
+                () = self.state.room_asked.notified() => {}
                 changed = parts.changed() => {
                     if let (Ok(()), Some(partition)) = (changed, &mut self.partition) {
                         partition.fit_window()?;
@@ -219,6 +225,10 @@ impl Lane {
                         return Ok(());
                     }
                 }
+            }
+            if self.state.is_about_to_make_room() {
+                self.state.is_busy.store(true, Ordering::Release);
+                self.make_room(&context).await?;
             }
             if self.is_flush_due() {
                 self.state.is_busy.store(true, Ordering::Release);
@@ -266,7 +276,16 @@ impl Lane {
         let next = partition.flush(context).await?;
         self.go_on(next).await?;
         self.publish();
-        self.state.flush_wanted.store(false, Ordering::Release);
+        self.report(Report::Progress);
+        Ok(())
+    }
+
+    async fn make_room(&mut self, context: &Context) -> Result<(), PartitionError> {
+        let Some(partition) = &mut self.partition else { return Ok(()) };
+        let next = partition.make_room(context).await?;
+        self.go_on(next).await?;
+        self.publish();
+        self.state.room_wanted.store(false, Ordering::Release);
         self.report(Report::Progress);
         Ok(())
     }
@@ -315,7 +334,7 @@ impl Lane {
         let Some(partition) = &self.partition else { return false };
         let is_old = self.filling_for().is_some_and(|age| age >= self.shared.max_age);
         let is_last = self.has_read_all(partition) && !partition.is_flushed();
-        is_old || is_last || self.state.is_about_to_flush()
+        is_old || is_last
     }
 
     /// Makes the state what it is. Before each wait, so that nobody waits for what is told already.
@@ -323,6 +342,7 @@ impl Lane {
         let Some(partition) = &self.partition else { return };
         let state = &self.state;
         state.memory_bytes.store(partition.memory_bytes(), Ordering::Release);
+        state.reclaimable_bytes.store(partition.reclaimable_bytes(), Ordering::Release);
         state.window_entries.store(partition.window_entries(), Ordering::Relaxed);
         state.window_bytes.store(partition.window_bytes(), Ordering::Relaxed);
         state.open_files.store(partition.open_files(), Ordering::Relaxed);

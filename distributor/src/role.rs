@@ -191,6 +191,7 @@ impl Distributor {
             encoding: settings.encoding,
             max_rows: settings.max_rows,
             max_bytes: settings.max_bytes,
+            scratch: settings.scratch.clone(),
             budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,
             metrics: self.metrics.clone(),

@@ -291,21 +291,23 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Asks for batches to be written, the largest first, until the rest fits.
+    /// Asks partitions to give memory back, the largest first, until the rest fits.
     fn make_room(&self) {
         let limit = self.role.settings.max_memory;
-        let staying = || self.states().filter(|state| !state.is_about_to_flush());
+        // Little is not worth a write to disk.
+        let worthwhile = usize::try_from(limit / 16).unwrap_or(usize::MAX) / self.lanes.len().max(1);
+        let staying = || self.states().filter(|state| !state.is_about_to_make_room());
         while memory(staying()) > limit {
-            let fillable = staying().filter(|state| state.filling_for().is_some());
-            let Some(largest) = fillable.max_by_key(|state| state.memory_bytes()) else { break };
-            largest.ask_to_flush();
+            let largest = staying().max_by_key(|state| state.reclaimable_bytes());
+            let Some(largest) = largest.filter(|state| state.reclaimable_bytes() > worthwhile) else { break };
+            largest.ask_for_room();
         }
     }
 
-    /// Nothing more is read while batches that are being written hold too much memory.
+    /// Nothing more is read while partitions that were asked for it still have to give memory back.
     fn has_room(&self) -> bool {
         let limit = self.role.settings.max_memory;
-        memory(self.states()) <= limit.saturating_add(limit / 4) || !self.states().any(LaneState::is_about_to_flush)
+        memory(self.states()) <= limit.saturating_add(limit / 4) || !self.states().any(LaneState::is_about_to_make_room)
     }
 
     /// With an announced end: all of our partitions are read and flushed, and all others are read by their owners.

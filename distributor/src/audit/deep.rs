@@ -10,9 +10,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
 use super::{AuditError, PATIENCE};
-use crate::batch::{Batch, Encoding, Ends, Place};
+use crate::batch::{Batch, BatchError, Encoding, Ends, Place};
 use crate::chain::{Completion, Cut};
 use crate::route::fingerprint;
+use crate::scratch::Scratch;
 use crate::window::Window;
 
 /// Rows are decoded so many at a time, for both sides of a comparison.
@@ -125,8 +126,9 @@ impl Recount {
         cut: &Cut,
         completion: &Completion,
         encoding: Encoding,
+        scratch: &Scratch,
     ) -> Result<Made, AuditError> {
-        let mut batch = Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding)
+        let mut batch = Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, scratch)
             .map_err(AuditError::Layout)?;
         while batch.ends().is_none_or(|ends| ends.to < cut.to) {
             let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
@@ -177,6 +179,8 @@ impl Recount {
         if !same {
             return Ok(Made::Other("the log's records make other files".to_owned()));
         }
-        Ok(Made::Files(made.into_iter().map(|(path, file)| (path, file.bytes)).collect()))
+        let files: Result<_, BatchError> =
+            made.into_iter().map(|(path, file)| Ok((path, file.body.bytes()?))).collect();
+        Ok(Made::Files(files?))
     }
 }

@@ -57,7 +57,9 @@ impl Work<'_> {
                 recount = self.begin_recount(chain, &cut).await?;
             }
             let made = match &mut recount {
-                Some(recount) => Some(recount.make(&cut, &completion, self.auditor.encoding).await?),
+                Some(recount) => {
+                    Some(recount.make(&cut, &completion, self.auditor.encoding, &self.auditor.scratch).await?)
+                }
                 None => None,
             };
             match &made {

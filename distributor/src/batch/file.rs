@@ -3,21 +3,25 @@
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 use common::config::Compression;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression as Codec, Encoding as ParquetEncoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
+use super::BatchError;
 use super::promoted::Promoted;
-use super::rows::{ROWS_PER_BATCH, Rows, Table};
+use super::rows::{ROWS_PER_BATCH, Rows, events_schema, rejected_schema};
+use super::spool::{Body, Spool};
+use crate::scratch::{ScratchError, ScratchFile};
 
 /// Row groups end by rows only: sizes would depend on how rows were delivered.
 const ROWS_PER_ROW_GROUP: usize = 16 * ROWS_PER_BATCH;
+/// Of an open file besides its rows and its encoder.
+const FIXED_MEMORY_BYTES: usize = 512;
 
 /// What decides bytes but not rows.
 #[derive(Debug, Clone, Copy)]
@@ -27,9 +31,18 @@ pub struct Encoding {
     pub bloom_filter: bool,
 }
 
-fn properties(table: Table, encoding: Encoding) -> WriterProperties {
-    let column = |name: &str| ColumnPath::from(name);
-    let mut builder = WriterProperties::builder()
+/// How the files of a table are encoded.
+pub(super) struct Table {
+    schema: SchemaRef,
+    options: ArrowWriterOptions,
+}
+
+fn column(name: &str) -> ColumnPath {
+    ColumnPath::from(name)
+}
+
+fn properties(encoding: Encoding) -> WriterPropertiesBuilder {
+    WriterProperties::builder()
         .set_compression(match encoding.compression {
             Compression::Zstd => Codec::ZSTD(ZstdLevel::default()),
             Compression::Snappy => Codec::SNAPPY,
@@ -38,32 +51,48 @@ fn properties(table: Table, encoding: Encoding) -> WriterProperties {
         .set_created_by(format!("event-distributor {}", env!("CARGO_PKG_VERSION")))
         .set_column_dictionary_enabled(column("_offset"), false)
         .set_column_encoding(column("_offset"), ParquetEncoding::DELTA_BINARY_PACKED)
-        .set_column_dictionary_enabled(column("event_id"), false);
-    if table == Table::Events {
+        .set_column_dictionary_enabled(column("event_id"), false)
+}
+
+impl Table {
+    fn new(schema: SchemaRef, properties: WriterPropertiesBuilder) -> Arc<Self> {
+        // Engines need nothing of the Arrow schema, and it is larger than many a small file's data.
+        let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
+        Arc::new(Self { schema, options })
+    }
+
+    pub(super) fn events(encoding: Encoding, promoted: &Promoted) -> Arc<Self> {
         // Ids, times and free-form text hardly repeat: a dictionary would be built only to be thrown away. Statistics
         // of free-form text help no query.
-        builder = builder
+        let properties = properties(encoding)
             .set_column_dictionary_enabled(column("timestamp"), false)
             .set_column_dictionary_enabled(column("data"), false)
             .set_column_statistics_enabled(column("data"), EnabledStatistics::None)
             .set_column_bloom_filter_enabled(column("event_id"), encoding.bloom_filter);
-    } else {
-        builder = builder
+        Self::new(events_schema(promoted), properties)
+    }
+
+    pub(super) fn rejected(encoding: Encoding) -> Arc<Self> {
+        let properties = properties(encoding)
             .set_column_dictionary_enabled(column("raw"), false)
             .set_column_statistics_enabled(column("raw"), EnabledStatistics::None);
+        Self::new(rejected_schema(), properties)
     }
-    builder.build()
 }
 
 pub(super) struct OpenFile {
     pub folder: String,
     pub sequence: u32,
+    table: Arc<Table>,
     rows: Rows,
-    schema: SchemaRef,
-    writer: ArrowWriter<Vec<u8>>,
+    /// Begun when there is something to encode: most files of many types are small.
+    writer: Option<ArrowWriter<Spool>>,
     total_rows: u64,
+    /// Of the rows that were handed to the encoder, before that.
+    raw_bytes: usize,
+    /// The same of those in finished row groups, before and after.
+    finished: [usize; 2],
     /// As of the last hand-over to the encoder.
-    encoded_bytes: usize,
     encoder_memory_bytes: usize,
 }
 
@@ -73,73 +102,125 @@ pub(crate) struct FinishedFile {
     pub folder: String,
     pub sequence: u32,
     pub rows: u64,
-    pub bytes: Bytes,
+    pub body: Body,
+    /// By promoted column: values that did not fit it.
+    pub unfit: Vec<u64>,
 }
 
 impl OpenFile {
-    pub(super) fn new(
-        table: Table,
-        folder: String,
-        sequence: u32,
-        encoding: Encoding,
-        promoted: &Arc<Promoted>,
-    ) -> Result<Self, ParquetError> {
-        let schema = table.schema(promoted);
-        let segment = folder.split('/').nth(1).unwrap_or_default();
-        let rows = Rows::new(table, promoted, segment.split_once('=').map_or("", |(_, name)| name));
-        // Engines need nothing of the Arrow schema, and it is larger than many a small file's data.
-        let options =
-            ArrowWriterOptions::new().with_properties(properties(table, encoding)).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
-        Ok(Self { folder, sequence, rows, schema, writer, total_rows: 0, encoded_bytes: 0, encoder_memory_bytes: 0 })
+    pub(super) fn new(table: &Arc<Table>, folder: String, sequence: u32, rows: Rows) -> Self {
+        Self {
+            folder,
+            sequence,
+            table: table.clone(),
+            rows,
+            writer: None,
+            total_rows: 0,
+            raw_bytes: 0,
+            finished: [0; 2],
+            encoder_memory_bytes: 0,
+        }
     }
 
-    /// Adds a row by `push`.
-    pub(super) fn push(&mut self, push: impl FnOnce(&mut Rows)) -> Result<(), ParquetError> {
-        push(&mut self.rows);
+    /// Adds a row by `push`. Rows are encoded as soon as there are enough, or all at the end.
+    pub(super) fn push(
+        &mut self,
+        is_deferred: bool,
+        push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        push(&mut self.rows)?;
         self.total_rows += 1;
-        if self.rows.len() == ROWS_PER_BATCH { self.encode() } else { Ok(()) }
-    }
-
-    pub(super) fn unfit(&self) -> &[u64] {
-        self.rows.unfit()
+        if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode() } else { Ok(()) }
     }
 
     pub(super) fn total_rows(&self) -> u64 {
         self.total_rows
     }
 
-    fn encode(&mut self) -> Result<(), ParquetError> {
-        let batch = self.rows.take(&self.schema)?;
-        self.writer.write(&batch)?;
-        self.encoded_bytes = self.writer.bytes_written() + self.writer.in_progress_size();
-        self.encoder_memory_bytes = self.writer.bytes_written() + self.writer.memory_size();
+    fn encode(&mut self) -> Result<(), BatchError> {
+        let Self { table, rows, writer, .. } = self;
+        self.raw_bytes += rows.bytes();
+        let writer = match writer {
+            Some(writer) => writer,
+            None => writer.insert(ArrowWriter::try_new_with_options(
+                Spool::default(),
+                table.schema.clone(),
+                table.options.clone(),
+            )?),
+        };
+        rows.hand_over(&table.schema, |batch| writer.write(batch))?;
+        // Row groups end where a hand-over does. What of others is not compressed yet says little.
+        if writer.in_progress_rows() == 0 {
+            self.finished = [self.raw_bytes, writer.bytes_written()];
+        }
+        self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
         Ok(())
     }
 
-    /// Bytes in memory: rows not encoded, the encoder's buffers and the encoded file so far.
+    /// Rows not encoded, the encoder's buffers and the encoded file, as far as they are not on disk.
     pub(super) fn memory_bytes(&self) -> usize {
-        // Growing buffers are on average half as large again as what they hold.
-        self.rows.bytes() * 3 / 2 + self.encoder_memory_bytes
+        FIXED_MEMORY_BYTES + self.folder.capacity() + self.rows.memory_bytes() + self.encoder_memory_bytes
     }
 
-    /// About how large the file would be if it ended here: what is encoded, and what is not at the usual ratio.
-    pub(super) fn estimated_bytes(&self) -> usize {
-        self.encoded_bytes + self.rows.bytes() / 4
+    /// The part of it that [`OpenFile::spill`] gives back.
+    pub(super) fn spillable_bytes(&self) -> usize {
+        self.rows.memory_bytes() + self.writer.as_ref().map_or(0, |writer| writer.inner().memory_bytes())
     }
 
-    /// Encodes what is left, when no more rows will come.
-    pub(super) fn seal(&mut self) -> Result<(), ParquetError> {
-        if self.rows.len() > 0 { self.encode() } else { Ok(()) }
+    /// Bytes of rows that are in no finished row group yet, and those of rows that are, before and after encoding.
+    pub(super) fn progress(&self) -> [usize; 3] {
+        let [raw, encoded] = self.finished;
+        [self.rows.bytes() + self.raw_bytes - raw, raw, encoded]
     }
 
-    /// Ends the file; `facts` go into its footer.
-    pub(super) fn finish(mut self, facts: &[(&str, String)]) -> Result<FinishedFile, ParquetError> {
-        self.seal()?;
-        for (key, value) in facts {
-            self.writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
+    /// Lets rows that wait and finished row groups go to disk.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost.
+    pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+        self.rows.spill(file)?;
+        if let Some(writer) = &mut self.writer {
+            // Everything that was written went through; nothing is written past the encoder.
+            writer.inner_mut().spill(file)?;
+            self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
         }
-        let bytes = Bytes::from(self.writer.into_inner()?);
-        Ok(FinishedFile { folder: self.folder, sequence: self.sequence, rows: self.total_rows, bytes })
+        Ok(())
+    }
+
+    /// Encodes what is left and ends the row group, when no more rows will come.
+    pub(super) fn seal(&mut self) -> Result<(), BatchError> {
+        if self.rows.len() > 0 || self.writer.is_none() {
+            self.encode()?;
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.flush()?;
+            self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
+        }
+        Ok(())
+    }
+
+    /// Ends the file; `facts` go into its footer. Its bytes go to disk if there is one given.
+    pub(super) fn finish(
+        mut self,
+        facts: &[(&str, String)],
+        disk: Option<&Arc<ScratchFile>>,
+    ) -> Result<FinishedFile, BatchError> {
+        self.seal()?;
+        let none = || ParquetError::General("a file without an encoder".to_owned());
+        let mut writer = self.writer.ok_or_else(none)?;
+        for (key, value) in facts {
+            writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
+        }
+        let mut spool = writer.into_inner()?;
+        if let Some(disk) = disk {
+            spool.spill(disk)?;
+        }
+        Ok(FinishedFile {
+            folder: self.folder,
+            sequence: self.sequence,
+            rows: self.total_rows,
+            body: spool.finish(),
+            unfit: self.rows.unfit().to_vec(),
+        })
     }
 }

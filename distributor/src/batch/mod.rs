@@ -6,7 +6,9 @@
 mod error;
 mod file;
 mod promoted;
+mod raw;
 mod rows;
+mod spool;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,14 +20,17 @@ use parquet::errors::ParquetError;
 pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
-use file::OpenFile;
+use file::{OpenFile, Table};
 use promoted::Promoted;
-use rows::{Lineage, Table};
+use rows::{Kind, Lineage, Rows};
+pub(crate) use spool::Body;
+use spool::Overflow;
 
 use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
 use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
+use crate::scratch::{Scratch, ScratchError};
 use crate::window::{Overlay, Window};
 use common::event::Event;
 
@@ -63,7 +68,11 @@ pub(crate) struct Batch {
     layout: Layout,
     reader: EventReader,
     promoted: Arc<Promoted>,
-    encoding: Encoding,
+    events: Arc<Table>,
+    rejected: Arc<Table>,
+    overflow: Overflow,
+    /// Rows are encoded at the end only, for encoders take too much memory.
+    is_deferred: bool,
     clock_ms: i64,
     overlay: Overlay,
     ends: Option<Ends>,
@@ -75,16 +84,19 @@ pub(crate) struct Batch {
     files: Vec<OpenFile>,
     types: BTreeSet<String>,
     next_sequence: u32,
+    /// Of all files.
     memory_bytes: usize,
-    estimated_bytes: usize,
-    measured_at_rows: u64,
-    unmeasured_bytes: usize,
+    spillable_bytes: usize,
+    /// As [`OpenFile::progress`], of all files.
+    progress: [usize; 3],
+    /// Encoded bytes for each byte of rows, as far as is known.
+    expected_ratio: f64,
 }
 
-/// Memory and size are measured again after this many rows: both need a look at every open file.
-const ROWS_BETWEEN_MEASURES: u64 = 512;
-/// … or this many bytes, for events may be large.
-const BYTES_BETWEEN_MEASURES: usize = 2_000_000;
+/// Of encoded bytes to those of rows, before anything was seen.
+const FIRST_RATIO: f64 = 0.25;
+/// So much has to be encoded before what is seen counts.
+const TELLING_BYTES: usize = 1_000_000;
 
 /// A batch that has ended, encoded.
 pub(crate) struct Encoded {
@@ -94,6 +106,8 @@ pub(crate) struct Encoded {
     pub ends: Ends,
     /// By promoted column: values that did not fit it.
     pub unfit: BTreeMap<String, u64>,
+    /// Encoded bytes for each byte of rows.
+    pub ratio: f64,
 }
 
 impl Batch {
@@ -108,15 +122,20 @@ impl Batch {
         clock_ms: i64,
         layout: &Layout,
         encoding: Encoding,
+        scratch: &Scratch,
     ) -> Result<Self, String> {
+        let promoted = Arc::new(Promoted::of(layout)?);
         Ok(Self {
             topic: topic.to_owned(),
             partition,
             from,
             reader: layout.reader()?,
-            promoted: Arc::new(Promoted::of(layout)?),
+            events: Table::events(encoding, &promoted),
+            rejected: Table::rejected(encoding),
+            overflow: Overflow::new(scratch.clone()),
+            is_deferred: false,
+            promoted,
             layout: layout.clone(),
-            encoding,
             clock_ms,
             overlay: Window::overlay(),
             ends: None,
@@ -127,9 +146,9 @@ impl Batch {
             types: BTreeSet::new(),
             next_sequence: 0,
             memory_bytes: 0,
-            estimated_bytes: 0,
-            measured_at_rows: 0,
-            unmeasured_bytes: 0,
+            spillable_bytes: 0,
+            progress: [0; 3],
+            expected_ratio: FIRST_RATIO,
         })
     }
 
@@ -162,8 +181,59 @@ impl Batch {
         self.files.len()
     }
 
+    /// Of memory that [`Batch::spill`] gives back.
+    pub(crate) fn spillable_bytes(&self) -> usize {
+        self.spillable_bytes
+    }
+
+    /// About how large the files would be if they ended here.
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
     pub(crate) fn estimated_bytes(&self) -> u64 {
-        self.estimated_bytes as u64
+        let [waiting, raw, encoded] = self.progress;
+        let ratio = if raw >= TELLING_BYTES { encoded as f64 / raw as f64 } else { self.expected_ratio };
+        encoded as u64 + (waiting as f64 * ratio) as u64
+    }
+
+    /// Takes what was seen of an earlier batch for what this one will be.
+    pub(crate) fn expect_ratio(&mut self, ratio: f64) {
+        self.expected_ratio = ratio;
+    }
+
+    /// Lets rows that wait to be encoded, and finished row groups, go to disk. Not a byte of the files depends on it.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost.
+    pub(crate) fn spill(&mut self) -> Result<(), ScratchError> {
+        let disk = self.overflow.file()?;
+        for index in 0..self.files.len() {
+            self.account(index, |file| file.spill(&disk))?;
+        }
+        Ok(())
+    }
+
+    /// Encodes no more before the end, file by file then: when the encoders of many files take too much memory. Not a
+    /// byte of the files depends on it.
+    pub(crate) fn defer(&mut self) {
+        self.is_deferred = true;
+    }
+
+    /// Does something with a file and keeps the sums right.
+    fn account<E>(&mut self, index: usize, work: impl FnOnce(&mut OpenFile) -> Result<(), E>) -> Result<(), E> {
+        let Some(file) = self.files.get_mut(index) else { return Ok(()) };
+        let before = (file.memory_bytes(), file.spillable_bytes(), file.progress());
+        let outcome = work(file);
+        let after = (file.memory_bytes(), file.spillable_bytes(), file.progress());
+        self.memory_bytes = self.memory_bytes + after.0 - before.0;
+        self.spillable_bytes = self.spillable_bytes + after.1 - before.1;
+        for (sum, (after, before)) in self.progress.iter_mut().zip(after.2.into_iter().zip(before.2)) {
+            *sum = *sum + after - before;
+        }
+        outcome
     }
 
     /// Takes the next record.
@@ -183,15 +253,10 @@ impl Batch {
         self.ends = Some(Ends { first, last: witness, to: offset + 1, clock_ms: self.clock_ms });
         self.counts.read += 1;
         let source = record.headers.text(HEADER_SOURCE).unwrap_or_default();
-        let lineage = Lineage { partition: self.partition, offset, log_time_ms: self.clock_ms, source };
+        let lineage = Lineage { offset, log_time_ms: self.clock_ms, source };
         match read_event(record.value, &self.reader) {
             Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
             Ok(event) => self.push_event(window, &event, record, &lineage)?,
-        }
-        self.unmeasured_bytes += record.value.map_or(0, <[u8]>::len);
-        let many = self.counts.read - self.measured_at_rows >= ROWS_BETWEEN_MEASURES;
-        if many || self.unmeasured_bytes >= BYTES_BETWEEN_MEASURES {
-            self.measure();
         }
         Ok(())
     }
@@ -210,7 +275,7 @@ impl Batch {
             self.counts.duplicates += 1;
             return Ok(());
         }
-        match self.file_for(event)? {
+        match self.file_for(event) {
             Ok(index) => {
                 self.counts.written += 1;
                 self.push_to(index, |rows| rows.push_event(event, lineage))
@@ -220,7 +285,7 @@ impl Batch {
     }
 
     /// The open file for an event, begun if need be.
-    fn file_for(&mut self, event: &Event<'_>) -> Result<Result<usize, Rejection>, BatchError> {
+    fn file_for(&mut self, event: &Event<'_>) -> Result<usize, Rejection> {
         use std::fmt::Write;
         let date = civil_from_micros(event.timestamp_us);
         self.scratch.clear();
@@ -236,30 +301,35 @@ impl Batch {
             date.day
         );
         if let Some(index) = self.open.get(&self.scratch) {
-            return Ok(Ok(*index));
+            return Ok(*index);
         }
-        let folder = match folder(event, &self.layout) {
-            Ok(folder) => folder,
-            Err(rejection) => return Ok(Err(rejection)),
-        };
+        let folder = folder(event, &self.layout)?;
         let segment = folder.split('/').nth(1).unwrap_or_default();
         if !self.types.contains(segment) {
             if self.types.len() >= self.layout.max_types as usize {
-                return Ok(Err(Rejection::TooManyTypes));
+                return Err(Rejection::TooManyTypes);
             }
             self.types.insert(segment.to_owned());
         }
-        let key = self.scratch.clone();
-        self.open_file(key, Table::Events, folder).map(Ok)
+        let segment = segment.split_once('=').map_or("", |(_, name)| name);
+        let kind = Kind::Events {
+            domain: event.domain.clone().into_owned(),
+            event_type: event.event_type.clone().into_owned(),
+        };
+        let rows = Rows::new(kind, self.partition, self.promoted.builders(segment));
+        let (key, table) = (self.scratch.clone(), self.events.clone());
+        Ok(self.open_file(key, &table, folder, rows))
     }
 
-    fn open_file(&mut self, key: String, table: Table, folder: String) -> Result<usize, BatchError> {
-        let file = OpenFile::new(table, folder, self.next_sequence, self.encoding, &self.promoted)?;
+    fn open_file(&mut self, key: String, table: &Arc<Table>, folder: String, rows: Rows) -> usize {
+        let file = OpenFile::new(table, folder, self.next_sequence, rows);
         self.next_sequence += 1;
+        self.memory_bytes += file.memory_bytes();
+        self.spillable_bytes += file.spillable_bytes();
         self.files.push(file);
         let index = self.files.len() - 1;
         self.open.insert(key, index);
-        Ok(index)
+        index
     }
 
     fn reject(
@@ -275,30 +345,33 @@ impl Batch {
         let key = format!("rejected|{folder}");
         let index = match self.open.get(&key) {
             Some(index) => *index,
-            None => self.open_file(key, Table::Rejected, folder)?,
+            None => {
+                let rows = Rows::new(Kind::Rejected, self.partition, self.promoted.builders(""));
+                let table = self.rejected.clone();
+                self.open_file(key, &table, folder, rows)
+            }
         };
         let detail = rejection.detail(&self.layout);
         self.push_to(index, |rows| rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage))
     }
 
-    fn push_to(&mut self, index: usize, push: impl FnOnce(&mut rows::Rows)) -> Result<(), BatchError> {
-        let Some(file) = self.files.get_mut(index) else {
-            return Err(ParquetError::General("a row for a file that was never begun".to_owned()).into());
-        };
-        file.push(push)?;
-        if file.total_rows() >= self.layout.max_rows_per_file {
+    fn push_to(
+        &mut self,
+        index: usize,
+        push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        let (is_deferred, max_rows) = (self.is_deferred, self.layout.max_rows_per_file);
+        let mut is_full = false;
+        self.account(index, |file| {
+            file.push(is_deferred, push)?;
+            is_full = file.total_rows() >= max_rows;
             // It is closed with the batch, for its footer names the batch's end.
-            file.seal()?;
+            if is_full && !is_deferred { file.seal() } else { Ok(()) }
+        })?;
+        if is_full {
             self.open.retain(|_, open| *open != index);
         }
         Ok(())
-    }
-
-    fn measure(&mut self) {
-        self.measured_at_rows = self.counts.read;
-        self.unmeasured_bytes = 0;
-        self.memory_bytes = self.files.iter().map(OpenFile::memory_bytes).sum();
-        self.estimated_bytes = self.files.iter().map(OpenFile::estimated_bytes).sum();
     }
 
     /// Ends all files; `None` if no record came.
@@ -309,19 +382,25 @@ impl Batch {
         let Some(ends) = self.ends else { return Ok(None) };
         let place =
             Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        // Who has put rows on disk has no memory for the files either.
+        let disk = self.overflow.used();
+        let files = self.files.into_iter().map(|file| {
+            let facts = place.footer_facts(file.sequence)?;
+            file.finish(&facts, disk.as_ref())
+        });
+        let files = files.collect::<Result<Vec<_>, BatchError>>()?;
         let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
-        for (name, count) in self.files.iter().flat_map(|file| self.promoted.names().iter().zip(file.unfit())) {
+        for (name, count) in files.iter().flat_map(|file| self.promoted.names().iter().zip(&file.unfit)) {
             if *count > 0 {
                 *unfit.entry(name.clone()).or_default() += count;
             }
         }
         let counts = Counts { unfit: unfit.values().sum(), ..self.counts };
-        let files = self.files.into_iter().map(|file| {
-            let facts = place.footer_facts(file.sequence)?;
-            file.finish(&facts)
-        });
-        let files = files.collect::<Result<_, ParquetError>>()?;
-        Ok(Some(Encoded { files, overlay: self.overlay, counts, ends, unfit }))
+        let [waiting, raw, _] = self.progress;
+        let encoded: usize = files.iter().map(|file| file.body.len()).sum();
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let ratio = encoded as f64 / (waiting + raw).max(1) as f64;
+        Ok(Some(Encoded { files, overlay: self.overlay, counts, ends, unfit, ratio }))
     }
 }
 

@@ -9,7 +9,7 @@ use arrow_array::builder::{
 use arrow_schema::{DataType, Field};
 use common::event::{ColumnType, ColumnValue, Columns, Found};
 
-use super::rows::{timestamp, utc_builder};
+use super::rows::timestamp;
 use crate::layout::Layout;
 
 /// The columns of a layout.
@@ -42,17 +42,19 @@ impl Promoted {
         self.names.iter().zip(self.columns.types()).map(move |(name, kind)| Field::new(name, data_type(kind), true))
     }
 
-    /// For the rows of one type.
+    /// For the rows of one type. They take no room before there are rows.
     pub(super) fn builders(self: &Arc<Self>, domain_event_type: &str) -> PromotedRows {
         let builder = |column_type| match column_type {
-            ColumnType::Int => Builder::Int(Int64Builder::new()),
-            ColumnType::Double => Builder::Double(Float64Builder::new()),
-            ColumnType::Decimal { precision, scale } => {
-                Builder::Decimal(Decimal128Builder::new().with_data_type(DataType::Decimal128(precision, scale)))
+            ColumnType::Int => Builder::Int(Int64Builder::with_capacity(0)),
+            ColumnType::Double => Builder::Double(Float64Builder::with_capacity(0)),
+            ColumnType::Decimal { precision, scale } => Builder::Decimal(
+                Decimal128Builder::with_capacity(0).with_data_type(DataType::Decimal128(precision, scale)),
+            ),
+            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(0)),
+            ColumnType::String => Builder::String(StringBuilder::with_capacity(0, 0)),
+            ColumnType::Timestamp => {
+                Builder::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_data_type(timestamp()))
             }
-            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::new()),
-            ColumnType::String => Builder::String(StringBuilder::new()),
-            ColumnType::Timestamp => Builder::Timestamp(utc_builder()),
         };
         PromotedRows {
             wanted: self.columns.of_type(domain_event_type),
@@ -82,10 +84,9 @@ pub(super) struct PromotedRows {
 }
 
 impl PromotedRows {
-    /// Adds a row, and returns the bytes of its values.
-    pub(super) fn push(&mut self, data: &str) -> usize {
+    /// Adds a row.
+    pub(super) fn push(&mut self, data: &str) {
         let Self { promoted, wanted, builders, unfit } = self;
-        let mut bytes = 0;
         promoted.columns.read(data, wanted, |index, found| {
             let value = match found {
                 Found::Value(value) => Some(value),
@@ -98,10 +99,9 @@ impl PromotedRows {
                 }
             };
             if let Some(builder) = builders.get_mut(index) {
-                bytes += builder.append(value);
+                builder.append(value);
             }
         });
-        bytes
     }
 
     pub(super) fn finish(&mut self) -> Vec<ArrayRef> {
@@ -115,17 +115,14 @@ impl PromotedRows {
 
 impl Builder {
     /// A value of another type cannot come, for both are of the same rule; it would be null.
-    fn append(&mut self, value: Option<ColumnValue<'_>>) -> usize {
+    fn append(&mut self, value: Option<ColumnValue<'_>>) {
         match (self, value) {
             (Self::Int(builder), Some(ColumnValue::Int(value))) => builder.append_value(value),
             (Self::Double(builder), Some(ColumnValue::Double(value))) => builder.append_value(value),
             (Self::Decimal(builder), Some(ColumnValue::Decimal(value))) => builder.append_value(value),
             (Self::Boolean(builder), Some(ColumnValue::Boolean(value))) => builder.append_value(value),
             (Self::Timestamp(builder), Some(ColumnValue::Timestamp(value))) => builder.append_value(value),
-            (Self::String(builder), Some(ColumnValue::String(value))) => {
-                builder.append_value(&value);
-                return value.len() + 8;
-            }
+            (Self::String(builder), Some(ColumnValue::String(value))) => builder.append_value(&value),
             (Self::Int(builder), _) => builder.append_null(),
             (Self::Double(builder), _) => builder.append_null(),
             (Self::Decimal(builder), _) => builder.append_null(),
@@ -133,7 +130,6 @@ impl Builder {
             (Self::Timestamp(builder), _) => builder.append_null(),
             (Self::String(builder), _) => builder.append_null(),
         }
-        8
     }
 
     fn finish(&mut self) -> ArrayRef {

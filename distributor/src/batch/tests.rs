@@ -1,3 +1,5 @@
+mod room;
+
 use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
@@ -17,7 +19,8 @@ use crate::window::Budget;
 
 fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Encoded {
     let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, Scratch::new(".")));
-    let mut batch = Batch::new("events", 3, 40, i64::MIN, layout, encoding).unwrap();
+    let mut batch =
+        Batch::new("events", 3, 40, i64::MIN, layout, encoding, &Scratch::new(std::env::temp_dir())).unwrap();
     let records = records(values);
     for (offset, record) in (40..).zip(records.iter()) {
         batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
@@ -26,7 +29,7 @@ fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Enc
 }
 
 fn reader(file: &FinishedFile) -> SerializedFileReader<bytes::Bytes> {
-    SerializedFileReader::new(file.bytes.clone()).unwrap()
+    SerializedFileReader::new(file.body.bytes().unwrap()).unwrap()
 }
 
 fn sample(count: usize) -> Vec<Option<String>> {
@@ -163,7 +166,7 @@ fn promoted_values_are_real_columns_and_data_stays_whole() {
         .files
         .iter()
         .map(|file| {
-            let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+            let reader = ParquetRecordBatchReaderBuilder::try_new(file.body.bytes().unwrap()).unwrap().build().unwrap();
             let batch = reader.into_iter().next().unwrap().unwrap();
             assert!(batch.column_by_name("data").unwrap().null_count() == 0);
             let cells = |name: &str| {
@@ -221,7 +224,8 @@ fn promoted_values_are_real_columns_and_data_stays_whole() {
 #[test]
 fn data_survives_as_it_was_written() {
     let encoded = encode(&sample(3), &layout(), ENCODING);
-    let reader = ParquetRecordBatchReaderBuilder::try_new(encoded.files[0].bytes.clone()).unwrap().build().unwrap();
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(encoded.files[0].body.bytes().unwrap()).unwrap().build().unwrap();
     assert_eq!(reader.schema().field(4).name(), "data");
     let batch = reader.into_iter().next().unwrap().unwrap();
     let data = batch.column(4).as_any().downcast_ref::<arrow_array::StringArray>().unwrap();
@@ -292,7 +296,7 @@ fn lay_out(layout: &Layout) -> String {
     let mut lines =
         vec![format!("read {read}, written {written}, duplicates {duplicates}, rejected {rejected}, unfit {unfit}")];
     for file in &encoded.files {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(file.bytes.clone()).unwrap().build().unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file.body.bytes().unwrap()).unwrap().build().unwrap();
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         for batch in reader {
             hash_rows(&batch.unwrap(), &mut hash);
@@ -316,7 +320,7 @@ proptest! {
         let (left, right) = (encode(&values, &layout, ENCODING), encode(&values, &layout, ENCODING));
         prop_assert_eq!(left.files.len(), right.files.len());
         for (left, right) in left.files.iter().zip(&right.files) {
-            prop_assert_eq!((&left.folder, left.sequence, left.rows, &left.bytes), (&right.folder, right.sequence, right.rows, &right.bytes));
+            prop_assert_eq!((&left.folder, left.sequence, left.rows, left.body.bytes().unwrap()), (&right.folder, right.sequence, right.rows, right.body.bytes().unwrap()));
         }
         prop_assert_eq!(left.counts.read, left.counts.written + left.counts.duplicates + left.counts.rejected);
         prop_assert_eq!(left.files.iter().map(|file| file.rows).sum::<u64>(), left.counts.written + left.counts.rejected);

@@ -20,6 +20,7 @@ use crate::chain::{
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
 use crate::partition::phases::Phases;
+use crate::scratch::Scratch;
 use crate::watch::Standing;
 use crate::window::{Budget, Window};
 
@@ -45,6 +46,7 @@ pub(crate) struct Context {
     pub max_bytes: u64,
     /// Of the windows of all partitions.
     pub budget: Arc<Budget>,
+    pub scratch: Scratch,
     /// What a walk over complete batches does about files that are not there.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
@@ -105,6 +107,8 @@ pub(crate) struct Partition {
     commit: Option<i64>,
     /// The end of the chain and log time there, once we are there.
     reached: Option<(i64, i64)>,
+    /// Encoded bytes for each byte of rows, of the last batch.
+    ratio: Option<f64>,
     /// The log's end has come since it was last asked for.
     pub(crate) end_seen: bool,
 }
@@ -156,8 +160,9 @@ impl Partition {
         let plan = decide(&facts).map_err(PartitionError::Refused)?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
         let window = Window::new(context.layout.window_ms, &context.budget);
-        let batch = Batch::new(&context.topic, id, log.earliest, i64::MIN, &context.layout, context.encoding)
-            .map_err(|message| refused(context, id, message))?;
+        let batch =
+            Batch::new(&context.topic, id, log.earliest, i64::MIN, &context.layout, context.encoding, &context.scratch)
+                .map_err(|message| refused(context, id, message))?;
         let mut partition = Self {
             id,
             chain,
@@ -171,6 +176,7 @@ impl Partition {
             filling_since: None,
             commit: None,
             reached: None,
+            ratio: None,
             end_seen: false,
         };
         let tail = facts.tail.map(|(cut, _)| cut);
@@ -202,8 +208,13 @@ impl Partition {
     }
 
     fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
-        let batch = Batch::new(&context.topic, self.id, at, self.clock_ms, &context.layout, context.encoding);
-        batch.map(Box::new).map_err(|message| refused(context, self.id, message))
+        let Context { topic, layout, encoding, scratch, .. } = context;
+        let batch = Batch::new(topic, self.id, at, self.clock_ms, layout, *encoding, scratch);
+        let mut batch = batch.map_err(|message| refused(context, self.id, message))?;
+        if let Some(ratio) = self.ratio {
+            batch.expect_ratio(ratio);
+        }
+        Ok(Box::new(batch))
     }
 
     /// After a complete batch: the next begins at its end, once the record before it has been seen to be the same.
@@ -241,15 +252,15 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch = Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding).map_err(
-            |message| {
+        let batch =
+            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &context.scratch)
+                .map_err(|message| {
                 refused(
                     context,
                     self.id,
                     format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
                 )
-            },
-        )?;
+            })?;
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(Start::At(from))
     }
@@ -481,7 +492,8 @@ impl Partition {
         fresh: bool,
         mut phases: Phases,
     ) -> Result<()> {
-        let Encoded { files, overlay, counts, ends, unfit } = encoded;
+        let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
+        self.ratio = Some(ratio);
         let entries = files::put_all(context, cut, files).await?;
         phases.end("files");
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
@@ -526,6 +538,43 @@ impl Partition {
     /// The offset to commit, once.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
         self.commit.take()
+    }
+
+    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, or, if it is one made
+    /// again, encoded at its end only.
+    ///
+    /// # Errors
+    /// As [`Partition::flush`].
+    pub(crate) async fn make_room(&mut self, context: &Context) -> Result<Next> {
+        let before = self.memory_bytes();
+        match &mut self.phase {
+            Phase::Fill(batch) => {
+                let spilled = batch.spill();
+                if let Err(error) = &spilled {
+                    tracing::warn!(%error, topic = context.topic, partition = self.id, "rows cannot go to disk; the batch is written instead");
+                }
+                if spilled.is_err() || batch.memory_bytes() > before / 2 {
+                    return self.flush(context).await;
+                }
+            }
+            Phase::Redo { batch, .. } => {
+                batch.spill()?;
+                if batch.memory_bytes() > before / 2 {
+                    batch.defer();
+                }
+            }
+            Phase::CheckLast { .. } => {}
+        }
+        Ok(Next::Continue)
+    }
+
+    /// What [`Partition::make_room`] can give back.
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) => batch.memory_bytes(),
+            Phase::Redo { batch, .. } => batch.spillable_bytes(),
+            Phase::CheckLast { .. } => 0,
+        }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

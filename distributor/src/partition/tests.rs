@@ -166,6 +166,7 @@ impl Simulation {
             max_rows: self.max_rows[index],
             max_bytes: u64::MAX,
             // So little that most keys are on disk.
+            scratch: Scratch::new(self.folder.path()),
             budget: Budget::new(80_000, Scratch::new(self.folder.path())),
             missing: MissingFiles::Restore,
             metrics: self.metrics.clone(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::filter::Filter;
-use crate::scratch::{ScratchError, ScratchFile};
+use crate::scratch::{Extent, ScratchError, ScratchFile};
 
 const ENTRY_BYTES: usize = 24;
 const BLOCK_ENTRIES: usize = 200;
@@ -86,8 +86,8 @@ impl Run {
 
     fn read(&self, number: usize) -> Result<Vec<u8>, ScratchError> {
         let entries = (self.len - number * BLOCK_ENTRIES).min(BLOCK_ENTRIES);
-        let mut bytes = vec![0; entries * ENTRY_BYTES + CHECKSUM_BYTES];
-        self.file.read_at((number * BLOCK_BYTES) as u64, &mut bytes)?;
+        let len = entries * ENTRY_BYTES + CHECKSUM_BYTES;
+        let mut bytes = self.file.read(Extent { offset: (number * BLOCK_BYTES) as u64, len })?;
         let checksum = bytes.split_off(entries * ENTRY_BYTES);
         if checksum != xxhash_rust::xxh3::xxh3_64(&bytes).to_le_bytes() {
             return Err(self.file.damaged());

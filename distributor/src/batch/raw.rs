@@ -1,0 +1,208 @@
+//! Rows that are not encoded yet, as bytes one after another: small, quick to add to, and ready to go to disk.
+//!
+//! A row is `offset i64 | log time i64 | source | cells`, little endian; a source or cell is `length u32 | bytes`. The
+//! length 2³²-1 stands for null, or for the source of the row before.
+
+use std::sync::Arc;
+
+use parquet::errors::ParquetError;
+
+use super::BatchError;
+use super::rows::Lineage;
+use crate::scratch::{Extent, ScratchError, ScratchFile};
+
+const NONE: u32 = u32::MAX;
+/// Of a row, besides the bytes of its values.
+const FIXED_BYTES: usize = 40;
+
+/// At most so many cells has a row.
+pub(super) const CELLS: usize = 4;
+
+pub(super) struct RawRow<'a> {
+    pub offset: i64,
+    pub log_time_ms: i64,
+    pub source: &'a str,
+    pub cells: [Option<&'a [u8]>; CELLS],
+}
+
+#[derive(Default)]
+pub(super) struct RawRows {
+    /// Behind those on disk.
+    memory: Vec<u8>,
+    spilled: Vec<Extent>,
+    disk: Option<Arc<ScratchFile>>,
+    len: usize,
+    /// Of the values, wherever they are.
+    bytes: usize,
+    last_source: Option<String>,
+}
+
+fn put(into: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), BatchError> {
+    let Some(bytes) = bytes else {
+        into.extend_from_slice(&NONE.to_le_bytes());
+        return Ok(());
+    };
+    let len = u32::try_from(bytes.len()).ok().filter(|len| *len != NONE);
+    let len = len.ok_or_else(|| ParquetError::General("a value has more than 4 GB".to_owned()))?;
+    into.extend_from_slice(&len.to_le_bytes());
+    into.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Takes a value off the front; `None` if there is none, which only a damaged disk can make.
+fn take<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    let (len, after) = rest.split_first_chunk::<4>()?;
+    let len = u32::from_le_bytes(*len);
+    if len == NONE {
+        *rest = after;
+        return Some(None);
+    }
+    let (bytes, after) = after.split_at_checked(len as usize)?;
+    *rest = after;
+    Some(Some(bytes))
+}
+
+fn take_i64(rest: &mut &[u8]) -> Option<i64> {
+    let (bytes, after) = rest.split_first_chunk::<8>()?;
+    *rest = after;
+    Some(i64::from_le_bytes(*bytes))
+}
+
+impl RawRows {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Of the values held, in memory and on disk.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory.capacity() + self.last_source.as_ref().map_or(0, String::capacity)
+    }
+
+    /// # Errors
+    /// A value is larger than any log allows.
+    pub(super) fn push(&mut self, lineage: &Lineage<'_>, cells: [Option<&[u8]>; CELLS]) -> Result<(), BatchError> {
+        self.memory.extend_from_slice(&lineage.offset.to_le_bytes());
+        self.memory.extend_from_slice(&lineage.log_time_ms.to_le_bytes());
+        // Events of a file come together.
+        if self.last_source.as_deref() == Some(lineage.source) {
+            put(&mut self.memory, None)?;
+        } else {
+            put(&mut self.memory, Some(lineage.source.as_bytes()))?;
+            self.last_source = Some(lineage.source.to_owned());
+        }
+        self.bytes += FIXED_BYTES + lineage.source.len();
+        for cell in cells {
+            put(&mut self.memory, cell)?;
+            self.bytes += cell.map_or(0, <[u8]>::len);
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Lets what is in memory go to disk.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost.
+    pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+        if !self.memory.is_empty() {
+            self.spilled.push(file.append(&self.memory)?);
+            self.memory = Vec::new();
+            self.last_source = None;
+            self.disk = Some(file.clone());
+        }
+        Ok(())
+    }
+
+    /// Hands all rows to `visit`, in order, and forgets them.
+    ///
+    /// # Errors
+    /// The disk's, and those of `visit`.
+    pub(super) fn drain(
+        &mut self,
+        mut visit: impl FnMut(&RawRow<'_>) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        let Self { memory, spilled, disk, .. } = std::mem::take(self);
+        let mut source = String::new();
+        if let Some(disk) = disk {
+            for extent in spilled {
+                let block = disk.read(extent)?;
+                each(&block, &mut source, &mut visit)?.ok_or_else(|| disk.damaged())?;
+            }
+        }
+        each(&memory, &mut source, &mut visit)?
+            .ok_or_else(|| ParquetError::General("rows in memory cannot be read".to_owned()).into())
+    }
+}
+
+/// `None` when the bytes are no rows. A source is carried from block to block.
+fn each(
+    block: &[u8],
+    source: &mut String,
+    visit: &mut impl FnMut(&RawRow<'_>) -> Result<(), BatchError>,
+) -> Result<Option<()>, BatchError> {
+    let mut rest = block;
+    while !rest.is_empty() {
+        let row = (|| {
+            let (offset, log_time_ms) = (take_i64(&mut rest)?, take_i64(&mut rest)?);
+            if let Some(new) = take(&mut rest)? {
+                source.clear();
+                source.push_str(str::from_utf8(new).ok()?);
+            }
+            let mut cells = [None; CELLS];
+            for cell in &mut cells {
+                *cell = take(&mut rest)?;
+            }
+            Some((offset, log_time_ms, cells))
+        })();
+        let Some((offset, log_time_ms, cells)) = row else { return Ok(None) };
+        visit(&RawRow { offset, log_time_ms, source, cells })?;
+    }
+    Ok(Some(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::scratch::Scratch;
+
+    type Cells = (Option<Vec<u8>>, Option<Vec<u8>>);
+
+    proptest! {
+        #[test]
+        fn rows_come_back_as_they_were_wherever_they_were(
+            rows in prop::collection::vec((any::<i64>(), 0_u8..3, any::<Cells>(), any::<bool>()), 0..40),
+            again in any::<bool>(),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let file = Arc::new(Scratch::new(folder.path()).file().unwrap());
+            let mut raw = RawRows::default();
+            for _ in 0..=usize::from(again) {
+                let mut expected = Vec::new();
+                for (offset, source, (first, second), spills) in &rows {
+                    let source = format!("source {source}");
+                    let lineage = Lineage { offset: *offset, log_time_ms: offset / 2, source: &source };
+                    raw.push(&lineage, [first.as_deref(), None, second.as_deref(), None]).unwrap();
+                    expected.push((*offset, offset / 2, source.clone(), first.clone(), second.clone()));
+                    if *spills {
+                        raw.spill(&file).unwrap();
+                    }
+                }
+                prop_assert_eq!(raw.len(), rows.len());
+                let mut seen = Vec::new();
+                raw.drain(|row| {
+                    let [first, _, second, _] = row.cells.map(|cell| cell.map(<[u8]>::to_vec));
+                    seen.push((row.offset, row.log_time_ms, row.source.to_owned(), first, second));
+                    Ok(())
+                }).unwrap();
+                prop_assert_eq!(seen, expected);
+                prop_assert_eq!((raw.len(), raw.bytes(), raw.memory_bytes()), (0, 0, 0));
+            }
+        }
+    }
+}
