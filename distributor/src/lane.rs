@@ -238,7 +238,18 @@ impl Lane {
     }
 
     async fn take_over(&mut self, committed: Option<i64>, bounds: Bounds) -> Result<(), PartitionError> {
-        let (partition, start) = Partition::take_over(&self.shared.context, self.id, committed, bounds).await?;
+        let (mut committed, mut bounds) = (committed, bounds);
+        let (partition, start) = loop {
+            match Partition::take_over(&self.shared.context, self.id, committed, bounds).await {
+                Err(PartitionError::LogEndsBefore { end, refusal }) => {
+                    (committed, bounds) = ask_the_log(&self.shared, self.id).await?;
+                    if bounds.latest < end {
+                        return Err(PartitionError::Refused(refusal));
+                    }
+                }
+                taken => break taken?,
+            }
+        };
         self.partition = Some(partition);
         self.restart(start);
         Ok(())
@@ -298,12 +309,7 @@ impl Lane {
             Next::Continue => {}
             Next::Restart(offset) => self.restart(offset),
             Next::Resolve => {
-                let Shared { log, context, .. } = &self.shared;
-                let committed = log.committed(&context.group, &context.topic).await?.get(&self.id).copied();
-                let bounds = log.bounds(&context.topic).await?.get(&self.id).copied();
-                let bounds = bounds.ok_or_else(|| {
-                    LogError::new(LogErrorKind::NotAssigned, format!("{}/{} does not exist", context.topic, self.id))
-                })?;
+                let (committed, bounds) = ask_the_log(&self.shared, self.id).await?;
                 self.take_over(committed, bounds).await?;
                 if let Some(offset) = self.partition.as_mut().and_then(Partition::take_commit) {
                     self.report(Report::Commit(offset));
@@ -355,5 +361,63 @@ impl Lane {
         if is_done && !was_done {
             self.report(Report::Progress);
         }
+    }
+}
+
+/// The group's offset in a partition, and where the log begins and ends.
+async fn ask_the_log(shared: &Shared, id: i32) -> Result<(Option<i64>, Bounds), LogError> {
+    let Shared { log, context, .. } = shared;
+    let committed = log.committed(&context.group, &context.topic).await?.get(&id).copied();
+    let bounds = log.bounds(&context.topic).await?.get(&id).copied();
+    let bounds = bounds
+        .ok_or_else(|| LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", context.topic)))?;
+    Ok((committed, bounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::config::MissingFiles;
+
+    use super::*;
+    use crate::batch::testing::{ENCODING, cut, layout};
+    use crate::chain::ChainStore;
+    use crate::testing::Zone;
+
+    /// What a lane says first that takes over with a log whose end is that of long ago.
+    async fn first_report(zone: &Zone) -> Report {
+        let context = Context {
+            store: zone.store(),
+            topic: "events".into(),
+            group: "g".into(),
+            log_id: zone.log.identity().await.unwrap(),
+            layout: layout(),
+            encoding: ENCODING,
+            max_rows: u64::MAX,
+            max_bytes: u64::MAX,
+            missing: MissingFiles::Restore,
+            metrics: zone.distributor().metrics,
+        };
+        let (reports, mut reported) = mpsc::unbounded_channel();
+        let (_targets, targets) = watch::channel(None);
+        let (context, log) = (Arc::new(context), zone.log.clone());
+        let shared = Shared { context, log, targets, reports, max_age: Duration::from_secs(3600) };
+        let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
+        let (_, _, report) = reported.recv().await.unwrap();
+        lane.stop().await;
+        report
+    }
+
+    #[tokio::test]
+    async fn a_log_is_asked_again_before_it_is_called_truncated() {
+        let zone = Zone::new().await;
+        let latest = zone.log.bounds("events").await.unwrap()[&0].latest;
+        let report = first_report(&zone).await;
+        assert!(matches!(report, Report::Start(offset) if offset == latest - 1), "{report:?}");
+        let chain = ChainStore::new(zone.store(), "events", 0);
+        chain.put_cut(&cut(latest, latest + 1)).await.unwrap();
+        let Report::Failed(PartitionError::Refused(refusal)) = first_report(&zone).await else {
+            panic!("a log that ends before the chain is not refused");
+        };
+        assert!(refusal.0.contains("the topic was truncated or recreated"), "{refusal}");
     }
 }

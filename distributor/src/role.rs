@@ -51,7 +51,7 @@ impl PartitionError {
             }
             // The next session rebuilds the window; there may be room then.
             Self::Scratch(_) => !once,
-            Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
+            Self::Refused(_) | Self::LogEndsBefore { .. } | Self::Damaged { .. } | Self::Encode(_) => false,
         }
     }
 }

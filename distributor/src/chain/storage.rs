@@ -197,6 +197,13 @@ impl ChainStore {
         self.read(&self.cut_key(from)).await
     }
 
+    /// Whether a batch is not complete though there is a cut after it, which no worker leaves behind.
+    pub(crate) async fn is_open_in_between(&self, cut: &Cut) -> Result<bool, ChainError> {
+        // In this order: the completion is put before the next cut.
+        let has_next = self.cut_from(cut.to).await?.is_some();
+        Ok(has_next && self.completion(cut.from).await?.is_none())
+    }
+
     /// Puts a key run if it is not there; equal by construction for the same cut, so an existing one stays.
     pub(crate) async fn put_key_run(&self, from: i64, run: Vec<u8>) -> Result<(), ChainError> {
         self.store.put(&self.key_run_key(from), Bytes::from(run), PutCondition::IfAbsent, &Metadata::new()).await?;

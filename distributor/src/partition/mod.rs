@@ -117,7 +117,7 @@ impl Partition {
     /// Takes a partition over: reads the facts, decides, and says where to start reading.
     ///
     /// # Errors
-    /// A refusal, a damaged chain, or the store's.
+    /// A refusal, a damaged chain, or the store's; [`PartitionError::LogEndsBefore`] if the log has to be asked again.
     pub(crate) async fn take_over(
         context: &Context,
         id: i32,
@@ -139,7 +139,6 @@ impl Partition {
 
     async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
-        let origin = chain.origin().await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
                 let complete = !cut.is_batch() || chain.completion(cut.from).await?.is_some();
@@ -147,6 +146,8 @@ impl Partition {
             }
             None => None,
         };
+        // After the last cut: another owner may begin the chain meanwhile, and puts the origin first.
+        let origin = chain.origin().await?;
         let facts = Facts {
             topic: context.topic.clone(),
             partition: id,
@@ -157,7 +158,10 @@ impl Partition {
             committed,
             log,
         };
-        let plan = decide(&facts).map_err(PartitionError::Refused)?;
+        let plan = decide(&facts).map_err(|refusal| match &facts.tail {
+            Some((cut, _)) if cut.to > log.latest => PartitionError::LogEndsBefore { end: cut.to, refusal },
+            _ => PartitionError::Refused(refusal),
+        })?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
         let window = Window::new(context.layout.window_ms, &context.budget);
         let batch =
@@ -246,7 +250,7 @@ impl Partition {
     /// Makes the batch of an existing cut, under the cut's layout.
     async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
         let from = cut.from;
-        // The last cut may be open, and `decide` has seen to it that the log holds it. No other can be.
+        // The last cut may be open, and `decide` or `walk` has seen to it that the log holds it. No other can be.
         if self.log.earliest > from {
             let message = format!("the batch {from}..{} is not complete, though later ones are", cut.to);
             return Err(refused(context, self.id, message));
@@ -271,6 +275,10 @@ impl Partition {
         loop {
             if cut.is_batch() {
                 let Some(completion) = self.chain.completion(cut.from).await? else {
+                    if self.log.earliest > cut.from && !self.chain.is_open_in_between(&cut).await? {
+                        // Another owner has put it since `decide` looked, which knows what to say of it.
+                        return Ok(Start::LookAgain);
+                    }
                     return self.redo(context, cut, false).await;
                 };
                 let missing = files::missing(&*context.store, &completion).await?;
@@ -669,5 +677,7 @@ fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -
     PartitionError::Refused(Refusal(format!("{}/{partition}: {message}", context.topic)))
 }
 
+#[cfg(test)]
+mod rivals;
 #[cfg(test)]
 mod tests;

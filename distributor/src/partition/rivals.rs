@@ -1,0 +1,189 @@
+//! Another owner that writes between two reads of a worker that takes over. The worker must not take for damage what is
+//! only newer than what it read first.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, TagOutcome, Version,
+};
+use common::telemetry::Registry;
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::batch::testing::{ENCODING, cut, layout, origin};
+
+type Rival = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
+
+/// Lets a rival act before one of the reads.
+struct Interrupted {
+    inner: LocalStore,
+    reads_before: AtomicI64,
+    rival: Mutex<Option<Rival>>,
+}
+
+impl Interrupted {
+    async fn read(&self) {
+        if self.reads_before.fetch_sub(1, Ordering::SeqCst) == 0
+            && let Some(rival) = self.rival.lock().await.take()
+        {
+            rival().await;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Interrupted {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
+        self.read().await;
+        self.inner.head(key).await
+    }
+    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        self.read().await;
+        self.inner.open(key, options).await
+    }
+    async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        condition: PutCondition,
+        metadata: &Metadata,
+    ) -> StoreResult<PutOutcome> {
+        self.inner.put(key, body, condition, metadata).await
+    }
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.inner.multipart(key, metadata).await
+    }
+    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
+        self.read().await;
+        self.inner.list(options).await
+    }
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        self.inner.copy(from, version, to).await
+    }
+    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
+        self.inner.rename(from, version, to).await
+    }
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        self.inner.delete(key, if_version).await
+    }
+    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
+        self.inner.tag(key, tags).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
+        self.inner.tag_version(key, version, tags).await
+    }
+}
+
+fn completion(from: i64, to: i64) -> Completion {
+    Completion {
+        version: DOCUMENT_VERSION,
+        from,
+        to,
+        files: Vec::new(),
+        counts: crate::batch::Counts::default(),
+        first_append_ms: 5,
+        last_append_ms: 5,
+    }
+}
+
+struct Zone {
+    folder: tempfile::TempDir,
+}
+
+impl Zone {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn store(&self) -> LocalStore {
+        LocalStore::new(self.folder.path().to_owned())
+    }
+
+    fn chain(&self) -> ChainStore {
+        ChainStore::new(Arc::new(self.store()), "events", 0)
+    }
+
+    /// Takes over while the rival acts before the read with this number.
+    async fn take_over(&self, committed: Option<i64>, log: Bounds, reads_before: i64, rival: Rival) -> Result<i64> {
+        let rival = Mutex::new(Some(rival));
+        let store = Interrupted { inner: self.store(), reads_before: AtomicI64::new(reads_before), rival };
+        let context = Context {
+            store: Arc::new(store),
+            topic: "events".into(),
+            group: "g".into(),
+            log_id: "log".into(),
+            layout: layout(),
+            encoding: ENCODING,
+            max_rows: u64::MAX,
+            max_bytes: u64::MAX,
+            missing: MissingFiles::Restore,
+            metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+        };
+        Partition::take_over(&context, 0, committed, log).await.map(|(_, start)| start)
+    }
+}
+
+/// More reads than a take-over has.
+const READS: i64 = 12;
+
+#[tokio::test]
+async fn a_chain_that_is_begun_while_it_is_looked_at_is_no_damage() {
+    for reads_before in 0..READS {
+        let zone = Zone::new();
+        let chain = zone.chain();
+        let rival: Rival = Box::new(move || {
+            Box::pin(async move {
+                chain.put_origin(&origin(0)).await.unwrap();
+                chain.put_cut(&cut(0, 10)).await.unwrap();
+            })
+        });
+        let start = zone.take_over(None, Bounds { earliest: 0, latest: 10 }, reads_before, rival).await;
+        assert_eq!(start.map_err(|error| error.to_string()), Ok(0), "before read {reads_before}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_that_is_newer_than_the_logs_end_as_it_was_asks_for_another_look_at_the_log() {
+    let zone = Zone::new();
+    let chain = zone.chain();
+    chain.put_origin(&origin(0)).await.unwrap();
+    let rival: Rival = Box::new(move || Box::pin(async move { drop(chain.put_cut(&cut(0, 12)).await.unwrap()) }));
+    match zone.take_over(None, Bounds { earliest: 0, latest: 10 }, 0, rival).await {
+        Err(PartitionError::LogEndsBefore { end: 12, refusal }) => {
+            assert!(refusal.0.contains("truncated"), "{refusal}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_cut_put_during_a_walk_is_not_said_to_have_later_ones() {
+    let mut refusals = 0;
+    for reads_before in 0..READS {
+        let zone = Zone::new();
+        let chain = zone.chain();
+        chain.put_origin(&origin(0)).await.unwrap();
+        chain.put_cut(&cut(0, 10)).await.unwrap();
+        chain.put_key_run(0, crate::window::encode_key_run(&Window::new(1).overlay())).await.unwrap();
+        chain.put_completion(&completion(0, 10)).await.unwrap();
+        let rival: Rival = Box::new(move || Box::pin(async move { drop(chain.put_cut(&cut(10, 20)).await.unwrap()) }));
+        // The log let go of 10 to 12 after the rival had read them.
+        match zone.take_over(Some(0), Bounds { earliest: 12, latest: 30 }, reads_before, rival).await {
+            // It was faster than the rival, and has put a cut for what is lost.
+            Ok(start) => assert_eq!(start, 12),
+            Err(PartitionError::Refused(refusal)) => {
+                assert!(refusal.0.contains("the batch 10..20 was begun"), "before read {reads_before}: {refusal}");
+                refusals += 1;
+            }
+            Err(error) => panic!("before read {reads_before}: {error}"),
+        }
+    }
+    assert!(refusals > 3, "the rival was faster in {refusals} of {READS} cases only");
+}
