@@ -87,8 +87,9 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         && log.earliest > cut.from
     {
         return refuse(format!(
-            "the batch {}..{} was begun, but the log let go of its records up to {} before all its files were written. With every distributor \
-             stopped for a minute, remove the files that are named '{topic}-{partition}-{}-*.parquet' and then the cut, which is the first object below \
+            "the batch {}..{} was begun, but the log let go of its records up to {} before all its files were written. Stop every \
+             distributor, wait a minute and start one, for another one may have written them by then. If it says this again, stop it, \
+             remove the files that are named '{topic}-{partition}-{}-*.parquet' and then the cut, which is the first object below \
              '_batches/{topic}/{partition}/cuts/': what the log still holds is written then, and the rest is counted as lost",
             cut.from, cut.to, log.earliest, cut.from
         ));
