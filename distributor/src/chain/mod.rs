@@ -2,6 +2,8 @@
 
 mod decide;
 mod documents;
+#[cfg(test)]
+mod model;
 mod storage;
 
 pub(crate) use decide::{Facts, Plan, Refusal, decide, gap_at};
