@@ -7,17 +7,20 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::log::{Bounds, Chunk, Log, LogError, LogErrorKind};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::partition::{Context, Next, Partition, PartitionError};
 use crate::watch::Standing;
 
 /// Orders on their way to a lane: enough to keep it at work while the worker sees to others.
 const ORDERS_IN_FLIGHT: usize = 3;
+/// A refusal stands once it came this often, or the log has not moved since the one before.
+const MAX_LOOKS: usize = 10;
 
 /// Where to end.
 #[derive(Debug)]
@@ -133,6 +136,19 @@ pub(crate) struct Shared {
     pub max_age: Duration,
 }
 
+impl Shared {
+    /// The group's offset of a partition, and where its log begins and ends.
+    async fn ask_log(&self, id: i32) -> Result<(Option<i64>, Bounds), PartitionError> {
+        let Self { log, context, .. } = self;
+        let committed = log.committed(&context.group, &context.topic).await?.get(&id).copied();
+        let bounds = log.bounds(&context.topic).await?.get(&id).copied();
+        let bounds = bounds.ok_or_else(|| {
+            LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", context.topic))
+        })?;
+        Ok((committed, bounds))
+    }
+}
+
 /// The worker's end of a lane; dropped, it ends the lane.
 pub(crate) struct LaneHandle {
     pub generation: u64,
@@ -207,7 +223,9 @@ impl Lane {
         loop {
             self.publish();
             let due = self.filling_for().map(|age| self.shared.max_age.saturating_sub(age));
+            // In a fixed order, so that a simulation can repeat a run. After each order it is looked at what else is due.
             tokio::select! {
+                biased;
                 order = self.orders.recv() => {
                     let Some(order) = order else { return Ok(()) };
                     self.state.is_busy.store(true, Ordering::Release);
@@ -239,15 +257,20 @@ impl Lane {
 
     async fn take_over(&mut self, committed: Option<i64>, bounds: Bounds) -> Result<(), PartitionError> {
         let (mut committed, mut bounds) = (committed, bounds);
+        let mut looks = 1;
         let (partition, start) = loop {
             match Partition::take_over(&self.shared.context, self.id, committed, bounds).await {
-                Err(PartitionError::LogEndsBefore { end, refusal }) => {
-                    (committed, bounds) = ask_the_log(&self.shared, self.id).await?;
-                    if bounds.latest < end {
+                // The chain was read after the log was asked: another owner may have gone on from there meanwhile, and
+                // its batches then seem to lie beyond the log's end.
+                Err(PartitionError::Refused(refusal)) if looks < MAX_LOOKS => {
+                    let now = self.shared.ask_log(self.id).await?;
+                    if now == (committed, bounds) {
                         return Err(PartitionError::Refused(refusal));
                     }
+                    (committed, bounds) = now;
+                    looks += 1;
                 }
-                taken => break taken?,
+                outcome => break outcome?,
             }
         };
         self.partition = Some(partition);
@@ -309,7 +332,7 @@ impl Lane {
             Next::Continue => {}
             Next::Restart(offset) => self.restart(offset),
             Next::Resolve => {
-                let (committed, bounds) = ask_the_log(&self.shared, self.id).await?;
+                let (committed, bounds) = self.shared.ask_log(self.id).await?;
                 self.take_over(committed, bounds).await?;
                 if let Some(offset) = self.partition.as_mut().and_then(Partition::take_commit) {
                     self.report(Report::Commit(offset));
@@ -362,16 +385,6 @@ impl Lane {
             self.report(Report::Progress);
         }
     }
-}
-
-/// The group's offset in a partition, and where the log begins and ends.
-async fn ask_the_log(shared: &Shared, id: i32) -> Result<(Option<i64>, Bounds), LogError> {
-    let Shared { log, context, .. } = shared;
-    let committed = log.committed(&context.group, &context.topic).await?.get(&id).copied();
-    let bounds = log.bounds(&context.topic).await?.get(&id).copied();
-    let bounds = bounds
-        .ok_or_else(|| LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", context.topic)))?;
-    Ok((committed, bounds))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ mod role;
 mod route;
 mod scratch;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 mod watch;
 mod watermark;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::clock::Clock;
@@ -11,6 +11,7 @@ use common::log::{Log, LogErrorKind, Membership, Retention, TopicSpec, settled_b
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store, StoreErrorKind};
 use common::telemetry::Health;
+use tokio::time::Instant;
 
 use crate::batch::Encoding;
 use crate::lane::Target;
@@ -51,7 +52,7 @@ impl PartitionError {
             }
             // The next session rebuilds the window; there may be room then.
             Self::Scratch(_) => !once,
-            Self::Refused(_) | Self::LogEndsBefore { .. } | Self::Damaged { .. } | Self::Encode(_) => false,
+            Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
         }
     }
 }
@@ -155,8 +156,9 @@ impl Distributor {
             let wait = backoff.next_wait();
             tracing::warn!(%error, retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "distribute session failed; trying again");
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                biased;
                 () = shutdown.wait() => return Ok(self.metrics.report()),
+                () = tokio::time::sleep(wait) => {}
             }
         }
     }

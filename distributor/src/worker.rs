@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::log::{LogError, LogErrorKind, LogReader, ReadEvent, settled_bounds};
 use common::shutdown::Shutdown;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
 use crate::metrics::WorkerState;
@@ -107,7 +108,12 @@ impl<'a> Worker<'a> {
             }
             self.make_room();
             let has_room = self.has_room();
+            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, so
+            // that reports cannot hold up reading for ever.
             let event = tokio::select! {
+                biased;
+                () = shutdown.wait() => continue,
+                () = end.announced(), if !is_announced => continue,
                 Some((id, generation, report)) = self.reports.recv() => {
                     self.heed(id, generation, report).await?;
                     quiet_since = Instant::now();
@@ -115,8 +121,6 @@ impl<'a> Worker<'a> {
                 }
                 event = self.reader.poll(MAX_POLL), if has_room => event,
                 () = tokio::time::sleep(MAX_POLL), if !has_room => Ok(ReadEvent::Idle),
-                () = shutdown.wait() => continue,
-                () = end.announced(), if !is_announced => continue,
             };
             if self.lanes.values().any(|lane| lane.state.is_busy()) {
                 // What it takes them is not the log's silence.
@@ -126,9 +130,10 @@ impl<'a> Worker<'a> {
                 Ok(ReadEvent::Idle) => self.check_patience(quiet_since, None)?,
                 Ok(event) => {
                     tokio::select! {
-                        handled = self.handle(event) => handled?,
+                        biased;
                         // A lane may take as long as its store does.
                         () = shutdown.wait() => continue,
+                        handled = self.handle(event) => handled?,
                     }
                     quiet_since = Instant::now();
                 }

@@ -5,10 +5,11 @@
 //! its answer lost comes back as `AlreadyExists`, which every caller has to check anyway.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
@@ -56,8 +57,9 @@ impl RetryingStore {
         }
         (self.policy.on_retry)(&error);
         tokio::select! {
-            () = tokio::time::sleep(backoff.next_wait()) => Ok(()),
+            biased;
             () = self.policy.shutdown.wait() => Err(error),
+            () = tokio::time::sleep(backoff.next_wait()) => Ok(()),
         }
     }
 

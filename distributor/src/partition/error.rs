@@ -16,12 +16,6 @@ pub(crate) type Result<T> = std::result::Result<T, PartitionError>;
 pub(crate) enum PartitionError {
     /// Going on could lose or repeat events; an operator has to act.
     Refused(Refusal),
-    /// The chain ends behind the log's end as it was asked for before: another owner has written what came to the log since
-    /// then, or the log was truncated, for which `refusal` is meant. To be told apart by asking the log again.
-    LogEndsBefore {
-        end: i64,
-        refusal: Refusal,
-    },
     Store(StoreError),
     /// An object of ours in the store cannot be understood or is not ours.
     Damaged {
@@ -37,7 +31,7 @@ pub(crate) enum PartitionError {
 impl fmt::Display for PartitionError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(refusal) | Self::LogEndsBefore { refusal, .. } => refusal.fmt(formatter),
+            Self::Refused(refusal) => refusal.fmt(formatter),
             Self::Store(error) => write!(formatter, "trusted zone: {error}"),
             Self::Damaged { key, message } => write!(formatter, "trusted zone: '{key}': {message}"),
             Self::Log(error) => error.fmt(formatter),

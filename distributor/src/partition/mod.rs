@@ -7,11 +7,12 @@ mod phases;
 pub(crate) mod rebuild;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::config::MissingFiles;
 use common::log::{Bounds, Chunk};
 use common::store::Store;
+use tokio::time::Instant;
 
 use crate::batch::{Batch, Encoded, Encoding};
 use crate::chain::{
@@ -117,7 +118,7 @@ impl Partition {
     /// Takes a partition over: reads the facts, decides, and says where to start reading.
     ///
     /// # Errors
-    /// A refusal, a damaged chain, or the store's; [`PartitionError::LogEndsBefore`] if the log has to be asked again.
+    /// A refusal, a damaged chain, or the store's.
     pub(crate) async fn take_over(
         context: &Context,
         id: i32,
@@ -158,10 +159,7 @@ impl Partition {
             committed,
             log,
         };
-        let plan = decide(&facts).map_err(|refusal| match &facts.tail {
-            Some((cut, _)) if cut.to > log.latest => PartitionError::LogEndsBefore { end: cut.to, refusal },
-            _ => PartitionError::Refused(refusal),
-        })?;
+        let plan = decide(&facts).map_err(PartitionError::Refused)?;
         tracing::debug!(topic = context.topic, partition = id, ?plan, "taking over");
         let window = Window::new(context.layout.window_ms, &context.budget);
         let batch =
@@ -679,5 +677,3 @@ fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -
 
 #[cfg(test)]
 mod rivals;
-#[cfg(test)]
-mod tests;

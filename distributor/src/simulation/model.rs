@@ -1,0 +1,165 @@
+//! What must stand in the tables: the events as plain lists, and the rules in their simplest form.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMicrosecondType};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::chance::MONTH_MS;
+use super::log::{PartitionLog, Record};
+use crate::chain::{Cut, CutKind};
+
+const DAY_MS: i64 = 86_400_000;
+
+/// An event as the simulation makes it, or something that is none.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Event {
+    pub event_id: String,
+    pub timestamp: String,
+    pub domain: String,
+    pub event_type: String,
+    pub data: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Row {
+    offset: i64,
+    log_time_ms: i64,
+    /// The data of an event, or why it was rejected.
+    content: String,
+}
+
+/// Rows by file.
+pub(super) type Tables = BTreeMap<String, Vec<Row>>;
+
+/// A record of a batch, with its log time.
+struct Timed<'a> {
+    record: &'a Record,
+    log_time_ms: i64,
+    event: Option<Event>,
+}
+
+/// What the cuts of a partition, in order, make of its log.
+///
+/// # Errors
+/// The cuts are no chain over all that the log held since the chain began.
+pub(super) fn tables(partition: i32, start: i64, cuts: &[Cut], log: &PartitionLog) -> Result<Tables, String> {
+    check_chain(start, cuts, log)?;
+    let mut tables = Tables::new();
+    let mut before: Vec<Timed<'_>> = Vec::new();
+    let mut log_time_ms = i64::MIN;
+    for cut in cuts.iter().filter(|cut| cut.kind == CutKind::Batch) {
+        let mut files = Files::new(partition, cut);
+        for record in log.records.iter().filter(|record| (cut.from..cut.to).contains(&record.offset)) {
+            log_time_ms = log_time_ms.max(record.append_ms);
+            let timed = Timed { record, log_time_ms, event: serde_json::from_str(&record.value).ok() };
+            if !is_duplicate(&before, &timed, cut.layout.window_ms) {
+                files.take(&timed);
+            }
+            before.push(timed);
+        }
+        tables.extend(files.rows);
+    }
+    Ok(tables)
+}
+
+fn check_chain(start: i64, cuts: &[Cut], log: &PartitionLog) -> Result<(), String> {
+    let mut at = start;
+    for cut in cuts {
+        if cut.from != at || cut.to <= cut.from {
+            return Err(format!("a cut of {}..{} where the chain is at {at}", cut.from, cut.to));
+        }
+        if cut.kind == CutKind::Lost && cut.to > log.earliest {
+            return Err(format!("{}..{} are called lost, but the log begins at {}", cut.from, cut.to, log.earliest));
+        }
+        at = cut.to;
+    }
+    let is_left_out =
+        |record: &&Record| record.offset >= at || (record.offset < start && record.offset >= log.earliest);
+    match log.records.iter().find(is_left_out) {
+        Some(record) => Err(format!("the chain {start}..{at} leaves out offset {}", record.offset)),
+        None => Ok(()),
+    }
+}
+
+fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i64) -> bool {
+    let Some(event) = &timed.event else { return false };
+    before.iter().any(|earlier| {
+        let is_same = |other: &Event| (&other.event_id, &other.timestamp) == (&event.event_id, &event.timestamp);
+        earlier.log_time_ms >= timed.log_time_ms - window_ms && earlier.event.as_ref().is_some_and(is_same)
+    })
+}
+
+/// The files of one batch.
+struct Files<'a> {
+    partition: i32,
+    cut: &'a Cut,
+    /// Path of the file that is open for a folder.
+    open: BTreeMap<String, String>,
+    types: BTreeSet<String>,
+    sequence: u32,
+    rows: Tables,
+}
+
+impl<'a> Files<'a> {
+    fn new(partition: i32, cut: &'a Cut) -> Self {
+        let (open, types, rows) = (BTreeMap::new(), BTreeSet::new(), Tables::new());
+        Self { partition, cut, open, types, sequence: 0, rows }
+    }
+
+    fn take(&mut self, timed: &Timed<'_>) {
+        let (folder, content) = match &timed.event {
+            None => (rejected(timed), "not_json".to_owned()),
+            Some(event) if event.timestamp.starts_with("19") => (rejected(timed), "year_out_of_range".to_owned()),
+            Some(event) => {
+                let kind = format!("{}-{}", event.domain, event.event_type);
+                let is_room = self.types.len() < self.cut.layout.max_types as usize;
+                if is_room || self.types.contains(&kind) {
+                    self.types.insert(kind.clone());
+                    let (year, month, day) = (&event.timestamp[..4], &event.timestamp[5..7], &event.timestamp[8..10]);
+                    let folder = format!("events/domain_event_type={kind}/year={year}/month={month}/day={day}");
+                    (folder, event.data.to_string())
+                } else {
+                    (rejected(timed), "too_many_types".to_owned())
+                }
+            }
+        };
+        let (partition, from, sequence) = (self.partition, self.cut.from, &mut self.sequence);
+        let path = self.open.entry(folder.clone()).or_insert_with(|| {
+            *sequence += 1;
+            format!("{folder}/events-{partition}-{from}-{}.parquet", *sequence - 1)
+        });
+        let rows = self.rows.entry(path.clone()).or_default();
+        rows.push(Row { offset: timed.record.offset, log_time_ms: timed.log_time_ms, content });
+        if rows.len() as u64 >= self.cut.layout.max_rows_per_file {
+            self.open.remove(&folder);
+        }
+    }
+}
+
+/// The days of a run lie within one month.
+fn rejected(timed: &Timed<'_>) -> String {
+    format!("rejected/year=2021/month=06/day={:02}", 1 + (timed.log_time_ms - MONTH_MS) / DAY_MS)
+}
+
+/// Rows of a file as it is.
+pub(super) fn rows(body: Bytes) -> Result<Vec<Row>, String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(body).map_err(|error| failed(&error))?;
+    let mut rows = Vec::new();
+    for batch in reader.build().map_err(|error| failed(&error))? {
+        let batch = batch.map_err(|error| failed(&error))?;
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("no column {name}"));
+        let offsets = column("_offset")?.as_primitive::<Int64Type>();
+        let times = column("_ingested_at")?.as_primitive::<TimestampMicrosecondType>();
+        let content = column("data").or_else(|_| column("reason"))?.as_string::<i32>();
+        rows.extend((0..batch.num_rows()).map(|row| Row {
+            offset: offsets.value(row),
+            log_time_ms: times.value(row) / 1_000,
+            content: content.value(row).to_owned(),
+        }));
+    }
+    Ok(rows)
+}

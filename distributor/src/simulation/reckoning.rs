@@ -1,0 +1,91 @@
+//! The tables and the chain as they are, against the model and the audit.
+
+use std::sync::Arc;
+
+use common::log::Bounds;
+
+use super::chance::Life;
+use super::log::{LogOf, MemoryLog};
+use super::store::{MemoryStore, StoreOf};
+use super::{model, roles};
+use crate::audit::{Auditor, Repair};
+use crate::chain::{Cut, CutKind, Origin};
+
+/// Files of both tables.
+pub(super) fn files(store: &MemoryStore) -> Vec<String> {
+    let mut files = store.keys("events/");
+    files.extend(store.keys("rejected/"));
+    files
+}
+
+pub(super) fn document<T: serde::de::DeserializeOwned>(store: &MemoryStore, key: &str) -> Result<T, String> {
+    let body = store.get(key).ok_or_else(|| format!("{key} is not there"))?;
+    serde_json::from_slice(&body).map_err(|error| format!("{key}: {error}"))
+}
+
+/// Each file has the rows that the model says, and there are no others. `skipped_to`: where operators set offsets
+/// forward to, by partition.
+pub(super) fn compare(store: &MemoryStore, log: &MemoryLog, skipped_to: &[(i32, i64)]) -> Result<(), String> {
+    let mut expected = model::Tables::new();
+    for partition in log.partitions() {
+        let tables = tables(store, log, partition, skipped_to);
+        expected.extend(tables.map_err(|error| format!("partition {partition}: {error}"))?);
+    }
+    if let Some(unknown) = files(store).iter().find(|path| !expected.contains_key(*path)) {
+        return Err(format!("{unknown} should not be there"));
+    }
+    for (path, rows) in &expected {
+        let body = store.get(path).ok_or_else(|| format!("{path} is not there; its rows: {rows:?}"))?;
+        let found = model::rows(body).map_err(|error| format!("{path}: {error}"))?;
+        if found != *rows {
+            return Err(format!("{path} has {found:?}\n  instead of {rows:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn tables(
+    store: &MemoryStore,
+    log: &MemoryLog,
+    partition: i32,
+    skipped_to: &[(i32, i64)],
+) -> Result<model::Tables, String> {
+    let mut keys = store.keys(&format!("_batches/events/{partition}/cuts/"));
+    // The newest cut comes first in a listing.
+    keys.reverse();
+    let cuts: Vec<Cut> = keys.iter().map(|key| document(store, key)).collect::<Result<_, _>>()?;
+    let Bounds { earliest, .. } = log.bounds(partition);
+    let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
+    if cuts.is_empty() && is_empty {
+        return Ok(model::Tables::new());
+    }
+    for (key, cut) in keys.iter().zip(&cuts) {
+        match cut.kind {
+            CutKind::Batch if store.get(&key.replace("/cuts/", "/done/")).is_none() => {
+                return Err(format!("the batch {}..{} is not complete", cut.from, cut.to));
+            }
+            CutKind::Skipped if !skipped_to.contains(&(partition, cut.to)) => {
+                return Err(format!("{}..{} were skipped unasked", cut.from, cut.to));
+            }
+            _ => {}
+        }
+    }
+    let origin: Origin = document(store, &format!("_batches/events/{partition}/origin.json"))?;
+    log.look(partition, |log| model::tables(partition, origin.start, &cuts, log))
+}
+
+/// A deep audit finds nothing.
+pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Result<(), String> {
+    let life = Arc::new(Life::new("audit".to_owned()));
+    let auditor = Auditor {
+        store: Arc::new(StoreOf { memory: store.clone(), life: life.clone(), script: None }),
+        log: Some(Arc::new(LogOf { memory: log.clone(), life, member: 0 })),
+        topic: roles::TOPIC.into(),
+        group: roles::GROUP.into(),
+        encoding: roles::ENCODING,
+        deep: true,
+        on_batch: Box::new(|_| {}),
+    };
+    let audit = auditor.verify(Repair::No).await.map_err(|error| format!("the audit failed: {error}"))?;
+    if audit.is_sound() { Ok(()) } else { Err(format!("the audit found {:?}", audit.findings)) }
+}

@@ -1,0 +1,101 @@
+//! Another owner that gets ahead at one certain moment: what was read before and after it does not fit together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::shutdown::Shutdown;
+use common::store::{PutCondition, PutOutcome};
+
+use super::chance::{Chance, Life};
+use super::log::{LogOf, MemoryLog};
+use super::model::Event;
+use super::store::{MemoryStore, StoreOf};
+use super::{on_virtual_time, reckoning, roles};
+use crate::EndOfInput;
+
+const EVENTS: u64 = 30;
+/// Of them there when we begin: a batch, so that whatever we cut is what the rival cut.
+const AT_FIRST: u64 = 8;
+/// More store calls than taking over and the first batch need.
+const CALLS: u64 = 40;
+
+struct Zone {
+    store: Arc<MemoryStore>,
+    log: Arc<MemoryLog>,
+}
+
+impl Zone {
+    fn new(chance: &Arc<Chance>) -> Self {
+        let store = Arc::new(MemoryStore::new(chance.clone(), None));
+        Self { store, log: Arc::new(MemoryLog::new(chance.clone(), 1, true, None)) }
+    }
+
+    fn append(&self, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let event = Event {
+                event_id: format!("e{}", number % 20),
+                timestamp: "2021-01-14T10:15:30".into(),
+                domain: "d".into(),
+                event_type: "t".into(),
+                data: number,
+            };
+            let append_ms = super::chance::MONTH_MS + i64::try_from(number).unwrap();
+            self.log.append(0, 0, append_ms, serde_json::to_string(&event).unwrap());
+        }
+    }
+
+    /// To the end of the log, with `before` each store call.
+    async fn distribute(&self, before: impl Fn() + Send + Sync + 'static) -> Result<(), String> {
+        let life = Arc::new(Life::new("a".to_owned()));
+        let script: super::store::Script = Arc::new(move |_, _| {
+            before();
+            None
+        });
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: Some(script) };
+        let log = LogOf { memory: self.log.clone(), life, member: 0 };
+        let distributor = roles::distributor(store, log, roles::settings(true));
+        let ended = distributor.run(&EndOfInput::now(), &Shutdown::new()).await;
+        ended.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What the rival has done by now, in one moment.
+    fn is_overtaken_by(&self, rival: &Self) {
+        self.append(AT_FIRST..EVENTS);
+        for key in rival.store.keys("") {
+            let put = self.store.put(&key, rival.store.get(&key).unwrap(), &PutCondition::IfAbsent);
+            assert!(matches!(put, PutOutcome::Written(_) | PutOutcome::AlreadyExists));
+        }
+        self.log.commit(0, i64::try_from(EVENTS).unwrap());
+    }
+}
+
+#[test]
+fn a_rival_that_gets_ahead_at_any_moment_is_no_reason_to_give_up() {
+    on_virtual_time(async {
+        let chance = Arc::new(Chance::new(0));
+        chance.calm();
+        let rival = Arc::new(Zone::new(&chance));
+        rival.append(0..EVENTS);
+        rival.distribute(|| ()).await.unwrap();
+        for moment in 0..CALLS {
+            let ours = Arc::new(Zone::new(&chance));
+            ours.append(0..AT_FIRST);
+            let calls = AtomicU64::new(0);
+            let (zone, ahead) = (ours.clone(), rival.clone());
+            let before = move || {
+                if calls.fetch_add(1, Ordering::SeqCst) == moment {
+                    zone.is_overtaken_by(&ahead);
+                }
+            };
+            let ended = ours.distribute(before).await;
+            ended.unwrap_or_else(|error| panic!("overtaken before call {moment}: {error}"));
+            if ours.log.bounds(0).latest == i64::try_from(AT_FIRST).unwrap() {
+                assert_eq!(moment, 7, "list, get, origin, cut, file, key run, completion");
+                break;
+            }
+            ours.distribute(|| ()).await.unwrap();
+            reckoning::compare(&ours.store, &ours.log, &[]).unwrap();
+            reckoning::audit(&ours.store, &ours.log).await.unwrap();
+        }
+    });
+}

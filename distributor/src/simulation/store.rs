@@ -1,0 +1,302 @@
+//! A store in memory that keeps the seam's guarantees, seen by each process through calls that go wrong.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::clock::Clock;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, StoreError, StoreErrorKind, TagOutcome,
+    Version,
+};
+
+use super::Sabotage;
+use super::chance::{Chance, Fate, Life};
+
+struct Object {
+    body: Bytes,
+    version: u64,
+    modified_ms: i64,
+}
+
+impl Object {
+    fn meta(&self, key: &str) -> ObjectMeta {
+        ObjectMeta {
+            key: key.to_owned(),
+            size_bytes: self.body.len() as u64,
+            version: Version(self.version.to_string()),
+            modified_ms: self.modified_ms,
+        }
+    }
+}
+
+/// What all processes share.
+pub(super) struct MemoryStore {
+    objects: Mutex<BTreeMap<String, Object>>,
+    pub chance: Arc<Chance>,
+    sabotage: Option<Sabotage>,
+}
+
+impl MemoryStore {
+    pub fn new(chance: Arc<Chance>, sabotage: Option<Sabotage>) -> Self {
+        Self { objects: Mutex::default(), chance, sabotage }
+    }
+
+    fn head(&self, key: &str) -> Option<ObjectMeta> {
+        self.objects.lock().unwrap().get(key).map(|object| object.meta(key))
+    }
+
+    pub fn get(&self, key: &str) -> Option<Bytes> {
+        self.objects.lock().unwrap().get(key).map(|object| object.body.clone())
+    }
+
+    pub fn put(&self, key: &str, body: Bytes, condition: &PutCondition) -> PutOutcome {
+        let mut objects = self.objects.lock().unwrap();
+        let found = objects.get(key).map(|object| Version(object.version.to_string()));
+        match condition {
+            PutCondition::IfAbsent if found.is_some() && self.sabotage != Some(Sabotage::ConditionIgnored) => {
+                return PutOutcome::AlreadyExists;
+            }
+            PutCondition::IfVersion(version) if found.as_ref() != Some(version) => return PutOutcome::VersionMismatch,
+            _ => {}
+        }
+        let version = self.chance.draw(super::random::Random::next);
+        let forgets = self.sabotage == Some(Sabotage::PutForgotten) && version.is_multiple_of(40);
+        if !forgets {
+            objects.insert(key.to_owned(), Object { body, version, modified_ms: self.chance.now_ms() });
+        }
+        PutOutcome::Written(Version(version.to_string()))
+    }
+
+    fn list(&self, options: &ListOptions) -> ListPage {
+        let objects = self.objects.lock().unwrap();
+        let from = match &options.start_after {
+            Some(key) if *key >= options.prefix => Bound::Excluded(key.clone()),
+            _ => Bound::Included(options.prefix.clone()),
+        };
+        let limit = options.limit.unwrap_or(usize::MAX);
+        let mut page = ListPage::default();
+        for (key, object) in objects.range((from, Bound::Unbounded)) {
+            let Some(rest) = key.strip_prefix(&options.prefix) else { break };
+            let folded = options.delimiter.then(|| rest.find('/')).flatten();
+            let folded = folded.map(|at| format!("{}{}", options.prefix, &rest[..=at]));
+            if let Some(folder) = &folded {
+                let is_old = options.start_after.as_ref().is_some_and(|after| folder <= after);
+                if is_old || page.prefixes.last() == Some(folder) {
+                    continue;
+                }
+            }
+            if page.objects.len() + page.prefixes.len() == limit {
+                page.more = true;
+                break;
+            }
+            match folded {
+                Some(folder) => page.prefixes.push(folder),
+                None => page.objects.push(object.meta(key)),
+            }
+        }
+        page
+    }
+
+    pub fn keys(&self, prefix: &str) -> Vec<String> {
+        self.objects.lock().unwrap().keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+    }
+
+    pub fn remove(&self, key: &str) {
+        self.objects.lock().unwrap().remove(key);
+    }
+}
+
+/// Says of a call, by operation and key, what becomes of it and what kind its failure has; `None`: nothing special.
+pub(super) type Script = Arc<dyn Fn(&'static str, &str) -> Option<(Fate, StoreErrorKind)> + Send + Sync>;
+
+/// The store as one process sees it.
+#[derive(Clone)]
+pub(super) struct StoreOf {
+    pub memory: Arc<MemoryStore>,
+    pub life: Arc<Life>,
+    /// Instead of chance.
+    pub script: Option<Script>,
+}
+
+impl StoreOf {
+    fn fate(&self, operation: &'static str, key: &str, changes: bool) -> (Fate, StoreErrorKind) {
+        let scripted = |script: &Script| script(operation, key).unwrap_or((Fate::Fine, StoreErrorKind::Other));
+        self.script.as_ref().map_or_else(
+            || {
+                let chance = &self.memory.chance;
+                let kinds = [StoreErrorKind::Transient, StoreErrorKind::Transient, StoreErrorKind::Denied];
+                (chance.fate(changes), chance.draw(|random| random.pick(&kinds)))
+            },
+            scripted,
+        )
+    }
+
+    fn failure(&self, operation: &'static str, key: &str, (fate, kind): (Fate, StoreErrorKind)) -> StoreError {
+        self.memory.chance.tell(format_args!("{} {operation} {key}: {fate:?}", self.life.name));
+        StoreError::new(kind, operation, key, format!("{kind:?}, says the simulation"))
+    }
+
+    async fn look<T>(&self, operation: &'static str, key: &str, look: impl FnOnce(&MemoryStore) -> T) -> StoreResult<T>
+    where
+        T: Default,
+    {
+        self.life.goes_on().await;
+        let (fate, kind) = self.fate(operation, key, false);
+        tokio::time::sleep(self.memory.chance.latency()).await;
+        self.life.goes_on().await;
+        match fate {
+            Fate::Fine => Ok(look(&self.memory)),
+            Fate::KilledBefore => self.die(operation, key, (fate, kind)).await,
+            _ => {
+                let failure = self.failure(operation, key, (fate, kind));
+                if self.memory.sabotage == Some(Sabotage::FailureAsAbsence) { Ok(T::default()) } else { Err(failure) }
+            }
+        }
+    }
+
+    async fn change<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        change: impl FnOnce(&MemoryStore) -> T + Send + 'static,
+    ) -> StoreResult<T> {
+        self.life.goes_on().await;
+        let (fate, kind) = self.fate(operation, key, true);
+        tokio::time::sleep(self.memory.chance.latency()).await;
+        self.life.goes_on().await;
+        match fate {
+            Fate::Fine => Ok(change(&self.memory)),
+            Fate::Fails => Err(self.failure(operation, key, (fate, kind))),
+            Fate::AnswerLost => {
+                change(&self.memory);
+                Err(self.failure(operation, key, (fate, kind)))
+            }
+            Fate::KilledBefore => self.die(operation, key, (fate, kind)).await,
+            Fate::KilledAfter => {
+                change(&self.memory);
+                self.die(operation, key, (fate, kind)).await
+            }
+            Fate::Late(after) | Fate::KilledLate(after) => {
+                let memory = self.memory.clone();
+                let what = format!("{} {operation} {key} takes effect only now", self.life.name);
+                memory.chance.sent();
+                tokio::spawn(async move {
+                    tokio::time::sleep(after).await;
+                    change(&memory);
+                    memory.chance.tell(what);
+                    memory.chance.landed();
+                });
+                match fate {
+                    Fate::Late(_) => Err(self.failure(operation, key, (fate, kind))),
+                    _ => self.die(operation, key, (fate, kind)).await,
+                }
+            }
+        }
+    }
+
+    async fn die<T>(&self, operation: &'static str, key: &str, fate: (Fate, StoreErrorKind)) -> StoreResult<T> {
+        let failure = self.failure(operation, key, fate);
+        self.life.end();
+        self.life.goes_on().await;
+        Err(failure)
+    }
+
+    fn never(operation: &'static str, key: &str) -> StoreError {
+        StoreError::new(StoreErrorKind::Unsupported, operation, key, "no distributor does this")
+    }
+}
+
+struct Upload {
+    store: StoreOf,
+    key: String,
+    parts: Vec<u8>,
+}
+
+#[async_trait]
+impl MultipartUpload for Upload {
+    async fn part(&mut self, bytes: Bytes) -> StoreResult<()> {
+        self.store.look("put part", &self.key, |_| ()).await?;
+        self.parts.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn complete(self: Box<Self>, condition: PutCondition) -> StoreResult<PutOutcome> {
+        let Self { store, key, parts } = *self;
+        let named = key.clone();
+        store.change("complete", &key, move |memory| memory.put(&named, parts.into(), &condition)).await
+    }
+
+    async fn abort(self: Box<Self>) -> StoreResult<()> {
+        self.store.look("abort", &self.key, |_| ()).await
+    }
+}
+
+/// The whole range at once, or a failure half-way.
+struct Body(StoreResult<Option<Bytes>>);
+
+#[async_trait]
+impl ObjectReader for Body {
+    async fn next(&mut self) -> StoreResult<Option<Bytes>> {
+        std::mem::replace(&mut self.0, Ok(None))
+    }
+}
+
+#[async_trait]
+impl Store for StoreOf {
+    fn location(&self) -> String {
+        "memory".to_owned()
+    }
+
+    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
+        self.look("head", key, |memory| memory.head(key)).await
+    }
+
+    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        let found = self.look("get", key, |memory| memory.head(key).zip(memory.get(key))).await?;
+        let Some((meta, body)) = found else { return Ok(None) };
+        let range = options.range.unwrap_or(0..meta.size_bytes);
+        let at = |byte: u64| usize::try_from(byte.min(meta.size_bytes)).unwrap();
+        let body = body.slice(at(range.start)..at(range.end.max(range.start)));
+        let broken = self.fate("get (body)", key, false);
+        let body = if broken.0 == Fate::Fails { Err(self.failure("get (body)", key, broken)) } else { Ok(Some(body)) };
+        Ok(Some((meta, Box::new(Body(body)))))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, _: &Metadata) -> StoreResult<PutOutcome> {
+        let named = key.to_owned();
+        self.change("put", key, move |memory| memory.put(&named, body, &condition)).await
+    }
+
+    async fn multipart(&self, key: &str, _: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.look("multipart put", key, |_| ()).await?;
+        Ok(Box::new(Upload { store: self.clone(), key: key.to_owned(), parts: Vec::new() }))
+    }
+
+    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
+        self.look("list", &options.prefix, |memory| memory.list(options)).await
+    }
+
+    async fn copy(&self, from: &str, _: &Version, _: &str) -> StoreResult<()> {
+        Err(Self::never("copy", from))
+    }
+
+    async fn rename(&self, from: &str, _: &Version, _: &str) -> StoreResult<RenameOutcome> {
+        Err(Self::never("rename", from))
+    }
+
+    async fn delete(&self, key: &str, _: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        Err(Self::never("delete", key))
+    }
+
+    async fn tag(&self, key: &str, _: &Metadata) -> StoreResult<()> {
+        Err(Self::never("tag", key))
+    }
+
+    async fn tag_version(&self, key: &str, _: &Version, _: &Metadata) -> StoreResult<TagOutcome> {
+        Err(Self::never("tag", key))
+    }
+}

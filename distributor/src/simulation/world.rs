@@ -1,0 +1,328 @@
+//! A run: two roles at work while everything goes wrong, then one alone in peace, then the reckoning.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::shutdown::Shutdown;
+use tokio::task::JoinHandle;
+
+use super::chance::{Chance, Life};
+use super::log::{LogOf, MemoryLog};
+use super::model::Event;
+use super::store::{MemoryStore, StoreOf};
+use super::{Outcome, Sabotage, reckoning, roles};
+use crate::batch::testing::layout;
+use crate::chain::{Cut, CutKind};
+use crate::layout::Layout;
+use crate::role::DistributeError;
+use crate::{DistributeReport, Distributor, EndOfInput, Settings};
+
+const MEMBERS: usize = 2;
+/// Longer than any call is under way.
+const QUIET: Duration = Duration::from_secs(60);
+/// Of virtual time; there is nothing that takes as long.
+const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
+
+/// What goes wrong beyond calls. Files that are lost can only be made again as long as the log keeps their records, so
+/// no run has both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    FilesAreLost,
+    LogLetsGo,
+}
+
+struct Role {
+    life: Arc<Life>,
+    shutdown: Shutdown,
+    task: JoinHandle<Result<DistributeReport, DistributeError>>,
+}
+
+pub(super) struct World {
+    chance: Arc<Chance>,
+    store: Arc<MemoryStore>,
+    log: Arc<MemoryLog>,
+    trouble: Trouble,
+    roles: [Option<Role>; MEMBERS],
+    lives: u64,
+    events: u64,
+    /// Where operators set offsets to, by partition: anything before may be skipped.
+    skipped_to: Vec<(i32, i64)>,
+}
+
+impl World {
+    pub fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
+        let chance = Arc::new(Chance::new(seed));
+        let (partitions, all_own, trouble) = chance.draw(|random| {
+            let partitions = random.pick(&[1, 1, 2]);
+            (partitions, random.one_in(2), random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo]))
+        });
+        Self {
+            store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
+            log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
+            chance,
+            trouble,
+            roles: [None, None],
+            lives: 0,
+            events: 0,
+            skipped_to: Vec::new(),
+        }
+    }
+
+    pub async fn run(mut self) -> Outcome {
+        let verdict = self.live().await;
+        self.end_all();
+        Outcome { trace: self.chance.trace(), verdict }
+    }
+
+    async fn live(&mut self) -> Result<(), String> {
+        let steps = self.chance.draw(|random| random.between(15, 45));
+        self.append();
+        for _ in 0..steps {
+            self.disturb();
+            tokio::time::sleep(self.chance.draw(|random| {
+                let scale = random.pick(&[1, 30, 300, 3_000, 10_000]);
+                Duration::from_millis(random.below(scale))
+            }))
+            .await;
+            self.look_after_roles().await?;
+        }
+        self.finish().await?;
+        reckoning::compare(&self.store, &self.log, &self.skipped_to)?;
+        reckoning::audit(&self.store, &self.log).await
+    }
+
+    fn disturb(&mut self) {
+        let partition = self.chance.draw(|random| random.pick(&self.log.partitions()));
+        match self.chance.draw(|random| random.below(20)) {
+            0..=5 => self.append(),
+            6..=11 => (0..MEMBERS).for_each(|member| self.start_if_gone(member)),
+            12 => {
+                let member = self.draw_member();
+                self.end(member);
+            }
+            13 => {
+                let member = self.draw_member();
+                if let Some(role) = &self.roles[member] {
+                    self.chance.tell(format_args!("{} is shut down", role.life.name));
+                    role.shutdown.trigger();
+                }
+            }
+            14..=15 => {
+                let member = self.draw_member();
+                self.chance.tell(format_args!("partition {partition} goes to member {member}"));
+                self.log.rebalance(partition, member);
+            }
+            16 => self.set_back(partition),
+            17 => self.skip(partition),
+            _ if self.trouble == Trouble::FilesAreLost => self.lose_files(),
+            _ => self.let_go(partition),
+        }
+    }
+
+    fn draw_member(&self) -> usize {
+        usize::try_from(self.chance.draw(|random| random.below(MEMBERS as u64))).unwrap()
+    }
+
+    fn append(&mut self) {
+        let count = self.chance.draw(|random| random.between(1, 12));
+        for _ in 0..count {
+            self.events += 1;
+            let now_ms = common::clock::Clock::now_ms(&*self.chance);
+            let partition = self.chance.draw(|random| random.pick(&self.log.partitions()));
+            let (hole, append_ms, value) = self.chance.draw(|random| {
+                let event = Event {
+                    event_id: format!("e{}", random.below(20)),
+                    timestamp: random
+                        .pick(&["2021-01-14T10:15:30", "2021-01-15T00:00:00", "1914-07-28T11:00:00"])
+                        .into(),
+                    domain: "d".into(),
+                    event_type: random.pick(&["s", "t", "u"]).into(),
+                    data: self.events,
+                };
+                let is_event = !random.one_in(12);
+                let value = if is_event { serde_json::to_string(&event).unwrap() } else { "nonsense".to_owned() };
+                let hole = if random.one_in(8) { random.between(1, 3) } else { 0 };
+                // Clocks of brokers differ, so that append times may go back.
+                (hole, now_ms + random.between(-400, 400), value)
+            });
+            self.log.append(partition, hole, append_ms, value);
+        }
+        if self.chance.draw(|random| random.one_in(4)) {
+            self.log.append_hole(self.log.partitions()[0], 1);
+        }
+        self.chance.tell(format_args!("{count} records are appended"));
+    }
+
+    fn draw_layout(&self) -> Layout {
+        self.chance.draw(|random| Layout {
+            window_ms: random.pick(&[1, 500, 5_000, 60_000, 86_400_000]),
+            max_types: random.pick(&[1, 2, 1_000]),
+            max_rows_per_file: random.pick(&[1, 3, 1_000_000]),
+            ..layout()
+        })
+    }
+
+    fn distributor(&mut self, member: usize, layout: Layout, once: bool) -> (Arc<Life>, Distributor) {
+        self.lives += 1;
+        let life = Arc::new(Life::new(format!("{}{}", ["a", "b"][member], self.lives)));
+        let (max_age, max_rows) = self
+            .chance
+            .draw(|random| (Duration::from_millis(random.pick(&[50, 1_000, 5_000])), random.pick(&[3, 8, 20])));
+        let settings = Settings { layout, max_age, max_rows, ..roles::settings(once) };
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None };
+        let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
+        let distributor = roles::distributor(store, log, settings);
+        (life, distributor)
+    }
+
+    fn start_if_gone(&mut self, member: usize) {
+        if self.roles[member].is_some() {
+            return;
+        }
+        let layout = self.draw_layout();
+        let settings = format!("{} {} {}", layout.window_ms, layout.max_types, layout.max_rows_per_file);
+        let (life, distributor) = self.distributor(member, layout, false);
+        self.chance.tell(format_args!("{} starts, window, types and rows a file: {settings}", life.name));
+        let shutdown = Shutdown::new();
+        let told = shutdown.clone();
+        let task = tokio::task::spawn_local(async move { distributor.run(&EndOfInput::later(), &told).await });
+        self.roles[member] = Some(Role { life, shutdown, task });
+    }
+
+    fn end(&mut self, member: usize) {
+        if let Some(role) = self.roles[member].take() {
+            if !role.life.is_over() {
+                self.chance.tell(format_args!("{} is killed", role.life.name));
+            }
+            role.life.end();
+            role.task.abort();
+        }
+    }
+
+    fn end_all(&mut self) {
+        (0..MEMBERS).for_each(|member| self.end(member));
+    }
+
+    async fn look_after_roles(&mut self) -> Result<(), String> {
+        for member in 0..MEMBERS {
+            let Some(role) = &mut self.roles[member] else { continue };
+            if role.life.is_over() {
+                self.end(member);
+            } else if role.task.is_finished() {
+                let ended = (&mut role.task).await;
+                let (name, asked) = (role.life.name.clone(), role.shutdown.is_triggered());
+                role.life.end();
+                self.end(member);
+                match ended {
+                    Ok(Ok(_)) if asked => {}
+                    Ok(Ok(_)) => return Err(format!("{name} ended unasked")),
+                    Ok(Err(error)) => self.heed(&name, &error.to_string()).await?,
+                    Err(error) => return Err(format!("{name} panicked: {error}")),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Only one refusal is expected: that the log let go of records of an open batch.
+    async fn heed(&mut self, name: &str, error: &str) -> Result<(), String> {
+        if !error.contains("was begun, but the log let go") || self.trouble != Trouble::LogLetsGo {
+            return Err(format!("{name} gave up: {error}"));
+        }
+        self.chance.tell(format_args!("{name}: {error}"));
+        // What the message says, word by word.
+        self.end_all();
+        tokio::time::sleep(QUIET).await;
+        for partition in self.log.partitions() {
+            let cuts = self.store.keys(&format!("_batches/events/{partition}/cuts/"));
+            let Some(last) = cuts.first() else { continue };
+            let cut: Cut = reckoning::document(&self.store, last)?;
+            let is_open = self.store.get(&last.replace("/cuts/", "/done/")).is_none();
+            if cut.kind == CutKind::Batch && is_open && self.log.bounds(partition).earliest > cut.from {
+                let files = reckoning::files(&self.store).into_iter();
+                let named = format!("/events-{partition}-{}-", cut.from);
+                files.filter(|key| key.contains(&named)).for_each(|key| self.store.remove(&key));
+                self.store.remove(last);
+                self.chance.tell(format_args!("{last} and its files are removed"));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_origin(&self, partition: i32) -> bool {
+        self.store.get(&format!("_batches/events/{partition}/origin.json")).is_some()
+    }
+
+    fn set_back(&mut self, partition: i32) {
+        if let Some(committed) = self.log.committed(partition) {
+            let to = self.chance.draw(|random| random.between(0, committed));
+            self.chance.tell(format_args!("offset of {partition} is set back from {committed} to {to}"));
+            self.log.commit(partition, to);
+            // Of offsets that were set forward before, what lies behind is still ahead of the chain.
+            self.skipped_to.push((partition, to));
+        }
+    }
+
+    fn skip(&mut self, partition: i32) {
+        if let Some(committed) = self.log.committed(partition) {
+            let latest = self.log.bounds(partition).latest;
+            let to = self.chance.draw(|random| random.between(committed, latest));
+            self.chance.tell(format_args!("offset of {partition} is set forward from {committed} to {to}"));
+            self.log.commit(partition, to);
+            self.skipped_to.push((partition, to));
+        }
+    }
+
+    fn let_go(&self, partition: i32) {
+        let bounds = self.log.bounds(partition);
+        let to = self.chance.draw(|random| random.between(bounds.earliest, bounds.latest));
+        // Rarely more than a step: most of the time a log keeps what is needed.
+        let to = if self.chance.draw(|random| random.one_in(2)) { to } else { to.min(bounds.earliest + 4) };
+        self.chance.tell(format_args!("the log of {partition} begins at {to} now"));
+        self.log.trim_to(partition, to);
+    }
+
+    /// Operators who lose files stop everything, and set the offsets back.
+    fn lose_files(&mut self) {
+        self.end_all();
+        let mut files = reckoning::files(&self.store);
+        files.retain(|_| self.chance.draw(|random| random.one_in(3)));
+        files.iter().for_each(|key| self.store.remove(key));
+        self.chance.tell(format_args!("lost: {files:?}"));
+        self.set_all_back();
+    }
+
+    /// Also where no commit was ever seen: the chain may be further, and a group without offsets asks for nothing.
+    fn set_all_back(&self) {
+        for partition in self.log.partitions() {
+            if self.log.committed(partition).is_some() || self.has_origin(partition) {
+                self.log.commit(partition, 0);
+            }
+        }
+    }
+
+    /// One role alone, to the end of the log.
+    async fn finish(&mut self) -> Result<(), String> {
+        self.end_all();
+        self.chance.calm();
+        self.chance.tell("all is calm");
+        tokio::time::sleep(QUIET).await;
+        if self.chance.is_anything_under_way() {
+            return Err("a call was under way for longer than they ever are".to_owned());
+        }
+        self.set_all_back();
+        for partition in self.log.partitions() {
+            self.log.rebalance(partition, 0);
+        }
+        loop {
+            let layout = self.draw_layout();
+            let (life, distributor) = self.distributor(0, layout, true);
+            let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
+            let ended = tokio::time::timeout(PATIENCE, distributor.run(&end, &shutdown)).await;
+            match ended.map_err(|_| format!("{} does not come to an end", life.name))? {
+                Ok(_) => return Ok(()),
+                Err(error) => self.heed(&life.name, &error.to_string()).await?,
+            }
+        }
+    }
+}
