@@ -143,7 +143,9 @@ impl World {
                 let value = if is_event { serde_json::to_string(&event).unwrap() } else { "nonsense".to_owned() };
                 let hole = if random.one_in(8) { random.between(1, 3) } else { 0 };
                 // Clocks of brokers differ, so that append times may go back.
-                (hole, now_ms + random.between(-400, 400), value)
+                let append_ms = now_ms + random.between(-400, 400);
+                // In steps, so that times differ by the very window at times.
+                (hole, append_ms - append_ms % 250, value)
             });
             self.log.append(partition, hole, append_ms, value);
         }
