@@ -280,6 +280,13 @@ impl Metrics {
         tracing::info!(?partitions, "partitions {kind}");
     }
 
+    /// A failure that the call is repeated after.
+    pub(crate) fn store_retried(&self, error: &StoreError) {
+        self.store_failed(error);
+        tracing::warn!(%error, "store call failed; trying again");
+    }
+
+    /// A failure, whether or not the call is repeated.
     pub(crate) fn store_failed(&self, error: &StoreError) {
         self.store_error(error);
         tracing::warn!(%error, "store call failed; trying again");

@@ -23,6 +23,8 @@ use crate::window::Budget;
 use crate::worker::Worker;
 
 pub(crate) const COMPONENT: &str = "distributor";
+/// Not ready while calls of the store go on failing.
+pub(crate) const STORE_COMPONENT: &str = "distributor: trusted zone";
 
 #[derive(Debug)]
 pub struct DistributeError(PartitionError);
@@ -136,6 +138,9 @@ impl Distributor {
         let store = self.retrying_store(shutdown);
         loop {
             let Err(error) = self.session(&store, end, shutdown).await else { return Ok(self.metrics.report()) };
+            if let PartitionError::Store(error) = &error {
+                self.metrics.store_failed(error);
+            }
             if shutdown.is_triggered() {
                 tracing::info!(%error, "shut down while failing");
                 return Ok(self.metrics.report());
@@ -169,9 +174,9 @@ impl Distributor {
             patience: self.settings.once.then_some(self.settings.patience),
             wait_for_operator: !self.settings.once,
             shutdown: shutdown.clone(),
-            on_retry: Arc::new(move |error| metrics.store_failed(error)),
+            on_retry: Arc::new(move |error| metrics.store_retried(error)),
         };
-        Arc::new(RetryingStore::new(self.store.clone(), policy))
+        Arc::new(RetryingStore::telling(self.store.clone(), policy, self.health.clone(), STORE_COMPONENT))
     }
 
     async fn session(

@@ -47,6 +47,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     deletes_take_only_the_version_they_name(store, &under("versions")).await;
     batches_of_deletes_answer_each_for_itself(store, &under("deletes")).await;
     parts_become_one_object(store, &under("parts")).await;
+    what_is_put_in_parts_is_one_object(store, &under("large-parts")).await;
     a_late_completion_loses(store, &under("late")).await;
     an_aborted_upload_leaves_nothing(store, &under("abort")).await;
     keys_that_leave_the_root_are_refused(store, &under("keys")).await;
@@ -496,6 +497,17 @@ async fn parts_become_one_object(store: &dyn Store, prefix: &str) {
     let upload = store.multipart(&empty, &metadata).await.unwrap();
     assert!(is_written(&upload.complete(PutCondition::None).await.unwrap()), "multipart: without parts was refused");
     assert_eq!(content(store, &empty).await, "", "multipart: without parts must be an empty object");
+}
+
+async fn what_is_put_in_parts_is_one_object(store: &dyn Store, prefix: &str) {
+    let (key, body, metadata) = (format!("{prefix}/one"), pattern(LARGE_BYTES), Metadata::new());
+    let put = async |body: Bytes| store.put_in_parts(&key, &body, PutCondition::IfAbsent, &metadata).await;
+    let outcome = put(body.clone()).await.unwrap();
+    assert!(matches!(outcome, PutOutcome::Written(_)), "put in parts: {outcome:?} for a key that is free");
+    let outcome = put(Bytes::from_static(b"other")).await.unwrap();
+    assert_eq!(outcome, PutOutcome::AlreadyExists, "put in parts: it replaced what was there");
+    let (_, read) = read_all(store, &key, u64::MAX).await.unwrap().expect("put in parts: nothing is there");
+    assert_eq!(read, body, "put in parts: another body came back");
 }
 
 async fn a_late_completion_loses(store: &dyn Store, prefix: &str) {

@@ -39,7 +39,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use local::LocalStore;
 pub use location::Location;
 pub use probe::probe;
-pub use retry::{OnRetry, RetryPolicy, RetryingStore};
+pub use retry::{OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 pub use s3::{S3Settings, S3Store, aws_config};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -138,6 +138,29 @@ pub trait MultipartUpload: Send {
 /// The smallest part S3 accepts, except for the last.
 pub const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
 
+/// Parts of [`Store::put_in_parts`].
+const PART_BYTES: usize = 8 * 1024 * 1024;
+const _: () = assert!(PART_BYTES >= MIN_PART_BYTES, "S3 takes no smaller parts");
+
+/// A body that need not be in memory as a whole.
+pub trait Parts: Send + Sync {
+    fn len_bytes(&self) -> usize;
+
+    /// # Errors
+    /// Of where it is.
+    fn part(&self, range: std::ops::Range<usize>) -> std::io::Result<Bytes>;
+}
+
+impl Parts for Bytes {
+    fn len_bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> std::io::Result<Bytes> {
+        Ok(self.slice(range))
+    }
+}
+
 /// See the module's documentation for the guarantees.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -153,6 +176,34 @@ pub trait Store: Send + Sync {
     async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome>;
 
     async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>>;
+
+    /// Puts as a multipart upload, which a failure costs a part of and not all that was sent. Gives the upload up when
+    /// it fails.
+    async fn put_in_parts(
+        &self,
+        key: &str,
+        body: &dyn Parts,
+        condition: PutCondition,
+        metadata: &Metadata,
+    ) -> Result<PutOutcome> {
+        let mut upload = self.multipart(key, metadata).await?;
+        let mut start = 0;
+        while start < body.len_bytes() {
+            let end = (start + PART_BYTES).min(body.len_bytes());
+            let sent = match body.part(start..end) {
+                Ok(part) => upload.part(part).await,
+                Err(error) => Err(StoreError::new(StoreErrorKind::Transient, "read the body", key, error)),
+            };
+            if let Err(error) = sent {
+                if let Err(abort) = upload.abort().await {
+                    tracing::debug!(key, error = %abort, "an upload could not be given up; the bucket's lifecycle rule removes it");
+                }
+                return Err(error);
+            }
+            start = end;
+        }
+        upload.complete(condition).await
+    }
 
     async fn list(&self, options: &ListOptions) -> Result<ListPage>;
 

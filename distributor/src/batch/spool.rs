@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::store::Parts;
 
 use crate::scratch::{Extent, Scratch, ScratchError, ScratchFile};
 
@@ -119,6 +120,16 @@ impl Body {
         let (start, end) = (range.start.max(begin) - begin, range.end.max(begin) - begin);
         part.extend_from_slice(&self.memory.slice(start..end));
         Ok(Bytes::from(part))
+    }
+}
+
+impl Parts for Body {
+    fn len_bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn part(&self, range: Range<usize>) -> io::Result<Bytes> {
+        Self::part(self, range).map_err(io::Error::other)
     }
 }
 

@@ -1,19 +1,18 @@
 //! Putting the files of a batch, and knowing them again.
 
-use common::store::{MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store};
+use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::{Context, PartitionError};
-use crate::batch::{Body, FinishedFile, Place};
+use crate::batch::{FinishedFile, Place};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
 
 /// Files put or looked at at the same time.
 const AT_ONCE: usize = 8;
-/// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts.
-const MULTIPART_FROM_BYTES: usize = 2 * PART_BYTES;
-const PART_BYTES: usize = 8 * 1024 * 1024;
-const _: () = assert!(PART_BYTES >= MIN_PART_BYTES, "S3 takes no smaller parts");
+/// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts. In tests
+/// these are files that are soon made.
+const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
 /// Puts all files and returns them as the completion lists them, in sequence.
 pub(super) async fn put_all(
@@ -36,7 +35,7 @@ async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = body.len() as u64;
     let outcome = if body.len() > MULTIPART_FROM_BYTES {
-        put_in_parts(&*context.store, &path, &body, &metadata).await?
+        context.store.put_in_parts(&path, &body, PutCondition::IfAbsent, &metadata).await?
     } else {
         context.store.put(&path, body.bytes()?, PutCondition::IfAbsent, &metadata).await?
     };
@@ -44,31 +43,6 @@ async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<
         PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
         PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, place.from, &facts, rows, path).await,
     }
-}
-
-async fn put_in_parts(
-    store: &dyn Store,
-    path: &str,
-    body: &Body,
-    metadata: &Metadata,
-) -> Result<PutOutcome, PartitionError> {
-    let mut upload = store.multipart(path, metadata).await?;
-    let mut start = 0;
-    while start < body.len() {
-        let end = (start + PART_BYTES).min(body.len());
-        let sent = match body.part(start..end) {
-            Ok(part) => upload.part(part).await.map_err(PartitionError::from),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(error) = sent {
-            if let Err(abort) = upload.abort().await {
-                tracing::debug!(path, error = %abort, "an upload could not be given up; the bucket's lifecycle rule removes it");
-            }
-            return Err(error);
-        }
-        start = end;
-    }
-    Ok(upload.complete(PutCondition::IfAbsent).await?)
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.

@@ -13,6 +13,7 @@
 mod chance;
 mod log;
 mod model;
+mod outages;
 mod random;
 mod reckoning;
 mod rivals;

@@ -67,3 +67,27 @@ fn kind_of(error: &io::Error) -> StoreErrorKind {
         _ => StoreErrorKind::Other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_what_an_operator_has_to_mend_is_said_to_be_so() {
+        use StoreErrorKind::{Denied, InvalidKey, Other, Transient};
+        let cases = [
+            (Errno::NOSPC, Transient),
+            (Errno::DQUOT, Transient),
+            (Errno::IO, Transient),
+            (Errno::TIMEDOUT, Transient),
+            (Errno::ACCESS, Denied),
+            (Errno::ROFS, Denied),
+            (Errno::NAMETOOLONG, InvalidKey),
+            (Errno::INVAL, Other),
+        ];
+        for (errno, kind) in cases {
+            let failure = Failure::io("cannot write", errno);
+            assert_eq!(failure.kind, kind, "{}", failure.message);
+        }
+    }
+}
