@@ -407,6 +407,8 @@ mod tests {
             encoding: ENCODING,
             max_rows: u64::MAX,
             max_bytes: u64::MAX,
+            budget: crate::window::Budget::new(u64::MAX, crate::Scratch::new(zone.folder.path())),
+            scratch: crate::Scratch::new(zone.folder.path()),
             missing: MissingFiles::Restore,
             metrics: zone.distributor().metrics,
         };

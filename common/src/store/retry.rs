@@ -19,7 +19,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader, Parts,
     PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
 };
 use crate::backoff::Backoff;

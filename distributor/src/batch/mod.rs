@@ -23,7 +23,6 @@ pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
 use promoted::Promoted;
 use rows::{Kind, Lineage, Rows};
-pub(crate) use spool::Body;
 use spool::Overflow;
 
 use crate::chain::{Cut, Witness};

@@ -83,6 +83,8 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
         topic: roles::TOPIC.into(),
         group: roles::GROUP.into(),
         encoding: roles::ENCODING,
+        window_memory: roles::WINDOW_MEMORY,
+        scratch: roles::scratch(),
         deep: true,
         on_batch: Box::new(|_| {}),
     };

@@ -10,12 +10,21 @@ use super::log::LogOf;
 use super::store::StoreOf;
 use crate::batch::Encoding;
 use crate::batch::testing::layout;
-use crate::{Distributor, Metrics, Settings};
+use crate::{Distributor, Metrics, Scratch, Settings};
 
 pub(super) const TOPIC: &str = "events";
 pub(super) const GROUP: &str = "g";
 /// The cheapest: bytes do not matter here.
 pub(super) const ENCODING: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: false };
+
+/// So little that rows go to disk, and batches are written for want of memory.
+const MEMORY: u64 = 60_000;
+/// So little that most keys are on disk.
+pub(super) const WINDOW_MEMORY: u64 = 40_000;
+
+pub(super) fn scratch() -> Scratch {
+    Scratch::new(std::env::temp_dir())
+}
 
 /// Batches of eight records, none older than a second.
 pub(super) fn settings(once: bool) -> Settings {
@@ -29,7 +38,9 @@ pub(super) fn settings(once: bool) -> Settings {
         max_age: Duration::from_secs(1),
         max_bytes: u64::MAX,
         max_rows: 8,
-        max_memory: u64::MAX,
+        max_memory: MEMORY,
+        window_memory: WINDOW_MEMORY,
+        scratch: scratch(),
         missing: MissingFiles::Restore,
         retention: Duration::from_secs(3_600),
         once,
