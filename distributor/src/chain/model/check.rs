@@ -64,7 +64,7 @@ impl Model {
         let mut at = world.origin.unwrap_or_default();
         let mut open = None;
         let (mut reached, mut batches) = (0, 0);
-        while let Some(cut) = world.cut(at) {
+        while let Some(cut) = world.cut(at).filter(|cut| cut.to > cut.from) {
             if let Some(open) = open {
                 return violation(Property::OpenBeforeTheLast, format!("{open:?} is open before {cut:?}"));
             }

@@ -107,7 +107,7 @@ impl World {
     /// Up to where all is complete.
     pub(super) fn complete_end(&self) -> u8 {
         let mut end = self.origin.unwrap_or_default();
-        while let Some(cut) = self.cut(end).filter(|cut| self.is_complete(*cut)) {
+        while let Some(cut) = self.cut(end).filter(|cut| cut.to > end && self.is_complete(*cut)) {
             end = cut.to;
         }
         end
