@@ -8,6 +8,8 @@ use crate::batch::{FinishedFile, Place};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
 
+/// A file that is removed each time it was found to be there is not put for ever.
+const MAX_PUTS: usize = 10;
 /// Files put or looked at at the same time.
 const AT_ONCE: usize = 8;
 /// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts. In tests
@@ -34,40 +36,49 @@ async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<
     let metadata: Metadata =
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = body.len() as u64;
-    let outcome = if body.len() > MULTIPART_FROM_BYTES {
-        context.store.put_in_parts(&path, &body, PutCondition::IfAbsent, &metadata).await?
-    } else {
-        context.store.put(&path, body.bytes()?, PutCondition::IfAbsent, &metadata).await?
-    };
-    match outcome {
-        PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
-        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, place.from, &facts, rows, path).await,
+    for _ in 0..MAX_PUTS {
+        let condition = PutCondition::IfAbsent;
+        let outcome = if body.len() > MULTIPART_FROM_BYTES {
+            context.store.put_in_parts(&path, &body, condition, &metadata).await?
+        } else {
+            context.store.put(&path, body.bytes()?, condition, &metadata).await?
+        };
+        match outcome {
+            PutOutcome::Written(_) => return Ok(FileEntry { path, rows, bytes: size }),
+            PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {}
+        }
+        if let Some(entry) = known(context, place.from, &facts, rows, path.clone()).await? {
+            return Ok(entry);
+        }
+        tracing::info!(path, "it was there and has just been removed; it is put again");
     }
+    Err(PartitionError::Damaged { key: path, message: "something keeps putting and removing it".to_owned() })
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
+/// `None` if it does not stand there any more.
 async fn known(
     context: &Context,
     from: i64,
     facts: &[(&'static str, String)],
     rows: u64,
     path: String,
-) -> Result<FileEntry, PartitionError> {
+) -> Result<Option<FileEntry>, PartitionError> {
     let foreign = |message: &str| PartitionError::Damaged {
         key: path.clone(),
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
     };
-    let meta = context.store.head(&path).await?.ok_or_else(|| foreign("it was there and is gone"))?;
+    let Some(meta) = context.store.head(&path).await? else { return Ok(None) };
     let footer = match Footer::read(&*context.store, &path, meta.size_bytes).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
-        Err(FooterError::Gone) => return Err(foreign("it was there and is gone")),
+        Err(FooterError::Gone) => return Ok(None),
         Err(FooterError::Unreadable(error)) => return Err(foreign(&format!("its footer cannot be read ({error})"))),
     };
     if !footer.says(facts) || footer.rows() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }
-    Ok(FileEntry { path, rows, bytes: meta.size_bytes })
+    Ok(Some(FileEntry { path, rows, bytes: meta.size_bytes }))
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

@@ -1,4 +1,5 @@
-//! Another owner that gets ahead at one certain moment: what was read before and after it does not fit together.
+//! Another owner that gets ahead, or an operator who removes a file, at one certain moment: what was read before and
+//! after it does not fit together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,11 +45,11 @@ impl Zone {
         }
     }
 
-    /// To the end of the log, with `before` each store call.
-    async fn distribute(&self, before: impl Fn() + Send + Sync + 'static) -> Result<(), String> {
+    /// To the end of the log, with `before` each store call, by operation and key.
+    async fn distribute(&self, before: impl Fn(&str, &str) + Send + Sync + 'static) -> Result<(), String> {
         let life = Arc::new(Life::new("a".to_owned()));
-        let script: super::store::Script = Arc::new(move |_, _| {
-            before();
+        let script: super::store::Script = Arc::new(move |operation, key| {
+            before(operation, key);
             None
         });
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: Some(script) };
@@ -76,13 +77,13 @@ fn a_rival_that_gets_ahead_at_any_moment_is_no_reason_to_give_up() {
         chance.calm();
         let rival = Arc::new(Zone::new(&chance));
         rival.append(0..EVENTS);
-        rival.distribute(|| ()).await.unwrap();
+        rival.distribute(|_, _| ()).await.unwrap();
         for moment in 0..CALLS {
             let ours = Arc::new(Zone::new(&chance));
             ours.append(0..AT_FIRST);
             let calls = AtomicU64::new(0);
             let (zone, ahead) = (ours.clone(), rival.clone());
-            let before = move || {
+            let before = move |_: &str, _: &str| {
                 if calls.fetch_add(1, Ordering::SeqCst) == moment {
                     zone.is_overtaken_by(&ahead);
                 }
@@ -94,9 +95,36 @@ fn a_rival_that_gets_ahead_at_any_moment_is_no_reason_to_give_up() {
                 assert_eq!(moment, 9, "{calls}");
                 break;
             }
-            ours.distribute(|| ()).await.unwrap();
+            ours.distribute(|_, _| ()).await.unwrap();
             reckoning::compare(&ours.store, &ours.log, &[]).unwrap();
             reckoning::audit(&ours.store, &ours.log).await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_file_that_is_removed_while_it_is_looked_at_is_put_again() {
+    on_virtual_time(async {
+        for looks_with in ["head", "get"] {
+            let chance = Arc::new(Chance::new(0));
+            chance.calm();
+            let zone = Zone::new(&chance);
+            zone.append(0..AT_FIRST);
+            zone.distribute(|_, _| ()).await.unwrap();
+            let files = reckoning::files(&zone.store);
+            let done = zone.store.keys("_batches/events/0/done/");
+            // The batch is open again, and its files are there.
+            zone.store.remove(&done[0]);
+            let (store, removed) = (zone.store.clone(), AtomicU64::new(0));
+            let before = move |operation: &str, key: &str| {
+                let is_file = files.iter().any(|file| file == key);
+                if is_file && operation == looks_with && removed.fetch_add(1, Ordering::SeqCst) == 0 {
+                    store.remove(key);
+                }
+            };
+            zone.distribute(before).await.unwrap();
+            reckoning::compare(&zone.store, &zone.log, &[]).unwrap();
+            reckoning::audit(&zone.store, &zone.log).await.unwrap();
         }
     });
 }

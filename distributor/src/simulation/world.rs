@@ -167,10 +167,11 @@ impl World {
     fn distributor(&mut self, member: usize, layout: Layout, once: bool) -> (Arc<Life>, Distributor) {
         self.lives += 1;
         let life = Arc::new(Life::new(format!("{}{}", ["a", "b"][member], self.lives)));
-        let (max_age, max_rows) = self
-            .chance
-            .draw(|random| (Duration::from_millis(random.pick(&[50, 1_000, 5_000])), random.pick(&[3, 8, 20])));
-        let settings = Settings { layout, max_age, max_rows, ..roles::settings(once) };
+        let (max_age, max_rows, max_memory) = self.chance.draw(|random| {
+            let max_age = Duration::from_millis(random.pick(&[50, 1_000, 5_000]));
+            (max_age, random.pick(&[3, 8, 20]), random.pick(&[1, u64::MAX, u64::MAX, u64::MAX]))
+        });
+        let settings = Settings { layout, max_age, max_rows, max_memory, ..roles::settings(once) };
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let distributor = roles::distributor(store, log, settings);
@@ -284,9 +285,11 @@ impl World {
         self.log.trim_to(partition, to);
     }
 
-    /// Operators who lose files stop everything, and set the offsets back.
+    /// Operators who lose files set the offsets back, and mostly stop everything before.
     fn lose_files(&mut self) {
-        self.end_all();
+        if !self.chance.draw(|random| random.one_in(3)) {
+            self.end_all();
+        }
         let mut files = reckoning::files(&self.store);
         files.retain(|_| self.chance.draw(|random| random.one_in(3)));
         files.iter().for_each(|key| self.store.remove(key));
