@@ -37,7 +37,7 @@ pub type OnRetry = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
 #[derive(Clone)]
 pub struct RetryPolicy {
-    /// How long one call may go on failing; `None` = until shutdown.
+    /// How long one call may go on failing; `None` = until shutdown. A try that waits for the budget may end later.
     pub patience: Option<Duration>,
     /// Also wait for what an operator has to mend (permissions, a missing bucket).
     pub wait_for_operator: bool,
