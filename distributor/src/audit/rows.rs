@@ -2,7 +2,7 @@
 
 use super::deep::{self, Key, Made, Recount};
 use super::{AuditError, FindingKind, PartitionAudit, Work};
-use crate::chain::{ChainStore, Completion, Cut};
+use crate::chain::{ChainStore, Completion, Cut, Standing};
 use crate::partition::PartitionError;
 use crate::partition::rebuild::rebuild;
 use crate::window::Window;
@@ -32,8 +32,11 @@ impl Work<'_> {
         };
         for from in begins {
             // Both were read before; what was wrong with them is found already.
-            let (cut, completion) = (chain.cut_from(from).await, chain.completion(from).await);
-            let (Ok(Some(cut)), Ok(completion)) = (cut, completion) else {
+            let Ok(Some(cut)) = chain.cut_from(from).await else {
+                stop(recount.take()).await;
+                continue;
+            };
+            let Ok(standing) = chain.standing(&cut, self.revisions.get(&from).copied()).await else {
                 stop(recount.take()).await;
                 continue;
             };
@@ -43,7 +46,7 @@ impl Work<'_> {
                 }
                 continue;
             }
-            let Some(completion) = completion else {
+            let Some(Standing { cut, completion, rewrite, .. }) = standing else {
                 // Its keys are not known without it: the next batch begins with a window from the key runs.
                 stop(recount.take()).await;
                 continue;
@@ -52,7 +55,14 @@ impl Work<'_> {
             if recount.as_ref().is_some_and(|recount| recount.window_ms != window_ms) {
                 stop(recount.take()).await;
             }
-            if recount.is_none() && earliest.is_some_and(|earliest| earliest <= cut.from) {
+            // What an unfinished rewrite has not come to yet was made from keys that may be others now.
+            let is_to_come = summary
+                .rewrite
+                .is_some_and(|unfinished| unfinished.from <= from && rewrite != Some(unfinished.begun_ms));
+            if is_to_come {
+                stop(recount.take()).await;
+                written = None;
+            } else if recount.is_none() && earliest.is_some_and(|earliest| earliest <= cut.from) {
                 recount = self.begin_recount(chain, &cut).await?;
             }
             let made = match &mut recount {

@@ -48,6 +48,7 @@ pub(crate) struct Batch {
     topic: String,
     partition: i32,
     from: i64,
+    revision: u32,
     layout: Layout,
     reader: EventReader,
     encoding: Encoding,
@@ -99,6 +100,7 @@ impl Batch {
             topic: topic.to_owned(),
             partition,
             from,
+            revision: 0,
             reader: layout.reader()?,
             layout: layout.clone(),
             encoding,
@@ -116,6 +118,11 @@ impl Batch {
             measured_at_rows: 0,
             unmeasured_bytes: 0,
         })
+    }
+
+    /// The batch is one made again: its files are named so.
+    pub(crate) fn of_revision(self, revision: u32) -> Self {
+        Self { revision, ..self }
     }
 
     pub(crate) fn from(&self) -> i64 {
@@ -287,8 +294,14 @@ impl Batch {
     /// The encoder's.
     pub(crate) fn finish(self) -> Result<Option<Encoded>, ParquetError> {
         let Some(ends) = self.ends else { return Ok(None) };
-        let place =
-            Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        let place = Place {
+            topic: &self.topic,
+            partition: self.partition,
+            from: self.from,
+            to: ends.to,
+            revision: self.revision,
+            layout: &self.layout,
+        };
         let files = self.files.into_iter().map(|file| {
             let facts = place.footer_facts(file.sequence)?;
             file.finish(&facts)
@@ -305,17 +318,24 @@ pub(crate) struct Place<'a> {
     pub partition: i32,
     pub from: i64,
     pub to: i64,
+    /// 0 as it was cut.
+    pub revision: u32,
     pub layout: &'a Layout,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn of(cut: &'a Cut) -> Self {
-        Self { topic: &cut.topic, partition: cut.partition, from: cut.from, to: cut.to, layout: &cut.layout }
+        let Cut { topic, partition, from, to, revision, layout, .. } = cut;
+        Self { topic, partition: *partition, from: *from, to: *to, revision: *revision, layout }
     }
 
     /// Key of a file of the batch.
     pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
-        format!("{folder}/{}-{}-{}-{sequence}.parquet", self.topic, self.partition, self.from)
+        let batch = format!("{folder}/{}-{}-{}", self.topic, self.partition, self.from);
+        match self.revision {
+            0 => format!("{batch}-{sequence}.parquet"),
+            revision => format!("{batch}-r{revision}-{sequence}.parquet"),
+        }
     }
 
     /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
@@ -324,14 +344,18 @@ impl<'a> Place<'a> {
     /// Never for a layout that was read or configured.
     pub(crate) fn footer_facts(&self, sequence: u32) -> Result<Vec<(&'static str, String)>, ParquetError> {
         let layout = serde_json::to_string(self.layout).map_err(|error| ParquetError::General(error.to_string()))?;
-        Ok(vec![
+        let mut facts = vec![
             ("event_distributor.topic", self.topic.to_owned()),
             ("event_distributor.partition", self.partition.to_string()),
             ("event_distributor.from", self.from.to_string()),
             ("event_distributor.to", self.to.to_string()),
             ("event_distributor.sequence", sequence.to_string()),
             ("event_distributor.layout", layout),
-        ])
+        ];
+        if self.revision > 0 {
+            facts.push(("event_distributor.revision", self.revision.to_string()));
+        }
+        Ok(facts)
     }
 }
 

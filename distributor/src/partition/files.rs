@@ -3,7 +3,7 @@
 use common::store::{MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, StoreError};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use super::{Context, PartitionError};
+use super::PartitionError;
 use crate::batch::{FinishedFile, Place};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
@@ -14,34 +14,44 @@ const AT_ONCE: usize = 8;
 const MULTIPART_FROM_BYTES: usize = 64 * 1024 * 1024;
 const PART_BYTES: usize = 4 * MIN_PART_BYTES;
 
-/// Puts all files and returns them as the completion lists them, in sequence.
-pub(super) async fn put_all(
-    context: &Context,
+/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without it.
+pub(crate) async fn put_all(
+    store: &dyn Store,
+    prefix: &str,
     cut: &Cut,
     files: Vec<FinishedFile>,
 ) -> Result<Vec<FileEntry>, PartitionError> {
     let place = Place::of(cut);
     // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
-    let puts: Vec<_> = files.into_iter().map(|file| put(context, place, file).boxed()).collect();
+    let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file).boxed()).collect();
     let puts = stream::iter(puts);
     puts.buffered(AT_ONCE).try_collect().await
 }
 
-async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<FileEntry, PartitionError> {
+async fn put(
+    store: &dyn Store,
+    prefix: &str,
+    place: Place<'_>,
+    file: FinishedFile,
+) -> Result<FileEntry, PartitionError> {
     let FinishedFile { folder, sequence, rows, bytes } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
     let metadata: Metadata =
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = bytes.len() as u64;
+    let key = format!("{prefix}{path}");
     let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
-        put_in_parts(&*context.store, &path, &bytes, &metadata).await?
+        put_in_parts(store, &key, &bytes, &metadata).await?
     } else {
-        context.store.put(&path, bytes, PutCondition::IfAbsent, &metadata).await?
+        store.put(&key, bytes, PutCondition::IfAbsent, &metadata).await?
     };
     match outcome {
         PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
-        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => known(context, place.from, &facts, rows, path).await,
+        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
+            let bytes = known(store, place.from, &facts, rows, &key).await?;
+            Ok(FileEntry { path, rows, bytes })
+        }
     }
 }
 
@@ -67,19 +77,20 @@ async fn put_in_parts(
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
+/// Returns its size.
 async fn known(
-    context: &Context,
+    store: &dyn Store,
     from: i64,
     facts: &[(&'static str, String)],
     rows: u64,
-    path: String,
-) -> Result<FileEntry, PartitionError> {
+    key: &str,
+) -> Result<u64, PartitionError> {
     let foreign = |message: &str| PartitionError::Damaged {
-        key: path.clone(),
+        key: key.to_owned(),
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
     };
-    let meta = context.store.head(&path).await?.ok_or_else(|| foreign("it was there and is gone"))?;
-    let footer = match Footer::read(&*context.store, &path, meta.size_bytes).await {
+    let meta = store.head(key).await?.ok_or_else(|| foreign("it was there and is gone"))?;
+    let footer = match Footer::read(store, key, meta.size_bytes).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
         Err(FooterError::Gone) => return Err(foreign("it was there and is gone")),
@@ -88,7 +99,7 @@ async fn known(
     if !footer.says(facts) || footer.rows() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }
-    Ok(FileEntry { path, rows, bytes: meta.size_bytes })
+    Ok(meta.size_bytes)
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

@@ -1,5 +1,6 @@
 //! One log partition in our hands: from the chain's facts to batches, one after another.
 
+mod again;
 mod error;
 mod files;
 mod gap;
@@ -14,16 +15,18 @@ use common::store::Store;
 
 use crate::batch::{Batch, Encoded, Encoding};
 use crate::chain::{
-    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide, gap_at,
+    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Revisions, Witness, decide,
+    gap_at,
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
-use crate::window::Window;
+use crate::window::{Window, encode_key_run};
 
 pub(crate) use crate::chain::Facts;
+use again::refuse_while_rewritten;
 pub(crate) use error::PartitionError;
 use error::Result;
-pub(crate) use files::missing as missing_files;
+pub(crate) use files::{missing as missing_files, put_all as put_files};
 
 const DOCUMENT_VERSION: u32 = 1;
 /// Each time another owner got ahead by a cut; more than two of them is no accident.
@@ -94,6 +97,8 @@ pub(crate) struct Partition {
     /// Oldest batch whose keys are in the window.
     window_from: i64,
     phase: Phase,
+    /// Of the batches that are walked over.
+    revisions: Revisions,
     /// When the open batch got its first record.
     filling_since: Option<Instant>,
     /// Offset to commit: everything before it is complete.
@@ -128,6 +133,7 @@ impl Partition {
 
     async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
+        refuse_while_rewritten(context, id, &chain).await?;
         let origin = chain.origin().await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
@@ -161,6 +167,7 @@ impl Partition {
             clock_ms: i64::MIN,
             window_from: log.earliest,
             phase: Phase::Fill(Box::new(batch)),
+            revisions: Revisions::new(),
             filling_since: None,
             commit: None,
             end_seen: false,
@@ -172,6 +179,7 @@ impl Partition {
             (Plan::Walk { at }, Some(_)) => {
                 let holder = partition.chain.cut_at_or_before(at).await?;
                 let holder = holder.ok_or_else(|| refused(context, id, format!("no cut holds offset {at}")))?;
+                partition.revisions = partition.chain.revisions(holder.from, i64::MAX).await?;
                 partition.walk(context, holder).await?
             }
             (Plan::Begin { at }, _) => partition.begin(context, at).await?,
@@ -241,6 +249,7 @@ impl Partition {
                         format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
                     )
                 })?;
+        let batch = batch.of_revision(cut.revision);
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(Start::At(from))
     }
@@ -250,12 +259,13 @@ impl Partition {
         let mut cut = cut;
         loop {
             if cut.is_batch() {
-                let Some(completion) = self.chain.completion(cut.from).await? else {
+                let revision = self.revisions.get(&cut.from).copied();
+                let Some(standing) = self.chain.standing(&cut, revision).await? else {
                     return self.redo(context, cut, false).await;
                 };
-                let missing = files::missing(&*context.store, &completion).await?;
+                let missing = files::missing(&*context.store, &standing.completion).await?;
                 if self.is_to_be_made_again(context, &cut, &missing) {
-                    return self.redo(context, cut, true).await;
+                    return self.redo(context, standing.cut, true).await;
                 }
             }
             self.commit = Some(cut.to);
@@ -420,6 +430,7 @@ impl Partition {
             clock_ms: encoded.ends.clock_ms,
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
+            revision: 0,
         };
         let encoded_in = begun.elapsed();
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
@@ -454,6 +465,9 @@ impl Partition {
         };
         let encoded_in = begun.elapsed();
         self.complete(context, &cut, encoded, !already_complete, begun, encoded_in).await?;
+        if already_complete && self.is_outdated(context, &cut).await? {
+            return Ok(Start::LookAgain);
+        }
         match self.chain.cut_from(cut.to).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
@@ -471,8 +485,7 @@ impl Partition {
         encoded_in: Duration,
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends } = encoded;
-        let entries = files::put_all(context, cut, files).await?;
-        self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
+        let entries = files::put_all(&*context.store, "", cut, files).await?;
         let completion = Completion {
             version: DOCUMENT_VERSION,
             from: cut.from,
@@ -482,9 +495,16 @@ impl Partition {
             first_append_ms: ends.first.append_ms,
             last_append_ms: ends.last.append_ms,
         };
-        if let PutDocument::Theirs(theirs) = self.chain.put_completion(&completion).await?
-            && !same_files(&theirs.files, &completion.files)
-        {
+        let theirs = if cut.revision > 0 {
+            self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
+        } else {
+            self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
+            match self.chain.put_completion(&completion).await? {
+                PutDocument::Ours => None,
+                PutDocument::Theirs(theirs) => Some(theirs),
+            }
+        };
+        if theirs.is_some_and(|theirs| !same_files(&theirs.files, &completion.files)) {
             return Err(refused(
                 context,
                 self.id,
