@@ -138,7 +138,7 @@ pub(super) enum Opening {
     Begin(Rewrite),
     GoOn(Rewrite),
     /// The new one takes the place of the first.
-    Replace(Rewrite, Rewrite),
+    Replace(Box<Rewrite>, Rewrite),
 }
 
 impl Opening {
@@ -168,7 +168,7 @@ pub(super) fn open(unfinished: Option<Rewrite>, wanted: Rewrite) -> Result<Openi
     }
     // Batches that it has made again may have other keys, against which those after them are not deduplicated yet.
     let rewrite = Rewrite { all: true, from: wanted.from.min(unfinished.from), ..wanted };
-    Ok(Opening::Replace(unfinished, rewrite))
+    Ok(Opening::Replace(Box::new(unfinished), rewrite))
 }
 
 #[cfg(test)]
@@ -187,14 +187,14 @@ mod tests {
         assert_eq!(open(None, rewrite(2, 30)), Ok(Opening::Begin(rewrite(2, 30))));
         assert_eq!(open(unfinished(), rewrite(2, 30)), Ok(Opening::GoOn(rewrite(1, 20))), "from where it began");
         let wider = Rewrite { all: true, ..rewrite(2, 0) };
-        assert_eq!(open(unfinished(), rewrite(2, 0)), Ok(Opening::Replace(rewrite(1, 20), wider)));
+        assert_eq!(open(unfinished(), rewrite(2, 0)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), wider)));
         let forced = Rewrite { all: true, ..rewrite(2, 30) };
         let from_there = Rewrite { all: true, ..rewrite(2, 20) };
-        assert_eq!(open(unfinished(), forced), Ok(Opening::Replace(rewrite(1, 20), from_there)));
+        assert_eq!(open(unfinished(), forced), Ok(Opening::Replace(Box::new(rewrite(1, 20)), from_there)));
         let other = |from| Rewrite { bloom_filter: true, ..rewrite(2, from) };
         assert!(open(unfinished(), other(30)).is_err_and(|message| message.contains("--to 20")));
         let covering = Rewrite { all: true, ..other(20) };
-        assert_eq!(open(unfinished(), other(20)), Ok(Opening::Replace(rewrite(1, 20), covering)));
+        assert_eq!(open(unfinished(), other(20)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), covering)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Rewrites of a small trusted zone, cut short at every store call.
 
+mod rivals;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -41,6 +43,10 @@ async fn rewrite(rewriter: &Rewriter) -> Result<PartitionRewrite, ReplayError> {
 }
 
 async fn audit(zone: &Zone) -> Audit {
+    audit_and(zone, Repair::No).await
+}
+
+async fn audit_and(zone: &Zone, repair: Repair) -> Audit {
     let auditor = Auditor {
         store: zone.store(),
         log: Some(zone.log.clone()),
@@ -50,7 +56,7 @@ async fn audit(zone: &Zone) -> Audit {
         deep: true,
         on_batch: Box::new(|_| {}),
     };
-    auditor.verify(Repair::No).await.unwrap()
+    auditor.verify(repair).await.unwrap()
 }
 
 async fn assert_sound(zone: &Zone) {
@@ -215,6 +221,20 @@ async fn files_of_the_newest_revision_are_made_again_after_an_offset_reset() {
 }
 
 #[tokio::test]
+async fn a_file_that_a_revision_replaced_and_that_is_there_again_is_found_and_removed() {
+    let zone = Zone::new().await;
+    let old = zone.files("events", ".parquet").remove(1);
+    let body = fs::read(&old).unwrap();
+    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
+    fs::write(&old, body).unwrap();
+    let found = audit(&zone).await.findings;
+    assert!(found.iter().any(|finding| finding.kind == crate::FindingKind::FileOrphaned), "{found:?}");
+    let repaired = audit_and(&zone, Repair::Orphans).await;
+    assert_eq!(repaired.removed.len(), 1, "{repaired:?}");
+    assert_sound(&zone).await;
+}
+
+#[tokio::test]
 async fn what_the_log_no_longer_holds_stays_as_it_is() {
     let zone = Zone::new().await;
     zone.append(1).await;
@@ -245,12 +265,9 @@ async fn a_batch_that_is_not_complete_is_finished_first() {
 }
 
 /// Ends a rewrite at the call with this number, before or after its effect. False if there was no such call.
-async fn cut_short(zone: &Zone, calls: i64, after_effect: bool) -> bool {
+async fn cut_short(zone: &Zone, wanted: &Layout, calls: i64, after_effect: bool) -> bool {
     let store = Arc::new(Faulty::new(LocalStore::new(zone.trusted("")), calls, after_effect));
-    let rewriter = Rewriter {
-        replayer: replayer(zone, store.clone()),
-        ..rewriter(zone, Layout { max_rows_per_file: 8, ..other_zone() }, ENCODING)
-    };
+    let rewriter = Rewriter { replayer: replayer(zone, store.clone()), ..rewriter(zone, wanted.clone(), ENCODING) };
     let outcome = rewrite(&rewriter).await;
     assert_eq!(outcome.is_err(), store.has_failed(), "{outcome:?}");
     store.has_failed()
@@ -268,7 +285,7 @@ async fn a_rewrite_that_is_cut_short_at_any_call_is_finished_by_the_next() {
         for calls in 0.. {
             fs::remove_dir_all(zone.trusted("")).unwrap();
             copy(pristine.path(), &zone.trusted(""));
-            if !cut_short(&zone, calls, after_effect).await {
+            if !cut_short(&zone, &wanted, calls, after_effect).await {
                 assert!(calls > 60, "only {calls} calls");
                 break;
             }
@@ -305,12 +322,36 @@ async fn a_rewrite_that_is_cut_short_at_any_call_is_finished_by_the_next() {
 }
 
 #[tokio::test]
+async fn batches_after_one_that_got_other_keys_are_made_again_too() {
+    let zone = Zone::new().await;
+    zone.append(1).await;
+    distribute(&zone, &other_zone()).await.unwrap();
+    assert_eq!(rows(&zone).len(), 100, "under the new times none of them was known");
+    let pristine = tempfile::tempdir().unwrap();
+    copy(&zone.trusted(""), pristine.path());
+    let mut resumed = 0;
+    for calls in (0..).step_by(9) {
+        fs::remove_dir_all(zone.trusted("")).unwrap();
+        copy(pristine.path(), &zone.trusted(""));
+        let is_cut_short = cut_short(&zone, &other_zone(), calls, false).await;
+        resumed += u32::from(!zone.files("_batches/events/0", "-000001.json").is_empty() && is_cut_short);
+        rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, other_zone(), ENCODING) }).await.unwrap();
+        assert_eq!(rows(&zone).len(), 50, "call {calls}: the later ones are duplicates now, in batches without a file");
+        assert_sound(&zone).await;
+        if !is_cut_short {
+            break;
+        }
+    }
+    assert!(resumed > 5, "{resumed}");
+}
+
+#[tokio::test]
 async fn an_unfinished_rewrite_gives_way_to_one_with_other_settings() {
     let zone = Zone::new().await;
     let expected = rows(&zone);
     // So that one batch is settled and another is not.
     while zone.files("_batches/events/0", "-000001.json").is_empty() {
-        assert!(cut_short(&zone, 40, false).await);
+        assert!(cut_short(&zone, &other_zone(), 40, false).await);
     }
     assert!(zone.trusted("_batches/events/0/rewrite.json").exists());
     let other = Rewriter { now_ms: 2, ..rewriter(&zone, layout(), SNAPPY) };
