@@ -50,8 +50,7 @@ impl Work<'_> {
         revision: Option<Revision>,
     ) -> Option<Standing> {
         let Some(revision) = revision else {
-            let key_run = chain.key_run_key(cut.from);
-            return completion.map(|completion| Standing { cut: cut.clone(), completion, key_run, rewrite: None });
+            return completion.map(|completion| Standing::as_cut(chain, cut, completion));
         };
         if completion.is_none() {
             let message = "it is missing, though the batch was made again later; restore it from a backup";

@@ -10,6 +10,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 
 use super::rows::{ROWS_PER_BATCH, Rows, Table};
 
@@ -17,11 +18,20 @@ use super::rows::{ROWS_PER_BATCH, Rows, Table};
 const ROWS_PER_ROW_GROUP: usize = 16 * ROWS_PER_BATCH;
 
 /// What decides bytes but not rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Encoding {
+    #[serde(with = "CompressionName")]
     pub compression: Compression,
     /// Bloom filter on event_id.
     pub bloom_filter: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Compression", rename_all = "lowercase")]
+enum CompressionName {
+    Zstd,
+    Snappy,
 }
 
 fn properties(table: Table, encoding: Encoding) -> WriterProperties {

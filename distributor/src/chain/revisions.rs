@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::storage::{KEY_RUN_LIMIT_BYTES, inverted};
 use super::{ChainError, ChainStore, Completion, Cut, PutDocument};
+use crate::batch::Encoding;
 use crate::layout::Layout;
 
 /// Says that a batch was made again, under which layout, and which files that replaces. Written once, when every file
@@ -26,6 +27,8 @@ pub(crate) struct Revision {
     /// The rewrite that made it.
     pub rewrite: i64,
     pub layout: Layout,
+    /// As it was made: made again in the same way, a file has the bytes that are listed.
+    pub encoding: Encoding,
     /// Offset of the oldest batch whose keys mattered.
     pub window_from: i64,
     /// Key of the object that holds the batch's keys.
@@ -45,8 +48,7 @@ pub(crate) struct Rewrite {
     /// Begin of the first batch it looks at. It goes on to the chain's end.
     pub from: i64,
     pub layout: Layout,
-    pub compression: String,
-    pub bloom_filter: bool,
+    pub encoding: Encoding,
     /// Batches that stand as wanted are made again too.
     pub all: bool,
 }
@@ -58,14 +60,22 @@ pub(crate) struct Standing {
     pub cut: Cut,
     pub completion: Completion,
     pub key_run: String,
+    /// `None` as it was cut, for cuts do not say it.
+    pub encoding: Option<Encoding>,
     /// The rewrite that made it, if one did.
     pub rewrite: Option<i64>,
 }
 
 impl Standing {
     pub(crate) fn revised(cut: &Cut, revision: Revision) -> Self {
-        let Revision { revision, rewrite, layout, key_run, completion, .. } = revision;
-        Self { cut: Cut { revision, layout, ..cut.clone() }, completion, key_run, rewrite: Some(rewrite) }
+        let Revision { revision, rewrite, layout, encoding, key_run, completion, .. } = revision;
+        let cut = Cut { revision, layout, ..cut.clone() };
+        Self { cut, completion, key_run, encoding: Some(encoding), rewrite: Some(rewrite) }
+    }
+
+    /// A batch that was never made again.
+    pub(crate) fn as_cut(chain: &ChainStore, cut: &Cut, completion: Completion) -> Self {
+        Self { cut: cut.clone(), completion, key_run: chain.key_run_key(cut.from), encoding: None, rewrite: None }
     }
 }
 
@@ -145,8 +155,7 @@ impl ChainStore {
             return Ok(Some(Standing::revised(cut, revision)));
         }
         let completion = self.completion(cut.from).await?;
-        let key_run = self.key_run_key(cut.from);
-        Ok(completion.map(|completion| Standing { cut: cut.clone(), completion, key_run, rewrite: None }))
+        Ok(completion.map(|completion| Standing::as_cut(self, cut, completion)))
     }
 
     /// Key and content of the key run that holds for a batch; `newest` as for [`Self::standing`].
@@ -218,7 +227,7 @@ mod tests {
 
     use super::*;
     use crate::batch::Counts;
-    use crate::batch::testing::{cut, layout};
+    use crate::batch::testing::{ENCODING, cut, layout};
 
     fn revision(from: i64, revision: u32) -> Revision {
         let completion = Completion {
@@ -236,6 +245,7 @@ mod tests {
             revision,
             rewrite: 5,
             layout: layout(),
+            encoding: ENCODING,
             window_from: 0,
             key_run,
             completion,
@@ -264,15 +274,7 @@ mod tests {
     async fn a_rewrite_is_replaced_and_ended_only_by_who_knows_it() {
         let directory = tempfile::tempdir().unwrap();
         let chain = ChainStore::new(Arc::new(LocalStore::new(directory.path().to_owned())), "events", 3);
-        let rewrite = |id| Rewrite {
-            version: 1,
-            id,
-            from: 0,
-            layout: layout(),
-            compression: "zstd".into(),
-            bloom_filter: false,
-            all: false,
-        };
+        let rewrite = |id| Rewrite { version: 1, id, from: 0, layout: layout(), encoding: ENCODING, all: false };
         assert_eq!(chain.put_rewrite(&rewrite(1)).await.unwrap(), PutDocument::Ours);
         assert_eq!(chain.put_rewrite(&rewrite(2)).await.unwrap(), PutDocument::Theirs(rewrite(1)));
         assert!(!chain.replace_rewrite(&rewrite(7), &rewrite(8)).await.unwrap());

@@ -174,7 +174,7 @@ impl Partition {
         };
         let tail = facts.tail.map(|(cut, _)| cut);
         let start = match (plan, tail) {
-            (Plan::Redo, Some(cut)) => partition.redo(context, cut, false).await?,
+            (Plan::Redo, Some(cut)) => partition.redo(context, cut, context.encoding, false).await?,
             (Plan::ReadOn { .. }, Some(cut)) => partition.read_on(context, &cut).await?,
             (Plan::Walk { at }, Some(_)) => {
                 let holder = partition.chain.cut_at_or_before(at).await?;
@@ -232,7 +232,7 @@ impl Partition {
     }
 
     /// Makes the batch of an existing cut, under the cut's layout.
-    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
+    async fn redo(&mut self, context: &Context, cut: Cut, encoding: Encoding, already_complete: bool) -> Result<Start> {
         let from = cut.from;
         // The last cut may be open, and `decide` has seen to it that the log holds it. No other can be.
         if self.log.earliest > from {
@@ -240,15 +240,14 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch =
-            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &self.window)
-                .map_err(|message| {
-                    refused(
-                        context,
-                        self.id,
-                        format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
-                    )
-                })?;
+        let batch = Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, encoding, &self.window)
+            .map_err(|message| {
+                refused(
+                    context,
+                    self.id,
+                    format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
+                )
+            })?;
         let batch = batch.of_revision(cut.revision);
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(Start::At(from))
@@ -261,11 +260,12 @@ impl Partition {
             if cut.is_batch() {
                 let revision = self.revisions.get(&cut.from).copied();
                 let Some(standing) = self.chain.standing(&cut, revision).await? else {
-                    return self.redo(context, cut, false).await;
+                    return self.redo(context, cut, context.encoding, false).await;
                 };
                 let missing = files::missing(&*context.store, &standing.completion).await?;
                 if self.is_to_be_made_again(context, &cut, &missing) {
-                    return self.redo(context, standing.cut, true).await;
+                    let encoding = standing.encoding.unwrap_or(context.encoding);
+                    return self.redo(context, standing.cut, encoding, true).await;
                 }
             }
             self.commit = Some(cut.to);

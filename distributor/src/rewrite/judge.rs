@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
         }
         let must = self.rewrite.all || self.keys_changed || cut.layout != *wanted;
         self.differences.extend(differences(&cut.layout, wanted));
-        let encoding = self.rewriter.encoding;
+        let encoding = self.rewrite.encoding;
         let difference = format!("files are to have {}", encoding_words(encoding));
         let is_encoded = (must && self.differences.contains(&difference))
             || is_encoded(&*self.rewriter.replayer.store, standing, encoding).await?;
@@ -89,16 +89,13 @@ async fn is_encoded(store: &dyn Store, standing: &Standing, encoding: Encoding) 
     Ok(true)
 }
 
-pub(super) fn compression_name(compression: Compression) -> &'static str {
-    match compression {
-        Compression::Zstd => "zstd",
-        Compression::Snappy => "snappy",
-    }
-}
-
 fn encoding_words(encoding: Encoding) -> String {
     let filter = if encoding.bloom_filter { "a Bloom filter" } else { "no Bloom filter" };
-    format!("{} and {filter}", compression_name(encoding.compression))
+    let compression = match encoding.compression {
+        Compression::Zstd => "zstd",
+        Compression::Snappy => "snappy",
+    };
+    format!("{compression} and {filter}")
 }
 
 /// Settings in which two layouts differ.
@@ -154,8 +151,7 @@ impl Opening {
 /// What was begun would be left unfinished; the message says how to go on.
 pub(super) fn open(unfinished: Option<Rewrite>, wanted: Rewrite) -> Result<Opening, String> {
     let Some(unfinished) = unfinished else { return Ok(Opening::Begin(wanted)) };
-    let settings = |rewrite: &Rewrite| (rewrite.layout.clone(), rewrite.compression.clone(), rewrite.bloom_filter);
-    let is_same = settings(&unfinished) == settings(&wanted);
+    let is_same = (&unfinished.layout, unfinished.encoding) == (&wanted.layout, wanted.encoding);
     if is_same && unfinished.from <= wanted.from && (unfinished.all || !wanted.all) {
         return Ok(Opening::GoOn(unfinished));
     }
@@ -174,11 +170,10 @@ pub(super) fn open(unfinished: Option<Rewrite>, wanted: Rewrite) -> Result<Openi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::testing::layout;
+    use crate::batch::testing::{ENCODING, layout};
 
     fn rewrite(id: i64, from: i64) -> Rewrite {
-        let compression = "zstd".to_owned();
-        Rewrite { version: 1, id, from, layout: layout(), compression, bloom_filter: false, all: false }
+        Rewrite { version: 1, id, from, layout: layout(), encoding: ENCODING, all: false }
     }
 
     #[test]
@@ -191,7 +186,7 @@ mod tests {
         let forced = Rewrite { all: true, ..rewrite(2, 30) };
         let from_there = Rewrite { all: true, ..rewrite(2, 20) };
         assert_eq!(open(unfinished(), forced), Ok(Opening::Replace(Box::new(rewrite(1, 20)), from_there)));
-        let other = |from| Rewrite { bloom_filter: true, ..rewrite(2, from) };
+        let other = |from| Rewrite { encoding: Encoding { bloom_filter: true, ..ENCODING }, ..rewrite(2, from) };
         assert!(open(unfinished(), other(30)).is_err_and(|message| message.contains("--to 20")));
         let covering = Rewrite { all: true, ..other(20) };
         assert_eq!(open(unfinished(), other(20)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), covering)));

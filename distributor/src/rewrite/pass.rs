@@ -185,7 +185,7 @@ impl Rewriter {
             *making = Some(Making { remake, at: cut.from, window_from: rebuilt.window_from });
         }
         let Some(Making { remake, at, window_from }) = making else { return Ok(()) };
-        let Encoded { files, overlay, counts, ends } = match remake.make(&cut, self.encoding).await? {
+        let Encoded { files, overlay, counts, ends } = match remake.make(&cut, rewrite.encoding).await? {
             Remade::Batch(encoded) => *encoded,
             Remade::Other(message) => {
                 let message = format!("the batch {}..{} cannot be made again: {message}", cut.from, cut.to);
@@ -207,6 +207,7 @@ impl Rewriter {
             revision: cut.revision,
             rewrite: rewrite.id,
             layout: cut.layout.clone(),
+            encoding: rewrite.encoding,
             window_from: *window_from,
             key_run,
             completion,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::judge::{Fate, Judge, Opening, compression_name, open};
+use super::judge::{Fate, Judge, Opening, open};
 use super::{ReplayError, Rewriter};
 use crate::chain::{ChainStore, Rewrite};
 use crate::replay::{Place, ReplayTarget};
@@ -102,8 +102,7 @@ impl Rewriter {
             id: self.now_ms,
             from,
             layout: self.layout.clone(),
-            compression: compression_name(self.encoding.compression).to_owned(),
-            bloom_filter: self.encoding.bloom_filter,
+            encoding: self.encoding,
             all: self.all,
         };
         open(chain.rewrite().await?, wanted).map_err(|message| self.refused(id, message))
