@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
-use crate::harness::{Ed, files, generate, unique_keys};
+use crate::harness::{Ed, files, generate, services, unique_keys, wait_until};
+use crate::kafka_s3::Zone;
 
 fn ed(root: &Path, args: &[&str]) -> Ed {
     Ed::new(args).args(&["--trusted", "trusted"]).in_dir(root)
+}
+
+fn sum(report: &serde_json::Value, field: &str) -> u64 {
+    report["partitions"].as_array().unwrap().iter().map(|partition| partition[field].as_u64().unwrap()).sum()
 }
 
 #[test]
@@ -29,9 +34,6 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
         "{told}"
     );
     let done = rewrite(&[]).report();
-    let sum = |report: &serde_json::Value, field: &str| -> u64 {
-        report["partitions"].as_array().unwrap().iter().map(|partition| partition[field].as_u64().unwrap()).sum()
-    };
     assert_eq!(sum(&done, "rewritten"), sum(&planned, "rewritten"));
     assert_eq!((sum(&done, "files_removed"), sum(&done, "rows_made")), (before.len() as u64, unique), "{done}");
     assert_eq!(unique_keys(&root.join("trusted")), keys);
@@ -49,4 +51,55 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
     ed(root, &["verify", "--deep"]).report();
     let wrong = ed(root, &["replay", "--to", "earliest", "--force"]).output();
     assert_eq!(wrong.status.code(), Some(2), "--force says nothing without --rewrite");
+}
+
+#[test]
+fn a_rewrite_over_kafka_and_s3_waits_for_members_to_leave_and_outlives_being_killed() {
+    let zone = Zone::new(&services(), "rewrite");
+    let unique = zone.land("files", 6_000, "ndjson", 23);
+    zone.ingest().args(&["--once"]).report();
+    let logs = tempfile::tempdir().unwrap();
+    let mut distributor =
+        zone.distribute().set("flush.max_rows=100").set("flush.max_age=1s").start(&logs.path().join("log"));
+    wait_until("everything is written", || {
+        let listed = zone.verify().args(&["--output", "json"]).output();
+        let audit: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+        audit["partitions"].is_array() && sum(&audit, "rows") + sum(&audit, "duplicates") == 6_000
+    });
+    let before = files(&zone.trusted.1, "");
+    let rewrite = || zone.replay("earliest").args(&["--rewrite"]).set("trusted.compression=snappy");
+    let refused = rewrite().output();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("has members: stop every distributor first"), "{told}");
+    assert_eq!(files(&zone.trusted.1, ""), before, "nothing was changed");
+    distributor.signal("TERM");
+    assert_eq!(distributor.wait_for_exit(), Some(0));
+    let keys = unique_keys(&zone.trusted.1);
+    assert_eq!(keys.len() as u64, unique);
+
+    let batches = zone.trusted.1.join("_batches");
+    let revisions = || {
+        let documents = files(&batches, ".json");
+        documents.iter().filter(|path| path.parent().is_some_and(|folder| folder.ends_with("revisions"))).count()
+    };
+    let mut killed = rewrite().start(&logs.path().join("killed"));
+    wait_until("a batch is rewritten", || revisions() > 0 || killed.has_ended());
+    killed.kill();
+    assert!(!files(&batches, "rewrite.json").is_empty(), "it was at work: {}", revisions());
+    let refused = zone.distribute().args(&["--once"]).output();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("replay --rewrite"), "{told}");
+    let audit = zone.verify().args(&["--deep"]).report();
+    let partitions = audit["partitions"].as_array().unwrap();
+    assert!(partitions.iter().any(|partition| !partition["rewrite"].is_null()), "it is told, and no fault: {audit}");
+
+    let done = rewrite().report();
+    assert!(sum(&done, "rewritten") > 0 && sum(&done, "not_in_log") == 0, "{done}");
+    assert_eq!(unique_keys(&zone.trusted.1), keys);
+    assert!(files(&batches, "rewrite.json").is_empty() && revisions() > 50, "{}", revisions());
+    let audit = zone.assert_sound();
+    assert_eq!(sum(&audit, "revised_batches"), sum(&audit, "batches"), "{audit}");
+    assert_eq!(sum(&rewrite().report(), "rewritten"), 0, "nothing is left to do");
+    let report = zone.distribute().args(&["--once"]).report();
+    assert_eq!(report["written"]["files"].as_u64(), Some(0), "{report}");
 }
