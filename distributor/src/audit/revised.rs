@@ -71,15 +71,10 @@ impl Work<'_> {
             return Ok(());
         }
         if let Some(rewrite) = standing.rewrite {
-            let store = &self.auditor.store;
             let mut left = Vec::new();
             for (kind, path, message) in findings.drain(..) {
                 let staged = format!("{}{path}", chain.staged_prefix(rewrite));
-                let is_missing = kind == FindingKind::FileMissing
-                    && store.head(&staged).await?.is_none()
-                    // It may have been moved in between.
-                    && store.head(&path).await?.is_none();
-                if is_missing || kind != FindingKind::FileMissing {
+                if kind != FindingKind::FileMissing || !self.is_on_its_way(chain, &path, &staged).await? {
                     left.push((kind, path, message));
                 }
             }
@@ -92,6 +87,17 @@ impl Work<'_> {
             findings.retain(|(kind, ..)| *kind != FindingKind::FileMissing);
         }
         Ok(())
+    }
+
+    /// Whether a file waits for an unfinished rewrite to make it visible, or has become visible by now.
+    async fn is_on_its_way(&mut self, chain: &ChainStore, path: &str, staged: &str) -> Result<bool, AuditError> {
+        if self.auditor.store.head(staged).await?.is_some() {
+            let rewrite = chain.rewrite().await;
+            if self.understood(rewrite)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(self.auditor.store.head(path).await?.is_some())
     }
 
     /// Whether a file that its complete batch does not list is one that an unfinished rewrite has replaced.

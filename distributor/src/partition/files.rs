@@ -10,6 +10,8 @@ use crate::footer::{Footer, FooterError};
 
 /// Files put or looked at at the same time.
 const AT_ONCE: usize = 8;
+/// A file that was there and is gone is put again, as another run of a rewrite may have moved it on.
+const TRIES: usize = 5;
 /// Larger files go up in parts, so that a failure costs a part.
 const MULTIPART_FROM_BYTES: usize = 64 * 1024 * 1024;
 const PART_BYTES: usize = 4 * MIN_PART_BYTES;
@@ -41,18 +43,25 @@ async fn put(
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = bytes.len() as u64;
     let key = format!("{prefix}{path}");
-    let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
-        put_in_parts(store, &key, &bytes, &metadata).await?
-    } else {
-        store.put(&key, bytes, PutCondition::IfAbsent, &metadata).await?
-    };
-    match outcome {
-        PutOutcome::Written(_) => Ok(FileEntry { path, rows, bytes: size }),
-        PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
-            let bytes = known(store, place.from, &facts, rows, &key).await?;
-            Ok(FileEntry { path, rows, bytes })
+    for _ in 0..TRIES {
+        let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
+            put_in_parts(store, &key, &bytes, &metadata).await?
+        } else {
+            store.put(&key, bytes.clone(), PutCondition::IfAbsent, &metadata).await?
+        };
+        match outcome {
+            PutOutcome::Written(_) => return Ok(FileEntry { path, rows, bytes: size }),
+            PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
+                if let Some(bytes) = known(store, place.from, &facts, rows, &key).await? {
+                    return Ok(FileEntry { path, rows, bytes });
+                }
+            }
         }
     }
+    Err(PartitionError::Damaged {
+        key,
+        message: "it was there and was gone, several times; who removes it?".to_owned(),
+    })
 }
 
 async fn put_in_parts(
@@ -77,29 +86,29 @@ async fn put_in_parts(
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
-/// Returns its size.
+/// Returns its size, or `None` if it was taken away meanwhile.
 async fn known(
     store: &dyn Store,
     from: i64,
     facts: &[(&'static str, String)],
     rows: u64,
     key: &str,
-) -> Result<u64, PartitionError> {
+) -> Result<Option<u64>, PartitionError> {
     let foreign = |message: &str| PartitionError::Damaged {
         key: key.to_owned(),
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
     };
-    let meta = store.head(key).await?.ok_or_else(|| foreign("it was there and is gone"))?;
+    let Some(meta) = store.head(key).await? else { return Ok(None) };
     let footer = match Footer::read(store, key, meta.size_bytes).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
-        Err(FooterError::Gone) => return Err(foreign("it was there and is gone")),
+        Err(FooterError::Gone) => return Ok(None),
         Err(FooterError::Unreadable(error)) => return Err(foreign(&format!("its footer cannot be read ({error})"))),
     };
     if !footer.says(facts) || footer.rows() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }
-    Ok(meta.size_bytes)
+    Ok(Some(meta.size_bytes))
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

@@ -44,16 +44,27 @@
 //! A second run with the same settings works on the same rewrite: it makes the same files, and each step happens once,
 //! whoever takes it. One with other settings takes the rewrite's place, if it begins no later, and makes everything
 //! from there again; the first one notices before its next step 5, and stops. Should it decide at that very moment, its
-//! revision is a whole one too, and the second comes upon it or loses the race for the number, and stops.
+//! revision is a whole one too: the second loses the race for the number, and stops; or it comes upon it, and settles
+//! it before replacing it.
 //!
 //! A distributor that its group has given up, and that does not know it, may be making missing files of an older revision
 //! again: after putting them it looks for a newer one, and takes them away again. If it dies right then, or a request
-//! of it is delayed past step 6, a file of the older revision is left, which `verify` finds and `--repair` removes.
+//! of it is delayed past step 6, a file of the older revision is left. The same holds for a run that is stopped between
+//! its look and step 7 of a batch until not only its rewrite but the next one has passed that batch. No store can keep
+//! either from happening; `verify` finds such files (`file-orphaned`), and `--repair` removes them.
+//!
+//! # Proof
+//!
+//! A deep `verify` makes each batch again under the layout of its newest revision, from the key runs that stand, and
+//! compares the rows; lists all files, of which there may be none that no newest revision or completion lists; and
+//! finds no key twice within the window.
 //!
 //! # Readers of the chain
 //!
-//! A batch's newest revision stands for it: its layout and names for making files again, its files for walks, previews
-//! and audits, its key run for windows. They are found by listing `revisions/`, which is empty in most partitions.
+//! A batch's newest revision stands for it: its layout, encoding and names for making files again, its files for walks,
+//! previews and audits, its key run for windows. They are found by listing `revisions/`, which is empty in most
+//! partitions: one request for each 64 cuts of a window that is rebuilt, and one for a walk. Beside that a take-over
+//! reads `rewrite.json`.
 
 mod judge;
 mod pass;

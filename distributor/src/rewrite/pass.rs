@@ -175,6 +175,11 @@ impl Rewriter {
         outcome: &mut PartitionRewrite,
     ) -> Result<(), ReplayError> {
         let store = &*self.replayer.store;
+        let former = Some(standing.cut.revision).filter(|revision| *revision > 0);
+        if let Some(former) = chain.revision(standing.cut.from, former).await? {
+            // It is, but for a rewrite whose place was taken just when it decided: only what stands can be replaced.
+            settle(store, chain, &former).await?;
+        }
         let cut = Cut { layout: rewrite.layout.clone(), revision: standing.cut.revision + 1, ..standing.cut.clone() };
         if making.as_ref().is_none_or(|making| making.at != cut.from) {
             if let Some(Making { remake, .. }) = making.take() {

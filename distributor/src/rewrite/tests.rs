@@ -361,6 +361,32 @@ async fn batches_after_one_that_got_other_keys_are_made_again_too() {
 }
 
 #[tokio::test]
+async fn what_a_rewrite_left_half_done_is_settled_before_it_is_replaced() {
+    let zone = Zone::new().await;
+    let expected = rows(&zone);
+    let pristine = tempfile::tempdir().unwrap();
+    copy(&zone.trusted(""), pristine.path());
+    let mut half_done = 0;
+    for calls in (0..).step_by(2) {
+        fs::remove_dir_all(zone.trusted("")).unwrap();
+        copy(pristine.path(), &zone.trusted(""));
+        if !cut_short(&zone, &other_zone(), calls, false).await {
+            break;
+        }
+        // As if another rewrite had taken its place at the moment of its decision.
+        let told = zone.trusted("_batches/events/0/rewrite.json");
+        if told.exists() {
+            fs::remove_file(told).unwrap();
+        }
+        half_done += u32::from(!audit(&zone).await.is_sound());
+        rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, layout(), SNAPPY) }).await.unwrap();
+        assert_eq!(rows(&zone), expected, "call {calls}");
+        assert_sound(&zone).await;
+    }
+    assert!(half_done > 3, "only {half_done} are found to be so");
+}
+
+#[tokio::test]
 async fn an_unfinished_rewrite_gives_way_to_one_with_other_settings() {
     let zone = Zone::new().await;
     let expected = rows(&zone);
