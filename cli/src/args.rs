@@ -50,7 +50,7 @@ pub enum Command {
     Distribute(DistributeArgs),
     /// Audit the tables: nothing missing, nothing twice, nothing that should not be there
     Verify(VerifyArgs),
-    /// Set the distributor's offsets back, so that missing files are made again; tells what will come of it
+    /// Set the distributor's offsets back, so that missing files are made again, or rewrite batches under other settings
     Replay(ReplayArgs),
     /// Make sample events, the same ones for the same seed
     Generate(GenerateArgs),
@@ -239,14 +239,26 @@ pub struct LogArgs {
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
     /// earliest, an offset, batch:OFFSET where one begins, or a time such as 2026-11-24T08:00:00Z (when the log received it)
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
-    pub to: String,
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true, required_unless_present = "rewrite")]
+    pub to: Option<String>,
+
+    /// Make the batches from there on (all, without --to) again under the settings of today, while no distributor runs
+    #[arg(long)]
+    pub rewrite: bool,
+
+    /// Rewrite batches too that already are as the settings say
+    #[arg(long, requires = "rewrite")]
+    pub force: bool,
+
+    /// Refuse to rewrite if the log no longer holds the records of a batch that should be
+    #[arg(long, requires = "rewrite")]
+    pub require_all: bool,
 
     /// Only these partitions of the topic, such as 0,3
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub partitions: Vec<i32>,
 
-    /// Set nothing, only tell what would come of it
+    /// Change nothing, only tell what would come of it
     #[arg(long)]
     pub dry_run: bool,
 

@@ -8,6 +8,7 @@ mod logging;
 mod progress;
 mod replay;
 mod report;
+mod rewrite;
 mod trusted;
 mod verify;
 mod wiring;
@@ -67,6 +68,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dlq { command: DlqCommand::Replay(args) } => {
             wiring::block_on(&args.common, dead_letters::replay(&args))
         }
+        Command::Replay(args) if args.rewrite => wiring::block_on(&args.common, rewrite::rewrite(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),

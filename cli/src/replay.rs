@@ -12,7 +12,7 @@ use crate::{Failure, trusted};
 
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let target = target(&args.to).map_err(|message| Failure::usage(anyhow!("--to: {message}")))?;
+    let target = self::target(args)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.log.ok_or_else(|| {
         Failure::usage(anyhow!(
@@ -33,8 +33,14 @@ pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Where to go back to: the beginning, unless something else is said.
+pub fn target(args: &ReplayArgs) -> Result<ReplayTarget, Failure> {
+    let target = args.to.as_deref().map_or(Ok(ReplayTarget::Earliest), parse);
+    target.map_err(|message| Failure::usage(anyhow!("--to: {message}")))
+}
+
 /// `earliest`, an offset, `batch:<offset>`, or a time.
-fn target(text: &str) -> Result<ReplayTarget, String> {
+fn parse(text: &str) -> Result<ReplayTarget, String> {
     let number = |digits: &str| digits.parse::<i64>().ok().filter(|offset| *offset >= 0);
     if text == "earliest" {
         return Ok(ReplayTarget::Earliest);
@@ -97,13 +103,13 @@ mod tests {
 
     #[test]
     fn a_target_is_told_by_its_form() {
-        assert_eq!(target("earliest"), Ok(ReplayTarget::Earliest));
-        assert_eq!(target("1200"), Ok(ReplayTarget::Offset(1_200)));
-        assert_eq!(target("batch:7"), Ok(ReplayTarget::Batch(7)));
-        assert_eq!(target("2021-01-14T10:15:30Z"), Ok(ReplayTarget::Time(1_610_619_330_000)));
-        assert_eq!(target("2021-01-14T11:15:30+01:00"), Ok(ReplayTarget::Time(1_610_619_330_000)));
+        assert_eq!(parse("earliest"), Ok(ReplayTarget::Earliest));
+        assert_eq!(parse("1200"), Ok(ReplayTarget::Offset(1_200)));
+        assert_eq!(parse("batch:7"), Ok(ReplayTarget::Batch(7)));
+        assert_eq!(parse("2021-01-14T10:15:30Z"), Ok(ReplayTarget::Time(1_610_619_330_000)));
+        assert_eq!(parse("2021-01-14T11:15:30+01:00"), Ok(ReplayTarget::Time(1_610_619_330_000)));
         for bad in ["", "latest", "-5", "batch:", "batch:-1", "yesterday"] {
-            assert!(target(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,13 +3,13 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use distributor::{Audit, Auditor, Encoding, PartitionAudit, Repair};
+use distributor::{Audit, Auditor, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::Failure;
 use crate::args::{Output, VerifyArgs};
 use crate::trusted::{self, Trusted};
-use crate::wiring::scratch;
+use crate::wiring::{encoding, scratch};
 
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
@@ -24,7 +24,7 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         log,
         topic: config.log.events_topic.clone(),
         group,
-        encoding: Encoding { compression: config.trusted.compression, bloom_filter: config.trusted.bloom_filter },
+        encoding: encoding(&config),
         window_memory: config.dedup.max_memory,
         scratch: scratch(&config),
         deep: args.deep,
@@ -73,6 +73,16 @@ fn text(audit: &Audit) -> String {
         if let Some(open) = partition.open {
             let id = partition.partition;
             line(format_args!("partition {id}: the batch {}..{} is being written", open.from, open.to));
+        }
+        if partition.revised_batches > 0 {
+            let revised = HumanCount(partition.revised_batches);
+            line(format_args!("partition {}: {revised} batches stand as they were rewritten", partition.partition));
+        }
+        if let Some(rewrite) = partition.rewrite {
+            line(format_args!(
+                "partition {}: the batches from {} on are being rewritten, or that was interrupted: 'replay --rewrite' goes on with it",
+                partition.partition, rewrite.from
+            ));
         }
         for (offsets, why) in [
             (partition.skipped_offsets, "were skipped, because the group's offset was set forward"),

@@ -177,7 +177,7 @@ impl Process {
         group: &str,
         instance_id: Option<String>,
     ) -> Result<Distributor, Failure> {
-        let Config { trusted, flush, log: topics, .. } = &self.config;
+        let Config { flush, log: topics, .. } = &self.config;
         let metrics = Arc::new(distributor::Metrics::new(&self.registry)?);
         let told = metrics.clone();
         self.status.register("distributor", move || told.status());
@@ -192,19 +192,8 @@ impl Process {
                 partitions: self.partitions,
                 group: group.to_owned(),
                 instance_id,
-                layout: Layout {
-                    version: LAYOUT_VERSION,
-                    preset: self.config.format.preset.to_owned(),
-                    rules: Some(self.config.format.events.rules().clone()),
-                    timezone: self.config.format.events.time().name().to_owned(),
-                    window_ms: i64::try_from(self.config.dedup.window.as_millis()).unwrap_or(i64::MAX),
-                    max_types: trusted.max_types,
-                    min_year: trusted.min_year,
-                    max_year: trusted.max_year,
-                    max_rows_per_file: trusted.max_rows_per_file,
-                    columns: self.config.columns.clone(),
-                },
-                encoding: Encoding { compression: trusted.compression, bloom_filter: trusted.bloom_filter },
+                layout: layout(&self.config),
+                encoding: encoding(&self.config),
                 max_age: flush.max_age,
                 max_bytes: flush.max_bytes,
                 max_rows: flush.max_rows,
@@ -218,6 +207,27 @@ impl Process {
             },
         })
     }
+}
+
+/// The layout of new batches.
+pub fn layout(config: &Config) -> Layout {
+    let Config { trusted, format, .. } = config;
+    Layout {
+        version: LAYOUT_VERSION,
+        preset: format.preset.to_owned(),
+        rules: Some(format.events.rules().clone()),
+        timezone: format.events.time().name().to_owned(),
+        window_ms: i64::try_from(config.dedup.window.as_millis()).unwrap_or(i64::MAX),
+        max_types: trusted.max_types,
+        min_year: trusted.min_year,
+        max_year: trusted.max_year,
+        max_rows_per_file: trusted.max_rows_per_file,
+        columns: config.columns.clone(),
+    }
+}
+
+pub fn encoding(config: &Config) -> Encoding {
+    Encoding { compression: config.trusted.compression, bloom_filter: config.trusted.bloom_filter }
 }
 
 /// What a command says of its files.

@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
+use common::config::Compression;
 use common::store::{GetOptions, Store, StoreError};
+use parquet::basic::Compression as Codec;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+
+use crate::batch::Encoding;
 
 /// Enough for the footer of almost every file; a larger one is read again in its own length.
 const GUESS_BYTES: u64 = 64 * 1024;
@@ -47,6 +51,19 @@ impl Footer {
 
     pub(crate) fn rows(&self) -> u64 {
         self.0.file_metadata().num_rows().unsigned_abs()
+    }
+
+    /// Whether it is encoded so, as far as that can be seen; the Bloom filter concerns `events` only.
+    pub(crate) fn is_encoded(&self, encoding: Encoding, is_events: bool) -> bool {
+        let columns = self.0.row_groups().iter().flat_map(RowGroupMetaData::columns);
+        columns.into_iter().all(|column| {
+            let has_codec = match encoding.compression {
+                Compression::Zstd => matches!(column.compression(), Codec::ZSTD(_)),
+                Compression::Snappy => column.compression() == Codec::SNAPPY,
+            };
+            let may_have_filter = is_events && column.column_path().string() == "event_id";
+            has_codec && (!may_have_filter || column.bloom_filter_offset().is_some() == encoding.bloom_filter)
+        })
     }
 
     /// Whether all of `facts` stand in it.

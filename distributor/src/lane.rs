@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::partition::{Context, Next, Partition, PartitionError};
-use crate::watch::Standing;
+use crate::watch::Progress;
 
 /// Orders on their way to a lane: enough to keep it at work while the worker sees to others.
 const ORDERS_IN_FLIGHT: usize = 3;
@@ -65,7 +65,7 @@ pub(crate) struct LaneState {
     window_bytes: AtomicUsize,
     filling_since: Mutex<Option<Instant>>,
     open_files: AtomicUsize,
-    standing: Mutex<Option<Standing>>,
+    progress: Mutex<Option<Progress>>,
     is_busy: AtomicBool,
     is_done: AtomicBool,
     /// The worker needs memory.
@@ -91,8 +91,8 @@ impl LaneState {
     }
 
     /// `None` while batches that were cut before are looked at or made again.
-    pub(crate) fn standing(&self) -> Option<Standing> {
-        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Age of the open batch.
@@ -375,7 +375,7 @@ impl Lane {
         state.window_entries.store(partition.window_entries(), Ordering::Relaxed);
         state.window_bytes.store(partition.window_bytes(), Ordering::Relaxed);
         state.open_files.store(partition.open_files(), Ordering::Relaxed);
-        *state.standing.lock().unwrap_or_else(PoisonError::into_inner) = partition.standing(self.at_end);
+        *state.progress.lock().unwrap_or_else(PoisonError::into_inner) = partition.progress(self.at_end);
         *state.filling_since.lock().unwrap_or_else(PoisonError::into_inner) =
             partition.filling_for().and_then(|age| Instant::now().checked_sub(age));
         let is_done = self.has_read_all(partition) && partition.is_flushed();

@@ -49,6 +49,14 @@ impl Layout {
         })
     }
 
+    /// Whether records have the same keys under both: the same ones are events, with the same ids and times.
+    pub(crate) fn reads_like(&self, other: &Self) -> bool {
+        let Self { version, preset, rules, timezone, .. } = self;
+        // The preset's name decides only without rules.
+        let is_same_preset = rules.is_some() || *preset == other.preset;
+        (version, rules, timezone) == (&other.version, &other.rules, &other.timezone) && is_same_preset
+    }
+
     /// What reads events under this layout.
     ///
     /// # Errors

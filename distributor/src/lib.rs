@@ -13,7 +13,9 @@ mod layout;
 mod metrics;
 mod partition;
 mod reader;
+mod remake;
 mod replay;
+mod rewrite;
 mod role;
 mod route;
 mod scratch;
@@ -26,10 +28,13 @@ mod watermark;
 mod window;
 mod worker;
 
-pub use audit::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
+pub use audit::{
+    Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite,
+};
 pub use batch::Encoding;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};
 pub use replay::{PartitionReplay, ReplayError, ReplayTarget, Replayer};
+pub use rewrite::{PartitionRewrite, Rewriter};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings};
 pub use scratch::{Scratch, ScratchError};

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use common::log::{Log, LogError};
+use common::log::{Bounds, Log, LogError};
 use common::store::{Store, StoreError};
 use serde::Serialize;
 
-use crate::chain::{ChainError, ChainStore, Cut, Origin};
+use crate::chain::{ChainError, ChainStore, Cut, Origin, Standing};
 use crate::partition::{PartitionError, missing_files};
 
 /// Where to go back to.
@@ -84,6 +84,16 @@ pub struct PartitionReplay {
     pub restorable: u64,
 }
 
+/// A partition with a chain, and where a target leads to in it.
+pub(crate) struct Place {
+    pub id: i32,
+    pub chain: ChainStore,
+    /// The batch to go back to, or the offsets that nothing was written of.
+    pub holder: Cut,
+    pub committed: Option<i64>,
+    pub log: Bounds,
+}
+
 pub struct Replayer {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn Log>,
@@ -103,14 +113,27 @@ impl Replayer {
         target: ReplayTarget,
         partitions: Option<&[i32]>,
     ) -> Result<Vec<PartitionReplay>, ReplayError> {
+        let mut plans = Vec::new();
+        for Place { id, chain, holder, committed, log } in self.places(target, partitions).await? {
+            plans.push(self.look(&chain, id, holder, committed, log.earliest).await?);
+        }
+        Ok(plans)
+    }
+
+    /// The partitions asked for that have a chain, and where the target leads to in each.
+    pub(crate) async fn places(
+        &self,
+        target: ReplayTarget,
+        partitions: Option<&[i32]>,
+    ) -> Result<Vec<Place>, ReplayError> {
         let log_id = self.log.identity().await?;
         let bounds = self.log.bounds(&self.topic).await?;
         let committed = self.log.committed(&self.group, &self.topic).await?;
         if let Some(unknown) = partitions.into_iter().flatten().find(|id| !bounds.contains_key(id)) {
             return Err(ReplayError::Refused(format!("topic '{}' has no partition {unknown}", self.topic)));
         }
-        let mut plans = Vec::new();
-        for (id, bounds) in bounds {
+        let mut places = Vec::new();
+        for (id, log) in bounds {
             if partitions.is_some_and(|wanted| !wanted.contains(&id)) {
                 continue;
             }
@@ -124,9 +147,9 @@ impl Replayer {
             }
             let Some(holder) = self.holder(&chain, id, target, &origin, &last).await? else { continue };
             let committed = committed.get(&id).copied();
-            plans.push(self.look(&chain, id, holder, committed, bounds.earliest).await?);
+            places.push(Place { id, chain, holder, committed, log });
         }
-        Ok(plans)
+        Ok(places)
     }
 
     /// The batch to go back to.
@@ -177,10 +200,12 @@ impl Replayer {
     ) -> Result<PartitionReplay, ReplayError> {
         let mut plan =
             PartitionReplay { partition: id, committed, to: holder.from, batches: 0, missing: 0, restorable: 0 };
+        let revisions = chain.revisions(holder.from, i64::MAX).await?;
         let mut next = Some(holder);
         while let Some(cut) = next {
-            let completion = if cut.is_batch() { chain.completion(cut.from).await? } else { None };
-            if let Some(completion) = completion {
+            let revision = revisions.get(&cut.from).copied();
+            let standing = if cut.is_batch() { chain.standing(&cut, revision).await? } else { None };
+            if let Some(Standing { completion, .. }) = standing {
                 plan.batches += 1;
                 let missing = missing_files(&*self.store, &completion).await.map_err(|error| match error {
                     PartitionError::Store(error) => ReplayError::Store(error),

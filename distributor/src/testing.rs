@@ -1,5 +1,7 @@
 //! A small trusted zone, written by the whole role from an embedded log, for tests to look at and to damage.
 
+mod faulty;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +16,8 @@ use common::telemetry::{Health, Registry};
 
 use crate::batch::testing::{ENCODING, event, layout};
 use crate::{Distributor, EndOfInput, Metrics, Scratch, Settings};
+
+pub(crate) use faulty::Faulty;
 
 const EVENTS: usize = 50;
 

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where a partition stands at the end of its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct Progress {
     /// The next record to be taken.
     pub position: i64,
     /// Everything below this offset is in the tables …
@@ -78,7 +78,7 @@ impl Watch {
         for look in 1_u32.. {
             tokio::time::sleep(LOOK_EVERY).await;
             let asked_ms = self.clock.now_ms();
-            let standings = self.standings();
+            let all = self.all();
             let bounds = match self.log.bounds(&self.topic).await {
                 Ok(bounds) => Some(bounds),
                 Err(error) => {
@@ -86,17 +86,17 @@ impl Watch {
                     None
                 }
             };
-            self.tell(&standings, bounds.as_ref());
+            self.tell(&all, bounds.as_ref());
             let Some(bounds) = bounds.filter(|_| look % LOOKS_PER_WATERMARK == 0) else { continue };
             let mut reached = BTreeMap::new();
-            for (id, standing) in standings {
+            for (id, progress) in all {
                 let caught_up = match bounds.get(&id) {
-                    Some(bounds) => self.is_caught_up(id, &standing, bounds.latest, &mut empty).await,
+                    Some(bounds) => self.is_caught_up(id, &progress, bounds.latest, &mut empty).await,
                     None => Ok(false),
                 };
                 match caught_up {
                     Ok(caught_up) => {
-                        reached.extend(reach(&standing, caught_up.then_some(asked_ms)).map(|reached| (id, reached)));
+                        reached.extend(reach(&progress, caught_up.then_some(asked_ms)).map(|reached| (id, reached)));
                     }
                     Err(error) => self.metrics.log_failed(&error),
                 }
@@ -107,47 +107,47 @@ impl Watch {
 
     /// Once more, when all has been read to where the log ended at `asked_ms`.
     pub(crate) async fn at_the_end(&self, asked_ms: i64, bounds: &BTreeMap<i32, Bounds>) {
-        let standings = self.standings();
-        self.tell(&standings, None);
-        let reached = standings.iter().filter_map(|(id, standing)| Some((*id, reach(standing, Some(asked_ms))?)));
+        let all = self.all();
+        self.tell(&all, None);
+        let reached = all.iter().filter_map(|(id, progress)| Some((*id, reach(progress, Some(asked_ms))?)));
         self.put(&reached.collect(), bounds).await;
     }
 
-    fn standings(&self) -> BTreeMap<i32, Standing> {
+    fn all(&self) -> BTreeMap<i32, Progress> {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.iter().filter_map(|(id, state)| Some((*id, state.standing()?))).collect()
+        lanes.iter().filter_map(|(id, state)| Some((*id, state.progress()?))).collect()
     }
 
-    fn tell(&self, standings: &BTreeMap<i32, Standing>, bounds: Option<&BTreeMap<i32, Bounds>>) {
+    fn tell(&self, all: &BTreeMap<i32, Progress>, bounds: Option<&BTreeMap<i32, Bounds>>) {
         let now_ms = self.clock.now_ms();
-        for (id, standing) in standings {
-            let records = bounds.and_then(|bounds| bounds.get(id)).map(|bounds| records_behind(standing, *bounds));
-            self.metrics.behind(&self.topic, *id, Behind { ms: ms_behind(standing, now_ms), records });
+        for (id, progress) in all {
+            let records = bounds.and_then(|bounds| bounds.get(id)).map(|bounds| records_behind(progress, *bounds));
+            self.metrics.behind(&self.topic, *id, Behind { ms: ms_behind(progress, now_ms), records });
         }
         // What is no longer ours is somebody else's to tell.
-        self.metrics.behind_only(&self.topic, standings.keys());
+        self.metrics.behind_only(&self.topic, all.keys());
     }
 
     /// Whether all records below `latest`, committed or yet to be, are in the tables.
     async fn is_caught_up(
         &self,
         id: i32,
-        standing: &Standing,
+        progress: &Progress,
         latest: i64,
         empty: &mut HashMap<i32, (i64, i64)>,
     ) -> Result<bool, LogError> {
-        if standing.open_since_ms.is_some() || standing.position != standing.complete_to {
+        if progress.open_since_ms.is_some() || progress.position != progress.complete_to {
             return Ok(false);
         }
-        if standing.complete_to >= latest || empty.get(&id) == Some(&(standing.complete_to, latest)) {
+        if progress.complete_to >= latest || empty.get(&id) == Some(&(progress.complete_to, latest)) {
             return Ok(true);
         }
-        if !standing.at_end || self.log.settled_end(&self.topic, id).await? < latest {
+        if !progress.at_end || self.log.settled_end(&self.topic, id).await? < latest {
             return Ok(false);
         }
-        let is_empty = is_drained(&*self.log, &self.topic, id, standing.complete_to).await?;
+        let is_empty = is_drained(&*self.log, &self.topic, id, progress.complete_to).await?;
         if is_empty {
-            empty.insert(id, (standing.complete_to, latest));
+            empty.insert(id, (progress.complete_to, latest));
         }
         Ok(is_empty)
     }
@@ -168,45 +168,45 @@ impl Watch {
 }
 
 /// How far a partition is complete, given that it was caught up with the log at some time.
-fn reach(standing: &Standing, caught_up_ms: Option<i64>) -> Option<Reached> {
+fn reach(progress: &Progress, caught_up_ms: Option<i64>) -> Option<Reached> {
     let idle_ms = caught_up_ms.map(|asked_ms| asked_ms - CLOCK_SKEW_MS);
-    let complete_before_ms = standing.complete_ms.max(idle_ms)?;
-    Some(Reached { offset: standing.complete_to, complete_before_ms })
+    let complete_before_ms = progress.complete_ms.max(idle_ms)?;
+    Some(Reached { offset: progress.complete_to, complete_before_ms })
 }
 
 /// Age of the oldest record that is not in the tables yet.
-fn ms_behind(standing: &Standing, now_ms: i64) -> i64 {
-    let oldest_ms = match standing {
-        Standing { open_since_ms: Some(since_ms), .. } => Some(*since_ms),
-        Standing { at_end: true, .. } => None,
+fn ms_behind(progress: &Progress, now_ms: i64) -> i64 {
+    let oldest_ms = match progress {
+        Progress { open_since_ms: Some(since_ms), .. } => Some(*since_ms),
+        Progress { at_end: true, .. } => None,
         // The next one is no older than the last.
-        Standing { complete_ms, .. } => *complete_ms,
+        Progress { complete_ms, .. } => *complete_ms,
     };
     oldest_ms.map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0))
 }
 
 /// From the position, not from what is committed. Transaction markers count where records may still come.
-fn records_behind(standing: &Standing, bounds: Bounds) -> i64 {
-    if standing.at_end { 0 } else { (bounds.latest - standing.position.max(bounds.earliest)).max(0) }
+fn records_behind(progress: &Progress, bounds: Bounds) -> i64 {
+    if progress.at_end { 0 } else { (bounds.latest - progress.position.max(bounds.earliest)).max(0) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FLUSHED: Standing =
-        Standing { position: 20, complete_to: 20, complete_ms: Some(5_000), open_since_ms: None, at_end: true };
+    const FLUSHED: Progress =
+        Progress { position: 20, complete_to: 20, complete_ms: Some(5_000), open_since_ms: None, at_end: true };
 
     #[test]
     fn behind_is_the_age_of_the_oldest_record_not_in_the_tables() {
         assert_eq!(ms_behind(&FLUSHED, 9_000), 0, "idle");
-        assert_eq!(ms_behind(&Standing { at_end: false, ..FLUSHED }, 9_000), 4_000, "more is to come");
-        let open = Standing { open_since_ms: Some(6_000), position: 30, ..FLUSHED };
+        assert_eq!(ms_behind(&Progress { at_end: false, ..FLUSHED }, 9_000), 4_000, "more is to come");
+        let open = Progress { open_since_ms: Some(6_000), position: 30, ..FLUSHED };
         assert_eq!(ms_behind(&open, 9_000), 3_000);
         assert_eq!(ms_behind(&open, 5_000), 0, "the broker's clock is ahead");
         let bounds = |earliest| Bounds { earliest, latest: 50 };
-        assert_eq!(records_behind(&Standing { at_end: false, ..open }, bounds(0)), 20, "what is read is not lag");
-        assert_eq!(records_behind(&Standing { at_end: false, ..open }, bounds(40)), 10);
+        assert_eq!(records_behind(&Progress { at_end: false, ..open }, bounds(0)), 20, "what is read is not lag");
+        assert_eq!(records_behind(&Progress { at_end: false, ..open }, bounds(40)), 10);
         assert_eq!(records_behind(&FLUSHED, bounds(0)), 0, "markers only");
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let at = reach(&FLUSHED, Some(100_000));
         assert_eq!(at, Some(Reached { offset: 20, complete_before_ms: 40_000 }));
         assert_eq!(reach(&FLUSHED, Some(64_000)).map(|at| at.complete_before_ms), Some(5_000), "never below the chain");
-        let empty = Standing { complete_ms: None, ..FLUSHED };
+        let empty = Progress { complete_ms: None, ..FLUSHED };
         assert_eq!(reach(&empty, None), None);
         assert_eq!(reach(&empty, Some(100_000)).map(|at| at.complete_before_ms), Some(40_000));
     }

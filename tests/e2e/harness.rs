@@ -352,7 +352,8 @@ pub fn cuts(trusted: &Path) -> usize {
 
 /// What verification would check of the chain, recounted from the files on disk.
 pub fn assert_chain_is_whole(trusted: &Path) {
-    let mut listed = BTreeMap::new();
+    // Of each batch the files that its newest revision lists.
+    let mut batches: BTreeMap<(PathBuf, i64), (u64, Vec<String>)> = BTreeMap::new();
     let mut by_partition: BTreeMap<PathBuf, Vec<(i64, i64)>> = BTreeMap::new();
     for path in files(&trusted.join("_batches"), ".json") {
         let document: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
@@ -364,9 +365,14 @@ pub fn assert_chain_is_whole(trusted: &Path) {
                 let done = folder.with_file_name("done").join(path.file_name().unwrap());
                 assert!(document["kind"] != "batch" || done.exists(), "{} has no completion", path.display());
             }
-            "done" => {
-                for file in document["files"].as_array().unwrap() {
-                    listed.insert(file["path"].as_str().unwrap().to_owned(), file["rows"].as_u64().unwrap());
+            kind @ ("done" | "revisions") => {
+                let completion = if kind == "done" { &document } else { &document["completion"] };
+                let (files, number) = (completion["files"].as_array().unwrap(), document["revision"].as_u64());
+                let paths = files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
+                let batch = (folder.parent().unwrap().to_owned(), completion["from"].as_i64().unwrap());
+                let newest = batches.entry(batch).or_default();
+                if newest.0 <= number.unwrap_or(0) {
+                    *newest = (number.unwrap_or(0), paths);
                 }
             }
             _ => {}
@@ -385,7 +391,8 @@ pub fn assert_chain_is_whole(trusted: &Path) {
         .flat_map(|table| files(&trusted.join(table), ".parquet"))
         .map(|path| path.strip_prefix(trusted).unwrap().to_string_lossy().into_owned())
         .collect();
-    let listed: Vec<String> = listed.into_keys().collect();
+    let mut listed: Vec<String> = batches.into_values().flat_map(|(_, paths)| paths).collect();
+    listed.sort();
     let mut present = present;
     present.sort();
     assert_eq!(present, listed, "files on disk and files of completions");

@@ -22,6 +22,7 @@ mod kafka_s3;
 mod kills;
 mod landing;
 mod outage;
+mod rewrite;
 mod seams;
 mod status;
 mod topic;

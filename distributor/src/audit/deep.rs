@@ -4,14 +4,15 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
-use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
+use common::log::{Log, LogError};
 use common::store::{Store, StoreError, StoreErrorKind, read_all};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
-use super::{AuditError, PATIENCE};
-use crate::batch::{Batch, BatchError, Encoding, Ends, Place};
+use super::AuditError;
+use crate::batch::{BatchError, Encoded, Encoding, Place};
 use crate::chain::{Completion, Cut};
+use crate::remake::{Remade, Remake};
 use crate::route::fingerprint;
 use crate::scratch::Scratch;
 use crate::window::Window;
@@ -68,13 +69,8 @@ pub(super) fn keys(rows: &Rows) -> Result<(Vec<i64>, Vec<Key>), String> {
 
 /// The rows of consecutive batches, made again from the log.
 pub(super) struct Recount {
-    reader: Box<dyn LogReader>,
-    partition: i32,
-    chunk: Chunk,
-    next: usize,
-    window: Window,
+    remake: Remake,
     pub window_ms: i64,
-    clock_ms: i64,
 }
 
 /// What the log's records make of a batch.
@@ -90,31 +86,24 @@ impl Recount {
     ///
     /// # Errors
     /// The log's.
-    pub(super) async fn new(log: &dyn Log, cut: &Cut, window: Window, clock_ms: i64) -> Result<Self, LogError> {
-        let (topic, partition) = (&cut.topic, cut.partition);
-        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
-        loop {
-            match reader.poll(PATIENCE).await? {
-                ReadEvent::Assigned(_) => break,
-                ReadEvent::Idle => {
-                    return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
-                }
-                ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
-            }
-        }
-        reader.start(partition, cut.from).await?;
-        let (chunk, window_ms) = (Chunk::default(), cut.layout.window_ms);
-        Ok(Self { reader, partition, chunk, next: 0, window, window_ms, clock_ms })
+    pub(super) async fn new(
+        log: &dyn Log,
+        cut: &Cut,
+        window: Window,
+        clock_ms: i64,
+        scratch: Scratch,
+    ) -> Result<Self, LogError> {
+        let remake = Remake::new(log, cut, window, clock_ms, scratch).await?;
+        Ok(Self { remake, window_ms: cut.layout.window_ms })
     }
 
     pub(super) async fn close(self) {
-        self.reader.close().await;
+        self.remake.close().await;
     }
 
     /// Passes over offsets that nothing was written of.
     pub(super) async fn pass_over(&mut self, to: i64) -> Result<(), LogError> {
-        (self.chunk, self.next) = (Chunk::default(), 0);
-        self.reader.start(self.partition, to).await
+        self.remake.pass_over(to).await
     }
 
     /// Makes the next batch.
@@ -126,51 +115,18 @@ impl Recount {
         cut: &Cut,
         completion: &Completion,
         encoding: Encoding,
-        scratch: &Scratch,
     ) -> Result<Made, AuditError> {
-        let mut batch = Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, scratch)
-            .map_err(AuditError::Layout)?;
-        while batch.ends().is_none_or(|ends| ends.to < cut.to) {
-            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
-                match self.reader.poll(PATIENCE).await? {
-                    ReadEvent::Chunk(chunk) => (self.chunk, self.next) = (chunk, 0),
-                    ReadEvent::EndReached(_) => {
-                        return Ok(Made::Other("the log ends before the batch does".to_owned()));
-                    }
-                    ReadEvent::Idle => {
-                        let message = format!("{}/{} went silent", cut.topic, cut.partition);
-                        return Err(LogError::new(LogErrorKind::Transient, message).into());
-                    }
-                    ReadEvent::Assigned(_) | ReadEvent::Revoked(_) => {}
-                }
-                continue;
-            };
-            if offset >= cut.to {
-                break;
-            }
-            if offset >= cut.from {
-                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
-                batch.push(&self.window, &self.chunk.records.get(self.next), offset, time_ms)?;
-            }
-            self.next += 1;
-        }
-        let Some(encoded) = batch.finish()? else {
-            return Ok(Made::Other("the log has no record of the batch".to_owned()));
+        let Encoded { files, overlay, counts, ends, .. } = match self.remake.make(cut, encoding).await? {
+            Remade::Batch(encoded) => *encoded,
+            Remade::Other(message) => return Ok(Made::Other(message)),
         };
-        let Ends { first, last, to, clock_ms } = encoded.ends;
-        self.clock_ms = clock_ms;
-        self.window.merge(encoded.overlay, clock_ms)?;
-        if (Some(first), Some(last), to, clock_ms) != (cut.first, cut.last, cut.to, cut.clock_ms) {
-            return Ok(Made::Other("the records in the log are not those the batch was cut from".to_owned()));
-        }
-        if encoded.counts != completion.counts {
-            let message =
-                format!("the log's records make {:?}, the chain says {:?}", encoded.counts, completion.counts);
+        self.remake.take(overlay, ends.clock_ms)?;
+        if counts != completion.counts {
+            let message = format!("the log's records make {counts:?}, the chain says {:?}", completion.counts);
             return Ok(Made::Other(message));
         }
         let place = Place::of(cut);
-        let made: Vec<_> =
-            encoded.files.into_iter().map(|file| (place.path(&file.folder, file.sequence), file)).collect();
+        let made: Vec<_> = files.into_iter().map(|file| (place.path(&file.folder, file.sequence), file)).collect();
         let same = made.len() == completion.files.len()
             && made
                 .iter()

@@ -7,12 +7,12 @@
 mod deep;
 mod present;
 mod report;
+mod revised;
 mod rows;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use common::log::{Bounds, Log, LogError};
 use common::store::{DeleteOutcome, ListOptions, Store, StoreError};
@@ -20,16 +20,15 @@ use futures_util::{StreamExt, stream};
 use parquet::errors::ParquetError;
 
 use crate::batch::{BatchError, Encoding, Place};
-use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin};
+use crate::chain::{ChainError, ChainStore, Cut, CutKind, FileEntry, Origin, Revisions, Standing};
 use crate::footer::{Footer, FooterError};
+use crate::remake::RemakeError;
 use crate::scratch::{Scratch, ScratchError};
 use crate::window::Budget;
 use present::{FileName, Present};
 
-pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
+pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite};
 
-/// How long the log may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Documents or footers read at the same time.
 const AT_ONCE: usize = 16;
 
@@ -92,6 +91,16 @@ impl From<BatchError> for AuditError {
     }
 }
 
+impl From<RemakeError> for AuditError {
+    fn from(error: RemakeError) -> Self {
+        match error {
+            RemakeError::Log(error) => Self::Log(error),
+            RemakeError::Layout(message) => Self::Layout(message),
+            RemakeError::Batch(error) => error.into(),
+        }
+    }
+}
+
 /// Everything an audit works with.
 pub struct Auditor {
     pub store: Arc<dyn Store>,
@@ -118,6 +127,8 @@ struct Work<'a> {
     /// Batches by partition and begin: their files are complete, so that any further one is an orphan.
     complete: HashSet<(i32, i64)>,
     open: HashSet<(i32, i64)>,
+    /// Newest revisions of the partition at hand.
+    revisions: Revisions,
 }
 
 impl Auditor {
@@ -140,6 +151,7 @@ impl Auditor {
             batches: 0,
             complete: HashSet::new(),
             open: HashSet::new(),
+            revisions: Revisions::new(),
         };
         for partition in self.partitions().await? {
             work.partition(partition).await?;
@@ -193,6 +205,8 @@ impl Work<'_> {
         let topic = &self.auditor.topic;
         let chain = ChainStore::new(self.auditor.store.clone(), topic, id);
         let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
+        self.revisions.clear();
+        self.look_for_rewrite(&chain, &mut summary).await?;
         let begins = self.walk(&chain, &mut summary).await?;
         let origin = chain.origin().await;
         match self.understood(origin)? {
@@ -228,11 +242,15 @@ impl Work<'_> {
             if page.is_empty() {
                 return Ok(begins);
             }
+            let revisions = self.list_revisions(chain, &page).await?;
             let mut documents = stream::iter(page.clone())
-                .map(async |from| (from, chain.cut_from(from).await, chain.completion(from).await))
+                .map(async |from| {
+                    let revision = chain.revision(from, revisions.get(&from).copied()).await;
+                    (from, chain.cut_from(from).await, chain.completion(from).await, revision)
+                })
                 .buffered(AT_ONCE);
-            while let Some((from, cut, completion)) = documents.next().await {
-                let completion = self.understood(completion)?;
+            while let Some((from, cut, completion, revision)) = documents.next().await {
+                let (completion, revision) = (self.understood(completion)?, self.understood(revision)?);
                 let Some(cut) = self.understood(cut)? else {
                     newer = Some(from);
                     continue;
@@ -248,14 +266,16 @@ impl Work<'_> {
                     self.find(FindingKind::ChainBroken, chain.cut_key(from), message);
                 }
                 let is_newest = newer.is_none();
+                let standing = self.stand(chain, &cut, completion, revision);
                 if is_newest {
-                    keys_from_ms = Some(cut.clock_ms.saturating_sub(cut.layout.window_ms));
+                    let layout = standing.as_ref().map_or(&cut.layout, |standing| &standing.cut.layout);
+                    keys_from_ms = Some(cut.clock_ms.saturating_sub(layout.window_ms));
                     summary.to = cut.to;
                 }
                 newer = Some(from);
                 summary.from = from;
                 let needs_keys = keys_from_ms.is_some_and(|from_ms| cut.clock_ms >= from_ms);
-                self.cut(chain, &cut, completion, is_newest, needs_keys, summary).await?;
+                self.cut(chain, &cut, standing, is_newest, needs_keys, summary).await?;
             }
             begins.extend(page);
         }
@@ -265,7 +285,7 @@ impl Work<'_> {
         &mut self,
         chain: &ChainStore,
         cut: &Cut,
-        completion: Option<Completion>,
+        standing: Option<Standing>,
         is_newest: bool,
         needs_keys: bool,
         summary: &mut PartitionAudit,
@@ -281,7 +301,7 @@ impl Work<'_> {
         if !cut.is_batch() {
             return Ok(());
         }
-        let Some(completion) = completion else {
+        let Some(standing) = standing else {
             self.open.insert((summary.partition, cut.from));
             if is_newest {
                 summary.open = Some(OpenBatch { from: cut.from, to: cut.to });
@@ -292,6 +312,7 @@ impl Work<'_> {
             return Ok(());
         };
         self.complete.insert((summary.partition, cut.from));
+        let Standing { completion, key_run, .. } = &standing;
         let counts = completion.counts;
         let listed: u64 = completion.files.iter().map(|file| file.rows).sum();
         let adds_up = counts.read == counts.written + counts.duplicates + counts.rejected
@@ -299,27 +320,29 @@ impl Work<'_> {
             && (completion.from, completion.to) == (cut.from, cut.to);
         if !adds_up {
             let message = format!("its numbers do not add up: {counts:?}, {listed} rows in its files");
-            self.find(FindingKind::ChainDamaged, chain.completion_key(cut.from), message);
+            self.find(FindingKind::ChainDamaged, standing_key(chain, &standing.cut), message);
         }
         summary.batches += 1;
+        summary.revised_batches += u64::from(standing.rewrite.is_some());
         summary.files += completion.files.len() as u64;
         summary.bytes += completion.files.iter().map(|file| file.bytes).sum::<u64>();
         summary.rows += counts.written;
         summary.duplicates += counts.duplicates;
         summary.rejected += counts.rejected;
-        if needs_keys && !self.has_key_run(chain, cut.from).await? {
+        if needs_keys && !self.has_key_run(chain, key_run).await? {
             let message = "it is needed to tell duplicates after a restart; restore it from a backup";
-            self.find(FindingKind::KeyRunMissing, chain.key_run_key(cut.from), message);
+            self.find(FindingKind::KeyRunMissing, key_run.clone(), message);
         }
-        self.files(cut, &completion).await
+        self.files(chain, &standing).await
     }
 
-    async fn has_key_run(&mut self, chain: &ChainStore, from: i64) -> Result<bool, AuditError> {
-        let has = chain.has_key_run(from).await.map(Some);
+    async fn has_key_run(&mut self, chain: &ChainStore, key: &str) -> Result<bool, AuditError> {
+        let has = chain.has_key_run(key).await.map(Some);
         Ok(self.understood(has)?.unwrap_or(true))
     }
 
-    async fn files(&mut self, cut: &Cut, completion: &Completion) -> Result<(), AuditError> {
+    async fn files(&mut self, chain: &ChainStore, standing: &Standing) -> Result<(), AuditError> {
+        let Standing { cut, completion, .. } = standing;
         let store = &self.auditor.store;
         let listed: Vec<(&FileEntry, Option<u64>)> =
             completion.files.iter().map(|file| (file, self.present.account_for(&file.path))).collect();
@@ -333,6 +356,7 @@ impl Work<'_> {
             }
         }
         drop(checks);
+        self.leave_out_what_is_on_its_way(chain, standing, &mut findings).await?;
         for (kind, path, message) in findings {
             self.find(kind, path, message);
         }
@@ -404,6 +428,7 @@ impl Work<'_> {
 
     /// Files that no completion lists.
     async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
+        self.look_for_rewrites().await?;
         for object in self.present.left(&*self.auditor.store).await? {
             let name = FileName::parse(&object.key);
             let Some(name) = name.filter(|name| name.topic == self.auditor.topic) else {
@@ -424,6 +449,9 @@ impl Work<'_> {
                 self.find(FindingKind::FileUnknown, object.key, message);
                 continue;
             }
+            if self.is_about_to_be_removed(&name) {
+                continue;
+            }
             if repair == Repair::Orphans {
                 let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
                 if deleted == DeleteOutcome::Deleted {
@@ -435,6 +463,14 @@ impl Work<'_> {
             self.find(FindingKind::FileOrphaned, object.key, message);
         }
         Ok(())
+    }
+}
+
+/// The document that lists a batch's files.
+fn standing_key(chain: &ChainStore, cut: &Cut) -> String {
+    match cut.revision {
+        0 => chain.completion_key(cut.from),
+        revision => chain.revision_key(cut.from, revision),
     }
 }
 

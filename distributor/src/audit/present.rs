@@ -32,8 +32,11 @@ impl FileName {
     /// `None` for a name that no distributor gives.
     pub(super) fn parse(key: &str) -> Option<Self> {
         let stem = key.rsplit('/').next()?.strip_suffix(".parquet")?;
-        let mut parts = stem.rsplitn(4, '-');
-        let _sequence: u32 = parts.next()?.parse().ok()?;
+        let (stem, sequence) = stem.rsplit_once('-')?;
+        let _sequence: u32 = sequence.parse().ok()?;
+        // `-r<revision>` stands before the sequence in files of a batch that was made again.
+        let revised = stem.rsplit_once("-r").filter(|(_, revision)| revision.parse::<u32>().is_ok());
+        let mut parts = revised.map_or(stem, |(stem, _)| stem).rsplitn(3, '-');
         let from = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
         let topic = parts.next()?.to_owned();
@@ -109,6 +112,7 @@ mod tests {
     fn names_are_read_from_their_end_for_topics_may_hold_hyphens() {
         let name = |key| FileName::parse(key).map(|name| (name.topic, name.partition, name.from));
         assert_eq!(name("events/a=b/my-topic-3-120-7.parquet"), Some(("my-topic".to_owned(), 3, 120)));
+        assert_eq!(name("events/a=b/my-topic-3-120-r12-7.parquet"), Some(("my-topic".to_owned(), 3, 120)));
         for foreign in ["events/part-0.parquet", "events/x.csv", "events/t-1-2-x.parquet", "t--1-2.parquet"] {
             assert_eq!(name(foreign), None, "{foreign}");
         }

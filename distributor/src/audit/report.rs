@@ -35,6 +35,10 @@ pub struct PartitionAudit {
     pub rows: u64,
     pub duplicates: u64,
     pub rejected: u64,
+    /// Batches that were made again under other settings.
+    pub revised_batches: u64,
+    /// A rewrite that is under way or was interrupted. That is no fault, and no distributor works meanwhile.
+    pub rewrite: Option<UnfinishedRewrite>,
     /// Offsets that were passed over because an operator said so.
     pub skipped_offsets: u64,
     /// Offsets that the log lost before they were written.
@@ -52,6 +56,14 @@ pub struct PartitionAudit {
 pub struct OpenBatch {
     pub from: i64,
     pub to: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct UnfinishedRewrite {
+    /// Begin of the first batch it looks at.
+    pub from: i64,
+    /// Unix milliseconds.
+    pub begun_ms: i64,
 }
 
 /// Something that must not be.

@@ -3,7 +3,7 @@
 use super::deep::{self, Key, Made, Recount};
 use super::{AuditError, FindingKind, PartitionAudit, Work};
 use crate::batch::BatchError;
-use crate::chain::{ChainStore, Completion, Cut};
+use crate::chain::{ChainStore, Completion, Cut, Standing};
 use crate::partition::PartitionError;
 use crate::partition::rebuild::rebuild;
 use crate::window::Window;
@@ -33,8 +33,11 @@ impl Work<'_> {
         };
         for from in begins {
             // Both were read before; what was wrong with them is found already.
-            let (cut, completion) = (chain.cut_from(from).await, chain.completion(from).await);
-            let (Ok(Some(cut)), Ok(completion)) = (cut, completion) else {
+            let Ok(Some(cut)) = chain.cut_from(from).await else {
+                stop(recount.take()).await;
+                continue;
+            };
+            let Ok(standing) = chain.standing(&cut, self.revisions.get(&from).copied()).await else {
                 stop(recount.take()).await;
                 continue;
             };
@@ -44,7 +47,7 @@ impl Work<'_> {
                 }
                 continue;
             }
-            let Some(completion) = completion else {
+            let Some(Standing { cut, completion, encoding, rewrite, .. }) = standing else {
                 // Its keys are not known without it: the next batch begins with a window from the key runs.
                 stop(recount.take()).await;
                 continue;
@@ -53,12 +56,19 @@ impl Work<'_> {
             if recount.as_ref().is_some_and(|recount| recount.window_ms != window_ms) {
                 stop(recount.take()).await;
             }
-            if recount.is_none() && earliest.is_some_and(|earliest| earliest <= cut.from) {
+            // What an unfinished rewrite has not come to yet was made from keys that may be others now.
+            let is_to_come = summary
+                .rewrite
+                .is_some_and(|unfinished| unfinished.from <= from && rewrite != Some(unfinished.begun_ms));
+            if is_to_come {
+                stop(recount.take()).await;
+                written = None;
+            } else if recount.is_none() && earliest.is_some_and(|earliest| earliest <= cut.from) {
                 recount = self.begin_recount(chain, &cut).await?;
             }
             let made = match &mut recount {
                 Some(recount) => {
-                    Some(recount.make(&cut, &completion, self.auditor.encoding, &self.auditor.scratch).await?)
+                    Some(recount.make(&cut, &completion, encoding.unwrap_or(self.auditor.encoding)).await?)
                 }
                 None => None,
             };
@@ -83,7 +93,10 @@ impl Work<'_> {
     async fn begin_recount(&mut self, chain: &ChainStore, cut: &Cut) -> Result<Option<Recount>, AuditError> {
         let Some(log) = &self.auditor.log else { return Ok(None) };
         match rebuild(chain, cut.from, cut.layout.window_ms, &self.budget).await {
-            Ok(rebuilt) => Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms).await?)),
+            Ok(rebuilt) => {
+                let scratch = self.auditor.scratch.clone();
+                Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms, scratch).await?))
+            }
             Err(PartitionError::Store(error)) => Err(error.into()),
             Err(PartitionError::Scratch(error)) => Err(BatchError::from(error).into()),
             Err(error) => {

@@ -11,6 +11,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
+use serde::{Deserialize, Serialize};
 
 use super::BatchError;
 use super::promoted::Promoted;
@@ -24,11 +25,20 @@ const ROWS_PER_ROW_GROUP: usize = 16 * ROWS_PER_BATCH;
 const FIXED_MEMORY_BYTES: usize = 512;
 
 /// What decides bytes but not rows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Encoding {
+    #[serde(with = "CompressionName")]
     pub compression: Compression,
     /// Bloom filter on event_id.
     pub bloom_filter: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Compression", rename_all = "lowercase")]
+enum CompressionName {
+    Zstd,
+    Snappy,
 }
 
 /// How the files of a table are encoded.

@@ -64,6 +64,7 @@ pub(crate) struct Batch {
     topic: String,
     partition: i32,
     from: i64,
+    revision: u32,
     layout: Layout,
     reader: EventReader,
     promoted: Arc<Promoted>,
@@ -128,6 +129,7 @@ impl Batch {
             topic: topic.to_owned(),
             partition,
             from,
+            revision: 0,
             reader: layout.reader()?,
             events: Table::events(encoding, &promoted),
             rejected: Table::rejected(encoding),
@@ -149,6 +151,11 @@ impl Batch {
             progress: [0; 3],
             expected_ratio: FIRST_RATIO,
         })
+    }
+
+    /// The batch is one made again: its files are named so.
+    pub(crate) fn of_revision(self, revision: u32) -> Self {
+        Self { revision, ..self }
     }
 
     pub(crate) fn from(&self) -> i64 {
@@ -379,8 +386,14 @@ impl Batch {
     /// The encoder's.
     pub(crate) fn finish(self) -> Result<Option<Encoded>, BatchError> {
         let Some(ends) = self.ends else { return Ok(None) };
-        let place =
-            Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        let place = Place {
+            topic: &self.topic,
+            partition: self.partition,
+            from: self.from,
+            to: ends.to,
+            revision: self.revision,
+            layout: &self.layout,
+        };
         // Who has put rows on disk has no memory for the files either.
         let disk = self.overflow.used();
         let files = self.files.into_iter().map(|file| {
@@ -410,17 +423,24 @@ pub(crate) struct Place<'a> {
     pub partition: i32,
     pub from: i64,
     pub to: i64,
+    /// 0 as it was cut.
+    pub revision: u32,
     pub layout: &'a Layout,
 }
 
 impl<'a> Place<'a> {
     pub(crate) fn of(cut: &'a Cut) -> Self {
-        Self { topic: &cut.topic, partition: cut.partition, from: cut.from, to: cut.to, layout: &cut.layout }
+        let Cut { topic, partition, from, to, revision, layout, .. } = cut;
+        Self { topic, partition: *partition, from: *from, to: *to, revision: *revision, layout }
     }
 
     /// Key of a file of the batch.
     pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
-        format!("{folder}/{}-{}-{}-{sequence}.parquet", self.topic, self.partition, self.from)
+        let batch = format!("{folder}/{}-{}-{}", self.topic, self.partition, self.from);
+        match self.revision {
+            0 => format!("{batch}-{sequence}.parquet"),
+            revision => format!("{batch}-r{revision}-{sequence}.parquet"),
+        }
     }
 
     /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
@@ -429,14 +449,18 @@ impl<'a> Place<'a> {
     /// Never for a layout that was read or configured.
     pub(crate) fn footer_facts(&self, sequence: u32) -> Result<Vec<(&'static str, String)>, ParquetError> {
         let layout = serde_json::to_string(self.layout).map_err(|error| ParquetError::General(error.to_string()))?;
-        Ok(vec![
+        let mut facts = vec![
             ("event_distributor.topic", self.topic.to_owned()),
             ("event_distributor.partition", self.partition.to_string()),
             ("event_distributor.from", self.from.to_string()),
             ("event_distributor.to", self.to.to_string()),
             ("event_distributor.sequence", sequence.to_string()),
             ("event_distributor.layout", layout),
-        ])
+        ];
+        if self.revision > 0 {
+            facts.push(("event_distributor.revision", self.revision.to_string()));
+        }
+        Ok(facts)
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) struct Cut {
     pub first: Option<Witness>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Witness>,
+    /// 0 as it was cut; in memory only, for a batch that was made again (see [`super::Standing`]).
+    #[serde(skip)]
+    pub revision: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use super::{Completion, Cut, Origin};
 const DOCUMENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const CUTS_PER_PAGE: usize = 64;
 const READS_AT_ONCE: usize = 16;
-const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+pub(super) const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) enum ChainError {
@@ -59,11 +59,11 @@ pub(crate) enum PutDocument<T> {
 /// The chain of one partition.
 #[derive(Clone)]
 pub(crate) struct ChainStore {
-    store: Arc<dyn Store>,
-    prefix: String,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) prefix: String,
 }
 
-fn inverted(from: i64) -> String {
+pub(super) fn inverted(from: i64) -> String {
     format!("{:019}", i64::MAX - from)
 }
 
@@ -88,7 +88,7 @@ impl ChainStore {
         format!("{}keys/{}.run", self.prefix, inverted(from))
     }
 
-    async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ChainError> {
+    pub(super) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ChainError> {
         let Some((_, body)) = read_all(&*self.store, key, DOCUMENT_LIMIT_BYTES).await? else { return Ok(None) };
         let damaged = |message: String| ChainError::Damaged { key: key.to_owned(), message };
         let value: serde_json::Value = serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?;
@@ -99,7 +99,7 @@ impl ChainStore {
         serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
     }
 
-    async fn put<T: Serialize + DeserializeOwned + PartialEq>(
+    pub(super) async fn put<T: Serialize + DeserializeOwned + PartialEq>(
         &self,
         key: &str,
         document: &T,
@@ -187,9 +187,9 @@ impl ChainStore {
         begins.collect()
     }
 
-    /// Whether the key run of a batch is there.
-    pub(crate) async fn has_key_run(&self, from: i64) -> Result<bool, ChainError> {
-        Ok(self.store.head(&self.key_run_key(from)).await?.is_some())
+    /// Whether a key run is there.
+    pub(crate) async fn has_key_run(&self, key: &str) -> Result<bool, ChainError> {
+        Ok(self.store.head(key).await?.is_some())
     }
 
     /// The cut that begins at `from`.
@@ -204,14 +204,10 @@ impl ChainStore {
         Ok(has_next && self.completion(cut.from).await?.is_none())
     }
 
-    /// Puts a key run if it is not there; equal by construction for the same cut, so an existing one stays.
-    pub(crate) async fn put_key_run(&self, from: i64, run: Vec<u8>) -> Result<(), ChainError> {
-        self.store.put(&self.key_run_key(from), Bytes::from(run), PutCondition::IfAbsent, &Metadata::new()).await?;
+    /// Puts a key run if it is not there; equal by construction for the same batch, so an existing one stays.
+    pub(crate) async fn put_key_run(&self, key: &str, run: Vec<u8>) -> Result<(), ChainError> {
+        self.store.put(key, Bytes::from(run), PutCondition::IfAbsent, &Metadata::new()).await?;
         Ok(())
-    }
-
-    pub(crate) async fn key_run(&self, from: i64) -> Result<Option<Bytes>, ChainError> {
-        Ok(read_all(&*self.store, &self.key_run_key(from), KEY_RUN_LIMIT_BYTES).await?.map(|(_, body)| body))
     }
 }
 

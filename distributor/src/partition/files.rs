@@ -3,7 +3,7 @@
 use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
-use super::{Context, PartitionError};
+use super::PartitionError;
 use crate::batch::{FinishedFile, Place};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
@@ -16,60 +16,67 @@ const AT_ONCE: usize = 8;
 /// these are files that are soon made.
 const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
-/// Puts all files and returns them as the completion lists them, in sequence.
-pub(super) async fn put_all(
-    context: &Context,
+/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without it.
+pub(crate) async fn put_all(
+    store: &dyn Store,
+    prefix: &str,
     cut: &Cut,
     files: Vec<FinishedFile>,
 ) -> Result<Vec<FileEntry>, PartitionError> {
     let place = Place::of(cut);
     // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
-    let puts: Vec<_> = files.into_iter().map(|file| put(context, place, file).boxed()).collect();
+    let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file).boxed()).collect();
     let puts = stream::iter(puts);
     puts.buffered(AT_ONCE).try_collect().await
 }
 
-async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<FileEntry, PartitionError> {
+async fn put(
+    store: &dyn Store,
+    prefix: &str,
+    place: Place<'_>,
+    file: FinishedFile,
+) -> Result<FileEntry, PartitionError> {
     let FinishedFile { folder, sequence, rows, body, .. } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
     let metadata: Metadata =
         facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
     let size = body.len() as u64;
+    let key = format!("{prefix}{path}");
     for _ in 0..MAX_PUTS {
         let condition = PutCondition::IfAbsent;
         let outcome = if body.len() > MULTIPART_FROM_BYTES {
-            context.store.put_in_parts(&path, &body, condition, &metadata).await?
+            store.put_in_parts(&key, &body, condition, &metadata).await?
         } else {
-            context.store.put(&path, body.bytes()?, condition, &metadata).await?
+            store.put(&key, body.bytes()?, condition, &metadata).await?
         };
         match outcome {
             PutOutcome::Written(_) => return Ok(FileEntry { path, rows, bytes: size }),
             PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {}
         }
-        if let Some(entry) = known(context, place.from, &facts, rows, path.clone()).await? {
-            return Ok(entry);
+        if let Some(bytes) = known(store, place.from, &facts, rows, &key).await? {
+            return Ok(FileEntry { path, rows, bytes });
         }
-        tracing::info!(path, "it was there and has just been removed; it is put again");
+        tracing::info!(key, "it was there and has just been removed; it is put again");
     }
-    Err(PartitionError::Damaged { key: path, message: "something keeps putting and removing it".to_owned() })
+    Err(PartitionError::Damaged { key, message: "something keeps putting and removing it".to_owned() })
 }
 
 /// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
-/// `None` if it does not stand there any more.
+/// Returns its size, or `None` if it was taken away meanwhile.
 async fn known(
-    context: &Context,
+    store: &dyn Store,
     from: i64,
     facts: &[(&'static str, String)],
     rows: u64,
-    path: String,
-) -> Result<Option<FileEntry>, PartitionError> {
+    key: &str,
+) -> Result<Option<u64>, PartitionError> {
     let foreign = |message: &str| PartitionError::Damaged {
-        key: path.clone(),
+        key: key.to_owned(),
         message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
     };
-    let Some(meta) = context.store.head(&path).await? else { return Ok(None) };
-    let footer = match Footer::read(&*context.store, &path, meta.size_bytes).await {
+    let Some(meta) = store.head(key).await? else { return Ok(None) };
+    let footer = match Footer::read(store, key, meta.size_bytes).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
         Err(FooterError::Gone) => return Ok(None),
@@ -78,7 +85,7 @@ async fn known(
     if !footer.says(facts) || footer.rows() != rows {
         return Err(foreign("its footer names another batch or another number of rows"));
     }
-    Ok(Some(FileEntry { path, rows, bytes: meta.size_bytes }))
+    Ok(Some(meta.size_bytes))
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

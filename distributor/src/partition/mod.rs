@@ -1,5 +1,6 @@
 //! One log partition in our hands: from the chain's facts to batches, one after another.
 
+mod again;
 mod error;
 mod files;
 mod gap;
@@ -16,19 +17,21 @@ use tokio::time::Instant;
 
 use crate::batch::{Batch, Encoded, Encoding};
 use crate::chain::{
-    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide, gap_at,
+    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Revisions, Witness, decide,
+    gap_at,
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
 use crate::partition::phases::Phases;
 use crate::scratch::Scratch;
-use crate::watch::Standing;
-use crate::window::{Budget, Window};
+use crate::watch::Progress;
+use crate::window::{Budget, Window, encode_key_run};
 
 pub(crate) use crate::chain::Facts;
+use again::refuse_while_rewritten;
 pub(crate) use error::PartitionError;
 use error::Result;
-pub(crate) use files::missing as missing_files;
+pub(crate) use files::{missing as missing_files, put_all as put_files};
 
 const DOCUMENT_VERSION: u32 = 1;
 /// Each time another owner got ahead by a cut; more than two of them is no accident.
@@ -102,6 +105,8 @@ pub(crate) struct Partition {
     /// Oldest batch whose keys are in the window.
     window_from: i64,
     phase: Phase,
+    /// Of the batches that are walked over.
+    revisions: Revisions,
     /// When the open batch got its first record.
     filling_since: Option<Instant>,
     /// Offset to commit: everything before it is complete.
@@ -140,6 +145,7 @@ impl Partition {
 
     async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
+        refuse_while_rewritten(context, id, &chain).await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
                 let complete = !cut.is_batch() || chain.completion(cut.from).await?.is_some();
@@ -175,6 +181,7 @@ impl Partition {
             clock_ms: i64::MIN,
             window_from: log.earliest,
             phase: Phase::Fill(Box::new(batch)),
+            revisions: Revisions::new(),
             filling_since: None,
             commit: None,
             reached: None,
@@ -183,11 +190,12 @@ impl Partition {
         };
         let tail = facts.tail.map(|(cut, _)| cut);
         let start = match (plan, tail) {
-            (Plan::Redo, Some(cut)) => partition.redo(context, cut, false).await?,
+            (Plan::Redo, Some(cut)) => partition.redo(context, cut, context.encoding, false).await?,
             (Plan::ReadOn { .. }, Some(cut)) => partition.read_on(context, &cut).await?,
             (Plan::Walk { at }, Some(_)) => {
                 let holder = partition.chain.cut_at_or_before(at).await?;
                 let holder = holder.ok_or_else(|| refused(context, id, format!("no cut holds offset {at}")))?;
+                partition.revisions = partition.chain.revisions(holder.from, i64::MAX).await?;
                 partition.walk(context, holder).await?
             }
             (Plan::Begin { at }, _) => partition.begin(context, at).await?,
@@ -246,7 +254,7 @@ impl Partition {
     }
 
     /// Makes the batch of an existing cut, under the cut's layout.
-    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
+    async fn redo(&mut self, context: &Context, cut: Cut, encoding: Encoding, already_complete: bool) -> Result<Start> {
         let from = cut.from;
         // The last cut may be open, and `decide` or `walk` has seen to it that the log holds it. No other can be.
         if self.log.earliest > from {
@@ -254,15 +262,11 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch =
-            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &context.scratch)
-                .map_err(|message| {
-                refused(
-                    context,
-                    self.id,
-                    format!("the batch {from}..{} cannot be made by this build: {message}", cut.to),
-                )
-            })?;
+        let batch = Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, encoding, &context.scratch)
+            .map_err(|message| {
+            refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to))
+        })?;
+        let batch = batch.of_revision(cut.revision);
         self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
         Ok(Start::At(from))
     }
@@ -272,16 +276,18 @@ impl Partition {
         let mut cut = cut;
         loop {
             if cut.is_batch() {
-                let Some(completion) = self.chain.completion(cut.from).await? else {
+                let revision = self.revisions.get(&cut.from).copied();
+                let Some(standing) = self.chain.standing(&cut, revision).await? else {
                     if self.log.earliest > cut.from && !self.chain.is_open_in_between(&cut).await? {
                         // Another owner has put it since `decide` looked, which knows what to say of it.
                         return Ok(Start::LookAgain);
                     }
-                    return self.redo(context, cut, false).await;
+                    return self.redo(context, cut, context.encoding, false).await;
                 };
-                let missing = files::missing(&*context.store, &completion).await?;
+                let missing = files::missing(&*context.store, &standing.completion).await?;
                 if self.is_to_be_made_again(context, &cut, &missing) {
-                    return self.redo(context, cut, true).await;
+                    let encoding = standing.encoding.unwrap_or(context.encoding);
+                    return self.redo(context, standing.cut, encoding, true).await;
                 }
             }
             self.commit = Some(cut.to);
@@ -447,6 +453,7 @@ impl Partition {
             clock_ms: encoded.ends.clock_ms,
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
+            revision: 0,
         };
         phases.end("encode");
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
@@ -483,6 +490,9 @@ impl Partition {
         };
         phases.end("encode");
         self.complete(context, &cut, encoded, !already_complete, phases).await?;
+        if already_complete && self.is_outdated(context, &cut).await? {
+            return Ok(Start::LookAgain);
+        }
         match self.chain.cut_from(cut.to).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
@@ -500,10 +510,8 @@ impl Partition {
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
         self.ratio = Some(ratio);
-        let entries = files::put_all(context, cut, files).await?;
+        let entries = files::put_all(&*context.store, "", cut, files).await?;
         phases.end("files");
-        self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
-        phases.end("keys");
         let completion = Completion {
             version: DOCUMENT_VERSION,
             from: cut.from,
@@ -513,9 +521,16 @@ impl Partition {
             first_append_ms: ends.first.append_ms,
             last_append_ms: ends.last.append_ms,
         };
-        if let PutDocument::Theirs(theirs) = self.chain.put_completion(&completion).await?
-            && !same_files(&theirs.files, &completion.files)
-        {
+        let theirs = if cut.revision > 0 {
+            self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
+        } else {
+            self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
+            match self.chain.put_completion(&completion).await? {
+                PutDocument::Ours => None,
+                PutDocument::Theirs(theirs) => Some(theirs),
+            }
+        };
+        if theirs.is_some_and(|theirs| !same_files(&theirs.files, &completion.files)) {
             return Err(refused(
                 context,
                 self.id,
@@ -606,7 +621,7 @@ impl Partition {
     }
 
     /// `None` while batches that were cut before are looked at or made again.
-    pub(crate) fn standing(&self, at_end: bool) -> Option<Standing> {
+    pub(crate) fn progress(&self, at_end: bool) -> Option<Progress> {
         let (position, first) = match &self.phase {
             Phase::Fill(batch) => {
                 (batch.ends().map_or(batch.from(), |ends| ends.to), batch.ends().map(|ends| ends.first))
@@ -617,7 +632,7 @@ impl Partition {
         // Without an origin nothing was ever there: the chain will begin where the log does.
         let (complete_to, clock_ms) =
             self.reached.or(self.origin.is_none().then_some((self.log.earliest, i64::MIN)))?;
-        Some(Standing {
+        Some(Progress {
             position,
             complete_to,
             complete_ms: Some(clock_ms).filter(|clock_ms| *clock_ms > i64::MIN),

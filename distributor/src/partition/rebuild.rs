@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream;
 
-use crate::chain::{ChainStore, Cut};
+use crate::chain::{ChainStore, Cut, Revisions};
 use crate::partition::PartitionError;
 use crate::window::{Budget, Window, decode_key_run};
 
@@ -48,13 +48,19 @@ pub(crate) async fn rebuild(
         }
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
+        // Of batches that were made again under other rules, the keys are others too.
+        let revisions = match (needed.first(), needed.last()) {
+            (Some(newest), Some(oldest)) => chain.revisions(oldest.from, newest.from).await?,
+            _ => Revisions::new(),
+        };
         let reached_old = needed.last().map(|cut| cut.from) != oldest_from;
         let with_keys = needed.into_iter().filter(Cut::is_batch);
-        let mut runs =
-            stream::iter(with_keys).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
+        let mut runs = stream::iter(with_keys)
+            .map(async |cut| (cut.from, chain.standing_key_run(cut.from, revisions.get(&cut.from).copied()).await))
+            .buffered(READS_AT_ONCE);
         while let Some((from, run)) = runs.next().await {
-            let key = chain.key_run_key(from);
-            let run = run?.ok_or_else(|| PartitionError::Damaged {
+            let (key, run) = run?;
+            let run = run.ok_or_else(|| PartitionError::Damaged {
                 key: key.clone(),
                 message:
                     "this key run is missing, and duplicates could not be told without it; restore it from a backup"

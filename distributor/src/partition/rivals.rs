@@ -159,7 +159,8 @@ async fn a_cut_put_during_a_walk_is_not_said_to_have_later_ones() {
         let chain = zone.chain();
         chain.put_origin(&origin(0)).await.unwrap();
         chain.put_cut(&cut(0, 10)).await.unwrap();
-        chain.put_key_run(0, crate::window::encode_key_run(&Window::overlay())).await.unwrap();
+        let key_run = chain.key_run_key(0);
+        chain.put_key_run(&key_run, crate::window::encode_key_run(&Window::overlay())).await.unwrap();
         chain.put_completion(&completion(0, 10)).await.unwrap();
         let rival: Rival = Box::new(move || Box::pin(async move { drop(chain.put_cut(&cut(10, 20)).await.unwrap()) }));
         // The log let go of 10 to 12 after the rival had read them.

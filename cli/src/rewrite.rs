@@ -1,0 +1,157 @@
+//! `replay --rewrite`: makes batches again under the settings of today, and says beforehand what will come of it.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::anyhow;
+use common::clock::{Clock, SystemClock};
+use distributor::{PartitionRewrite, Replayer, Rewriter};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::{Output, ReplayArgs};
+use crate::trusted::{self, Trusted};
+use crate::wiring::{encoding, layout, scratch};
+use crate::{Failure, replay};
+
+#[allow(clippy::print_stdout, reason = "the command's result")]
+pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
+    let target = replay::target(args)?;
+    let Trusted { config, store, log, group, .. } = trusted::open(&args.log, &args.common).await?;
+    let log = log.ok_or_else(|| {
+        Failure::usage(anyhow!(
+            "no log to make batches from: name it with --brokers, or with --data-dir for an embedded one"
+        ))
+    })?;
+    let bar = progress(args.common.output);
+    let drawn = bar.clone();
+    let rewriter = Rewriter {
+        replayer: Replayer { store, log, topic: config.log.events_topic.clone(), group },
+        layout: layout(&config),
+        encoding: encoding(&config),
+        window_memory: config.dedup.max_memory,
+        scratch: scratch(&config),
+        all: args.force,
+        require_all: args.require_all,
+        now_ms: SystemClock.now_ms(),
+        on_batch: Box::new(move |batches| drawn.set_position(batches)),
+    };
+    let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);
+    bar.set_message("looking");
+    let planned = rewriter.plan(target, partitions).await;
+    let outcome = match planned {
+        Ok(plans) if !args.dry_run => {
+            bar.set_message("rewriting");
+            bar.set_length(plans.iter().filter(|plan| plan.is_due()).map(|plan| plan.batches).sum());
+            bar.set_position(0);
+            rewriter.apply(&plans).await
+        }
+        planned => planned,
+    };
+    bar.finish_and_clear();
+    let outcome = outcome?;
+    match args.common.output {
+        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "partitions": outcome })),
+        Output::Text => print!("{}", text(&outcome, args.dry_run)),
+    }
+    Ok(())
+}
+
+fn progress(output: Output) -> ProgressBar {
+    let target = if output == Output::Text { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    if let Ok(style) =
+        ProgressStyle::with_template("{spinner} {elapsed} {msg} {human_pos}/{human_len} batches {wide_bar}")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{words}");
+    };
+    if partitions.is_empty() {
+        line(format_args!("nothing to rewrite: no batch was written at or after that"));
+        return text;
+    }
+    let count = |number: u64| HumanCount(number).to_string();
+    line(format_args!(
+        "{:>9}  {:>22}  {:>8}  {:>10}  {:>10}  {:>14}  {:>10}  {:>10}",
+        "partition", "offsets", "batches", "rewritten", "not in log", "files removed", "made", "rows"
+    ));
+    let made = |number: u64| if dry_run { "?".to_owned() } else { count(number) };
+    for partition in partitions {
+        line(format_args!(
+            "{:>9}  {:>22}  {:>8}  {:>10}  {:>10}  {:>14}  {:>10}  {:>10}",
+            partition.partition,
+            format!("{}..{}", partition.from, partition.to),
+            count(partition.batches),
+            count(partition.rewritten),
+            count(partition.not_in_log),
+            count(partition.files_removed),
+            made(partition.files_made),
+            made(partition.rows_made),
+        ));
+    }
+    let differences: BTreeSet<&String> = partitions.iter().flat_map(|partition| &partition.differences).collect();
+    for difference in differences {
+        line(format_args!("differs: {difference}"));
+    }
+    for partition in partitions.iter().filter(|partition| partition.unfinished) {
+        let ends = if dry_run { "would be finished" } else { "is finished" };
+        line(format_args!("partition {}: a rewrite that was interrupted {ends}", partition.partition));
+    }
+    let not_in_log: u64 = partitions.iter().map(|partition| partition.not_in_log).sum();
+    if not_in_log > 0 {
+        line(format_args!("{} batches stay as they are: the log has let go of their records", count(not_in_log)));
+    }
+    let rewritten: u64 = partitions.iter().map(|partition| partition.rewritten).sum();
+    let is_due = partitions.iter().any(PartitionRewrite::is_due);
+    match (is_due, dry_run) {
+        (false, _) => line(format_args!(
+            "nothing to do: every other batch is as the settings say; --force rewrites it nevertheless"
+        )),
+        (true, true) => line(format_args!("nothing was changed; {} batches would be made again", count(rewritten))),
+        (true, false) => line(format_args!("{} batches made again", count(rewritten))),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition() -> PartitionRewrite {
+        PartitionRewrite {
+            partition: 1,
+            from: 0,
+            to: 1_200,
+            batches: 6,
+            rewritten: 4,
+            not_in_log: 2,
+            files_removed: 9,
+            files_made: 11,
+            rows_made: 1_100,
+            differences: BTreeSet::from(["max_types: 1 -> 2".to_owned()]),
+            unfinished: false,
+        }
+    }
+
+    #[test]
+    fn a_preview_tells_what_would_be_made_again_and_why() {
+        let told = text(&[partition()], true);
+        assert!(told.contains("4 batches would be made again") && told.contains("max_types: 1 -> 2"), "{told}");
+        assert!(told.contains("2 batches stay as they are") && !told.contains("1,100"), "{told}");
+    }
+
+    #[test]
+    fn a_report_tells_what_was_made() {
+        let told = text(&[PartitionRewrite { unfinished: true, ..partition() }], false);
+        assert!(told.contains("1,100") && told.contains("interrupted is finished"), "{told}");
+        let idle = PartitionRewrite { rewritten: 0, not_in_log: 0, ..partition() };
+        assert!(text(&[idle], false).contains("nothing to do"));
+    }
+}

@@ -1,0 +1,55 @@
+//! Beside rewrites (see [`crate::rewrite`]): no partition is taken while one is under way, and what was put for a batch
+//! that was revised meanwhile is taken away again.
+
+use futures_util::{FutureExt, StreamExt, stream};
+
+use super::{Context, Partition, Result, refused};
+use crate::chain::{ChainStore, Cut};
+
+const AT_ONCE: usize = 8;
+
+/// # Errors
+/// A refusal while the partition is being rewritten: batches would be made from a window that is changing.
+pub(super) async fn refuse_while_rewritten(context: &Context, id: i32, chain: &ChainStore) -> Result<()> {
+    match chain.rewrite().await? {
+        None => Ok(()),
+        Some(_) => Err(refused(
+            context,
+            id,
+            "it is being rewritten, or a rewrite was interrupted. Run `event-distributor replay --rewrite` to its end, then start again",
+        )),
+    }
+}
+
+impl Partition {
+    /// Whether a batch whose files were just put has got a newer revision meanwhile, whose rewrite may have removed
+    /// them before they were put. If so, they are removed.
+    ///
+    /// Only a distributor that its group has given up, and that does not know it, comes here.
+    pub(super) async fn is_outdated(&mut self, context: &Context, cut: &Cut) -> Result<bool> {
+        let newest = self.chain.revisions(cut.from, cut.from).await?.remove(&cut.from);
+        if newest.unwrap_or_default() <= cut.revision {
+            return Ok(false);
+        }
+        let earlier = Some(cut.revision).filter(|revision| *revision > 0);
+        let Some(made) = self.chain.standing(cut, earlier).await? else { return Ok(true) };
+        tracing::warn!(
+            topic = context.topic,
+            partition = self.id,
+            from = cut.from,
+            to = cut.to,
+            "this batch was rewritten while its files were made again; they are removed"
+        );
+        let removals: Vec<_> = made
+            .completion
+            .files
+            .into_iter()
+            .map(|file| async move { context.store.delete(&file.path, None).await }.boxed())
+            .collect();
+        let mut removals = stream::iter(removals).buffered(AT_ONCE);
+        while let Some(removed) = removals.next().await {
+            removed?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,146 @@
+//! Others that are at work while a partition is rewritten.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use common::config::MissingFiles;
+use common::log::{
+    Bounds, EmbeddedLog, LogError, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult,
+    TopicInfo, TopicSpec,
+};
+use common::telemetry::Registry;
+
+use super::*;
+use crate::Metrics;
+use crate::partition::{Context, Next, Partition};
+
+/// A log whose group has a member from the given commit on.
+struct Joined {
+    inner: Arc<EmbeddedLog>,
+    commits: AtomicUsize,
+    from_commit: usize,
+}
+
+#[async_trait]
+impl Log for Joined {
+    async fn identity(&self) -> LogResult<String> {
+        self.inner.identity().await
+    }
+    async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
+        self.inner.ensure_topic(spec).await
+    }
+    async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
+        self.inner.bounds(topic).await
+    }
+    async fn settled_end(&self, topic: &str, partition: i32) -> LogResult<i64> {
+        self.inner.settled_end(topic, partition).await
+    }
+    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
+        self.inner.offset_for_time(topic, partition, time_ms).await
+    }
+    async fn committed(&self, group: &str, topic: &str) -> LogResult<BTreeMap<i32, i64>> {
+        self.inner.committed(group, topic).await
+    }
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
+        if self.commits.fetch_add(1, Ordering::SeqCst) >= self.from_commit {
+            return Err(LogError::new(LogErrorKind::NotAssigned, "the group has members".to_owned()));
+        }
+        self.inner.set_committed(group, topic, offsets).await
+    }
+    async fn reader(&self, topic: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
+        self.inner.reader(topic, membership).await
+    }
+    async fn writer(&self, id: &str) -> LogResult<Box<dyn LogWriter>> {
+        self.inner.writer(id).await
+    }
+    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> LogResult<()> {
+        self.inner.trim(topic, partition, below_offset, before_ms).await
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_rewritten_while_the_group_has_members() {
+    let zone = Zone::new().await;
+    let before = zone.files("", ".parquet");
+    let committed = zone.log.committed("g", "events").await.unwrap();
+    for from_commit in [0, 1] {
+        let mut rewriter = rewriter(&zone, other_zone(), ENCODING);
+        let joined = Joined { inner: zone.log.clone(), commits: AtomicUsize::new(0), from_commit };
+        rewriter.replayer.log = Arc::new(joined);
+        let refused = rewrite(&rewriter).await.unwrap_err().to_string();
+        assert!(refused.contains("has members"), "{refused}");
+        assert_eq!(zone.files("", ".parquet"), before);
+        assert!(!zone.trusted("_batches/events/0/rewrite.json").exists(), "members may go on with the partition");
+    }
+    assert_eq!(zone.log.committed("g", "events").await.unwrap(), committed);
+    assert_sound(&zone).await;
+}
+
+#[tokio::test]
+async fn a_distributor_that_was_given_up_takes_away_what_it_puts_of_an_older_revision() {
+    let zone = Zone::new().await;
+    let expected = rows(&zone);
+    fs::remove_file(&zone.files("events", ".parquet")[0]).unwrap();
+    let context = Context {
+        store: zone.store(),
+        topic: "events".into(),
+        group: "g".into(),
+        log_id: zone.log.identity().await.unwrap(),
+        layout: layout(),
+        encoding: ENCODING,
+        max_rows: 20,
+        max_bytes: u64::MAX,
+        budget: crate::window::Budget::new(u64::MAX, Scratch::new(zone.folder.path())),
+        scratch: Scratch::new(zone.folder.path()),
+        missing: MissingFiles::Restore,
+        metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
+    };
+    let bounds = zone.log.bounds("events").await.unwrap()[&0];
+    let (mut partition, start) = Partition::take_over(&context, 0, Some(0), bounds).await.unwrap();
+    assert_eq!(start, 0, "the file is to be made again");
+    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
+    let files = zone.files("events", ".parquet");
+    let mut reader = zone.log.reader("events", &Membership::Direct { partitions: vec![0] }).await.unwrap();
+    let next = loop {
+        match reader.poll(std::time::Duration::from_secs(10)).await.unwrap() {
+            ReadEvent::Assigned(_) => reader.start(0, start).await.unwrap(),
+            ReadEvent::Chunk(chunk) => break partition.take(&context, &chunk).await.unwrap(),
+            _ => {}
+        }
+    };
+    reader.close().await;
+    assert_eq!(next, Next::Resolve, "it has to look at the chain again");
+    assert_eq!(zone.files("events", ".parquet"), files);
+    assert_eq!(rows(&zone), expected);
+    assert_sound(&zone).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_runs_with_the_same_settings_work_on_one_rewrite() {
+    let zone = Zone::new().await;
+    let expected = rows(&zone);
+    let pristine = tempfile::tempdir().unwrap();
+    copy(&zone.trusted(""), pristine.path());
+    let small = Layout { max_rows_per_file: 8, ..other_zone() };
+    for number in 0..10 {
+        fs::remove_dir_all(zone.trusted("")).unwrap();
+        copy(pristine.path(), &zone.trusted(""));
+        let runs = [1, 2].map(|now_ms| Rewriter { now_ms, ..rewriter(&zone, small.clone(), ENCODING) });
+        // Both begin it, or both go on with it.
+        if number % 2 == 0 {
+            assert!(cut_short(&zone, &small, 30, false).await);
+        }
+        let (one, other) = tokio::join!(rewrite(&runs[0]), rewrite(&runs[1]));
+        for outcome in [&one, &other] {
+            let stopped = outcome.as_ref().err().map(ToString::to_string);
+            assert!(stopped.as_ref().is_none_or(|told| told.contains("another run")), "run {number}: {stopped:?}");
+        }
+        assert!(one.is_ok() || other.is_ok(), "run {number}: one of them is first at each step");
+        assert_eq!(rows(&zone), expected, "run {number}");
+        let audit = audit(&zone).await;
+        assert!(audit.is_sound(), "run {number}: {:?}", audit.findings);
+        assert_eq!(audit.partitions[0].rewrite, None, "run {number}");
+        assert_eq!(zone.files("_batches/events/0/revisions", "-000001.json").len(), 3, "run {number}");
+    }
+}
