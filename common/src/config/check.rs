@@ -172,6 +172,7 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             max_bytes: checker.size("flush.max_bytes", 1_000..=64_000_000_000),
             max_rows: checker.count("flush.max_rows", 1..=1_000_000_000).unsigned_abs(),
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
+            warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=i64::MAX).unsigned_abs(),
         },
         replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
         trusted: checker.trusted(),

@@ -168,6 +168,8 @@ pub struct Flush {
     pub max_rows: u64,
     /// Memory of all open batches of the process together.
     pub max_memory: u64,
+    /// More files a day are worth a warning.
+    pub warn_files_per_day: u64,
 }
 
 #[derive(Debug, Clone)]

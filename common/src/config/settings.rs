@@ -92,6 +92,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("flush.max_rows", "1000000", "… or at this many events"),
     setting("flush.max_memory", "64MB", "… or when all open batches of the process use this much memory"),
     setting(
+        "flush.warn_files_per_day",
+        "50000",
+        "`check` warns of a configuration that makes more Parquet files a day",
+    ),
+    setting(
         "replay.missing",
         "restore",
         "files that are gone when offsets are set back: `restore` makes them again, `report` only says so",
