@@ -77,6 +77,18 @@ fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings
     if told.files_a_day > float(config.flush.warn_files_per_day) {
         findings.warn("flush.warn_files_per_day", too_many(&told, &input, &limits, config.flush.warn_files_per_day));
     }
+    if let Some(age) = config.flush.ages.shortest() {
+        let urgent = forecast(&input, &Limits { max_age: age, ..limits });
+        if urgent.files_a_day > float(config.flush.warn_files_per_day) {
+            let files = HumanCount(whole(urgent.files_a_day));
+            findings.warn(
+                "flush.ages",
+                format!(
+                    "if every batch holds an event of the type with the age of {age:?}, {files} files a day are made"
+                ),
+            );
+        }
+    }
     if input.types > u64::from(config.trusted.max_types) {
         let (types, guard) = (HumanCount(input.types), HumanCount(config.trusted.max_types.into()));
         findings.warn(

@@ -194,6 +194,7 @@ impl Process {
                 },
                 encoding: Encoding { compression: trusted.compression, bloom_filter: trusted.bloom_filter },
                 max_age: flush.max_age,
+                ages: flush.ages.clone(),
                 max_bytes: flush.max_bytes,
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,

@@ -104,7 +104,6 @@ pub(crate) struct Shared {
     pub targets: watch::Receiver<Option<Targets>>,
     /// By partition and generation: reports of a lane that is gone are nobody's.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
-    pub max_age: Duration,
 }
 
 /// The worker's end of a lane; dropped, it ends the lane.
@@ -176,14 +175,14 @@ impl Lane {
         self.take_over(committed, bounds).await?;
         loop {
             self.publish();
-            let due = self.filling_for().map(|age| self.shared.max_age.saturating_sub(age));
+            let due = self.partition.as_ref().and_then(Partition::due);
             tokio::select! {
                 order = self.orders.recv() => {
                     let Some(order) = order else { return Ok(()) };
                     self.state.is_busy.store(true, Ordering::Release);
                     self.heed(&context, order).await?;
                 }
-                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {}
                 () = self.state.flush_asked.notified() => {}
                 changed = self.shared.targets.changed() => {
                     if changed.is_err() {
@@ -260,10 +259,6 @@ impl Lane {
         Ok(())
     }
 
-    fn filling_for(&self) -> Option<Duration> {
-        self.partition.as_ref().and_then(Partition::filling_for)
-    }
-
     fn target(&self) -> Option<Option<Bounds>> {
         self.shared.targets.borrow().as_ref().map(|targets| targets.get(&self.id).copied())
     }
@@ -279,7 +274,7 @@ impl Lane {
 
     fn is_flush_due(&self) -> bool {
         let Some(partition) = &self.partition else { return false };
-        let is_old = self.filling_for().is_some_and(|age| age >= self.shared.max_age);
+        let is_old = partition.due().is_some_and(|due| due <= Instant::now());
         let is_last = self.has_read_all(partition) && !partition.is_flushed();
         is_old || is_last || self.state.is_about_to_flush()
     }

@@ -2,6 +2,7 @@
 //! [`Config`] in which invalid combinations cannot exist. Unknown keys are refused, and all errors are reported at
 //! once, each with its key.
 
+mod ages;
 mod check;
 mod format;
 mod settings;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use crate::event::EventFormat;
 use crate::store::Location;
 
+pub use ages::TypeAges;
 pub use settings::{SETTINGS, Setting};
 pub use tree::ConfigTree;
 
@@ -163,6 +165,8 @@ pub struct Kafka {
 #[derive(Debug, Clone)]
 pub struct Flush {
     pub max_age: Duration,
+    /// Shorter ones of certain types.
+    pub ages: TypeAges,
     /// Estimate of the encoded size of the batch's files together.
     pub max_bytes: u64,
     pub max_rows: u64,

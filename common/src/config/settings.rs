@@ -88,6 +88,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("kafka.client.*", "", "any librdkafka setting, such as `security.protocol` or `sasl.username`"),
     setting("dedup.window", "24h", "how far back, in log time, an equal (event_id, timestamp) is a duplicate"),
     setting("flush.max_age", "30s", "a batch is written when its first event is this old"),
+    setting(
+        "flush.ages",
+        "",
+        "shorter ages for certain types, such as `alerts-*=10s,*-failed=1m`: a batch is written when its first event of such a type is this old; the first pattern that fits `domain-event_type` decides",
+    ),
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
     setting("flush.max_memory", "64MB", "… or when all open batches of the process use this much memory"),

@@ -20,7 +20,7 @@ use rows::{Lineage, Table};
 use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
 use crate::reader::EventReader;
-use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
+use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::window::{Overlay, Window};
 use common::event::Event;
 
@@ -61,6 +61,8 @@ pub(crate) struct Batch {
     /// In sequence.
     files: Vec<OpenFile>,
     types: BTreeSet<String>,
+    /// The file that the last record began.
+    begun: Option<usize>,
     next_sequence: u32,
     memory_bytes: usize,
     estimated_bytes: usize,
@@ -110,6 +112,7 @@ impl Batch {
             scratch: String::new(),
             files: Vec::new(),
             types: BTreeSet::new(),
+            begun: None,
             next_sequence: 0,
             memory_bytes: 0,
             estimated_bytes: 0,
@@ -144,6 +147,12 @@ impl Batch {
 
     pub(crate) fn estimated_bytes(&self) -> u64 {
         self.estimated_bytes as u64
+    }
+
+    /// The type of the file that was begun since this was last asked, as in its folder's name; none for rejected rows.
+    pub(crate) fn take_begun(&mut self) -> Option<&str> {
+        let file = self.files.get(self.begun.take()?)?;
+        type_of(&file.folder)
     }
 
     /// Takes the next record.
@@ -238,6 +247,7 @@ impl Batch {
         self.next_sequence += 1;
         self.files.push(file);
         let index = self.files.len() - 1;
+        self.begun = Some(index);
         self.open.insert(key, index);
         Ok(index)
     }

@@ -162,6 +162,8 @@ impl Simulation {
             log_id: "log".into(),
             layout: layout(),
             encoding: ENCODING,
+            max_age: Duration::MAX,
+            ages: TypeAges::default(),
             max_rows: self.max_rows[index],
             max_bytes: u64::MAX,
             missing: MissingFiles::Restore,
