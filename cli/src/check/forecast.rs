@@ -12,8 +12,13 @@ const SECONDS_A_DAY: f64 = 86_400.0;
 const FILE_BASE_BYTES: f64 = 3_300.0;
 /// Encoded bytes for each byte of JSON, likewise measured with zstd.
 const ENCODED_RATIO: f64 = 0.13;
-/// Memory for each byte of JSON in an open batch, keys and the slack of growing buffers included, likewise measured.
-const MEMORY_RATIO: f64 = 1.4;
+/// Memory for each byte of JSON in rows that are not encoded yet, or whose pages are not full yet; likewise measured,
+/// keys and the slack of growing buffers included.
+const OPEN_RATIO: f64 = 1.4;
+/// About so many rows of each file are like that: half of 8,192 that are encoded together and of a page's 20,000.
+const OPEN_ROWS: f64 = 15_000.0;
+/// The key of a row in an open batch.
+const KEY_BYTES: f64 = 30.0;
 
 /// What the input looks like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -78,7 +83,7 @@ pub struct Forecast {
 }
 
 pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
-    let (partitions, buckets) = (float(input.partitions), float(input.types) * float(input.days));
+    let (partitions, buckets) = (float(input.partitions), buckets(input));
     let age = limits.max_age.as_secs_f64();
     let told = |batch_seconds: f64, closed_by, files_a_batch: f64, rows_a_batch: Option<f64>| {
         let batches_a_day = partitions * SECONDS_A_DAY / batch_seconds;
@@ -130,31 +135,53 @@ pub fn age_for(input: &Input, limits: &Limits, files_a_day: u64) -> Option<&'sta
     AGES.into_iter().find(|(seconds, _)| suffices(*seconds)).map(|(_, name)| name)
 }
 
-/// Memory that lets batches grow as old as they may; `None` where the rate is not known.
+/// `flush.max_memory` that lets batches grow as old as they may; `None` where the rate is not known.
 pub fn memory_for_age(input: &Input, limits: &Limits) -> Option<f64> {
     let rows = input.events_per_second? / float(input.partitions) * limits.max_age.as_secs_f64();
-    Some(rows * float(input.event_bytes) * MEMORY_RATIO * (open_batches(input) + 1.0) / 2.0)
-}
-
-/// Of one process.
-fn open_batches(input: &Input) -> f64 {
-    (float(input.partitions) / float(input.distributors)).max(1.0)
+    let (row, open) = (memory_of_a_row(input), (rows / buckets(input)).min(OPEN_ROWS));
+    let files = buckets(input) * open * row.open + (rows - buckets(input) * open) * row.encoded;
+    Some(files * share_of_the_largest(input))
 }
 
 /// How many events a batch can hold before it is closed for another reason than its age.
 fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
-    let event = float(input.event_bytes);
     let by_memory = {
-        // The largest goes first, so the others are of all sizes up to it, and half as large on average.
-        2.0 * float(limits.max_memory) / (event * MEMORY_RATIO) / (open_batches(input) + 1.0)
+        let row = memory_of_a_row(input);
+        let file = float(limits.max_memory) / share_of_the_largest(input) / buckets(input);
+        let rows = match file - OPEN_ROWS * row.open {
+            encoded if encoded > 0.0 => OPEN_ROWS + encoded / row.encoded,
+            _ => file / row.open,
+        };
+        rows * buckets(input)
     };
     [
         (float(limits.max_rows), ClosedBy::Rows),
-        (float(limits.max_bytes) / (event * ENCODED_RATIO), ClosedBy::Bytes),
+        (float(limits.max_bytes) / (float(input.event_bytes) * ENCODED_RATIO), ClosedBy::Bytes),
         (by_memory, ClosedBy::Memory),
     ]
     .into_iter()
     .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
+}
+
+struct RowMemory {
+    open: f64,
+    encoded: f64,
+}
+
+fn memory_of_a_row(input: &Input) -> RowMemory {
+    let event = float(input.event_bytes);
+    RowMemory { open: event * OPEN_RATIO, encoded: event * ENCODED_RATIO + KEY_BYTES }
+}
+
+/// All open batches of a process in units of the largest, which goes first: the others are of all sizes up to it, and
+/// half as large on average.
+fn share_of_the_largest(input: &Input) -> f64 {
+    f64::midpoint((float(input.partitions) / float(input.distributors)).max(1.0), 1.0)
+}
+
+/// Files of a batch that holds every type on every day.
+fn buckets(input: &Input) -> f64 {
+    float(input.types) * float(input.days)
 }
 
 /// How many of `buckets` are expected to be met by `rows` that are spread evenly over them.
@@ -252,6 +279,23 @@ mod tests {
             let size = told.file_bytes.unwrap_or_default();
             assert!((size / bytes - 1.0).abs() < 0.05, "{size} for {bytes}: {told:?}");
         }
+    }
+
+    /// Batches of sample events in one partition, as `flush.max_memory` cut them.
+    #[test]
+    fn memory_closes_batches_about_where_it_was_measured_to() {
+        for (types, max_memory, rows) in
+            [(12, 8_000_000, 20_260.0), (12, 64_000_000, 191_700.0), (1_000, 64_000_000, 154_800.0)]
+        {
+            let input = Input { types, partitions: 1, event_bytes: 291, ..at(1e6) };
+            let told = forecast(&input, &Limits { max_memory, ..LIMITS });
+            assert_eq!(told.closed_by, ClosedBy::Memory);
+            let predicted = told.batch_seconds * 1e6;
+            assert!((predicted / rows - 1.0).abs() < 0.2, "{predicted} instead of {rows}");
+        }
+        // 600,000 of one type fit into 48 MB.
+        let one = Input { types: 1, partitions: 1, event_bytes: 291, ..at(20_000.0) };
+        assert_eq!(forecast(&one, &Limits { max_memory: 48_000_000, ..LIMITS }).closed_by, ClosedBy::Age);
     }
 
     #[test]
