@@ -115,19 +115,23 @@ fn too_many(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> Stri
 }
 
 fn mend(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
+    let closed_early = format!("{} closes batches after {:.1} s", told.closed_by.setting(), told.batch_seconds);
     match (told.closed_by, age_for(input, limits, limit)) {
         (ClosedBy::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
-        (ClosedBy::Age, None) => "No flush.max_age mends this alone: fewer partitions or types are needed".to_owned(),
-        (closed_by, _) => {
-            let memory = memory_for_age(input, limits).filter(|_| closed_by == ClosedBy::Memory);
-            let needed = memory.map_or_else(String::new, |memory| format!(" ({} would do)", size(memory)));
+        (ClosedBy::Age, None) => {
+            "No flush.max_age mends this alone: it takes fewer partitions or types, or more flush.max_memory with a larger age"
+                .to_owned()
+        }
+        (ClosedBy::Memory, _) => {
+            let max_memory = memory_for_age(input, limits).map_or(limits.max_memory, whole);
+            let with = forecast(input, &Limits { max_memory, ..*limits });
             format!(
-                "{}{needed} closes batches after {:.1} s, before they are as old as flush.max_age: raise it, or let more \
-                 distributors share the partitions",
-                closed_by.setting(),
-                told.batch_seconds
+                "{closed_early}, before flush.max_age; with {} there would be {} files a day",
+                size(float(max_memory)),
+                HumanCount(whole(with.files_a_day))
             )
         }
+        (ClosedBy::Rows | ClosedBy::Bytes, _) => format!("{closed_early}, before flush.max_age: raise it"),
     }
 }
 
