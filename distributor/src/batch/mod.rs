@@ -177,7 +177,7 @@ impl Batch {
             Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
             Ok(event) => self.push_event(window, &event, record, &lineage)?,
         }
-        self.unmeasured_bytes += record.value.map_or(0, <[u8]>::len);
+        self.unmeasured_bytes += record.value.map_or(0, <[u8]>::len) + source.len();
         let many = self.counts.read - self.measured_at_rows >= ROWS_BETWEEN_MEASURES;
         if many || self.unmeasured_bytes >= BYTES_BETWEEN_MEASURES {
             self.measure();

@@ -86,6 +86,21 @@ fn a_type_is_told_once_when_its_file_of_a_day_is_begun() {
     assert_eq!(told, [begun.clone(), None, begun, None, None, None]);
 }
 
+/// Headers are other producers' to fill.
+#[test]
+fn what_a_huge_source_takes_is_measured_before_there_are_many() {
+    let window = Window::new(layout().window_ms);
+    let mut batch = Batch::new("events", 3, 0, i64::MIN, &layout(), ENCODING, &window).unwrap();
+    let source = vec![b'x'; 1_000_000];
+    for number in 0..3 {
+        let mut records = common::log::RecordBatch::new();
+        let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", "t", "1");
+        records.push(b"key", Some(value.as_bytes()), |headers| headers.put("source", &source)).unwrap();
+        batch.push(&window, &records.get(0), number, 1_700_000_000_000).unwrap();
+    }
+    assert!(batch.memory_bytes() > 2_000_000, "{}", batch.memory_bytes());
+}
+
 #[test]
 fn types_past_the_guard_are_rejected_in_offset_order() {
     let at = "2021-01-14T10:15:30";

@@ -11,6 +11,7 @@
 mod admin;
 mod client;
 mod flush;
+mod headers;
 mod read_thread;
 mod reader;
 mod writer;
