@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::group::check_group_protocol;
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
@@ -101,6 +102,7 @@ impl Checker<'_> {
                 ));
             }
         }
+        self.errors.extend(check_group_protocol(&client));
         let client = client.into_iter().map(|(key, raw)| (key, raw.text)).collect();
         brokers.map(|brokers| Kafka { brokers, group, instance_id, client })
     }

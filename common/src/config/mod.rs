@@ -5,6 +5,7 @@
 mod ages;
 mod check;
 mod format;
+mod group;
 mod settings;
 mod tree;
 mod values;

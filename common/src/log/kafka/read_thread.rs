@@ -406,7 +406,8 @@ fn consumer_config(settings: &KafkaSettings, membership: &Membership) -> rdkafka
         ("session.timeout.ms", "10000"),
         ("partition.assignment.strategy", "cooperative-sticky"),
     ] {
-        let new_protocol = settings.client.get("group.protocol").is_some_and(|protocol| protocol == "consumer");
+        let new_protocol =
+            settings.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
         let classic_only = matches!(key, "session.timeout.ms" | "partition.assignment.strategy");
         let leave_out = settings.client.contains_key(key) || (new_protocol && classic_only);
         if !leave_out {
