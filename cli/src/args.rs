@@ -48,6 +48,8 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Write events from Kafka as Parquet, exactly once
     Distribute(DistributeArgs),
+    /// Look for what would stop the roles or hurt later, such as a flood of small files, before they run
+    Check(CheckArgs),
     /// Audit the tables: nothing missing, nothing twice, nothing that should not be there
     Verify(VerifyArgs),
     /// Set the distributor's offsets back, so that missing files are made again, or rewrite batches under other settings
@@ -264,6 +266,51 @@ pub struct ReplayArgs {
 
     #[command(flatten)]
     pub log: LogArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    /// Folder or s3://bucket/prefix that holds pending/ and processed/
+    #[arg(long, value_name = "LOCATION")]
+    pub landing: Option<String>,
+
+    /// Different event types [default: as many as the tables have, else 12]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub types: Option<u64>,
+
+    /// Days that the timestamps of one batch lie on
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub days: u64,
+
+    /// Partitions of the events topic [default: those it has, else those it would be created with]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub partitions: Option<u64>,
+
+    /// How many distributors share the partitions
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub distributors: u64,
+
+    /// Events a second, of all partitions together; without it sizes are not told, and batches are taken to be of full age
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub events_per_second: Option<u64>,
+
+    /// Size of an event as JSON
+    #[arg(long, value_name = "BYTES", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub event_bytes: u64,
+
+    /// Look at the configuration only, neither at the log nor at stores
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Exit with 1 when there are warnings
+    #[arg(long)]
+    pub strict: bool,
 
     #[command(flatten)]
     pub common: CommonArgs,

@@ -1,6 +1,7 @@
 //! The `event-distributor` binary: command line, wiring, progress and exit codes. What the roles do is in their crates.
 
 mod args;
+mod check;
 mod configure;
 mod dead_letters;
 mod generate;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Replay(args) if args.rewrite => wiring::block_on(&args.common, rewrite::rewrite(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
+        Command::Check(args) => wiring::block_on(&args.common, check::check(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),
         Command::Ingest(args) => wiring::block_on(&args.common, wiring::ingest(&args)),

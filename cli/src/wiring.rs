@@ -9,7 +9,7 @@ use common::clock::{Clock, SystemClock};
 use common::config::{Config, Landing};
 use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
-use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, probe};
+use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, StoreError, probe};
 use common::telemetry::{Health, Http, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
 use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
@@ -22,11 +22,11 @@ use crate::{Failure, configure, logging};
 /// Group of the embedded log's only consumer.
 pub const EMBEDDED_GROUP: &str = "event-distributor";
 /// One process gains nothing from several partitions, and each makes files of its own.
-const EMBEDDED_PARTITIONS: u32 = 1;
-const KAFKA_PARTITIONS: u32 = 4;
+pub const EMBEDDED_PARTITIONS: u32 = 1;
+pub const KAFKA_PARTITIONS: u32 = 4;
 /// Partitions of the ledger: the most ingestors that can share a landing zone.
-const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
-const KAFKA_LEDGER_PARTITIONS: u32 = 8;
+pub const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
+pub const KAFKA_LEDGER_PARTITIONS: u32 = 8;
 /// Where the start-up check of the trusted store leaves and removes its objects.
 const PROBE_PREFIX: &str = "_batches";
 
@@ -86,18 +86,7 @@ impl Process {
     }
 
     async fn landing(&self) -> Result<Arc<dyn Store>, Failure> {
-        match required(self.config.landing.location.as_ref(), "landing.url", "--landing")? {
-            Location::Local(path) => {
-                if !path.is_dir() {
-                    return Err(Failure::usage(anyhow!(
-                        "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
-                        path.display()
-                    )));
-                }
-                Ok(Arc::new(LocalStore::open(path.clone())))
-            }
-            location => s3(location).await,
-        }
+        landing(required(self.config.landing.location.as_ref(), "landing.url", "--landing")?).await
     }
 
     /// The trusted store, checked to keep what exactly-once needs of it.
@@ -114,7 +103,7 @@ impl Process {
             shutdown: self.shutdown.clone(),
             on_retry: Arc::new(|error| tracing::warn!(%error, "the trusted zone cannot be reached; trying again")),
         };
-        probe(&RetryingStore::new(store.clone(), policy), PROBE_PREFIX).await.context("trusted zone")?;
+        probe_trusted(&RetryingStore::new(store.clone(), policy)).await.context("trusted zone")?;
         Ok(store)
     }
 
@@ -195,6 +184,7 @@ impl Process {
                 layout: layout(&self.config),
                 encoding: encoding(&self.config),
                 max_age: flush.max_age,
+                ages: flush.ages.clone(),
                 max_bytes: flush.max_bytes,
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
@@ -237,7 +227,24 @@ struct Tries {
     retry_quarantined: bool,
 }
 
-fn hint_sources(landing: &Landing) -> Result<Vec<HintSource>, Failure> {
+/// The landing zone as it is.
+pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
+    match location {
+        Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::open(path.clone()))),
+        Location::Local(path) => Err(Failure::usage(anyhow!(
+            "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
+            path.display()
+        ))),
+        location => s3(location).await,
+    }
+}
+
+/// Checks that a store keeps what exactly-once needs of the trusted zone. What it writes for this, it removes.
+pub async fn probe_trusted(store: &dyn Store) -> Result<(), StoreError> {
+    probe(store, PROBE_PREFIX).await
+}
+
+pub fn hint_sources(landing: &Landing) -> Result<Vec<HintSource>, Failure> {
     match (&landing.location, &landing.sqs_queue_url) {
         (Some(Location::Local(_)), Some(_)) => Err(Failure::usage(anyhow!(
             "landing.sqs_queue_url: notifications are of S3 buckets, but landing.url is a folder"

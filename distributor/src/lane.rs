@@ -133,7 +133,6 @@ pub(crate) struct Shared {
     pub targets: watch::Receiver<Option<Targets>>,
     /// By partition and generation: reports of a lane that is gone are nobody's.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
-    pub max_age: Duration,
 }
 
 impl Shared {
@@ -222,7 +221,7 @@ impl Lane {
         self.take_over(committed, bounds).await?;
         loop {
             self.publish();
-            let due = self.filling_for().map(|age| self.shared.max_age.saturating_sub(age));
+            let due = self.partition.as_ref().and_then(Partition::due);
             // In a fixed order, so that a simulation can repeat a run. After each order it is looked at what else is due.
             tokio::select! {
                 biased;
@@ -231,7 +230,7 @@ impl Lane {
                     self.state.is_busy.store(true, Ordering::Release);
                     self.heed(&context, order).await?;
                 }
-                () = tokio::time::sleep(due.unwrap_or_default()), if due.is_some() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = self.state.room_asked.notified() => {}
                 changed = parts.changed() => {
                     if let (Ok(()), Some(partition)) = (changed, &mut self.partition) {
@@ -342,10 +341,6 @@ impl Lane {
         Ok(())
     }
 
-    fn filling_for(&self) -> Option<Duration> {
-        self.partition.as_ref().and_then(Partition::filling_for)
-    }
-
     fn target(&self) -> Option<Option<Bounds>> {
         self.shared.targets.borrow().as_ref().map(|targets| targets.bounds.get(&self.id).copied())
     }
@@ -361,7 +356,7 @@ impl Lane {
 
     fn is_flush_due(&self) -> bool {
         let Some(partition) = &self.partition else { return false };
-        let is_old = self.filling_for().is_some_and(|age| age >= self.shared.max_age);
+        let is_old = partition.due().is_some_and(|due| due <= Instant::now());
         let is_last = self.has_read_all(partition) && !partition.is_flushed();
         is_old || is_last
     }
@@ -409,13 +404,15 @@ mod tests {
             max_bytes: u64::MAX,
             budget: crate::window::Budget::new(u64::MAX, crate::Scratch::new(zone.folder.path())),
             scratch: crate::Scratch::new(zone.folder.path()),
+            max_age: Duration::from_secs(3600),
+            ages: common::config::TypeAges::default(),
             missing: MissingFiles::Restore,
             metrics: zone.distributor().metrics,
         };
         let (reports, mut reported) = mpsc::unbounded_channel();
         let (_targets, targets) = watch::channel(None);
         let (context, log) = (Arc::new(context), zone.log.clone());
-        let shared = Shared { context, log, targets, reports, max_age: Duration::from_secs(3600) };
+        let shared = Shared { context, log, targets, reports };
         let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
         let (_, _, report) = reported.recv().await.unwrap();
         lane.stop().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::backoff::Backoff;
 use common::clock::Clock;
-use common::config::MissingFiles;
+use common::config::{MissingFiles, TypeAges};
 use common::log::{Log, LogErrorKind, Membership, Retention, TopicSpec, settled_bounds};
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store, StoreErrorKind};
@@ -100,6 +100,8 @@ pub struct Settings {
     pub layout: Layout,
     pub encoding: Encoding,
     pub max_age: Duration,
+    /// Shorter ones of certain types.
+    pub ages: TypeAges,
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_memory: u64,
@@ -196,6 +198,8 @@ impl Distributor {
             log_id: self.log.identity().await?,
             layout: settings.layout.clone(),
             encoding: settings.encoding,
+            max_age: settings.max_age,
+            ages: settings.ages.clone(),
             max_rows: settings.max_rows,
             max_bytes: settings.max_bytes,
             scratch: settings.scratch.clone(),

@@ -83,6 +83,11 @@ pub(crate) fn folder(event: &Event<'_>, layout: &Layout) -> Result<String, Rejec
     Ok(path)
 }
 
+/// The type in an event's folder, `domain-event_type` with escapes; none in the folder of rejected rows.
+pub(crate) fn type_of(folder: &str) -> Option<&str> {
+    folder.strip_prefix("events/domain_event_type=")?.split('/').next()
+}
+
 /// Folder of rejected rows: by the UTC date of the record's log-append time.
 pub(crate) fn rejected_folder(log_time_ms: i64) -> String {
     let date = civil_from_micros(log_time_ms.saturating_mul(1000));
@@ -150,6 +155,8 @@ mod tests {
             folder_of("../..", "a/b=c%"),
             Ok("events/domain_event_type=..%2F..-a%2Fb%3Dc%25/year=2021/month=01/day=14".into())
         );
+        let of_a_slash = folder_of("a/b", "t-1").unwrap_or_default();
+        assert_eq!((type_of(&of_a_slash), type_of(&rejected_folder(0))), (Some("a%2Fb-t-1"), None));
         assert_eq!(folder_of(&"d".repeat(200), "t"), Err(Rejection::TypeTooLong));
         assert_eq!(folder(&event("d", "t", -62_000_000_000_000_000), &layout()), Err(Rejection::YearOutOfRange));
         assert_eq!(rejected_folder(1_610_619_330_000), "rejected/year=2021/month=01/day=14");

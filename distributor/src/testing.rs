@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::SystemClock;
-use common::config::MissingFiles;
+use common::config::{MissingFiles, TypeAges};
 use common::log::{EmbeddedLog, Log, RecordBatch, Retention, TopicSpec};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Store};
@@ -88,6 +88,7 @@ impl Zone {
                 layout: layout(),
                 encoding: ENCODING,
                 max_age: Duration::from_secs(60),
+                ages: TypeAges::default(),
                 max_bytes: u64::MAX,
                 max_rows: 20,
                 max_memory: u64::MAX,

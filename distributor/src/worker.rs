@@ -47,13 +47,7 @@ impl<'a> Worker<'a> {
         let context = Arc::new(context);
         let (sender, reports) = mpsc::unbounded_channel();
         let (targets, watched) = watch::channel(targets.map(Arc::new));
-        let shared = Shared {
-            context: context.clone(),
-            log: role.log.clone(),
-            targets: watched,
-            reports: sender,
-            max_age: role.settings.max_age,
-        };
+        let shared = Shared { context: context.clone(), log: role.log.clone(), targets: watched, reports: sender };
         Self {
             role,
             context,

@@ -34,6 +34,7 @@ pub use archive::TAG;
 pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
 pub use metrics::{IngestReport, Metrics};
+pub use ownership::topic_specs;
 pub use replay::{DeadLetter, ReplayProgress, ReplayReport, ReplaySettings, replay};
-pub use role::{HintSource, Ingestor, MARKER_KEY, read_marker};
+pub use role::{HintSource, Ingestor, MARKER_KEY, archive_mode, read_marker};
 pub use settings::{DiscoverySettings, Settings};

@@ -25,17 +25,31 @@ pub(crate) struct Topics {
     pub ledger_partitions: u32,
 }
 
+/// What must be true of the topics `events`, `dlq` and `ledger`, in this order; the numbers are partition counts for
+/// creation.
+pub fn topic_specs(events: (&str, u32), dlq: &str, ledger: (&str, u32)) -> [TopicSpec; 3] {
+    let spec = |name: &str, partitions, retention| TopicSpec { name: name.to_owned(), partitions, retention };
+    [
+        spec(events.0, events.1, Retention::Delete),
+        spec(dlq, 1, Retention::Forever),
+        spec(ledger.0, ledger.1, Retention::Compact),
+    ]
+}
+
 impl Topics {
     /// Creates or verifies the topics.
     ///
     /// # Errors
     /// The log cannot be reached, or a topic is not as it must be.
     pub(crate) async fn ensure(log: &dyn Log, settings: &Settings) -> Result<Self, LogError> {
-        let spec = |name: &str, partitions, retention| TopicSpec { name: name.to_owned(), partitions, retention };
-        let events = log.ensure_topic(&spec(&settings.events_topic, settings.partitions, Retention::Delete)).await?;
-        log.ensure_topic(&spec(&settings.dlq_topic, 1, Retention::Forever)).await?;
-        let ledger =
-            log.ensure_topic(&spec(&settings.ledger_topic, settings.ledger_partitions, Retention::Compact)).await?;
+        let [events, dlq, ledger] = topic_specs(
+            (&settings.events_topic, settings.partitions),
+            &settings.dlq_topic,
+            (&settings.ledger_topic, settings.ledger_partitions),
+        );
+        let events = log.ensure_topic(&events).await?;
+        log.ensure_topic(&dlq).await?;
+        let ledger = log.ensure_topic(&ledger).await?;
         Ok(Self {
             events: settings.events_topic.clone(),
             dlq: settings.dlq_topic.clone(),

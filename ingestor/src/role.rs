@@ -112,7 +112,7 @@ impl Ingestor {
         shutdown: &Shutdown,
     ) -> Result<(), IngestError> {
         let topics = Arc::new(Topics::ensure(&*self.log, &self.settings).await?);
-        let archive = self.archive_mode().await?;
+        let archive = archive_mode(&*self.store, self.settings.archive).await?;
         let membership = Membership::Group { group: topics.group(), instance_id: self.settings.instance_id.clone() };
         let mut group = self.log.reader(&topics.ledger, &membership).await?;
         let mut crew = Crew::new(self, self.shared(topics, archive, began_ms), hints.clone());
@@ -144,15 +144,20 @@ impl Ingestor {
             process_began_ms: began_ms,
         }
     }
+}
 
-    async fn archive_mode(&self) -> Result<Archive, IngestError> {
-        let archive = match self.settings.archive {
-            Some(archive) => archive,
-            None => read_marker(&*self.store).await?.unwrap_or(Archive::Move),
-        };
-        check_mode(archive, self.store.location().starts_with("s3://"))?;
-        Ok(archive)
-    }
+/// What becomes of files once they are committed: as configured, else as the landing zone's marker says, else they are
+/// moved.
+///
+/// # Errors
+/// The store's, a marker that cannot be understood, and a mode that the store cannot do.
+pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Result<Archive, IngestError> {
+    let archive = match configured {
+        Some(archive) => archive,
+        None => read_marker(store).await?.unwrap_or(Archive::Move),
+    };
+    check_mode(archive, store.location().starts_with("s3://"))?;
+    Ok(archive)
 }
 
 /// What the landing zone says of itself, if it does.

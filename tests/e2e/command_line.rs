@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::harness::{Ed, files, generate, wait_until};
+use crate::harness::{Ed, contents, files, generate, services, wait_until};
+use crate::kafka_s3::Zone;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -104,4 +105,111 @@ fn a_running_role_serves_health_and_metrics_and_ends_with_0_on_sigterm() {
     assert!(!files(&root.path().join("trusted/events"), ".parquet").is_empty(), "a batch is flushed by age alone");
     process.signal("TERM");
     assert_eq!(process.wait_for_exit(), Some(0));
+}
+
+fn check(args: &[&str]) -> (Option<i32>, String) {
+    let output = Ed::new(&["check"]).args(args).output();
+    (output.status.code(), text(&output.stdout))
+}
+
+fn json(printed: &str) -> serde_json::Value {
+    serde_json::from_str(printed.lines().last().unwrap_or_default())
+        .unwrap_or_else(|error| panic!("{error} in {printed:?}"))
+}
+
+#[test]
+fn check_warns_of_small_files_with_figures_and_says_what_would_mend_it() {
+    let many = ["--offline", "--types", "1000", "--partitions", "12", "--trusted", "t"];
+    let (code, printed) = check(&many);
+    assert_eq!(code, Some(0), "a warning stops nobody: {printed}");
+    for part in
+        ["34,560,000 Parquet files a day", "more than 50,000", "12 partitions x 2,880 batches", "flush.max_age = "]
+    {
+        assert!(printed.contains(part), "{part:?} is missing in {printed}");
+    }
+    assert_eq!(check(&[&many[..], &["--strict"]].concat()).0, Some(1));
+    let (code, printed) = check(&[&many[..], &["--strict", "--set", "flush.warn_files_per_day=40000000"]].concat());
+    assert!(code == Some(0) && printed.contains("nothing was found that would hurt"), "{printed}");
+    let busy = ["--offline", "--types", "12", "--brokers", "k:1", "--events-per-second", "100000", "--output", "json"];
+    let (_, printed) = check(&busy);
+    let told = json(&printed);
+    assert_eq!(told["forecast"]["closed_by"], "memory", "{told}");
+    assert!(
+        told["warnings"][0]["message"].as_str().unwrap().contains("flush.max_memory closes batches after 2."),
+        "{told}"
+    );
+    assert!(told["forecast"]["file_bytes"].as_f64().unwrap() > 3_300.0, "{told}");
+}
+
+#[test]
+fn check_reports_every_error_at_once_and_exits_with_2() {
+    let wrong = ["--set", "flush.max_age=0s", "--set", "trusted.compression=lzo", "--output", "json"];
+    let (code, printed) = check(&wrong);
+    assert_eq!((code, json(&printed)["errors"].as_array().map(Vec::len)), (Some(2), Some(2)), "{printed}");
+    let unusable =
+        ["--landing", "/no/such/folder", "--trusted", "/dev/null", "--set", "landing.sqs_queue_url=https://q"];
+    let (code, printed) = check(&unusable);
+    assert_eq!(code, Some(2));
+    for part in ["error: landing zone", "error: trusted zone", "error: landing.sqs_queue_url"] {
+        assert!(printed.contains(part), "{part:?} is missing in {printed}");
+    }
+}
+
+#[test]
+fn check_looks_at_the_tables_and_the_embedded_log_and_changes_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let (landing, trusted) = (root.path().join("landing"), root.path().join("trusted"));
+    generate(&landing.join("pending"), 500, "ndjson", 1);
+    let zones = ["--landing", landing.to_str().unwrap(), "--trusted", trusted.to_str().unwrap()];
+    let (code, printed) = check(&zones);
+    assert!(code == Some(0) && printed.contains("there is no embedded log yet"), "{printed}");
+    assert!(!trusted.exists(), "it is not made by looking");
+    Ed::new(&["run", "--once"]).args(&zones).set("log.partitions=3").report();
+    let before = contents(root.path());
+    let (code, printed) = check(&[&zones[..], &["--output", "json"]].concat());
+    let told = json(&printed);
+    assert_eq!(
+        (code, told["forecast"]["partitions"].as_u64(), told["forecast"]["types"].as_u64()),
+        (Some(0), Some(3), Some(12))
+    );
+    assert!(before == contents(root.path()), "nothing is changed by looking");
+}
+
+#[test]
+fn check_finds_a_topic_that_roles_refuse_and_creates_none() {
+    let services = services();
+    let zone = Zone::new(&services, "check");
+    let looked = || {
+        Ed::new(&["check", "--brokers", &services.kafka, "--landing", &zone.landing.0, "--trusted", &zone.trusted.0])
+            .set(&format!("log.events_topic={}", zone.topic))
+            .s3(&services)
+            .output()
+    };
+    let topic = |args: &[&str]| services.kafka_tool("org.apache.kafka.tools.TopicCommand", args);
+    let output = looked();
+    let printed = text(&output.stdout);
+    assert!(output.status.code() == Some(0) && printed.contains("does not exist yet"), "{printed}");
+    assert!(!topic(&["--list"]).contains(&zone.topic), "no topic was made");
+    assert!(contents(&zone.trusted.1).is_empty(), "nothing stays behind");
+    topic(&["--create", "--topic", &zone.topic, "--partitions", "7"]);
+    let output = looked();
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("message.timestamp.type=CreateTime must be LogAppendTime"), "{printed}");
+    services.kafka_tool(
+        "kafka.admin.ConfigCommand",
+        &["--alter", "--topic", &zone.topic, "--add-config", "message.timestamp.type=LogAppendTime"],
+    );
+    let output = looked();
+    let printed = text(&output.stdout);
+    assert!(output.status.code() == Some(0) && printed.contains("with 7 partitions"), "{printed}");
+}
+
+/// What cannot be looked at may be right: it is a warning.
+#[test]
+fn check_warns_of_a_log_that_it_cannot_reach() {
+    let unreachable = ["--brokers", "127.0.0.1:1", "--strict", "--set", "flush.warn_files_per_day=1000000"];
+    let (code, printed) = check(&unreachable);
+    assert!(code == Some(1) && printed.contains("could not be looked at"), "{printed}");
+    assert_eq!(check(&[&unreachable[..], &["--offline"]].concat()).0, Some(0));
 }

@@ -15,6 +15,7 @@ mod dead_letters;
 mod distributors;
 mod documents;
 mod embedded;
+mod foreign;
 mod harness;
 mod hints;
 mod ingestors;

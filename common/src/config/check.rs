@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::group::check_group_protocol;
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
     Archive, Compression, Config, ConfigErrors, Dedup, Flush, Kafka, Landing, Ledger, LogConfig, MissingFiles,
-    Quarantine, Trusted,
+    Quarantine, Trusted, TypeAges,
 };
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
@@ -102,8 +103,22 @@ impl Checker<'_> {
                 ));
             }
         }
+        self.errors.extend(check_group_protocol(&client));
         let client = client.into_iter().map(|(key, raw)| (key, raw.text)).collect();
         brokers.map(|brokers| Kafka { brokers, group, instance_id, client })
+    }
+
+    fn ages(&mut self) -> TypeAges {
+        // What is wrong with it is reported where it stands.
+        let max_age = self.tree.get("flush.max_age").and_then(|raw| duration(&raw.text).ok());
+        let ages = self.optional("flush.ages", |text| {
+            let ages = TypeAges::parse(text)?;
+            match max_age.and_then(|max_age| ages.longer_than(max_age).next()) {
+                Some(pattern) => Err(format!("the age of '{pattern}' is longer than flush.max_age, which comes first")),
+                None => Ok(ages),
+            }
+        });
+        ages.unwrap_or_default()
     }
 
     fn trusted(&mut self) -> Trusted {
@@ -178,9 +193,11 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
         scratch_dir: checker.optional("scratch.dir", |text| Ok(PathBuf::from(text))),
         flush: Flush {
             max_age: checker.positive("flush.max_age"),
+            ages: checker.ages(),
             max_bytes: checker.size("flush.max_bytes", 1_000..=64_000_000_000),
             max_rows: checker.count("flush.max_rows", 1..=1_000_000_000).unsigned_abs(),
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
+            warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=i64::MAX).unsigned_abs(),
         },
         replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
         columns: checker.columns(),
@@ -246,6 +263,20 @@ mod tests {
             assert!(errors.iter().any(|error| error.contains(part)), "{part:?} is missing in {errors:#?}");
         }
         assert_eq!(errors.len(), 7, "{errors:#?}");
+    }
+
+    #[test]
+    fn ages_of_types_are_at_most_the_age_of_all() -> Result<(), ConfigErrors> {
+        let ages = |text: &str| {
+            let mut tree = ConfigTree::default();
+            tree.add_file("x.toml", &format!("[flush]\nmax_age = \"1m\"\nages = \"{text}\"\n"));
+            tree.check().map(|config| config.flush.ages)
+        };
+        assert_eq!(ages("alerts-*=10s,*=1m")?.for_type("alerts-fire"), Some(Duration::from_secs(10)));
+        assert_eq!(ages("")?, TypeAges::default());
+        let errors = ages("a=10s,b=2m").err().map(|errors| errors.to_string()).unwrap_or_default();
+        assert!(errors.contains("flush.ages (x.toml): the age of 'b' is longer than flush.max_age"), "{errors}");
+        Ok(())
     }
 
     #[test]

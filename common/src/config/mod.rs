@@ -2,9 +2,11 @@
 //! [`Config`] in which invalid combinations cannot exist. Unknown keys are refused, and all errors are reported at
 //! once, each with its key.
 
+mod ages;
 mod check;
 mod columns;
 mod format;
+mod group;
 mod settings;
 mod tree;
 mod values;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use crate::event::{ColumnRule, EventFormat};
 use crate::store::Location;
 
+pub use ages::TypeAges;
 pub use settings::{SETTINGS, Setting};
 pub use tree::ConfigTree;
 
@@ -176,11 +179,15 @@ pub struct Kafka {
 #[derive(Debug, Clone)]
 pub struct Flush {
     pub max_age: Duration,
+    /// Shorter ones of certain types.
+    pub ages: TypeAges,
     /// Estimate of the encoded size of the batch's files together.
     pub max_bytes: u64,
     pub max_rows: u64,
     /// Memory of all open batches of the process together.
     pub max_memory: u64,
+    /// More files a day are worth a warning.
+    pub warn_files_per_day: u64,
 }
 
 #[derive(Debug, Clone)]

@@ -93,9 +93,19 @@ pub const SETTINGS: &[Setting] = &[
         "memory of the keys within the window, for all partitions of the process; further ones go to `scratch.dir`",
     ),
     setting("flush.max_age", "30s", "a batch is written when its first event is this old"),
+    setting(
+        "flush.ages",
+        "",
+        "shorter ages for certain types, such as `alerts-*=10s,*-failed=1m`: a batch is written when its first event of such a type is this old; the first pattern that fits `domain-event_type` decides",
+    ),
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
     setting("flush.max_memory", "64MB", "… or when all open batches of the process use this much memory"),
+    setting(
+        "flush.warn_files_per_day",
+        "50000",
+        "`check` warns of a configuration that makes more Parquet files a day",
+    ),
     setting(
         "replay.missing",
         "restore",

@@ -281,12 +281,18 @@ async fn times_are_log_append_times_and_can_be_looked_up(log: &dyn Log, name: &s
 }
 
 async fn topics_are_verified(log: &dyn Log, name: &str) {
+    let spec = TopicSpec { name: name.to_owned(), partitions: 3, retention: Retention::Delete };
+    assert_eq!(log.verify_topic(&spec).await.unwrap(), None);
+    assert_eq!(log.verify_topic(&spec).await.unwrap(), None, "to look creates nothing");
     topic(log, name, 3).await;
     let other_count = TopicSpec { name: name.to_owned(), partitions: 5, retention: Retention::Delete };
     assert_eq!(log.ensure_topic(&other_count).await.unwrap().partitions, 3, "an existing topic keeps its count");
+    assert_eq!(log.verify_topic(&other_count).await.unwrap().map(|topic| topic.partitions), Some(3));
     let other_policy = TopicSpec { retention: Retention::Compact, ..other_count };
     let refused = log.ensure_topic(&other_policy).await.map_err(|error| error.kind);
     assert_eq!(refused, Err(LogErrorKind::Misconfigured), "another clean-up policy is refused");
+    let refused = log.verify_topic(&other_policy).await.map_err(|error| error.kind);
+    assert_eq!(refused, Err(LogErrorKind::Misconfigured), "by whoever only looks, too");
     assert_eq!(log.bounds(name).await.unwrap().len(), 3);
     let identity = log.identity().await.unwrap();
     assert!(!identity.is_empty());

@@ -101,6 +101,9 @@ pub trait Log: Send + Sync {
     /// Creates the topic or verifies that it is as it must be.
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo>;
 
+    /// Verifies a topic as [`Log::ensure_topic`] does, and creates nothing; `None` if there is none.
+    async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>>;
+
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>>;
 
     /// The offset up to which every transaction has ended: readers get no further at the moment. Lies before

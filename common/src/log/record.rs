@@ -7,6 +7,9 @@ use super::{LogError, LogErrorKind, Result};
 /// `value_len` of a record without a value (a tombstone on compacted topics).
 const NULL: u32 = u32::MAX;
 
+/// Longest name of a header: its length is a byte.
+pub(super) const MAX_HEADER_NAME_BYTES: usize = u8::MAX as usize;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
     start: u32,

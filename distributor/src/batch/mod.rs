@@ -28,7 +28,7 @@ use spool::Overflow;
 use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
 use crate::reader::EventReader;
-use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder};
+use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::scratch::{Scratch, ScratchError};
 use crate::window::{Overlay, Window};
 use common::event::Event;
@@ -83,6 +83,8 @@ pub(crate) struct Batch {
     /// In sequence.
     files: Vec<OpenFile>,
     types: BTreeSet<String>,
+    /// The file that the last record began.
+    begun: Option<usize>,
     next_sequence: u32,
     /// Of all files.
     memory_bytes: usize,
@@ -145,6 +147,7 @@ impl Batch {
             scratch: String::new(),
             files: Vec::new(),
             types: BTreeSet::new(),
+            begun: None,
             next_sequence: 0,
             memory_bytes: 0,
             spillable_bytes: 0,
@@ -242,6 +245,12 @@ impl Batch {
         outcome
     }
 
+    /// The type of the file that was begun since this was last asked, as in its folder's name; none for rejected rows.
+    pub(crate) fn take_begun(&mut self) -> Option<&str> {
+        let file = self.files.get(self.begun.take()?)?;
+        type_of(&file.folder)
+    }
+
     /// Takes the next record.
     ///
     /// # Errors
@@ -317,12 +326,12 @@ impl Batch {
             }
             self.types.insert(segment.to_owned());
         }
-        let segment = segment.split_once('=').map_or("", |(_, name)| name);
+        let name = type_of(&folder).unwrap_or_default();
         let kind = Kind::Events {
             domain: event.domain.clone().into_owned(),
             event_type: event.event_type.clone().into_owned(),
         };
-        let rows = Rows::new(kind, self.partition, self.promoted.builders(segment));
+        let rows = Rows::new(kind, self.partition, self.promoted.builders(name));
         let (key, table) = (self.scratch.clone(), self.events.clone());
         Ok(self.open_file(key, &table, folder, rows))
     }
@@ -334,6 +343,7 @@ impl Batch {
         self.spillable_bytes += file.spillable_bytes();
         self.files.push(file);
         let index = self.files.len() - 1;
+        self.begun = Some(index);
         self.open.insert(key, index);
         index
     }

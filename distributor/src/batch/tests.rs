@@ -72,6 +72,46 @@ fn rows_go_to_files_by_type_and_day_and_every_record_is_accounted_for() {
     assert_eq!((encoded.ends.to, encoded.ends.clock_ms), (47, 1_700_000_000_000));
 }
 
+/// What decides the age of a batch: types whose first rows came, not records that make no row of theirs.
+#[test]
+fn a_type_is_told_once_when_its_file_of_a_day_is_begun() {
+    let (day, next_day) = ("2021-01-14T10:15:30", "2021-01-15T10:15:30");
+    let scratch = Scratch::new(std::env::temp_dir());
+    let window = Window::new(layout().window_ms, &Budget::new(1_000_000_000, scratch.clone()));
+    let mut batch = Batch::new("events", 3, 40, i64::MIN, &layout(), ENCODING, &scratch).unwrap();
+    let values = [
+        Some(event("a", day, "alerts", "a/b", "1")),
+        Some(event("b", day, "alerts", "a/b", "1")),
+        Some(event("c", next_day, "alerts", "a/b", "1")),
+        Some(event("c", next_day, "alerts", "a/b", "1")),
+        Some(event("d", "1950-01-01T00:00:00", "alerts", "old", "1")),
+        None,
+    ];
+    let mut told = Vec::new();
+    for (offset, record) in (40..).zip(records(&values).iter()) {
+        batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
+        told.push(batch.take_begun().map(str::to_owned));
+    }
+    let begun = Some("alerts-a%2Fb".to_owned());
+    assert_eq!(told, [begun.clone(), None, begun, None, None, None]);
+}
+
+/// Headers are other producers' to fill.
+#[test]
+fn what_a_huge_source_takes_is_measured_before_there_are_many() {
+    let scratch = Scratch::new(std::env::temp_dir());
+    let window = Window::new(layout().window_ms, &Budget::new(1_000_000_000, scratch.clone()));
+    let mut batch = Batch::new("events", 3, 0, i64::MIN, &layout(), ENCODING, &scratch).unwrap();
+    let source = vec![b'x'; 1_000_000];
+    for number in 0..3 {
+        let mut records = common::log::RecordBatch::new();
+        let value = event(&format!("e{number}"), "2021-01-14T10:15:30", "d", "t", "1");
+        records.push(b"key", Some(value.as_bytes()), |headers| headers.put("source", &source)).unwrap();
+        batch.push(&window, &records.get(0), number, 1_700_000_000_000).unwrap();
+    }
+    assert!(batch.memory_bytes() > 2_000_000, "{}", batch.memory_bytes());
+}
+
 #[test]
 fn types_past_the_guard_are_rejected_in_offset_order() {
     let at = "2021-01-14T10:15:30";

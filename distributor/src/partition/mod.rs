@@ -10,7 +10,7 @@ pub(crate) mod rebuild;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::config::MissingFiles;
+use common::config::{MissingFiles, TypeAges};
 use common::log::{Bounds, Chunk};
 use common::store::Store;
 use tokio::time::Instant;
@@ -46,6 +46,8 @@ pub(crate) struct Context {
     /// Of new cuts; a batch whose cut exists keeps its cut's layout.
     pub layout: Layout,
     pub encoding: Encoding,
+    pub max_age: Duration,
+    pub ages: TypeAges,
     pub max_rows: u64,
     pub max_bytes: u64,
     /// Of the windows of all partitions.
@@ -109,6 +111,8 @@ pub(crate) struct Partition {
     revisions: Revisions,
     /// When the open batch got its first record.
     filling_since: Option<Instant>,
+    /// When the open batch is to be written at the latest.
+    due: Option<Instant>,
     /// Offset to commit: everything before it is complete.
     commit: Option<i64>,
     /// The end of the chain and log time there, once we are there.
@@ -183,6 +187,7 @@ impl Partition {
             phase: Phase::Fill(Box::new(batch)),
             revisions: Revisions::new(),
             filling_since: None,
+            due: None,
             commit: None,
             reached: None,
             ratio: None,
@@ -230,7 +235,7 @@ impl Partition {
     /// After a complete batch: the next begins at its end, once the record before it has been seen to be the same.
     async fn read_on(&mut self, context: &Context, last: &Cut) -> Result<Start> {
         self.rebuild(context, last.to, context.layout.window_ms).await?;
-        self.filling_since = None;
+        (self.filling_since, self.due) = (None, None);
         let at = last.to;
         if gap_at(at, self.committed, self.log).is_some() {
             return self.pass_over(context, at, last.last).await;
@@ -369,10 +374,15 @@ impl Partition {
                                 return Ok(Next::Resolve);
                             }
                         }
-                        self.filling_since = Some(Instant::now());
+                        let now = Instant::now();
+                        (self.filling_since, self.due) = (Some(now), now.checked_add(context.max_age));
                     }
                     let Phase::Fill(batch) = &mut self.phase else { continue };
                     batch.push(&self.window, &record, *offset, *append_ms)?;
+                    if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
+                        let due = Instant::now().checked_add(age);
+                        self.due = [self.due, due].into_iter().flatten().min();
+                    }
                     if batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes {
                         match self.flush(context).await? {
                             Next::Continue => {}
@@ -471,7 +481,7 @@ impl Partition {
         self.complete(context, &cut, encoded, true, phases).await?;
         self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
         self.reached = Some((cut.to, self.clock_ms));
-        self.filling_since = None;
+        (self.filling_since, self.due) = (None, None);
         Ok(Next::Continue)
     }
 
@@ -653,6 +663,14 @@ impl Partition {
     pub(crate) fn filling_for(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Fill(batch) if !batch.is_empty() => self.filling_since.map(|since| since.elapsed()),
+            _ => None,
+        }
+    }
+
+    /// When the open batch is to be written at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Fill(batch) if !batch.is_empty() => self.due,
             _ => None,
         }
     }

@@ -125,6 +125,8 @@ impl Zone {
             max_bytes: u64::MAX,
             budget: Budget::new(u64::MAX, Scratch::new(self.folder.path())),
             scratch: Scratch::new(self.folder.path()),
+            max_age: std::time::Duration::from_secs(3_600),
+            ages: common::config::TypeAges::default(),
             missing: MissingFiles::Restore,
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
         };

@@ -177,6 +177,10 @@ impl Log for LogOf {
         self.call("ensure topic", false, count).await.map(|partitions| TopicInfo { partitions })
     }
 
+    async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
+        self.ensure_topic(spec).await.map(Some)
+    }
+
     async fn bounds(&self, _: &str) -> LogResult<BTreeMap<i32, Bounds>> {
         let look = |memory: &MemoryLog| {
             let state = memory.state.lock().unwrap();

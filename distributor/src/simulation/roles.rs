@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::config::{Compression, MissingFiles};
+use common::config::{Compression, MissingFiles, TypeAges};
 use common::telemetry::{Health, Registry};
 
 use super::log::LogOf;
@@ -36,6 +36,7 @@ pub(super) fn settings(once: bool) -> Settings {
         layout: layout(),
         encoding: ENCODING,
         max_age: Duration::from_secs(1),
+        ages: TypeAges::default(),
         max_bytes: u64::MAX,
         max_rows: 8,
         max_memory: MEMORY,

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use common::config::TypeAges;
+use common::log::{Log, RecordBatch};
 use common::store::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
     PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version,
@@ -11,6 +13,7 @@ use common::store::{
 use tokio::sync::Notify;
 
 use super::*;
+use crate::batch::testing::event;
 use crate::testing::Zone;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -130,6 +133,31 @@ async fn a_shutdown_waits_for_no_store() {
     // What is begun is finished by the next one.
     zone.distribute().await;
     assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_holds_an_urgent_type_is_written_at_its_age_and_no_other_is() {
+    let zone = Zone::filled(2).await;
+    let mut alert = RecordBatch::new();
+    let value = event("a", "2021-01-14T10:15:30", "alerts", "fire", "1");
+    alert.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    let mut writer = zone.log.writer("w").await.unwrap();
+    writer.begin().await.unwrap();
+    writer.append("events", 1, &alert).await.unwrap();
+    writer.commit().await.unwrap();
+    let mut distributor = zone.distributor();
+    let settings = &mut distributor.settings;
+    (settings.max_age, settings.max_rows) = (Duration::from_secs(86_400), 1_000_000);
+    settings.ages = TypeAges::parse("d-t2=1ms,alerts-*=1ms").unwrap();
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let watching = async {
+        wait_until("the batch with the alert is written", || zone.completions(1) == 1).await;
+        assert_eq!(zone.completions(0), 0, "the other one may become a day old");
+        shutdown.trigger();
+    };
+    let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
+    let report = report.unwrap();
+    assert_eq!((report.rows, report.duplicates), (51, 5), "all that came before the alert is in it");
 }
 
 /// However little memory there is, batches are written and reading goes on.

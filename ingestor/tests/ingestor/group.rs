@@ -56,6 +56,9 @@ impl Log for Told {
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
         self.log.ensure_topic(spec).await
     }
+    async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>> {
+        self.log.verify_topic(spec).await
+    }
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
         self.log.bounds(topic).await
     }

@@ -136,6 +136,14 @@ impl Db {
     }
 
     pub(super) fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
+        match self.verify_topic(spec)? {
+            Some(partitions) => Ok(self.register(&spec.name, partitions)),
+            None => self.create_topic(spec),
+        }
+    }
+
+    /// The topic's partition count; `None` if there is no such topic.
+    pub(super) fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<u32>> {
         let code = retention_code(spec.retention);
         let known = {
             let read = self.storage.begin_read()?;
@@ -147,8 +155,7 @@ impl Db {
                 LogErrorKind::Misconfigured,
                 format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
             )),
-            Some((partitions, _)) => Ok(self.register(&spec.name, partitions)),
-            None => self.create_topic(spec),
+            known => Ok(known.map(|(partitions, _)| partitions)),
         }
     }
 

@@ -68,6 +68,11 @@ impl Log for EmbeddedLog {
         blocking(move || db.ensure_topic(&spec)).await
     }
 
+    async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>> {
+        let (db, spec) = (self.db.clone(), spec.clone());
+        blocking(move || Ok(db.verify_topic(&spec)?.map(|partitions| TopicInfo { partitions }))).await
+    }
+
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
         self.db.bounds(topic)
     }

@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::client::{LoggingContext, base_config, explain};
 use super::{KafkaSettings, REQUEST_TIMEOUT};
-use crate::log::{LogError, LogErrorKind, Result, Retention, TopicSpec};
+use crate::log::{LogError, LogErrorKind, Result, Retention, TopicInfo, TopicSpec};
 
 /// The largest event with its key and headers must be accepted, or a file could never be finished.
 const MIN_MESSAGE_LIMIT_BYTES: u64 = 1_048_576;
@@ -19,6 +19,12 @@ pub(super) struct Described {
     pub partitions: Vec<i32>,
     pub replicas: usize,
     pub has_leaders: bool,
+}
+
+impl Described {
+    pub(super) fn info(&self) -> TopicInfo {
+        TopicInfo { partitions: u32::try_from(self.partitions.len()).unwrap_or(u32::MAX) }
+    }
 }
 
 /// `None` if the cluster does not know the topic.

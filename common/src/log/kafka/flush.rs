@@ -10,7 +10,7 @@ use rdkafka::types::RDKafkaRespErr;
 /// Lets partial batches go out for as long as this lasts: until no message is left (`true`), or `at_most` is over.
 ///
 /// Messages that failed are left until somebody has taken their reports: poll meanwhile, from another thread. Blocks.
-#[expect(unsafe_code, reason = "the one function of librdkafka that the binding lacks")]
+#[expect(unsafe_code, reason = "a function of librdkafka that the binding lacks")]
 pub(super) fn flush(producer: &BaseProducer, at_most: Duration) -> bool {
     let timeout_ms = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the pointer is that of a live client, which the borrow keeps alive during the call; the function takes

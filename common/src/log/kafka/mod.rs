@@ -11,6 +11,7 @@
 mod admin;
 mod client;
 mod flush;
+mod headers;
 mod read_thread;
 mod reader;
 mod writer;
@@ -141,7 +142,13 @@ impl Log for KafkaLog {
             }
         };
         admin::verify(&self.settings, spec, &described).await?;
-        Ok(TopicInfo { partitions: u32::try_from(described.partitions.len()).unwrap_or(u32::MAX) })
+        Ok(described.info())
+    }
+
+    async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>> {
+        let Some(described) = self.describe(&spec.name).await? else { return Ok(None) };
+        admin::verify(&self.settings, spec, &described).await?;
+        Ok(Some(described.info()))
     }
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {

@@ -14,14 +14,16 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers, Message, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::client::{base_config, explain, log_line};
+use super::headers::visit_headers;
 use super::{KafkaSettings, REQUEST_TIMEOUT};
+use crate::log::record::MAX_HEADER_NAME_BYTES;
 use crate::log::{Chunk, LogError, LogErrorKind, Membership, ReadEvent, Result};
 
 /// A chunk is sent on when it holds this much, or when nothing more is waiting.
@@ -43,6 +45,15 @@ pub(super) struct Tagged {
     pub generation: u64,
     pub event: ReadEvent,
 }
+
+/// Why reading is interrupted.
+pub(super) struct Failure {
+    /// Partition and generation, if it is one record's: to whoever starts elsewhere meanwhile it means nothing.
+    pub of: Option<(i32, u64)>,
+    pub error: LogError,
+}
+
+pub(super) type Sent = std::result::Result<Tagged, Failure>;
 
 /// Runs inside librdkafka's callbacks, which `poll` calls on the reading thread.
 pub(super) struct RebalanceContext {
@@ -120,9 +131,9 @@ pub(super) struct ReadThread {
     settings: Arc<KafkaSettings>,
     topic: String,
     commands: Receiver<Command>,
-    events: mpsc::Sender<Result<Tagged>>,
+    events: mpsc::Sender<Sent>,
     /// Events there was no room for yet.
-    outbox: VecDeque<Result<Tagged>>,
+    outbox: VecDeque<Sent>,
     gathering: BTreeMap<i32, Chunk>,
     /// Generation by started partition.
     started: BTreeMap<i32, u64>,
@@ -137,7 +148,7 @@ impl ReadThread {
         membership: &Membership,
         earliest: BTreeMap<i32, i64>,
         commands: Receiver<Command>,
-        events: mpsc::Sender<Result<Tagged>>,
+        events: mpsc::Sender<Sent>,
     ) -> Result<Self> {
         let explain = |error: KafkaError| explain(settings, "starting to read", &error);
         let context = RebalanceContext { earliest, events: Mutex::default() };
@@ -279,7 +290,7 @@ impl ReadThread {
             None => false,
             Some(Ok(message)) => {
                 let partition = message.partition();
-                if self.started.contains_key(&partition) {
+                if let Some(generation) = self.started.get(&partition) {
                     let chunk =
                         self.gathering.entry(partition).or_insert_with(|| Chunk { partition, ..Chunk::default() });
                     match gather(chunk, &message) {
@@ -287,7 +298,7 @@ impl ReadThread {
                             full = Some(partition);
                         }
                         Ok(()) => {}
-                        Err(error) => failure = Some(error),
+                        Err(error) => failure = Some(Failure { of: Some((partition, *generation)), error }),
                     }
                 }
                 true
@@ -297,7 +308,8 @@ impl ReadThread {
                 true
             }
             Some(Err(error)) => {
-                failure = Some(explain(&self.settings, &format!("reading topic '{}'", self.topic), &error));
+                let error = explain(&self.settings, &format!("reading topic '{}'", self.topic), &error);
+                failure = Some(Failure { of: None, error });
                 true
             }
         };
@@ -311,9 +323,9 @@ impl ReadThread {
         if let Some(partition) = end {
             self.push_tagged(partition, ReadEvent::EndReached(partition));
         }
-        if let Some(error) = failure {
+        if let Some(failure) = failure {
             self.flush_all();
-            self.outbox.push_back(Err(error));
+            self.outbox.push_back(Err(failure));
         }
         progressed
     }
@@ -394,7 +406,8 @@ fn consumer_config(settings: &KafkaSettings, membership: &Membership) -> rdkafka
         ("session.timeout.ms", "10000"),
         ("partition.assignment.strategy", "cooperative-sticky"),
     ] {
-        let new_protocol = settings.client.get("group.protocol").is_some_and(|protocol| protocol == "consumer");
+        let new_protocol =
+            settings.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
         let classic_only = matches!(key, "session.timeout.ms" | "partition.assignment.strategy");
         let leave_out = settings.client.contains_key(key) || (new_protocol && classic_only);
         if !leave_out {
@@ -427,7 +440,9 @@ fn gather(chunk: &mut Chunk, message: &BorrowedMessage<'_>) -> Result<()> {
         return Err(LogError::new(
             LogErrorKind::Misconfigured,
             format!(
-                "{}/{} offset {} carries no log-append time; set message.timestamp.type=LogAppendTime on the topic",
+                "{}/{} offset {} carries no log-append time: set message.timestamp.type=LogAppendTime on the topic, and to \
+                 leave out what came before that, set the group's offset past it (all that is not written yet up to there \
+                 is skipped)",
                 message.topic(),
                 message.partition(),
                 message.offset()
@@ -435,9 +450,12 @@ fn gather(chunk: &mut Chunk, message: &BorrowedMessage<'_>) -> Result<()> {
         ));
     };
     chunk.records.push(message.key().unwrap_or_default(), message.payload(), |writer| {
-        for header in message.headers().into_iter().flat_map(Headers::iter) {
-            writer.put(header.key, header.value.unwrap_or_default());
-        }
+        visit_headers(message, |name, value| {
+            // No header of ours has a longer name than fits, and nobody asks for others.
+            if name.len() <= MAX_HEADER_NAME_BYTES {
+                writer.put_bytes(name, value);
+            }
+        });
     })?;
     chunk.offsets.push(message.offset());
     chunk.times_ms.push(time_ms);

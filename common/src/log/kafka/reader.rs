@@ -16,7 +16,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::explain;
-use super::read_thread::{Command, ReadThread, RebalanceContext, Tagged};
+use super::read_thread::{Command, Failure, ReadThread, RebalanceContext, Sent};
 use super::{KafkaSettings, blocking};
 use crate::log::{LogError, LogErrorKind, LogReader, Membership, ReadEvent, Result};
 
@@ -27,7 +27,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct KafkaReader {
     commands: std_mpsc::Sender<Command>,
-    events: mpsc::Receiver<Result<Tagged>>,
+    events: mpsc::Receiver<Sent>,
     finished: Option<oneshot::Receiver<()>>,
     generations: BTreeMap<i32, u64>,
     last_generation: u64,
@@ -86,7 +86,13 @@ impl LogReader for KafkaReader {
             let received = match tokio::time::timeout_at(deadline, self.events.recv()).await {
                 Err(_) => return Ok(ReadEvent::Idle),
                 Ok(None) => return Err(LogError::new(LogErrorKind::Other, "the Kafka reading thread has ended")),
-                Ok(Some(received)) => received?,
+                Ok(Some(Ok(received))) => received,
+                Ok(Some(Err(Failure { of: Some((partition, generation)), .. })))
+                    if self.generations.get(&partition) != Some(&generation) =>
+                {
+                    continue;
+                }
+                Ok(Some(Err(failure))) => return Err(failure.error),
             };
             match &received.event {
                 ReadEvent::Assigned(partitions) => {

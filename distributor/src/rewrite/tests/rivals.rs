@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use common::config::MissingFiles;
+use common::config::{MissingFiles, TypeAges};
 use common::log::{
     Bounds, EmbeddedLog, LogError, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult,
     TopicInfo, TopicSpec,
@@ -29,6 +29,9 @@ impl Log for Joined {
     }
     async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
         self.inner.ensure_topic(spec).await
+    }
+    async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
+        self.inner.verify_topic(spec).await
     }
     async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
         self.inner.bounds(topic).await
@@ -93,6 +96,8 @@ async fn a_distributor_that_was_given_up_takes_away_what_it_puts_of_an_older_rev
         max_bytes: u64::MAX,
         budget: crate::window::Budget::new(u64::MAX, Scratch::new(zone.folder.path())),
         scratch: Scratch::new(zone.folder.path()),
+        max_age: std::time::Duration::from_secs(3_600),
+        ages: TypeAges::default(),
         missing: MissingFiles::Restore,
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
     };

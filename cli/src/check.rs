@@ -1,0 +1,140 @@
+//! `check`: what would stop the roles, and what will hurt later, told before they run.
+
+mod forecast;
+mod look;
+mod report;
+
+use anyhow::anyhow;
+use common::config::Config;
+use indicatif::HumanCount;
+
+use crate::args::{CheckArgs, Output};
+use crate::{Failure, configure};
+use forecast::{ClosedBy, Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
+use look::Seen;
+use report::{Findings, size, whole};
+
+/// Assumed where neither a flag nor the tables tell.
+const DEFAULT_TYPES: u64 = 12;
+
+#[allow(clippy::print_stdout, reason = "the command's result")]
+pub async fn check(args: &CheckArgs) -> Result<(), Failure> {
+    let findings = findings(args).await?;
+    match args.common.output {
+        Output::Json => println!("{}", serde_json::to_string(&findings)?),
+        Output::Text => print!("{}", findings.text()),
+    }
+    match (findings.errors.len(), findings.warnings.len()) {
+        (0, warnings) if warnings > 0 && args.strict => {
+            Err(anyhow!("{}", counted(warnings as u64, "warning", "s")).into())
+        }
+        (0, _) => Ok(()),
+        (errors, _) => Err(Failure::usage(anyhow!("{}: a role would not run", counted(errors as u64, "error", "s")))),
+    }
+}
+
+async fn findings(args: &CheckArgs) -> Result<Findings, Failure> {
+    let flags = [
+        ("--brokers", "kafka.brokers", args.log.brokers.as_ref()),
+        ("--landing", "landing.url", args.landing.as_ref()),
+        ("--trusted", "trusted.url", args.log.trusted.as_ref()),
+    ];
+    let mut findings = Findings::default();
+    let config = match configure::tree(&args.common, &flags)?.check() {
+        Ok(config) => config,
+        Err(errors) => {
+            for error in errors.0 {
+                findings.error("configuration", error);
+            }
+            return Ok(findings);
+        }
+    };
+    look::check_settings(&config, &mut findings);
+    let seen = if args.offline { Seen::default() } else { look::look(args, &config, &mut findings).await };
+    judge(args, &config, &seen, &mut findings);
+    Ok(findings)
+}
+
+/// Adds the forecast, and what is to be said of it.
+fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings) {
+    let input = Input {
+        types: args.types.or(seen.types).unwrap_or(DEFAULT_TYPES),
+        days: args.days,
+        partitions: args.partitions.or(seen.partitions).unwrap_or_else(|| look::default_partitions(config).into()),
+        distributors: args.distributors,
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        events_per_second: args.events_per_second.map(|rate| rate as f64),
+        event_bytes: args.event_bytes,
+    };
+    let limits = Limits {
+        max_age: config.flush.max_age,
+        max_rows: config.flush.max_rows,
+        max_bytes: config.flush.max_bytes,
+        max_memory: config.flush.max_memory,
+        max_rows_per_file: config.trusted.max_rows_per_file,
+    };
+    let told = forecast(&input, &limits);
+    if told.files_a_day > float(config.flush.warn_files_per_day) {
+        findings.warn("flush.warn_files_per_day", too_many(&told, &input, &limits, config.flush.warn_files_per_day));
+    }
+    if let Some(age) = config.flush.ages.shortest() {
+        let urgent = forecast(&input, &Limits { max_age: age, ..limits });
+        if urgent.files_a_day > float(config.flush.warn_files_per_day) {
+            let files = HumanCount(whole(urgent.files_a_day));
+            findings.warn(
+                "flush.ages",
+                format!(
+                    "if every batch holds an event of the type with the age of {age:?}, {files} files a day are made"
+                ),
+            );
+        }
+    }
+    if input.types > u64::from(config.trusted.max_types) {
+        let (types, guard) = (HumanCount(input.types), HumanCount(config.trusted.max_types.into()));
+        findings.warn(
+            "trusted.max_types",
+            format!("rows of {types} types come, but a batch holds {guard}: those of further ones are rejected"),
+        );
+    }
+    findings.forecast = Some(told);
+}
+
+/// How many files, how small, and what would mend it.
+fn too_many(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
+    let files = HumanCount(whole(told.files_a_day));
+    let sizes = told.file_bytes.map_or_else(String::new, |bytes| format!(" of about {}", size(bytes)));
+    let batches = counted(whole(told.batches_a_day / float(input.partitions)), "batch", "es");
+    let (partitions, types) = (counted(input.partitions, "partition", "s"), counted(input.types, "type", "s"));
+    let days = counted(input.days, "day", "s");
+    format!(
+        "about {files} Parquet files a day{sizes}, more than {}: {partitions} x {batches} a day x up to {types} x {days}. \
+         {}; see docs/small-files.md",
+        HumanCount(limit),
+        mend(told, input, limits, limit)
+    )
+}
+
+fn mend(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
+    let closed_early = format!("{} closes batches after {:.1} s", told.closed_by.setting(), told.batch_seconds);
+    match (told.closed_by, age_for(input, limits, limit)) {
+        (ClosedBy::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
+        (ClosedBy::Age, None) => {
+            "No flush.max_age mends this alone: it takes fewer partitions or types, or more flush.max_memory with a larger age"
+                .to_owned()
+        }
+        (ClosedBy::Memory, _) => {
+            let max_memory = memory_for_age(input, limits).map_or(limits.max_memory, whole);
+            let with = forecast(input, &Limits { max_memory, ..*limits });
+            format!(
+                "{closed_early}, before flush.max_age; with {} there would be {} files a day",
+                size(float(max_memory)),
+                HumanCount(whole(with.files_a_day))
+            )
+        }
+        (ClosedBy::Rows | ClosedBy::Bytes, _) => format!("{closed_early}, before flush.max_age: raise it"),
+    }
+}
+
+fn counted(number: u64, name: &str, plural: &str) -> String {
+    format!("{} {name}{}", HumanCount(number), if number == 1 { "" } else { plural })
+}

@@ -1,0 +1,306 @@
+//! How many Parquet files a day come of a configuration, and how large they will be: arithmetic, nothing else.
+//!
+//! A batch makes a file for each event type and day among its rows, and each partition makes batches of its own. So
+//! files a day = partitions x batches a day x files a batch. What a batch is closed by decides how many there are.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+const SECONDS_A_DAY: f64 = 86_400.0;
+/// What a file takes besides its rows (schema, footer), as measured with sample events: docs/small-files.md.
+const FILE_BASE_BYTES: f64 = 3_300.0;
+/// Encoded bytes for each byte of JSON, likewise measured with zstd.
+const ENCODED_RATIO: f64 = 0.13;
+/// Memory for each byte of JSON in rows that are not encoded yet, or whose pages are not full yet; likewise measured,
+/// keys and the slack of growing buffers included.
+const OPEN_RATIO: f64 = 1.4;
+/// About so many rows of each file are like that: half of 8,192 that are encoded together and of a page's 20,000.
+const OPEN_ROWS: f64 = 15_000.0;
+/// The key of a row in an open batch.
+const KEY_BYTES: f64 = 30.0;
+
+/// What the input looks like.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Input {
+    pub types: u64,
+    /// Days that the timestamps of one batch lie on.
+    pub days: u64,
+    pub partitions: u64,
+    /// Processes that share the partitions.
+    pub distributors: u64,
+    /// Over all partitions; `None`: enough for every batch to hold every type, and not enough to fill one.
+    pub events_per_second: Option<f64>,
+    /// Of an event as JSON.
+    pub event_bytes: u64,
+}
+
+/// What closes a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub max_age: Duration,
+    pub max_rows: u64,
+    pub max_bytes: u64,
+    pub max_memory: u64,
+    pub max_rows_per_file: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClosedBy {
+    Age,
+    Rows,
+    Bytes,
+    Memory,
+}
+
+impl ClosedBy {
+    /// The setting behind it.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Age => "flush.max_age",
+            Self::Rows => "flush.max_rows",
+            Self::Bytes => "flush.max_bytes",
+            Self::Memory => "flush.max_memory",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Forecast {
+    pub partitions: u64,
+    pub types: u64,
+    pub days: u64,
+    /// From one batch of a partition to the next.
+    pub batch_seconds: f64,
+    pub closed_by: ClosedBy,
+    /// Of all partitions together.
+    pub batches_a_day: f64,
+    pub files_a_day: f64,
+    /// Known when the rate of events is.
+    pub rows_a_file: Option<f64>,
+    pub file_bytes: Option<f64>,
+}
+
+pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
+    let (partitions, buckets) = (float(input.partitions), buckets(input));
+    let age = limits.max_age.as_secs_f64();
+    let told = |batch_seconds: f64, closed_by, files_a_batch: f64, rows_a_batch: Option<f64>| {
+        let batches_a_day = partitions * SECONDS_A_DAY / batch_seconds;
+        let rows_a_file = rows_a_batch.map(|rows| rows / files_a_batch);
+        Forecast {
+            partitions: input.partitions,
+            types: input.types,
+            days: input.days,
+            batch_seconds,
+            closed_by,
+            batches_a_day,
+            files_a_day: batches_a_day * files_a_batch,
+            rows_a_file,
+            file_bytes: rows_a_file.map(|rows| FILE_BASE_BYTES + rows * float(input.event_bytes) * ENCODED_RATIO),
+        }
+    };
+    let Some(rate) = input.events_per_second else { return told(age, ClosedBy::Age, buckets, None) };
+    let rate = rate / partitions;
+    let (rows, closed_by) = fullest(input, limits);
+    let (batch_seconds, closed_by) = match rows / rate {
+        filled if filled < age => (filled, closed_by),
+        // A batch begins with its first event.
+        _ => (age + 1.0 / rate, ClosedBy::Age),
+    };
+    let rows = (rate * batch_seconds).max(1.0);
+    let files = distinct(buckets, rows).max(rows / float(limits.max_rows_per_file));
+    told(batch_seconds, closed_by, files, Some(rows))
+}
+
+/// The first of some usual ages with which no more than `files_a_day` files are made.
+pub fn age_for(input: &Input, limits: &Limits, files_a_day: u64) -> Option<&'static str> {
+    const AGES: [(u64, &str); 11] = [
+        (60, "1m"),
+        (120, "2m"),
+        (300, "5m"),
+        (600, "10m"),
+        (900, "15m"),
+        (1_800, "30m"),
+        (3_600, "1h"),
+        (7_200, "2h"),
+        (21_600, "6h"),
+        (43_200, "12h"),
+        (86_400, "24h"),
+    ];
+    let suffices = |seconds| {
+        let told = forecast(input, &Limits { max_age: Duration::from_secs(seconds), ..*limits });
+        told.files_a_day <= float(files_a_day)
+    };
+    AGES.into_iter().find(|(seconds, _)| suffices(*seconds)).map(|(_, name)| name)
+}
+
+/// `flush.max_memory` that lets batches grow as old as they may; `None` where the rate is not known.
+pub fn memory_for_age(input: &Input, limits: &Limits) -> Option<f64> {
+    let rows = input.events_per_second? / float(input.partitions) * limits.max_age.as_secs_f64();
+    let (row, open) = (memory_of_a_row(input), (rows / buckets(input)).min(OPEN_ROWS));
+    let files = buckets(input) * open * row.open + (rows - buckets(input) * open) * row.encoded;
+    Some(files * share_of_the_largest(input))
+}
+
+/// How many events a batch can hold before it is closed for another reason than its age.
+fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
+    let by_memory = {
+        let row = memory_of_a_row(input);
+        let file = float(limits.max_memory) / share_of_the_largest(input) / buckets(input);
+        let rows = match file - OPEN_ROWS * row.open {
+            encoded if encoded > 0.0 => OPEN_ROWS + encoded / row.encoded,
+            _ => file / row.open,
+        };
+        rows * buckets(input)
+    };
+    [
+        (float(limits.max_rows), ClosedBy::Rows),
+        (float(limits.max_bytes) / (float(input.event_bytes) * ENCODED_RATIO), ClosedBy::Bytes),
+        (by_memory, ClosedBy::Memory),
+    ]
+    .into_iter()
+    .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
+}
+
+struct RowMemory {
+    open: f64,
+    encoded: f64,
+}
+
+fn memory_of_a_row(input: &Input) -> RowMemory {
+    let event = float(input.event_bytes);
+    RowMemory { open: event * OPEN_RATIO, encoded: event * ENCODED_RATIO + KEY_BYTES }
+}
+
+/// All open batches of a process in units of the largest, which goes first: the others are of all sizes up to it, and
+/// half as large on average.
+fn share_of_the_largest(input: &Input) -> f64 {
+    f64::midpoint((float(input.partitions) / float(input.distributors)).max(1.0), 1.0)
+}
+
+/// Files of a batch that holds every type on every day.
+fn buckets(input: &Input) -> f64 {
+    float(input.types) * float(input.days)
+}
+
+/// How many of `buckets` are expected to be met by `rows` that are spread evenly over them.
+fn distinct(buckets: f64, rows: f64) -> f64 {
+    // 1 - (1 - 1/b)^n, in a form that keeps its digits for many buckets.
+    buckets * -(rows * (-1.0 / buckets).ln_1p()).exp_m1()
+}
+
+#[allow(clippy::cast_precision_loss, reason = "an estimate")]
+pub fn float(number: u64) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::whole;
+    use super::*;
+
+    const INPUT: Input =
+        Input { types: 12, days: 1, partitions: 4, distributors: 1, events_per_second: None, event_bytes: 300 };
+    const LIMITS: Limits = Limits {
+        max_age: Duration::from_secs(30),
+        max_rows: 1_000_000,
+        max_bytes: 128_000_000,
+        max_memory: 64_000_000,
+        max_rows_per_file: 1_000_000,
+    };
+
+    fn at(rate: f64) -> Input {
+        Input { events_per_second: Some(rate), ..INPUT }
+    }
+
+    fn is_about(left: f64, right: f64) -> bool {
+        (left / right - 1.0).abs() < 0.01
+    }
+
+    #[test]
+    fn without_a_rate_every_batch_is_of_full_age_and_holds_every_type_and_day() {
+        let told = forecast(&Input { days: 2, ..INPUT }, &LIMITS);
+        assert!(is_about(told.files_a_day, 4.0 * 12.0 * 2.0 * 2_880.0), "{told:?}");
+        assert_eq!((told.closed_by, told.rows_a_file), (ClosedBy::Age, None));
+    }
+
+    #[test]
+    fn files_a_day_fall_as_the_age_rises() {
+        let files =
+            |seconds| forecast(&at(500.0), &Limits { max_age: Duration::from_secs(seconds), ..LIMITS }).files_a_day;
+        assert!(is_about(files(30), 138_240.0) && is_about(files(300), 13_824.0), "{} {}", files(30), files(300));
+    }
+
+    #[test]
+    fn few_events_make_fewer_batches_and_not_every_type_is_in_each() {
+        // One event in each partition every 100 s: each is a batch of its own, 130 s after the last.
+        let told = forecast(&at(0.04), &LIMITS);
+        assert!(is_about(told.batch_seconds, 130.0), "{told:?}");
+        assert!(told.files_a_day > told.batches_a_day && told.files_a_day < 0.04 * SECONDS_A_DAY, "{told:?}");
+        // 7,500 events over 100,000 types.
+        let told = forecast(&Input { types: 100_000, ..at(1_000.0) }, &LIMITS);
+        assert!(is_about(told.files_a_day / told.batches_a_day, 7_226.0), "{told:?}");
+    }
+
+    #[test]
+    fn many_events_fill_a_batch_before_it_is_old() {
+        let told = forecast(&at(100_000.0), &LIMITS);
+        assert_eq!(told.closed_by, ClosedBy::Memory);
+        // As measured: four partitions of one process, 64 MB and sample events make batches of some 60,000.
+        assert!((50_000.0..70_000.0).contains(&(told.batch_seconds * 25_000.0)), "{told:?}");
+        let roomy = Limits { max_memory: 64_000_000_000, ..LIMITS };
+        assert_eq!(forecast(&at(1_000_000.0), &roomy).closed_by, ClosedBy::Rows);
+        assert_eq!(forecast(&at(1_000_000.0), &Limits { max_rows: 10_000_000, ..roomy }).closed_by, ClosedBy::Bytes);
+        // Each with memory of its own.
+        let shared = forecast(&Input { distributors: 4, ..at(100_000.0) }, &LIMITS);
+        assert!(is_about(shared.batch_seconds, 2.5 * told.batch_seconds), "{shared:?}");
+    }
+
+    #[test]
+    fn what_would_mend_it_does() {
+        assert_eq!(age_for(&INPUT, &LIMITS, 50_000), Some("2m"));
+        // More types are met in each batch the older it gets.
+        assert_eq!(age_for(&Input { types: 10_000, ..at(1.0) }, &LIMITS, 50_000), Some("24h"));
+        assert_eq!(age_for(&Input { types: 100_000, ..INPUT }, &LIMITS, 50_000), None);
+        let memory = memory_for_age(&at(100_000.0), &LIMITS).unwrap_or_default();
+        let larger = |share: f64| Limits { max_memory: whole(memory * share), max_rows: 10_000_000, ..LIMITS };
+        assert_eq!(forecast(&at(100_000.0), &larger(0.99)).closed_by, ClosedBy::Memory);
+        assert_eq!(forecast(&at(100_000.0), &larger(1.01)).closed_by, ClosedBy::Age);
+    }
+
+    /// 97,951 rows of sample events (291 bytes) in one file took 3,699,939 bytes; 98 took 6,796.
+    #[test]
+    fn sizes_are_those_that_were_measured() {
+        for (rows, bytes) in [(97_951, 3_699_939.0), (98, 6_796.0)] {
+            let one_batch = Limits { max_rows: rows, ..LIMITS };
+            let input = Input { types: 1, partitions: 1, event_bytes: 291, ..at(1e9) };
+            let told = forecast(&input, &one_batch);
+            let size = told.file_bytes.unwrap_or_default();
+            assert!((size / bytes - 1.0).abs() < 0.05, "{size} for {bytes}: {told:?}");
+        }
+    }
+
+    /// Batches of sample events in one partition, as `flush.max_memory` cut them.
+    #[test]
+    fn memory_closes_batches_about_where_it_was_measured_to() {
+        for (types, max_memory, rows) in
+            [(12, 8_000_000, 20_260.0), (12, 64_000_000, 191_700.0), (1_000, 64_000_000, 154_800.0)]
+        {
+            let input = Input { types, partitions: 1, event_bytes: 291, ..at(1e6) };
+            let told = forecast(&input, &Limits { max_memory, ..LIMITS });
+            assert_eq!(told.closed_by, ClosedBy::Memory);
+            let predicted = told.batch_seconds * 1e6;
+            assert!((predicted / rows - 1.0).abs() < 0.2, "{predicted} instead of {rows}");
+        }
+        // 600,000 of one type fit into 48 MB.
+        let one = Input { types: 1, partitions: 1, event_bytes: 291, ..at(20_000.0) };
+        assert_eq!(forecast(&one, &Limits { max_memory: 48_000_000, ..LIMITS }).closed_by, ClosedBy::Age);
+    }
+
+    #[test]
+    fn a_file_holds_no_more_rows_than_it_may() {
+        let told = forecast(&Input { types: 1, ..at(100_000.0) }, &Limits { max_rows_per_file: 10_000, ..LIMITS });
+        assert!(is_about(told.rows_a_file.unwrap_or_default(), 10_000.0), "{told:?}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What `check` found, as text or as JSON.
+
+use std::fmt::{Display, Write};
+
+use indicatif::{DecimalBytes, HumanCount};
+use serde::Serialize;
+
+use super::forecast::Forecast;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A setting, a topic or a zone.
+    pub about: String,
+    pub message: String,
+}
+
+/// The JSON contract.
+#[derive(Debug, Default, Serialize)]
+pub struct Findings {
+    /// What a role refuses.
+    pub errors: Vec<Finding>,
+    /// What will hurt.
+    pub warnings: Vec<Finding>,
+    /// What was looked at and is as it should be.
+    pub notes: Vec<Finding>,
+    /// Unless the configuration is wrong.
+    pub forecast: Option<Forecast>,
+}
+
+impl Findings {
+    pub fn error(&mut self, about: &str, message: impl Display) {
+        self.errors.push(Finding { about: about.to_owned(), message: message.to_string() });
+    }
+
+    pub fn warn(&mut self, about: &str, message: impl Display) {
+        self.warnings.push(Finding { about: about.to_owned(), message: message.to_string() });
+    }
+
+    pub fn note(&mut self, about: &str, message: impl Display) {
+        self.notes.push(Finding { about: about.to_owned(), message: message.to_string() });
+    }
+
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let mut line = |words: std::fmt::Arguments<'_>| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{words}");
+        };
+        if let Some(forecast) = &self.forecast {
+            line(format_args!(
+                "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>11}  {:>10}",
+                "partitions",
+                "types",
+                "days",
+                "a batch in",
+                "closed by",
+                "batches a day",
+                "files a day",
+                "rows a file",
+                "file size"
+            ));
+            line(format_args!("{}", row(forecast)));
+        }
+        for (word, findings) in [("", &self.notes), ("warning: ", &self.warnings), ("error: ", &self.errors)] {
+            for finding in findings {
+                line(format_args!("{word}{}: {}", finding.about, finding.message));
+            }
+        }
+        if self.errors.is_empty() && self.warnings.is_empty() {
+            line(format_args!("nothing was found that would hurt"));
+        }
+        text
+    }
+}
+
+fn row(forecast: &Forecast) -> String {
+    let rounded = |number: f64| HumanCount(whole(number)).to_string();
+    format!(
+        "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>11}  {:>10}",
+        forecast.partitions,
+        HumanCount(forecast.types).to_string(),
+        forecast.days,
+        format!("{:.1} s", forecast.batch_seconds),
+        forecast.closed_by.setting(),
+        rounded(forecast.batches_a_day),
+        rounded(forecast.files_a_day),
+        forecast.rows_a_file.map_or_else(|| "?".to_owned(), |rows| rounded(rows.max(1.0))),
+        forecast.file_bytes.map_or_else(|| "?".to_owned(), size),
+    )
+}
+
+/// Rounded, for people.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
+pub fn whole(number: f64) -> u64 {
+    number.round().max(0.0) as u64
+}
+
+pub fn size(bytes: f64) -> String {
+    DecimalBytes(whole(bytes)).to_string()
+}
