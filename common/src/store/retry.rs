@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    UnfinishedUpload, UploadPage, Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -163,6 +164,14 @@ impl Store for RetryingStore {
 
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         repeat!(self, key, self.inner.tag_version(key, version, tags))
+    }
+
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        repeat!(self, &options.prefix, self.inner.unfinished_uploads(options))
+    }
+
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        repeat!(self, &upload.key, self.inner.abort_upload(upload))
     }
 }
 
