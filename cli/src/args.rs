@@ -1,8 +1,10 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use common::config::parse_duration;
 
 const ABOUT: &str = "Turns files of JSON events into partitioned Parquet, exactly once.";
 
@@ -266,9 +268,13 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub deep: bool,
 
-    /// Remove files of complete batches that their completions do not list; nothing else
+    /// Remove files of complete batches that their completions do not list, and abort abandoned uploads; nothing else
     #[arg(long)]
     pub repair: bool,
+
+    /// Uploads that were begun longer ago and never completed are abandoned; a living distributor may have younger ones
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
+    pub uploads_older_than: Duration,
 
     #[command(flatten)]
     pub common: CommonArgs,

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
+use common::clock::{Clock, SystemClock};
 use distributor::{Audit, Auditor, Encoding, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -25,6 +26,8 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         group,
         encoding: Encoding { compression: config.trusted.compression, bloom_filter: config.trusted.bloom_filter },
         deep: args.deep,
+        uploads_older_than: args.uploads_older_than,
+        now_ms: SystemClock.now_ms(),
         on_batch: Box::new(move |batches| drawn.set_position(batches)),
     };
     let audit = auditor.verify(if args.repair { Repair::Orphans } else { Repair::No }).await;
@@ -94,6 +97,12 @@ fn text(audit: &Audit) -> String {
     }
     for removed in &audit.removed {
         line(format_args!("removed {removed}"));
+    }
+    for aborted in &audit.aborted {
+        line(format_args!("aborted the upload of {aborted}"));
+    }
+    for note in &audit.notes {
+        line(format_args!("note: {note}"));
     }
     for finding in audit.findings.iter().take(SHOWN) {
         line(format_args!("{}: {}: {}", finding.kind.name(), finding.place, finding.message));

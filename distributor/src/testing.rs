@@ -1,5 +1,7 @@
 //! A small trusted zone, written by the whole role from an embedded log, for tests to look at and to damage.
 
+pub(crate) mod interposed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod deep;
 mod present;
 mod report;
 mod rows;
+mod uploads;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -82,6 +83,10 @@ pub struct Auditor {
     pub encoding: Encoding,
     /// Read every row.
     pub deep: bool,
+    /// Uploads that were begun longer ago and never completed are abandoned. A living distributor may have younger ones.
+    pub uploads_older_than: Duration,
+    /// The time now, Unix milliseconds.
+    pub now_ms: i64,
     /// Called after each batch, with how many there were so far.
     pub on_batch: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -120,6 +125,7 @@ impl Auditor {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
+        work.abandoned_uploads(repair).await?;
         work.audit.findings.sort();
         Ok(work.audit)
     }

@@ -10,7 +10,7 @@ use common::store::{ListOptions, ObjectMeta, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The folders of the two tables.
-const TABLES: [&str; 2] = ["events/", "rejected/"];
+pub(super) const TABLES: [&str; 2] = ["events/", "rejected/"];
 
 struct Seen {
     size_bytes: u64,
