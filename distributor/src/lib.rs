@@ -21,7 +21,10 @@ mod testing;
 mod window;
 mod worker;
 
-pub use audit::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
+pub use audit::{
+    Audit, AuditError, Auditor, ChainRebuild, ChainRebuilder, Finding, FindingKind, OpenBatch, PartitionAudit,
+    PartitionRebuild, Repair,
+};
 pub use batch::Encoding;
 pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};

@@ -4,12 +4,13 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch};
 use bytes::Bytes;
-use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
+use common::log::{Log, LogError};
 use common::store::{Store, StoreError, StoreErrorKind, read_all};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::errors::ParquetError;
 
-use super::{AuditError, PATIENCE};
+use super::AuditError;
+use super::records::{Filled, Records};
 use crate::batch::{Batch, Encoding, Ends, Place};
 use crate::chain::{Completion, Cut};
 use crate::route::fingerprint;
@@ -67,10 +68,7 @@ pub(super) fn keys(rows: &Rows) -> Result<(Vec<i64>, Vec<Key>), String> {
 
 /// The rows of consecutive batches, made again from the log.
 pub(super) struct Recount {
-    reader: Box<dyn LogReader>,
-    partition: i32,
-    chunk: Chunk,
-    next: usize,
+    records: Records,
     window: Window,
     pub window_ms: i64,
     clock_ms: i64,
@@ -90,30 +88,17 @@ impl Recount {
     /// # Errors
     /// The log's.
     pub(super) async fn new(log: &dyn Log, cut: &Cut, window: Window, clock_ms: i64) -> Result<Self, LogError> {
-        let (topic, partition) = (&cut.topic, cut.partition);
-        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
-        loop {
-            match reader.poll(PATIENCE).await? {
-                ReadEvent::Assigned(_) => break,
-                ReadEvent::Idle => {
-                    return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
-                }
-                ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
-            }
-        }
-        reader.start(partition, cut.from).await?;
-        let (chunk, window_ms) = (Chunk::default(), cut.layout.window_ms);
-        Ok(Self { reader, partition, chunk, next: 0, window, window_ms, clock_ms })
+        let records = Records::open(log, &cut.topic, cut.partition, cut.from).await?;
+        Ok(Self { records, window, window_ms: cut.layout.window_ms, clock_ms })
     }
 
     pub(super) async fn close(self) {
-        self.reader.close().await;
+        self.records.close().await;
     }
 
     /// Passes over offsets that nothing was written of.
     pub(super) async fn pass_over(&mut self, to: i64) -> Result<(), LogError> {
-        (self.chunk, self.next) = (Chunk::default(), 0);
-        self.reader.start(self.partition, to).await
+        self.records.seek(to).await
     }
 
     /// Makes the next batch.
@@ -129,29 +114,8 @@ impl Recount {
         let mut batch =
             Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.window)
                 .map_err(AuditError::Layout)?;
-        while batch.ends().is_none_or(|ends| ends.to < cut.to) {
-            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
-                match self.reader.poll(PATIENCE).await? {
-                    ReadEvent::Chunk(chunk) => (self.chunk, self.next) = (chunk, 0),
-                    ReadEvent::EndReached(_) => {
-                        return Ok(Made::Other("the log ends before the batch does".to_owned()));
-                    }
-                    ReadEvent::Idle => {
-                        let message = format!("{}/{} went silent", cut.topic, cut.partition);
-                        return Err(LogError::new(LogErrorKind::Transient, message).into());
-                    }
-                    ReadEvent::Assigned(_) | ReadEvent::Revoked(_) => {}
-                }
-                continue;
-            };
-            if offset >= cut.to {
-                break;
-            }
-            if offset >= cut.from {
-                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
-                batch.push(&self.window, &self.chunk.records.get(self.next), offset, time_ms)?;
-            }
-            self.next += 1;
+        if self.records.fill(&mut batch, &self.window, cut.from, cut.to).await? == Filled::LogEnded {
+            return Ok(Made::Other("the log ends before the batch does".to_owned()));
         }
         let Some(encoded) = batch.finish()? else {
             return Ok(Made::Other("the log has no record of the batch".to_owned()));

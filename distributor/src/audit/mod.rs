@@ -6,6 +6,8 @@
 
 mod deep;
 mod present;
+mod rebuild_chain;
+mod records;
 mod report;
 mod rows;
 mod uploads;
@@ -25,6 +27,7 @@ use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, 
 use crate::footer::{Footer, FooterError};
 use present::{FileName, Present};
 
+pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 
 /// How long the log may be silent.
@@ -121,7 +124,7 @@ impl Auditor {
             complete: HashSet::new(),
             open: HashSet::new(),
         };
-        for partition in self.partitions().await? {
+        for partition in chains(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
@@ -129,28 +132,27 @@ impl Auditor {
         work.audit.findings.sort();
         Ok(work.audit)
     }
+}
 
-    async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
-        let prefix = format!("_batches/{}/", self.topic);
-        let mut partitions = Vec::new();
-        let mut start_after = None;
-        loop {
-            let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
-            let page = self.store.list(&options).await?;
-            partitions.extend(
-                page.prefixes
-                    .iter()
-                    .filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
-            );
-            let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
-            if !page.more || last.is_none() {
-                break;
-            }
-            start_after = last;
+/// Partitions that have anything of a chain.
+async fn chains(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
+    let prefix = format!("_batches/{topic}/");
+    let mut partitions = Vec::new();
+    let mut start_after = None;
+    loop {
+        let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
+        let page = store.list(&options).await?;
+        partitions.extend(
+            page.prefixes.iter().filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
+        );
+        let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
+        if !page.more || last.is_none() {
+            break;
         }
-        partitions.sort_unstable();
-        Ok(partitions)
+        start_after = last;
     }
+    partitions.sort_unstable();
+    Ok(partitions)
 }
 
 impl Work<'_> {

@@ -4,7 +4,7 @@
 //! the chain, whoever works meanwhile. Kept are fingerprints of the keys, some 32 bytes a file; the few that nothing
 //! accounts for are listed again for their names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::store::{ListOptions, ObjectMeta, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128;
@@ -26,6 +26,7 @@ pub(super) struct FileName {
     pub topic: String,
     pub partition: i32,
     pub from: i64,
+    pub sequence: u32,
 }
 
 impl FileName {
@@ -33,11 +34,11 @@ impl FileName {
     pub(super) fn parse(key: &str) -> Option<Self> {
         let stem = key.rsplit('/').next()?.strip_suffix(".parquet")?;
         let mut parts = stem.rsplitn(4, '-');
-        let _sequence: u32 = parts.next()?.parse().ok()?;
+        let sequence = parts.next()?.parse().ok()?;
         let from = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
         let topic = parts.next()?.to_owned();
-        Some(Self { topic, partition, from })
+        Some(Self { topic, partition, from, sequence })
     }
 }
 
@@ -82,6 +83,42 @@ impl Present {
         })
         .await?;
         Ok(left)
+    }
+}
+
+/// The data files of one topic by partition, some 150 bytes a file.
+pub(super) struct Names(BTreeMap<i32, Vec<(String, u64)>>);
+
+pub(super) struct NamedFile {
+    pub name: FileName,
+    pub path: String,
+    pub size_bytes: u64,
+}
+
+impl Names {
+    /// # Errors
+    /// The store's: a part of a listing is no listing.
+    pub(super) async fn list(store: &dyn Store, topic: &str) -> Result<Self, StoreError> {
+        let mut names: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        each(store, |object| {
+            if let Some(name) = FileName::parse(&object.key).filter(|name| name.topic == topic) {
+                names.entry(name.partition).or_default().push((object.key, object.size_bytes));
+            }
+        })
+        .await?;
+        Ok(Self(names))
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.0.keys().copied()
+    }
+
+    pub(super) fn of(&self, partition: i32) -> impl Iterator<Item = NamedFile> {
+        let files = self.0.get(&partition).into_iter().flatten();
+        files.filter_map(|(path, size_bytes)| {
+            let name = FileName::parse(path)?;
+            Some(NamedFile { name, path: path.clone(), size_bytes: *size_bytes })
+        })
     }
 }
 

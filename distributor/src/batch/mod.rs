@@ -5,6 +5,7 @@
 
 mod file;
 mod rows;
+mod stated;
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,6 +17,7 @@ pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::OpenFile;
 use rows::{Lineage, Table};
+pub(crate) use stated::{STATED, Stated};
 
 use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
@@ -289,8 +291,10 @@ impl Batch {
         let Some(ends) = self.ends else { return Ok(None) };
         let place =
             Place { topic: &self.topic, partition: self.partition, from: self.from, to: ends.to, layout: &self.layout };
+        let stated = Stated::new(&ends, self.counts, self.files.len()).fact()?;
         let files = self.files.into_iter().map(|file| {
-            let facts = place.footer_facts(file.sequence)?;
+            let mut facts = place.footer_facts(file.sequence)?;
+            facts.push(stated.clone());
             file.finish(&facts)
         });
         let files = files.collect::<Result<_, _>>()?;
@@ -318,7 +322,7 @@ impl<'a> Place<'a> {
         format!("{folder}/{}-{}-{}-{sequence}.parquet", self.topic, self.partition, self.from)
     }
 
-    /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
+    /// What a file's footer says of its place: enough to know it again. What it says of the whole batch is [`Stated`].
     ///
     /// # Errors
     /// Never for a layout that was read or configured.

@@ -59,12 +59,22 @@ pub(crate) enum PutDocument<T> {
 /// The chain of one partition.
 #[derive(Clone)]
 pub(crate) struct ChainStore {
-    store: Arc<dyn Store>,
-    prefix: String,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) prefix: String,
 }
 
 fn inverted(from: i64) -> String {
     format!("{:019}", i64::MAX - from)
+}
+
+/// Where the batch begins that an object of the chain is named after.
+pub(super) fn begin_of(key: &str, prefix: &str, suffix: &str) -> Result<i64, ChainError> {
+    let number = key.strip_prefix(prefix).and_then(|name| name.strip_suffix(suffix));
+    let number = number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok());
+    number.map(|inverted| i64::MAX - inverted).ok_or_else(|| ChainError::Damaged {
+        key: key.to_owned(),
+        message: "this is not the name of an object of the chain".to_owned(),
+    })
 }
 
 impl ChainStore {
@@ -177,14 +187,7 @@ impl ChainStore {
         let start_after = from.map(|from| self.cut_key(from));
         let options = ListOptions { prefix: prefix.clone(), start_after, limit: None, delimiter: false };
         let page = self.store.list(&options).await?;
-        let begins = page.objects.into_iter().map(|object| {
-            let number = object.key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json"));
-            number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok()).map_or_else(
-                || Err(ChainError::Damaged { key: object.key.clone(), message: "this is not a cut's name".to_owned() }),
-                |inverted| Ok(i64::MAX - inverted),
-            )
-        });
-        begins.collect()
+        page.objects.into_iter().map(|object| begin_of(&object.key, &prefix, ".json")).collect()
     }
 
     /// Whether the key run of a batch is there.
@@ -195,6 +198,25 @@ impl ChainStore {
     /// The cut that begins at `from`.
     pub(crate) async fn cut_from(&self, from: i64) -> Result<Option<Cut>, ChainError> {
         self.read(&self.cut_key(from)).await
+    }
+
+    /// The cut after this one; `None` where the chain ends.
+    ///
+    /// # Errors
+    /// The store's, or later ones are there and this one is not: going on in the middle would write what follows again.
+    pub(crate) async fn next_cut(&self, cut: &Cut) -> Result<Option<Cut>, ChainError> {
+        if let Some(next) = self.cut_from(cut.to).await? {
+            return Ok(Some(next));
+        }
+        if self.last_cut().await?.is_none_or(|last| last.from <= cut.from) {
+            return Ok(None);
+        }
+        // Put since the first look, unless it was lost.
+        let next = self.cut_from(cut.to).await?;
+        next.map(Some).ok_or_else(|| ChainError::Damaged {
+            key: self.cut_key(cut.to),
+            message: "it is missing, though later ones are there; bring it back from a backup, or make it again with 'verify --rebuild-chain'".to_owned(),
+        })
     }
 
     /// Puts a key run if it is not there; equal by construction for the same cut, so an existing one stays.

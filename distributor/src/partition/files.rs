@@ -4,7 +4,7 @@ use common::store::{MIN_PART_BYTES, Metadata, PutCondition, PutOutcome, Store, S
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::{Context, PartitionError};
-use crate::batch::{FinishedFile, Place};
+use crate::batch::{FinishedFile, Place, Stated};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
 
@@ -19,20 +19,29 @@ pub(super) async fn put_all(
     context: &Context,
     cut: &Cut,
     files: Vec<FinishedFile>,
+    stated: &Stated,
 ) -> Result<Vec<FileEntry>, PartitionError> {
     let place = Place::of(cut);
     // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
-    let puts: Vec<_> = files.into_iter().map(|file| put(context, place, file).boxed()).collect();
+    let puts: Vec<_> = files.into_iter().map(|file| put(context, place, file, stated).boxed()).collect();
     let puts = stream::iter(puts);
     puts.buffered(AT_ONCE).try_collect().await
 }
 
-async fn put(context: &Context, place: Place<'_>, file: FinishedFile) -> Result<FileEntry, PartitionError> {
+async fn put(
+    context: &Context,
+    place: Place<'_>,
+    file: FinishedFile,
+    stated: &Stated,
+) -> Result<FileEntry, PartitionError> {
     let FinishedFile { folder, sequence, rows, bytes } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
-    let metadata: Metadata =
-        facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
+    let metadata: Metadata = facts
+        .iter()
+        .chain([&stated.fact()?])
+        .map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()))
+        .collect();
     let size = bytes.len() as u64;
     let outcome = if bytes.len() > MULTIPART_FROM_BYTES {
         put_in_parts(&*context.store, &path, &bytes, &metadata).await?

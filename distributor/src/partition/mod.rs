@@ -12,9 +12,9 @@ use common::config::MissingFiles;
 use common::log::{Bounds, Chunk};
 use common::store::Store;
 
-use crate::batch::{Batch, Encoded, Encoding};
+use crate::batch::{Batch, Encoded, Encoding, Stated};
 use crate::chain::{
-    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Witness, decide, gap_at,
+    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Part, Plan, PutDocument, Refusal, Witness, decide, gap_at,
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
@@ -128,6 +128,7 @@ impl Partition {
 
     async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
+        let newest_done = chain.newest(Part::Completions).await?;
         let origin = chain.origin().await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
@@ -142,6 +143,7 @@ impl Partition {
             group: context.group.clone(),
             log_id: context.log_id.clone(),
             origin,
+            newest_done,
             tail,
             committed,
             log,
@@ -259,7 +261,7 @@ impl Partition {
                 }
             }
             self.commit = Some(cut.to);
-            match self.chain.cut_from(cut.to).await? {
+            match self.chain.next_cut(&cut).await? {
                 Some(next) => cut = next,
                 None => return self.read_on(context, &cut).await,
             }
@@ -454,7 +456,7 @@ impl Partition {
         };
         let encoded_in = begun.elapsed();
         self.complete(context, &cut, encoded, !already_complete, begun, encoded_in).await?;
-        match self.chain.cut_from(cut.to).await? {
+        match self.chain.next_cut(&cut).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
         }
@@ -471,7 +473,8 @@ impl Partition {
         encoded_in: Duration,
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends } = encoded;
-        let entries = files::put_all(context, cut, files).await?;
+        let stated = Stated::new(&ends, counts, files.len());
+        let entries = files::put_all(context, cut, files, &stated).await?;
         self.chain.put_key_run(cut.from, crate::window::encode_key_run(&overlay)).await?;
         let completion = Completion {
             version: DOCUMENT_VERSION,

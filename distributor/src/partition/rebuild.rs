@@ -16,6 +16,17 @@ pub(crate) struct Rebuilt {
     pub window_from: i64,
 }
 
+/// Without the keys of a cut that was lost, duplicates could not be told.
+fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
+    PartitionError::Damaged {
+        key: chain.cut_key(from),
+        message: format!(
+            "no cut holds the offsets {from} up to before {to}, and duplicates could not be told without its keys; bring it back from a \
+             backup, or make it again with 'verify --rebuild-chain'"
+        ),
+    }
+}
+
 /// The window valid at offset `at`, which is where the chain begins or where a cut ends.
 pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Result<Rebuilt, PartitionError> {
     let mut window = Window::new(window_ms);
@@ -32,11 +43,18 @@ pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
     let from_ms = clock_ms.saturating_sub(window_ms);
     let mut window_from = at;
     let mut before = Some(last);
+    let mut newer_from = at;
     while let Some(newest) = before.take() {
         let mut cuts = vec![newest];
         // The next ones are named by the one before them, but can be read together once their names are listed.
         if let Some(oldest) = cuts.last() {
             cuts.extend(chain.cuts_before(oldest.from).await?);
+        }
+        for cut in &cuts {
+            if cut.to != newer_from {
+                return Err(gap(chain, cut.to, newer_from));
+            }
+            newer_from = cut.from;
         }
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
@@ -58,6 +76,11 @@ pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
         }
         if !reached_old && let Some(from) = oldest_from {
             before = chain.cut_at_or_before(from - 1).await?;
+            if before.is_none()
+                && let Some(start) = chain.origin().await?.map(|origin| origin.start).filter(|start| *start < from)
+            {
+                return Err(gap(chain, start, from));
+            }
         }
     }
     window.forget_before(clock_ms);

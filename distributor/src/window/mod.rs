@@ -19,7 +19,7 @@ mod table;
 
 use std::collections::BTreeMap;
 
-pub(crate) use key_run::{decode_key_run, encode_key_run};
+pub(crate) use key_run::{KeyRunError, decode_key_run, encode_key_run};
 use table::Table;
 
 /// The window is cut into this many slices: more would drop memory earlier, fewer make look-ups cheaper …
