@@ -10,9 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::log::{Bounds, Chunk, Log, LogError, LogErrorKind};
+use common::store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::compaction::Compaction;
 use crate::partition::{Context, Next, Partition, PartitionError};
 
 /// Orders on their way to a lane: enough to keep it at work while the worker sees to others.
@@ -101,6 +103,8 @@ impl LaneState {
 pub(crate) struct Shared {
     pub context: Arc<Context>,
     pub log: Arc<dyn Log>,
+    /// The store without patience, for what may fail.
+    pub plain_store: Arc<dyn Store>,
     pub targets: watch::Receiver<Option<Targets>>,
     /// By partition and generation: reports of a lane that is gone are nobody's.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
@@ -142,6 +146,7 @@ pub(crate) fn start(shared: &Shared, id: i32, generation: u64, committed: Option
         orders: receiver,
         partition: None,
         is_waiting: true,
+        compaction: Compaction::default(),
     };
     let task = tokio::spawn(lane.run(committed, bounds));
     LaneHandle { generation, state, orders, task }
@@ -156,6 +161,7 @@ struct Lane {
     partition: Option<Partition>,
     /// For [`Order::Restarted`].
     is_waiting: bool,
+    compaction: Compaction,
 }
 
 impl Lane {
@@ -240,6 +246,7 @@ impl Lane {
     async fn go_on(&mut self, next: Next) -> Result<(), PartitionError> {
         if let Some(offset) = self.partition.as_mut().and_then(Partition::take_commit) {
             self.report(Report::Commit(offset));
+            self.compaction.batch_done(&self.shared, self.id);
         }
         match next {
             Next::Continue => {}

@@ -7,6 +7,7 @@
 mod audit;
 mod batch;
 mod chain;
+mod compaction;
 mod footer;
 mod lane;
 mod layout;

@@ -47,6 +47,7 @@ impl<'a> Worker<'a> {
         let shared = Shared {
             context: context.clone(),
             log: role.log.clone(),
+            plain_store: role.store.clone(),
             targets: watched,
             reports: sender,
             max_age: role.settings.max_age,

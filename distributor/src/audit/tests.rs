@@ -1,5 +1,7 @@
 //! A small trusted zone, damaged in one way after another.
 
+mod compacted;
+
 use std::fs;
 use std::path::Path;
 

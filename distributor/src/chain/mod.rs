@@ -1,10 +1,13 @@
 //! The chain of cuts of one log partition, as it stands in the store.
 
+mod compact;
 mod decide;
 mod documents;
 mod listing;
 mod storage;
+mod summary;
 
+pub(crate) use compact::{CUTS_PER_SUMMARY, Compacted};
 pub(crate) use decide::{Facts, Plan, Refusal, decide, gap_at};
 pub(crate) use documents::{Completion, Cut, CutKind, DOCUMENT_VERSION, FileEntry, Origin, Witness};
 pub(crate) use listing::Part;

@@ -181,6 +181,7 @@ impl Partition {
                 return Err(refused(context, id, "the chain changed while it was read".to_owned()));
             }
         };
+        partition.chain.forget_summary();
         Ok((partition, start))
     }
 

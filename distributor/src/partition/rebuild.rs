@@ -64,12 +64,20 @@ pub(crate) async fn rebuild(chain: &ChainStore, at: i64, window_ms: i64) -> Resu
             stream::iter(with_keys).map(async |cut| (cut.from, chain.key_run(cut.from).await)).buffered(READS_AT_ONCE);
         while let Some((from, run)) = runs.next().await {
             let key = chain.key_run_key(from);
-            let run = run?.ok_or_else(|| PartitionError::Damaged {
-                key: key.clone(),
-                message:
-                    "this key run is missing, and duplicates could not be told without it; restore it from a backup"
+            let Some(run) = run? else {
+                // Compaction lets go of keys that no window of its time could reach: a longer one begins after them.
+                if chain.is_summarised(from).await? {
+                    tracing::warn!(from, "the window reaches back to keys that are gone; it begins after them");
+                    window.forget_before(clock_ms);
+                    return Ok(Rebuilt { window, clock_ms, window_from });
+                }
+                return Err(PartitionError::Damaged {
+                    key,
+                    message: "this key run is missing, and duplicates could not be told without it; bring it back from a backup, or make it \
+                              again with 'verify --rebuild-chain'"
                         .to_owned(),
-            })?;
+                });
+            };
             decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
                 .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
             window_from = from;

@@ -125,6 +125,14 @@ impl Pass<'_> {
             self.passed(&cut, false, None);
             return Ok(());
         }
+        if let (Some(cut), Some(_)) = (&known.cut, &known.completion)
+            && self.chain.is_summarised(from).await?
+        {
+            // Its keys are older than anything they could matter to.
+            let cut = cut.clone();
+            self.passed(&cut, false, None);
+            return Ok(());
+        }
         if let (Some(cut), None, true) = (&known.cut, &known.completion, is_newest)
             && !known.is_all_there()
         {
