@@ -18,14 +18,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::log::{Bounds, Log, LogError};
-use common::store::{DeleteOutcome, ListOptions, Store, StoreError};
+use common::store::{DeleteOutcome, Store, StoreError};
 use futures_util::{StreamExt, stream};
 use parquet::errors::ParquetError;
 
 use crate::batch::{Encoding, Place};
 use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin};
 use crate::footer::{Footer, FooterError};
-use present::{FileName, Present};
+use present::{FileName, Present, chains};
 
 pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
@@ -132,27 +132,6 @@ impl Auditor {
         work.audit.findings.sort();
         Ok(work.audit)
     }
-}
-
-/// Partitions that have anything of a chain.
-async fn chains(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
-    let prefix = format!("_batches/{topic}/");
-    let mut partitions = Vec::new();
-    let mut start_after = None;
-    loop {
-        let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
-        let page = store.list(&options).await?;
-        partitions.extend(
-            page.prefixes.iter().filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
-        );
-        let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
-        if !page.more || last.is_none() {
-            break;
-        }
-        start_after = last;
-    }
-    partitions.sort_unstable();
-    Ok(partitions)
 }
 
 impl Work<'_> {

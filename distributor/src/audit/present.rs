@@ -122,6 +122,27 @@ impl Names {
     }
 }
 
+/// Partitions that have anything of a chain.
+pub(super) async fn chains(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
+    let prefix = format!("_batches/{topic}/");
+    let mut partitions = Vec::new();
+    let mut start_after = None;
+    loop {
+        let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
+        let page = store.list(&options).await?;
+        partitions.extend(
+            page.prefixes.iter().filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
+        );
+        let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
+        if !page.more || last.is_none() {
+            break;
+        }
+        start_after = last;
+    }
+    partitions.sort_unstable();
+    Ok(partitions)
+}
+
 async fn each(store: &dyn Store, mut visit: impl FnMut(ObjectMeta)) -> Result<(), StoreError> {
     for table in TABLES {
         let mut start_after = None;

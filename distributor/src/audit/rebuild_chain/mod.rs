@@ -26,8 +26,8 @@ use common::log::{Log, LogError};
 use common::store::Store;
 use serde::Serialize;
 
-use super::present::Names;
-use super::{AuditError, chains};
+use super::AuditError;
+use super::present::{Names, chains};
 use crate::batch::Encoding;
 use crate::chain::ChainError;
 use partition::Pass;
