@@ -1,8 +1,10 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use common::config::parse_duration;
 
 const ABOUT: &str = "Turns files of JSON events into partitioned Parquet, exactly once.";
 
@@ -325,9 +327,26 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub deep: bool,
 
-    /// Remove files of complete batches that their completions do not list; nothing else
+    /// Remove files of complete batches that their completions do not list, and abort abandoned uploads; nothing else
     #[arg(long)]
     pub repair: bool,
+
+    /// Put what is missing of the chain (_batches), made again from the files and the log; nothing else is touched. Needs the
+    /// log, and that no distributor runs
+    #[arg(long)]
+    pub rebuild_chain: bool,
+
+    /// With --rebuild-chain: put nothing, only tell what is missing
+    #[arg(long, requires = "rebuild_chain")]
+    pub dry_run: bool,
+
+    /// With --rebuild-chain: pass over offsets that neither files nor the log account for, for good
+    #[arg(long, requires = "rebuild_chain")]
+    pub accept_gaps: bool,
+
+    /// Uploads that were begun longer ago and never completed are abandoned; a living distributor may have younger ones
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
+    pub uploads_older_than: Duration,
 
     #[command(flatten)]
     pub common: CommonArgs,

@@ -3,13 +3,16 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use distributor::{Audit, Auditor, PartitionAudit, Repair};
+use common::clock::{Clock, SystemClock};
+use distributor::{Audit, Auditor, ChainRebuilder, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::Failure;
 use crate::args::{Output, VerifyArgs};
 use crate::trusted::{self, Trusted};
 use crate::wiring::{encoding, scratch};
+
+mod rebuild_chain;
 
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
@@ -18,17 +21,41 @@ const SHOWN: usize = 50;
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let Trusted { config, location, store, log, group } = trusted::open(&args.log, &args.common).await?;
     let bar = progress(args.common.output);
-    let drawn = bar.clone();
+    let encoding = encoding(&config);
+    if args.rebuild_chain {
+        let log = log.clone().ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "--rebuild-chain needs the log: name it with --brokers, or with --data-dir for an embedded one"
+            ))
+        })?;
+        let rebuilder = ChainRebuilder {
+            store: store.clone(),
+            log,
+            topic: config.log.events_topic.clone(),
+            group: group.clone(),
+            encoding,
+            window_memory: config.dedup.max_memory,
+            scratch: scratch(&config),
+            accept_gaps: args.accept_gaps,
+            on_batch: on_batch(&bar),
+        };
+        rebuild_chain::run(args, &rebuilder, &bar).await?;
+        if args.dry_run {
+            return Ok(());
+        }
+    }
     let auditor = Auditor {
         store,
         log,
         topic: config.log.events_topic.clone(),
         group,
-        encoding: encoding(&config),
+        encoding,
         window_memory: config.dedup.max_memory,
         scratch: scratch(&config),
         deep: args.deep,
-        on_batch: Box::new(move |batches| drawn.set_position(batches)),
+        uploads_older_than: args.uploads_older_than,
+        now_ms: SystemClock.now_ms(),
+        on_batch: on_batch(&bar),
     };
     let audit = auditor.verify(if args.repair { Repair::Orphans } else { Repair::No }).await;
     bar.finish_and_clear();
@@ -41,6 +68,11 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(anyhow!("{count} findings in {location}").into()),
     }
+}
+
+fn on_batch(bar: &ProgressBar) -> Box<dyn Fn(u64) + Send + Sync> {
+    let bar = bar.clone();
+    Box::new(move |batches| bar.set_position(batches))
 }
 
 fn progress(output: Output) -> ProgressBar {
@@ -107,6 +139,12 @@ fn text(audit: &Audit) -> String {
     }
     for removed in &audit.removed {
         line(format_args!("removed {removed}"));
+    }
+    for aborted in &audit.aborted {
+        line(format_args!("aborted the upload of {aborted}"));
+    }
+    for note in &audit.notes {
+        line(format_args!("note: {note}"));
     }
     for finding in audit.findings.iter().take(SHOWN) {
         line(format_args!("{}: {}: {}", finding.kind.name(), finding.place, finding.message));

@@ -66,6 +66,12 @@ impl Footer {
         })
     }
 
+    /// What it says under a key.
+    pub(crate) fn fact(&self, key: &str) -> Option<&str> {
+        let mut stated = self.0.file_metadata().key_value_metadata()?.iter();
+        stated.find(|fact| fact.key == key)?.value.as_deref()
+    }
+
     /// Whether all of `facts` stand in it.
     pub(crate) fn says(&self, facts: &[(&str, String)]) -> bool {
         let Some(stated) = self.0.file_metadata().key_value_metadata() else { return facts.is_empty() };

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::log::{Bounds, Chunk, Log, LogError, LogErrorKind};
+use common::store::Store;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::compaction::Compaction;
 use crate::partition::{Context, Next, Partition, PartitionError};
 use crate::watch::Progress;
 
@@ -130,6 +132,8 @@ impl LaneState {
 pub(crate) struct Shared {
     pub context: Arc<Context>,
     pub log: Arc<dyn Log>,
+    /// The store without patience, for what may fail.
+    pub plain_store: Arc<dyn Store>,
     pub targets: watch::Receiver<Option<Targets>>,
     /// By partition and generation: reports of a lane that is gone are nobody's.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
@@ -184,6 +188,7 @@ pub(crate) fn start(shared: &Shared, id: i32, generation: u64, committed: Option
         partition: None,
         is_waiting: true,
         at_end: false,
+        compaction: Compaction::default(),
     };
     let task = tokio::spawn(lane.run(committed, bounds));
     LaneHandle { generation, state, orders, task }
@@ -200,6 +205,7 @@ struct Lane {
     is_waiting: bool,
     /// Nothing has come since the log last said that there is no more.
     at_end: bool,
+    compaction: Compaction,
 }
 
 impl Lane {
@@ -326,6 +332,7 @@ impl Lane {
     async fn go_on(&mut self, next: Next) -> Result<(), PartitionError> {
         if let Some(offset) = self.partition.as_mut().and_then(Partition::take_commit) {
             self.report(Report::Commit(offset));
+            self.compaction.batch_done(&self.shared, self.id);
         }
         match next {
             Next::Continue => {}
@@ -412,7 +419,7 @@ mod tests {
         let (reports, mut reported) = mpsc::unbounded_channel();
         let (_targets, targets) = watch::channel(None);
         let (context, log) = (Arc::new(context), zone.log.clone());
-        let shared = Shared { context, log, targets, reports };
+        let shared = Shared { context, log, plain_store: zone.store(), targets, reports };
         let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
         let (_, _, report) = reported.recv().await.unwrap();
         lane.stop().await;

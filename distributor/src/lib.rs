@@ -7,12 +7,14 @@
 mod audit;
 mod batch;
 mod chain;
+mod compaction;
 mod footer;
 mod lane;
 mod layout;
 mod metrics;
 mod partition;
 mod reader;
+mod records;
 mod remake;
 mod replay;
 mod rewrite;
@@ -29,7 +31,8 @@ mod window;
 mod worker;
 
 pub use audit::{
-    Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite,
+    Audit, AuditError, Auditor, ChainRebuild, ChainRebuilder, Finding, FindingKind, OpenBatch, PartitionAudit,
+    PartitionRebuild, Repair, UnfinishedRewrite,
 };
 pub use batch::Encoding;
 pub use layout::{LAYOUT_VERSION, Layout};

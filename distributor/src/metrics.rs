@@ -38,6 +38,7 @@ pub struct Metrics {
     passed_over: IntCounterVec,
     batch_seconds: Histogram,
     commit_failures: IntCounter,
+    compaction_failures: IntCounter,
     rebalances: IntCounterVec,
     store_errors: IntCounterVec,
     log_errors: IntCounterVec,
@@ -176,6 +177,10 @@ impl Metrics {
                 registry.register(Box::new(histogram.clone()))?;
                 histogram
             },
+            compaction_failures: counter(
+                "ed_distribute_compaction_failures_total",
+                "Old cuts that could not be compacted: no harm to the tables, but the chain keeps its many objects",
+            )?,
             commit_failures: counter(
                 "ed_distribute_commit_failures_total",
                 "Offset commits that failed; the next one covers them",
@@ -220,6 +225,15 @@ impl Metrics {
 
     pub(crate) fn passed_over(&self, kind: CutKind, offsets: i64) {
         self.passed_over.with_label_values(&[kind.name()]).inc_by(offsets.unsigned_abs());
+    }
+
+    #[cfg(test)]
+    pub(crate) fn compaction_failures(&self) -> u64 {
+        self.compaction_failures.get()
+    }
+
+    pub(crate) fn compaction_failed(&self) {
+        self.compaction_failures.inc();
     }
 
     pub(crate) fn files_missing(&self, count: usize) {

@@ -1,15 +1,11 @@
 //! Making complete batches of one log partition again from the log, one after another.
 
-use std::time::Duration;
-
 use crate::batch::{Batch, BatchError, Encoded, Encoding, Ends};
 use crate::chain::Cut;
+use crate::records::{Filled, Records};
 use crate::scratch::Scratch;
 use crate::window::{Overlay, Window};
-use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
-
-/// How long the log may be silent.
-const PATIENCE: Duration = Duration::from_secs(30);
+use common::log::{Log, LogError};
 
 #[derive(Debug)]
 pub(crate) enum RemakeError {
@@ -39,10 +35,7 @@ pub(crate) enum Remade {
 }
 
 pub(crate) struct Remake {
-    reader: Box<dyn LogReader>,
-    partition: i32,
-    chunk: Chunk,
-    next: usize,
+    records: Records,
     window: Window,
     clock_ms: i64,
     scratch: Scratch,
@@ -60,29 +53,17 @@ impl Remake {
         clock_ms: i64,
         scratch: Scratch,
     ) -> Result<Self, LogError> {
-        let (topic, partition) = (&cut.topic, cut.partition);
-        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
-        loop {
-            match reader.poll(PATIENCE).await? {
-                ReadEvent::Assigned(_) => break,
-                ReadEvent::Idle => {
-                    return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
-                }
-                ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
-            }
-        }
-        reader.start(partition, cut.from).await?;
-        Ok(Self { reader, partition, chunk: Chunk::default(), next: 0, window, clock_ms, scratch })
+        let records = Records::open(log, &cut.topic, cut.partition, cut.from).await?;
+        Ok(Self { records, window, clock_ms, scratch })
     }
 
     pub(crate) async fn close(self) {
-        self.reader.close().await;
+        self.records.close().await;
     }
 
     /// Passes over offsets that nothing was written of.
     pub(crate) async fn pass_over(&mut self, to: i64) -> Result<(), LogError> {
-        (self.chunk, self.next) = (Chunk::default(), 0);
-        self.reader.start(self.partition, to).await
+        self.records.seek(to).await
     }
 
     /// Makes the next batch, under the layout that `cut` has. Its keys are to be handed back by [`Self::take`] before
@@ -94,29 +75,8 @@ impl Remake {
         let batch =
             Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.scratch);
         let mut batch = batch.map_err(RemakeError::Layout)?.of_revision(cut.revision);
-        while batch.ends().is_none_or(|ends| ends.to < cut.to) {
-            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
-                match self.reader.poll(PATIENCE).await? {
-                    ReadEvent::Chunk(chunk) => (self.chunk, self.next) = (chunk, 0),
-                    ReadEvent::EndReached(_) => {
-                        return Ok(Remade::Other("the log ends before the batch does".to_owned()));
-                    }
-                    ReadEvent::Idle => {
-                        let message = format!("{}/{} went silent", cut.topic, cut.partition);
-                        return Err(LogError::new(LogErrorKind::Transient, message).into());
-                    }
-                    ReadEvent::Assigned(_) | ReadEvent::Revoked(_) => {}
-                }
-                continue;
-            };
-            if offset >= cut.to {
-                break;
-            }
-            if offset >= cut.from {
-                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
-                batch.push(&self.window, &self.chunk.records.get(self.next), offset, time_ms)?;
-            }
-            self.next += 1;
+        if self.records.fill(&mut batch, &self.window, cut.from, cut.to).await? == Filled::LogEnded {
+            return Ok(Remade::Other("the log ends before the batch does".to_owned()));
         }
         let Some(encoded) = batch.finish()? else {
             return Ok(Remade::Other("the log has no record of the batch".to_owned()));

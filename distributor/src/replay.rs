@@ -216,7 +216,7 @@ impl Replayer {
                     plan.restorable += missing.len() as u64;
                 }
             }
-            next = chain.cut_from(cut.to).await?;
+            next = chain.next_cut(&cut).await?;
         }
         Ok(plan)
     }

@@ -1,13 +1,14 @@
 //! A small trusted zone, written by the whole role from an embedded log, for tests to look at and to damage.
 
 mod faulty;
+pub(crate) mod interposed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::clock::SystemClock;
+use common::clock::{ManualClock, SystemClock};
 use common::config::{MissingFiles, TypeAges};
 use common::log::{EmbeddedLog, Log, RecordBatch, Retention, TopicSpec};
 use common::shutdown::Shutdown;
@@ -20,6 +21,7 @@ use crate::{Distributor, EndOfInput, Metrics, Scratch, Settings};
 pub(crate) use faulty::Faulty;
 
 const EVENTS: usize = 50;
+const DAY_MS: i64 = 86_400_000;
 
 /// A topic, and the tables that were made of it.
 pub(crate) struct Zone {
@@ -37,6 +39,30 @@ impl Zone {
         let zone = Self::filled(1).await;
         zone.distribute().await;
         zone
+    }
+
+    /// Four times the same events, ten days apart; the log has only the last of them.
+    pub async fn of_forty_days() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(1_000 * DAY_MS));
+        let log = EmbeddedLog::open(&folder.path().join("log"), clock.clone()).await.unwrap();
+        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        log.ensure_topic(&spec).await.unwrap();
+        let zone = Self { folder, log: Arc::new(log) };
+        for _ in 0..4 {
+            zone.append(1).await;
+            zone.distribute().await;
+            clock.advance(10 * DAY_MS);
+        }
+        assert_eq!((zone.chain("cuts").len(), zone.completions(0)), (12, 12));
+        // A distributor lets the embedded log go of what is old by its own clock.
+        let earliest = zone.log_begins_at().await;
+        assert_eq!(earliest, 165, "the last round is there");
+        zone
+    }
+
+    pub async fn log_begins_at(&self) -> i64 {
+        self.log.bounds("events").await.unwrap()[&0].earliest
     }
 
     /// In each partition 50 events of two types, every tenth of which comes twice; nothing distributed yet.

@@ -47,7 +47,13 @@ impl<'a> Worker<'a> {
         let context = Arc::new(context);
         let (sender, reports) = mpsc::unbounded_channel();
         let (targets, watched) = watch::channel(targets.map(Arc::new));
-        let shared = Shared { context: context.clone(), log: role.log.clone(), targets: watched, reports: sender };
+        let shared = Shared {
+            context: context.clone(),
+            log: role.log.clone(),
+            plain_store: role.store.clone(),
+            targets: watched,
+            reports: sender,
+        };
         Self {
             role,
             context,

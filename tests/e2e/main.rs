@@ -22,6 +22,7 @@ mod ingestors;
 mod kafka_s3;
 mod kills;
 mod landing;
+mod lost_chain;
 mod outage;
 mod rewrite;
 mod seams;

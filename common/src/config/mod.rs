@@ -207,6 +207,14 @@ pub enum Compression {
     Snappy,
 }
 
+/// Reads a duration as it is written in a configuration.
+///
+/// # Errors
+/// Says what one looks like.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    values::duration(text)
+}
+
 /// Reads a landing zone's own marker file: TOML with the single key `archive`. It lets whoever owns a folder say that
 /// its files stay, whichever role is pointed at it; configuration still wins.
 ///

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite: failing loudly is its job")]
 
+mod unfinished;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,6 +52,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     what_is_put_in_parts_is_one_object(store, &under("large-parts")).await;
     a_late_completion_loses(store, &under("late")).await;
     an_aborted_upload_leaves_nothing(store, &under("abort")).await;
+    unfinished::run_all(store, &under("unfinished")).await;
     keys_that_leave_the_root_are_refused(store, &under("keys")).await;
     super::probe(store, &under("probe")).await.expect("probe: a store that keeps its promises was refused");
 }

@@ -8,7 +8,8 @@
 //!   version it promised; a small file is read and checked at once when it is opened.
 //! - A delete of a version moves the file aside and looks at it there, so a newer file of the same name is never lost.
 //! - A batch of moves or deletes puts each directory on disk once.
-//! - Names that start with `.` are temporary or hidden: never listed, and refused as keys.
+//! - Names that start with `.` are temporary or hidden: never listed, and refused as keys. Temporary files that a crash
+//!   left behind are unfinished uploads; a file that a delete moved aside is none, for it may be the only one.
 //! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one).
 //! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
 //! - A listing reads the directories on its way anew for each page: ask for large pages when sweeping a large directory.
@@ -22,6 +23,7 @@ mod relocate;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod unfinished;
 mod write;
 
 use std::path::PathBuf;
@@ -37,8 +39,9 @@ use self::tree::{Place, Root, meta_of, stat_object};
 use self::write::Temporary;
 use super::batch::{answer_all, sort_out};
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    UnfinishedUpload, UploadPage, Version,
 };
 
 /// See the module's documentation.
@@ -195,6 +198,17 @@ impl Store for LocalStore {
 
     async fn tag_version(&self, key: &str, _version: &Version, _tags: &Metadata) -> Result<TagOutcome> {
         no_tags(key)
+    }
+
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        let wanted = options.clone();
+        self.run("list uploads", &options.prefix, move |root| unfinished::list(root, &wanted)).await
+    }
+
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        let ((folders, name), upload) = (unfinished::parse(upload)?, upload.clone());
+        let key = upload.key.clone();
+        self.run("abort upload", &key, move |root| unfinished::abort(root, &folders, &name, &upload)).await
     }
 }
 

@@ -28,6 +28,7 @@ mod location;
 mod probe;
 mod retry;
 mod s3;
+mod unfinished;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -41,6 +42,7 @@ pub use location::Location;
 pub use probe::probe;
 pub use retry::{OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 pub use s3::{S3Settings, S3Store, aws_config};
+pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -249,6 +251,24 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Besides the usual ones [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome>;
+
+    /// Uploads that were begun and neither completed nor given up, those of living writers among them. In no order.
+    /// Of a key with several where a page ends, a store may leave out those that did not fit.
+    ///
+    /// # Errors
+    /// Besides the usual ones [`StoreErrorKind::Unsupported`] where the store does not know.
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, "list uploads", &options.prefix, "this store does not tell"))
+    }
+
+    /// Frees what an unfinished upload holds. Objects are never touched, and one that ended meanwhile is a success.
+    ///
+    /// # Errors
+    /// Besides the usual ones [`StoreErrorKind::VersionMismatch`] if it was written to since it was listed, where the
+    /// store notices, and [`StoreErrorKind::Unsupported`] where it does not know.
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        Err(StoreError::new(StoreErrorKind::Unsupported, "abort upload", &upload.key, "this store does not tell"))
+    }
 }
 
 /// One entry of [`Store::rename_many`].

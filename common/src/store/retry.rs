@@ -19,8 +19,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, Move, MultipartUpload, ObjectMeta, ObjectReader, Parts,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
+    ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
+    TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -254,6 +255,14 @@ impl Store for RetryingStore {
 
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         repeat!(self, key, self.shared.inner.tag_version(key, version, tags))
+    }
+
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        repeat!(self, &options.prefix, self.shared.inner.unfinished_uploads(options))
+    }
+
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        repeat!(self, &upload.key, self.shared.inner.abort_upload(upload))
     }
 }
 

@@ -20,6 +20,7 @@ mod put;
 mod read;
 mod relocate;
 mod tags;
+mod unfinished;
 
 use std::sync::Arc;
 
@@ -33,8 +34,9 @@ use self::multipart::S3Upload;
 use super::batch::{answer_all, sort_out};
 use super::key::check_key;
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Location, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, TagOutcome, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Location, Metadata, Move, MultipartUpload,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, TagOutcome, UnfinishedUpload,
+    UploadPage, Version,
 };
 
 /// Where in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
@@ -146,5 +148,14 @@ impl Store for S3Store {
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         check_key("tag", key)?;
         tags::tag_version(&self.bucket, key, version, tags).await
+    }
+
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        unfinished::list(&self.bucket, options).await
+    }
+
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        check_key("abort upload", &upload.key)?;
+        unfinished::abort(&self.bucket, &upload.key, &upload.id).await
     }
 }

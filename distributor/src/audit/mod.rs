@@ -6,16 +6,19 @@
 
 mod deep;
 mod present;
+mod rebuild_chain;
 mod report;
 mod revised;
 mod rows;
+mod uploads;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::log::{Bounds, Log, LogError};
-use common::store::{DeleteOutcome, ListOptions, Store, StoreError};
+use common::store::{DeleteOutcome, Store, StoreError};
 use futures_util::{StreamExt, stream};
 use parquet::errors::ParquetError;
 
@@ -25,8 +28,9 @@ use crate::footer::{Footer, FooterError};
 use crate::remake::RemakeError;
 use crate::scratch::{Scratch, ScratchError};
 use crate::window::Budget;
-use present::{FileName, Present};
+use present::{FileName, Present, chains};
 
+pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite};
 
 /// Documents or footers read at the same time.
@@ -114,6 +118,10 @@ pub struct Auditor {
     pub scratch: Scratch,
     /// Read every row.
     pub deep: bool,
+    /// Uploads that were begun longer ago and never completed are abandoned. A living distributor may have younger ones.
+    pub uploads_older_than: Duration,
+    /// The time now, Unix milliseconds.
+    pub now_ms: i64,
     /// Called after each batch, with how many there were so far.
     pub on_batch: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -153,34 +161,13 @@ impl Auditor {
             open: HashSet::new(),
             revisions: Revisions::new(),
         };
-        for partition in self.partitions().await? {
+        for partition in chains(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
+        work.abandoned_uploads(repair).await?;
         work.audit.findings.sort();
         Ok(work.audit)
-    }
-
-    async fn partitions(&self) -> Result<Vec<i32>, StoreError> {
-        let prefix = format!("_batches/{}/", self.topic);
-        let mut partitions = Vec::new();
-        let mut start_after = None;
-        loop {
-            let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
-            let page = self.store.list(&options).await?;
-            partitions.extend(
-                page.prefixes
-                    .iter()
-                    .filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
-            );
-            let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
-            if !page.more || last.is_none() {
-                break;
-            }
-            start_after = last;
-        }
-        partitions.sort_unstable();
-        Ok(partitions)
     }
 }
 
@@ -329,15 +316,19 @@ impl Work<'_> {
         summary.rows += counts.written;
         summary.duplicates += counts.duplicates;
         summary.rejected += counts.rejected;
-        if needs_keys && !self.has_key_run(chain, key_run).await? {
+        if needs_keys && !self.has_key_run(chain, standing.cut.from, key_run).await? {
             let message = "it is needed to tell duplicates after a restart; restore it from a backup";
             self.find(FindingKind::KeyRunMissing, key_run.clone(), message);
         }
         self.files(chain, &standing).await
     }
 
-    async fn has_key_run(&mut self, chain: &ChainStore, key: &str) -> Result<bool, AuditError> {
-        let has = chain.has_key_run(key).await.map(Some);
+    async fn has_key_run(&mut self, chain: &ChainStore, from: i64, key: &str) -> Result<bool, AuditError> {
+        let has = match chain.has_key_run(key).await {
+            // Compaction lets go of keys that no window of its time could reach.
+            Ok(false) => chain.is_summarised(from).await.map(Some),
+            has => has.map(Some),
+        };
         Ok(self.understood(has)?.unwrap_or(true))
     }
 

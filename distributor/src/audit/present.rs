@@ -4,13 +4,13 @@
 //! the chain, whoever works meanwhile. Kept are fingerprints of the keys, some 32 bytes a file; the few that nothing
 //! accounts for are listed again for their names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use common::store::{ListOptions, ObjectMeta, Store, StoreError};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The folders of the two tables.
-const TABLES: [&str; 2] = ["events/", "rejected/"];
+pub(super) const TABLES: [&str; 2] = ["events/", "rejected/"];
 
 struct Seen {
     size_bytes: u64,
@@ -26,6 +26,9 @@ pub(super) struct FileName {
     pub topic: String,
     pub partition: i32,
     pub from: i64,
+    /// 0 as the batch was cut.
+    pub revision: u32,
+    pub sequence: u32,
 }
 
 impl FileName {
@@ -33,14 +36,15 @@ impl FileName {
     pub(super) fn parse(key: &str) -> Option<Self> {
         let stem = key.rsplit('/').next()?.strip_suffix(".parquet")?;
         let (stem, sequence) = stem.rsplit_once('-')?;
-        let _sequence: u32 = sequence.parse().ok()?;
+        let sequence: u32 = sequence.parse().ok()?;
         // `-r<revision>` stands before the sequence in files of a batch that was made again.
-        let revised = stem.rsplit_once("-r").filter(|(_, revision)| revision.parse::<u32>().is_ok());
-        let mut parts = revised.map_or(stem, |(stem, _)| stem).rsplitn(3, '-');
+        let revised = stem.rsplit_once("-r").and_then(|(stem, revision)| Some((stem, revision.parse::<u32>().ok()?)));
+        let (stem, revision) = revised.unwrap_or((stem, 0));
+        let mut parts = stem.rsplitn(3, '-');
         let from = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
         let topic = parts.next()?.to_owned();
-        Some(Self { topic, partition, from })
+        Some(Self { topic, partition, from, revision, sequence })
     }
 }
 
@@ -86,6 +90,63 @@ impl Present {
         .await?;
         Ok(left)
     }
+}
+
+/// The data files of one topic by partition, some 150 bytes a file.
+pub(super) struct Names(BTreeMap<i32, Vec<(String, u64)>>);
+
+pub(super) struct NamedFile {
+    pub name: FileName,
+    pub path: String,
+    pub size_bytes: u64,
+}
+
+impl Names {
+    /// # Errors
+    /// The store's: a part of a listing is no listing.
+    pub(super) async fn list(store: &dyn Store, topic: &str) -> Result<Self, StoreError> {
+        let mut names: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        each(store, |object| {
+            if let Some(name) = FileName::parse(&object.key).filter(|name| name.topic == topic) {
+                names.entry(name.partition).or_default().push((object.key, object.size_bytes));
+            }
+        })
+        .await?;
+        Ok(Self(names))
+    }
+
+    pub(super) fn partitions(&self) -> impl Iterator<Item = i32> {
+        self.0.keys().copied()
+    }
+
+    pub(super) fn of(&self, partition: i32) -> impl Iterator<Item = NamedFile> {
+        let files = self.0.get(&partition).into_iter().flatten();
+        files.filter_map(|(path, size_bytes)| {
+            let name = FileName::parse(path)?;
+            Some(NamedFile { name, path: path.clone(), size_bytes: *size_bytes })
+        })
+    }
+}
+
+/// Partitions that have anything of a chain.
+pub(super) async fn chains(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
+    let prefix = format!("_batches/{topic}/");
+    let mut partitions = Vec::new();
+    let mut start_after = None;
+    loop {
+        let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
+        let page = store.list(&options).await?;
+        partitions.extend(
+            page.prefixes.iter().filter_map(|folder| folder[prefix.len()..].trim_end_matches('/').parse::<i32>().ok()),
+        );
+        let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
+        if !page.more || last.is_none() {
+            break;
+        }
+        start_after = last;
+    }
+    partitions.sort_unstable();
+    Ok(partitions)
 }
 
 async fn each(store: &dyn Store, mut visit: impl FnMut(ObjectMeta)) -> Result<(), StoreError> {

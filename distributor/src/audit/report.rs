@@ -14,6 +14,10 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// What was removed, if that was asked for.
     pub removed: Vec<String>,
+    /// Abandoned uploads that were aborted, if that was asked for.
+    pub aborted: Vec<String>,
+    /// What could not be looked at. No fault of the trusted zone.
+    pub notes: Vec<String>,
 }
 
 impl Audit {
@@ -95,6 +99,8 @@ pub enum FindingKind {
     FileOrphaned,
     /// A file that no cut accounts for.
     FileUnknown,
+    /// Begun long ago and never completed: it holds parts that no listing of objects shows.
+    UploadAbandoned,
     /// Two rows with the same key within the window.
     KeyRepeated,
     /// The log's records make other rows.
@@ -113,6 +119,7 @@ impl FindingKind {
             Self::FileAltered => "file-altered",
             Self::FileOrphaned => "file-orphaned",
             Self::FileUnknown => "file-unknown",
+            Self::UploadAbandoned => "upload-abandoned",
             Self::KeyRepeated => "key-repeated",
             Self::RowsDiffer => "rows-differ",
         }
@@ -123,6 +130,6 @@ impl FindingKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repair {
     No,
-    /// Orphaned files.
+    /// Orphaned files and abandoned uploads.
     Orphans,
 }

@@ -1,5 +1,7 @@
 //! A small trusted zone, damaged in one way after another.
 
+mod compacted;
+
 use std::fs;
 use std::path::Path;
 
@@ -8,9 +10,13 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
 
+use common::clock::{Clock, SystemClock};
+use common::store::{LocalStore, Metadata, PutCondition, StoreErrorKind};
+
 use super::*;
 
 use crate::batch::testing::ENCODING;
+use crate::testing::interposed::{Fate, interposed};
 use crate::testing::{Zone, open_log};
 
 impl Zone {
@@ -24,6 +30,8 @@ impl Zone {
             group: "g".into(),
             encoding: ENCODING,
             deep,
+            uploads_older_than: Duration::from_secs(86_400),
+            now_ms: SystemClock.now_ms(),
             on_batch: Box::new(|_| {}),
         }
     }
@@ -201,9 +209,8 @@ async fn another_log_and_an_offset_beyond_the_chain_are_found() {
 #[tokio::test]
 async fn a_window_that_was_changed_holds_from_the_batch_on_that_was_cut_with_it() {
     let zone = Zone::new().await;
-    let clock = common::clock::SystemClock;
-    let before_ms = common::clock::Clock::now_ms(&clock);
-    while common::clock::Clock::now_ms(&clock) <= before_ms + 2 {
+    let before_ms = SystemClock.now_ms();
+    while SystemClock.now_ms() <= before_ms + 2 {
         tokio::task::yield_now().await;
     }
     zone.append(1).await;
@@ -226,4 +233,48 @@ async fn a_batch_without_a_completion_does_not_put_later_ones_in_doubt() {
     assert_eq!(zone.chain("done").len(), 6);
     fs::remove_file(second).unwrap();
     assert_eq!(zone.found().await, ["chain-damaged"], "its successors are made again from the key runs before them");
+}
+
+#[tokio::test]
+async fn uploads_that_a_crash_left_behind_are_found_once_they_are_old_and_aborted_by_a_repair() {
+    let zone = Zone::new().await;
+    // What a killed process leaves: the temporary file of an upload, and one that lies where nobody's business is.
+    let upload = zone.store().multipart("events/x/events-0-80-0.parquet", &Metadata::new()).await.unwrap();
+    let foreign = LocalStore::new(zone.trusted("")).multipart("elsewhere/x", &Metadata::new()).await.unwrap();
+    let mut auditor = zone.auditor(false);
+    assert!(auditor.verify(Repair::Orphans).await.unwrap().is_sound(), "a young one may be a living distributor's");
+    auditor.now_ms += 86_400_000 + 60_000;
+    let audit = auditor.verify(Repair::No).await.unwrap();
+    let [finding] = &audit.findings[..] else { panic!("{audit:?}") };
+    assert_eq!(finding.kind, FindingKind::UploadAbandoned, "{finding:?}");
+    assert!(finding.place.starts_with("events/x/.") && audit.notes.is_empty(), "{audit:?}");
+    let audit = auditor.verify(Repair::Orphans).await.unwrap();
+    assert!(audit.is_sound() && audit.removed.is_empty(), "{audit:?}");
+    assert_eq!(audit.aborted.len(), 1);
+    assert!(auditor.verify(Repair::No).await.unwrap().is_sound());
+    upload.complete(PutCondition::IfAbsent).await.unwrap_err();
+    foreign.complete(PutCondition::IfAbsent).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_tell_of_uploads_is_noted_and_no_fault() {
+    let zone = Zone::new().await;
+    let with = |call, fate| interposed(zone.store(), move |made, _| if made == call { fate } else { Fate::Pass });
+    let mut auditor = zone.auditor(false);
+    for kind in [StoreErrorKind::Denied, StoreErrorKind::Unsupported, StoreErrorKind::Other] {
+        auditor.store = with("list uploads", Fate::Fail(kind));
+        let audit = auditor.verify(Repair::No).await.unwrap();
+        assert!(audit.is_sound(), "{audit:?}");
+        assert!(audit.notes.len() == 1 && audit.notes[0].contains("s3:ListBucketMultipartUploads"), "{audit:?}");
+    }
+    auditor.store = with("list uploads", Fate::Fail(StoreErrorKind::Transient));
+    assert!(auditor.verify(Repair::No).await.is_err(), "a look that failed is not 'none'");
+    let _upload = zone.store().multipart("events/x/events-0-80-0.parquet", &Metadata::new()).await.unwrap();
+    auditor.now_ms += 2 * 86_400_000;
+    auditor.store = with("abort upload", Fate::Fail(StoreErrorKind::Denied));
+    let audit = auditor.verify(Repair::Orphans).await.unwrap();
+    assert!(audit.aborted.is_empty() && audit.findings[0].message.contains("s3:AbortMultipartUpload"), "{audit:?}");
+    auditor.store = with("abort upload", Fate::TimeOut);
+    assert!(auditor.verify(Repair::Orphans).await.is_err());
+    assert!(auditor.verify(Repair::No).await.unwrap().is_sound(), "it was aborted all the same");
 }

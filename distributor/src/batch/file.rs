@@ -113,8 +113,6 @@ pub(crate) struct FinishedFile {
     pub sequence: u32,
     pub rows: u64,
     pub body: Body,
-    /// By promoted column: values that did not fit it.
-    pub unfit: Vec<u64>,
 }
 
 impl OpenFile {
@@ -141,6 +139,11 @@ impl OpenFile {
         push(&mut self.rows)?;
         self.total_rows += 1;
         if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode() } else { Ok(()) }
+    }
+
+    /// By promoted column: values that did not fit it, in what was encoded.
+    pub(super) fn unfit(&self) -> &[u64] {
+        self.rows.unfit()
     }
 
     pub(super) fn total_rows(&self) -> u64 {
@@ -225,12 +228,6 @@ impl OpenFile {
         if let Some(disk) = disk {
             spool.spill(disk)?;
         }
-        Ok(FinishedFile {
-            folder: self.folder,
-            sequence: self.sequence,
-            rows: self.total_rows,
-            body: spool.finish(),
-            unfit: self.rows.unfit().to_vec(),
-        })
+        Ok(FinishedFile { folder: self.folder, sequence: self.sequence, rows: self.total_rows, body: spool.finish() })
     }
 }

@@ -9,6 +9,7 @@ mod promoted;
 mod raw;
 mod rows;
 mod spool;
+mod stated;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use file::{OpenFile, Table};
 use promoted::Promoted;
 use rows::{Kind, Lineage, Rows};
 use spool::Overflow;
+pub(crate) use stated::{STATED, Stated};
 
 use crate::chain::{Cut, Witness};
 use crate::layout::Layout;
@@ -406,18 +408,27 @@ impl Batch {
         };
         // Who has put rows on disk has no memory for the files either.
         let disk = self.overflow.used();
-        let files = self.files.into_iter().map(|file| {
-            let facts = place.footer_facts(file.sequence)?;
-            file.finish(&facts, disk.as_ref())
-        });
-        let files = files.collect::<Result<Vec<_>, BatchError>>()?;
+        let mut open = self.files;
+        for file in &mut open {
+            file.seal()?;
+            if let Some(disk) = &disk {
+                file.spill(disk)?;
+            }
+        }
         let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
-        for (name, count) in files.iter().flat_map(|file| self.promoted.names().iter().zip(&file.unfit)) {
+        for (name, count) in open.iter().flat_map(|file| self.promoted.names().iter().zip(file.unfit())) {
             if *count > 0 {
                 *unfit.entry(name.clone()).or_default() += count;
             }
         }
         let counts = Counts { unfit: unfit.values().sum(), ..self.counts };
+        let stated = Stated::new(&ends, counts, open.len()).fact()?;
+        let files = open.into_iter().map(|file| {
+            let mut facts = place.footer_facts(file.sequence)?;
+            facts.push(stated.clone());
+            file.finish(&facts, disk.as_ref())
+        });
+        let files = files.collect::<Result<Vec<_>, BatchError>>()?;
         let [waiting, raw, _] = self.progress;
         let encoded: usize = files.iter().map(|file| file.body.len()).sum();
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
@@ -453,7 +464,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What a file's footer says of its origin: enough to know it again, and to rebuild the chain from files alone.
+    /// What a file's footer says of its place: enough to know it again. What it says of the whole batch is [`Stated`].
     ///
     /// # Errors
     /// Never for a layout that was read or configured.

@@ -14,6 +14,8 @@ pub(crate) struct Facts {
     pub group: String,
     pub log_id: String,
     pub origin: Option<Origin>,
+    /// Where the newest batch begins that has a completion. Looked for before the cuts, so that its cut has to be there.
+    pub newest_done: Option<i64>,
     /// The last cut and whether its completion exists.
     pub tail: Option<(Cut, bool)>,
     /// Committed offset of the group.
@@ -50,12 +52,12 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
     let refuse = |message: String| Err(Refusal(format!("{topic}/{partition}: {message}")));
     let Some(origin) = &facts.origin else {
         if facts.tail.is_some() {
-            return refuse("the trusted zone has cuts but no origin.json; restore _batches from a backup".to_owned());
+            return refuse("the trusted zone has cuts but no origin.json; bring _batches back from a backup, or make it again with 'verify --rebuild-chain'".to_owned());
         }
         return match committed {
             Some(offset) => refuse(format!(
-                "group '{group}' has committed offset {offset}, but the trusted zone has no _batches for it. If trusted.url is right and \
-                 you mean to start afresh, delete the group's offsets (kafka-consumer-groups --delete-offsets), or use another kafka.group"
+                "group '{group}' has committed offset {offset}, but the trusted zone has no _batches for it. If its files are \
+                 there, 'verify --rebuild-chain' makes it again. If trusted.url is right and you mean to start afresh, delete the group's offsets (kafka-consumer-groups --delete-offsets), or use another kafka.group"
             )),
             None => Ok(Plan::Begin { at: log.earliest }),
         };
@@ -64,6 +66,14 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         return refuse(format!(
             "the trusted zone was written from log {}, this is {}; use a new log.events_topic and kafka.group, or the right brokers (or --data-dir)",
             origin.log_id, facts.log_id
+        ));
+    }
+    if let Some(done) = facts.newest_done
+        && facts.tail.as_ref().is_none_or(|(cut, _)| cut.from < done)
+    {
+        return refuse(format!(
+            "the batch that begins at {done} is complete, but its cut is not there: cuts were lost. Bring _batches back from a backup, \
+             or make it again with 'verify --rebuild-chain'"
         ));
     }
     let (end, complete) = facts.tail.as_ref().map_or((origin.start, true), |(cut, complete)| (cut.to, *complete));
@@ -123,6 +133,7 @@ mod tests {
             group: "g".into(),
             log_id: "log".into(),
             origin: Some(origin(10)),
+            newest_done: None,
             tail: tail.map(|(from, to, complete)| (cut(from, to), complete)),
             committed,
             log: Bounds { earliest: log.0, latest: log.1 },
@@ -185,6 +196,10 @@ mod tests {
         assert!(refused(&facts(Some((10, 20, true)), Some(91), (0, 90))).contains("beyond 90, where the log ends"));
         assert!(refused(&facts(Some((10, 20, true)), Some(20), (0, 15))).contains("truncated or recreated"));
         assert!(refused(&facts(Some((10, 20, false)), Some(20), (15, 90))).contains("batch 10..20 was begun"));
+        for tail in [None, Some((10, 20, true))] {
+            let lost = Facts { newest_done: Some(20), ..facts(tail, Some(30), (0, 90)) };
+            assert!(refused(&lost).contains("batch that begins at 20 is complete, but its cut is not there"));
+        }
         let other = Facts { log_id: "other".into(), ..facts(Some((10, 20, true)), Some(20), (0, 90)) };
         assert!(refused(&other).contains("written from log log, this is other"));
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Counts;
 use crate::layout::Layout;
 
-pub(super) const DOCUMENT_VERSION: u32 = 1;
+pub(crate) const DOCUMENT_VERSION: u32 = 1;
 
 /// A record as the chain remembers it: enough to notice that another one stands at its offset now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,11 @@
 //! Where the chain's objects are and how they are read and put.
 //!
 //! Below `_batches/<topic>/<partition>/`:
-//! `origin.json`, `cuts/<n>.json`, `keys/<n>.run`, `done/<n>.json`, where n = 2⁶³-1 - `from`, zero-padded: listings go
+//! `origin.json`, `cuts/<n>.json`, `keys/<n>.run`, `done/<n>.json`, and of old batches `summaries/<n>.json`, where n = 2⁶³-1 - `from`, zero-padded: listings go
 //! upwards only, so the last cut, and the cut that holds an offset, are one listing request each.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreError, read_all};
@@ -14,12 +14,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::documents::DOCUMENT_VERSION;
+use super::summary::Summary;
 use super::{Completion, Cut, Origin};
 
 /// No document of the chain comes near this.
 const DOCUMENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const CUTS_PER_PAGE: usize = 64;
-const READS_AT_ONCE: usize = 16;
+pub(super) const READS_AT_ONCE: usize = 16;
 pub(super) const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -61,15 +62,46 @@ pub(crate) enum PutDocument<T> {
 pub(crate) struct ChainStore {
     pub(super) store: Arc<dyn Store>,
     pub(super) prefix: String,
+    /// The summary that was read last, for the look-ups that follow one another.
+    summary: Arc<Mutex<Option<Arc<Summary>>>>,
 }
 
 pub(super) fn inverted(from: i64) -> String {
     format!("{:019}", i64::MAX - from)
 }
 
+/// Where the batch begins that an object of the chain is named after.
+pub(super) fn begin_of(key: &str, prefix: &str, suffix: &str) -> Result<i64, ChainError> {
+    let number = key.strip_prefix(prefix).and_then(|name| name.strip_suffix(suffix));
+    let number = number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok());
+    number.map(|inverted| i64::MAX - inverted).ok_or_else(|| ChainError::Damaged {
+        key: key.to_owned(),
+        message: "this is not the name of an object of the chain".to_owned(),
+    })
+}
+
 impl ChainStore {
     pub(crate) fn new(store: Arc<dyn Store>, topic: &str, partition: i32) -> Self {
-        Self { store, prefix: format!("_batches/{topic}/{partition}/") }
+        Self { store, prefix: format!("_batches/{topic}/{partition}/"), summary: Arc::default() }
+    }
+
+    /// Topic and partition, as they stand in the names.
+    pub(super) fn place(&self) -> (&str, &str) {
+        let mut segments = self.prefix.split('/').skip(1);
+        (segments.next().unwrap_or_default(), segments.next().unwrap_or_default())
+    }
+
+    pub(super) fn known_summary(&self) -> Option<Arc<Summary>> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn remember(&self, summary: Arc<Summary>) {
+        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = Some(summary);
+    }
+
+    /// Frees the memory of the summary that was read last.
+    pub(crate) fn forget_summary(&self) {
+        *self.summary.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn origin_key(&self) -> String {
@@ -128,44 +160,102 @@ impl ChainStore {
     }
 
     pub(crate) async fn put_cut(&self, cut: &Cut) -> Result<PutDocument<Cut>, ChainError> {
-        self.put(&self.cut_key(cut.from), cut).await
+        let put = self.put(&self.cut_key(cut.from), cut).await?;
+        if put != PutDocument::Ours {
+            return Ok(put);
+        }
+        // A worker that slept since before the batch was compacted: the key was free again. Looked at after the put, so
+        // that no compaction can come in between, and before any file.
+        let summary = self.summary_at_or_before(cut.from).await?.filter(|summary| summary.holds(cut.from));
+        let Some(theirs) = summary.and_then(|summary| summary.at_or_before(cut.from).cloned()) else { return Ok(put) };
+        self.store.delete(&self.cut_key(cut.from), None).await?;
+        Ok(PutDocument::Theirs(theirs))
     }
 
     pub(crate) async fn completion(&self, from: i64) -> Result<Option<Completion>, ChainError> {
-        self.read(&self.completion_key(from)).await
+        if let Some(summary) = self.known_summary().filter(|summary| summary.holds(from)) {
+            return Ok(summary.beginning(from).and_then(|held| held.completion.clone()));
+        }
+        match self.read(&self.completion_key(from)).await? {
+            Some(completion) => Ok(Some(completion)),
+            None => Ok(self.summarised(from).await?.and_then(|held| held.completion)),
+        }
     }
 
     pub(crate) async fn put_completion(&self, completion: &Completion) -> Result<PutDocument<Completion>, ChainError> {
         self.put(&self.completion_key(completion.from), completion).await
     }
 
+    /// The newest cut, which no summary holds.
     pub(crate) async fn last_cut(&self) -> Result<Option<Cut>, ChainError> {
-        self.cut_at_or_before(i64::MAX - 1).await
+        if let Some(from) = self.first_single(None).await? {
+            return self.cut_from(from).await;
+        }
+        match self.summary_at_or_before(i64::MAX - 1).await? {
+            None => Ok(None),
+            Some(summary) => Err(ChainError::Damaged {
+                key: self.cut_key(summary.to),
+                message: "all cuts after the last summary are missing; bring them back from a backup, or make them again with \
+                          'verify --rebuild-chain'"
+                    .to_owned(),
+            }),
+        }
+    }
+
+    /// The begin of the newest cut that stands by itself and begins at or before `offset`.
+    async fn first_single(&self, offset: Option<i64>) -> Result<Option<i64>, ChainError> {
+        let prefix = format!("{}cuts/", self.prefix);
+        // Everything strictly after the key that `offset + 1` would have.
+        let start_after = offset.map(|offset| self.cut_key(offset.saturating_add(1)));
+        let options = ListOptions { prefix: prefix.clone(), start_after, limit: Some(1), delimiter: false };
+        let page = self.store.list(&options).await?;
+        page.objects.first().map(|object| begin_of(&object.key, &prefix, ".json")).transpose()
     }
 
     /// The cut with the highest `from` that is at most `offset`.
     pub(crate) async fn cut_at_or_before(&self, offset: i64) -> Result<Option<Cut>, ChainError> {
-        let prefix = format!("{}cuts/", self.prefix);
-        // Everything strictly after the key that `offset + 1` would have.
-        let start_after = Some(format!("{prefix}{}.json", inverted(offset + 1)));
-        let page = self.store.list(&ListOptions { prefix, start_after, limit: Some(1), delimiter: false }).await?;
-        match page.objects.first() {
-            None => Ok(None),
-            Some(found) => self.read(&found.key).await,
+        let single = match self.first_single(Some(offset)).await? {
+            Some(from) => self.cut_from(from).await?,
+            None => None,
+        };
+        // One that holds the offset is the answer. Otherwise a newer one may be in a summary, and the single ones after it
+        // not deleted yet; or the chain ends before the offset.
+        if single.as_ref().is_some_and(|cut| cut.to > offset) {
+            return Ok(single);
         }
+        let summary = self.summary_at_or_before(offset).await?;
+        let held = summary.and_then(|summary| summary.at_or_before(offset).cloned());
+        Ok(single.into_iter().chain(held).max_by_key(|cut| cut.from))
     }
 
     /// A page of cuts before the one that begins at `from`, newest first.
     pub(crate) async fn cuts_before(&self, from: i64) -> Result<Vec<Cut>, ChainError> {
         let prefix = format!("{}cuts/", self.prefix);
         let start_after = Some(self.cut_key(from));
-        let page =
-            self.store.list(&ListOptions { prefix, start_after, limit: Some(CUTS_PER_PAGE), delimiter: false }).await?;
-        let reads = stream::iter(page.objects).map(async |object| {
-            let cut = self.read(&object.key).await?;
-            cut.ok_or_else(|| ChainError::Damaged { key: object.key, message: "it was listed and is gone".to_owned() })
+        let options = ListOptions { prefix: prefix.clone(), start_after, limit: Some(CUTS_PER_PAGE), delimiter: false };
+        let page = self.store.list(&options).await?;
+        let keys = page.objects.iter().map(|object| begin_of(&object.key, &prefix, ".json"));
+        let begins = keys.collect::<Result<Vec<_>, _>>()?;
+        let reads = stream::iter(begins).map(async |begin| {
+            let cut = self.cut_from(begin).await?;
+            let gone =
+                || ChainError::Damaged { key: self.cut_key(begin), message: "it was listed and is gone".to_owned() };
+            cut.ok_or_else(gone)
         });
-        reads.buffered(READS_AT_ONCE).try_collect().await
+        let mut cuts: Vec<Cut> = reads.buffered(READS_AT_ONCE).try_collect().await?;
+        let mut at = from;
+        let joined = cuts.iter().take_while(|cut| cut.to == std::mem::replace(&mut at, cut.from)).count();
+        if joined == CUTS_PER_PAGE {
+            return Ok(cuts);
+        }
+        // Where the single ones end or have a hole, a summary goes on.
+        let at = joined.checked_sub(1).and_then(|last| cuts.get(last)).map_or(from, |cut| cut.from);
+        if let Some(summary) = self.summary_at_or_before(at.saturating_sub(1)).await?.filter(|summary| summary.to >= at)
+        {
+            cuts.truncate(joined);
+            cuts.extend(summary.before(at).cloned());
+        }
+        Ok(cuts)
     }
 
     /// Where cuts begin that begin before `from` (`None`: all), newest first: a page of them, empty at the end.
@@ -177,14 +267,20 @@ impl ChainStore {
         let start_after = from.map(|from| self.cut_key(from));
         let options = ListOptions { prefix: prefix.clone(), start_after, limit: None, delimiter: false };
         let page = self.store.list(&options).await?;
-        let begins = page.objects.into_iter().map(|object| {
-            let number = object.key.strip_prefix(&prefix).and_then(|name| name.strip_suffix(".json"));
-            number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok()).map_or_else(
-                || Err(ChainError::Damaged { key: object.key.clone(), message: "this is not a cut's name".to_owned() }),
-                |inverted| Ok(i64::MAX - inverted),
-            )
-        });
-        begins.collect()
+        let begins = page.objects.iter().map(|object| begin_of(&object.key, &prefix, ".json"));
+        let mut begins = begins.collect::<Result<Vec<i64>, _>>()?;
+        // Only now: what a compaction deleted before the listing is in a summary that this sees.
+        let Some(newest) = self.summary_at_or_before(i64::MAX - 1).await? else { return Ok(begins) };
+        begins.retain(|begin| *begin >= newest.to);
+        if !begins.is_empty() {
+            return Ok(begins);
+        }
+        let holder = match from {
+            Some(from) if from <= newest.from => self.summary_at_or_before(from.saturating_sub(1)).await?,
+            _ => Some(newest),
+        };
+        let before = from.unwrap_or(i64::MAX);
+        Ok(holder.map_or_else(Vec::new, |summary| summary.before(before).map(|cut| cut.from).collect()))
     }
 
     /// Whether a key run is there.
@@ -194,6 +290,17 @@ impl ChainStore {
 
     /// The cut that begins at `from`.
     pub(crate) async fn cut_from(&self, from: i64) -> Result<Option<Cut>, ChainError> {
+        if let Some(summary) = self.known_summary().filter(|summary| summary.holds(from)) {
+            return Ok(summary.beginning(from).map(|held| held.cut.clone()));
+        }
+        match self.single(from).await? {
+            Some(cut) => Ok(Some(cut)),
+            None => Ok(self.summarised(from).await?.map(|held| held.cut)),
+        }
+    }
+
+    /// The cut that begins at `from` and stands by itself.
+    pub(super) async fn single(&self, from: i64) -> Result<Option<Cut>, ChainError> {
         self.read(&self.cut_key(from)).await
     }
 
@@ -202,6 +309,25 @@ impl ChainStore {
         // In this order: the completion is put before the next cut.
         let has_next = self.cut_from(cut.to).await?.is_some();
         Ok(has_next && self.completion(cut.from).await?.is_none())
+    }
+
+    /// The cut after this one; `None` where the chain ends.
+    ///
+    /// # Errors
+    /// The store's, or later ones are there and this one is not: going on in the middle would write what follows again.
+    pub(crate) async fn next_cut(&self, cut: &Cut) -> Result<Option<Cut>, ChainError> {
+        if let Some(next) = self.cut_from(cut.to).await? {
+            return Ok(Some(next));
+        }
+        if self.last_cut().await?.is_none_or(|last| last.from <= cut.from) {
+            return Ok(None);
+        }
+        // Put since the first look, unless it was lost.
+        let next = self.cut_from(cut.to).await?;
+        next.map(Some).ok_or_else(|| ChainError::Damaged {
+            key: self.cut_key(cut.to),
+            message: "it is missing, though later ones are there; bring it back from a backup, or make it again with 'verify --rebuild-chain'".to_owned(),
+        })
     }
 
     /// Puts a key run if it is not there; equal by construction for the same batch, so an existing one stays.

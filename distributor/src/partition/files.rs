@@ -4,7 +4,7 @@ use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::PartitionError;
-use crate::batch::{FinishedFile, Place};
+use crate::batch::{FinishedFile, Place, Stated};
 use crate::chain::{Completion, Cut, FileEntry};
 use crate::footer::{Footer, FooterError};
 
@@ -22,10 +22,11 @@ pub(crate) async fn put_all(
     prefix: &str,
     cut: &Cut,
     files: Vec<FinishedFile>,
+    stated: &Stated,
 ) -> Result<Vec<FileEntry>, PartitionError> {
     let place = Place::of(cut);
     // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
-    let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file).boxed()).collect();
+    let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file, stated).boxed()).collect();
     let puts = stream::iter(puts);
     puts.buffered(AT_ONCE).try_collect().await
 }
@@ -35,12 +36,16 @@ async fn put(
     prefix: &str,
     place: Place<'_>,
     file: FinishedFile,
+    stated: &Stated,
 ) -> Result<FileEntry, PartitionError> {
-    let FinishedFile { folder, sequence, rows, body, .. } = file;
+    let FinishedFile { folder, sequence, rows, body } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
-    let metadata: Metadata =
-        facts.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone())).collect();
+    let metadata: Metadata = facts
+        .iter()
+        .chain([&stated.fact()?])
+        .map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()))
+        .collect();
     let size = body.len() as u64;
     let key = format!("{prefix}{path}");
     for _ in 0..MAX_PUTS {

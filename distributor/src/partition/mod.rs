@@ -15,10 +15,10 @@ use common::log::{Bounds, Chunk};
 use common::store::Store;
 use tokio::time::Instant;
 
-use crate::batch::{Batch, Encoded, Encoding};
+use crate::batch::{Batch, Encoded, Encoding, Stated};
 use crate::chain::{
-    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Plan, PutDocument, Refusal, Revisions, Witness, decide,
-    gap_at,
+    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Part, Plan, PutDocument, Refusal, Revisions, Witness,
+    decide, gap_at,
 };
 use crate::layout::Layout;
 use crate::metrics::{BatchDone, Metrics};
@@ -150,6 +150,7 @@ impl Partition {
     async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
         refuse_while_rewritten(context, id, &chain).await?;
+        let newest_done = chain.newest(Part::Completions).await?;
         let tail = match chain.last_cut().await? {
             Some(cut) => {
                 let complete = !cut.is_batch() || chain.completion(cut.from).await?.is_some();
@@ -165,6 +166,7 @@ impl Partition {
             group: context.group.clone(),
             log_id: context.log_id.clone(),
             origin,
+            newest_done,
             tail,
             committed,
             log,
@@ -208,6 +210,7 @@ impl Partition {
                 return Err(refused(context, id, "the chain changed while it was read".to_owned()));
             }
         };
+        partition.chain.forget_summary();
         Ok((partition, start))
     }
 
@@ -296,7 +299,7 @@ impl Partition {
                 }
             }
             self.commit = Some(cut.to);
-            match self.chain.cut_from(cut.to).await? {
+            match self.chain.next_cut(&cut).await? {
                 Some(next) => cut = next,
                 None => return self.read_on(context, &cut).await,
             }
@@ -503,7 +506,7 @@ impl Partition {
         if already_complete && self.is_outdated(context, &cut).await? {
             return Ok(Start::LookAgain);
         }
-        match self.chain.cut_from(cut.to).await? {
+        match self.chain.next_cut(&cut).await? {
             Some(next) => self.walk(context, next).await,
             None => self.read_on(context, &cut).await,
         }
@@ -520,7 +523,8 @@ impl Partition {
     ) -> Result<()> {
         let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
         self.ratio = Some(ratio);
-        let entries = files::put_all(&*context.store, "", cut, files).await?;
+        let stated = Stated::new(&ends, counts, files.len());
+        let entries = files::put_all(&*context.store, "", cut, files, &stated).await?;
         phases.end("files");
         let completion = Completion {
             version: DOCUMENT_VERSION,

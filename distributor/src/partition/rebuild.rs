@@ -18,6 +18,17 @@ pub(crate) struct Rebuilt {
     pub window_from: i64,
 }
 
+/// Without the keys of a cut that was lost, duplicates could not be told.
+fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
+    PartitionError::Damaged {
+        key: chain.cut_key(from),
+        message: format!(
+            "no cut holds the offsets {from} up to before {to}, and duplicates could not be told without its keys; bring it back from a \
+             backup, or make it again with 'verify --rebuild-chain'"
+        ),
+    }
+}
+
 /// The window valid at offset `at`, which is where the chain begins or where a cut ends.
 pub(crate) async fn rebuild(
     chain: &ChainStore,
@@ -40,11 +51,18 @@ pub(crate) async fn rebuild(
     window.expect(clock_ms);
     let mut window_from = at;
     let mut before = Some(last);
+    let mut newer_from = at;
     while let Some(newest) = before.take() {
         let mut cuts = vec![newest];
         // The next ones are named by the one before them, but can be read together once their names are listed.
         if let Some(oldest) = cuts.last() {
             cuts.extend(chain.cuts_before(oldest.from).await?);
+        }
+        for cut in &cuts {
+            if cut.to != newer_from {
+                return Err(gap(chain, cut.to, newer_from));
+            }
+            newer_from = cut.from;
         }
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
@@ -60,12 +78,19 @@ pub(crate) async fn rebuild(
             .buffered(READS_AT_ONCE);
         while let Some((from, run)) = runs.next().await {
             let (key, run) = run?;
-            let run = run.ok_or_else(|| PartitionError::Damaged {
-                key: key.clone(),
-                message:
-                    "this key run is missing, and duplicates could not be told without it; restore it from a backup"
+            let Some(run) = run else {
+                // Compaction lets go of keys that no window of its time could reach: a longer one begins after them.
+                if chain.is_summarised(from).await? {
+                    tracing::warn!(from, "the window reaches back to keys that are gone; it begins after them");
+                    return Ok(Rebuilt { window, clock_ms, window_from });
+                }
+                return Err(PartitionError::Damaged {
+                    key,
+                    message: "this key run is missing, and duplicates could not be told without it; bring it back from a backup, or make it \
+                              again with 'verify --rebuild-chain'"
                         .to_owned(),
-            })?;
+                });
+            };
             decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
                 .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
             window.fit()?;
@@ -73,6 +98,11 @@ pub(crate) async fn rebuild(
         }
         if !reached_old && let Some(from) = oldest_from {
             before = chain.cut_at_or_before(from - 1).await?;
+            if before.is_none()
+                && let Some(start) = chain.origin().await?.map(|origin| origin.start).filter(|start| *start < from)
+            {
+                return Err(gap(chain, start, from));
+            }
         }
     }
     Ok(Rebuilt { window, clock_ms, window_from })

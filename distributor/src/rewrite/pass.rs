@@ -6,7 +6,7 @@ use super::judge::{Fate, Judge, Opening};
 use super::plan::{DOCUMENT_VERSION, PartitionRewrite};
 use super::settle::{clear, settle};
 use super::{ReplayError, Rewriter};
-use crate::batch::Encoded;
+use crate::batch::{Encoded, Stated};
 use crate::chain::{ChainStore, Cut, PutDocument, Revision, Rewrite, Standing};
 use crate::partition::put_files;
 use crate::partition::rebuild::rebuild;
@@ -199,7 +199,8 @@ impl Rewriter {
                 return Err(self.refused(cut.partition, message));
             }
         };
-        let files = put_files(store, &chain.staged_prefix(rewrite.id), &cut, files).await?;
+        let stated = Stated::new(&ends, counts, files.len());
+        let files = put_files(store, &chain.staged_prefix(rewrite.id), &cut, files, &stated).await?;
         let key_run = if cut.layout.reads_like(&standing.cut.layout) {
             standing.key_run.clone()
         } else {

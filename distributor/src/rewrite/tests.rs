@@ -67,6 +67,8 @@ async fn audit_and(zone: &Zone, repair: Repair) -> Audit {
         window_memory: 1_000_000_000,
         scratch: Scratch::new(zone.folder.path()),
         deep: true,
+        uploads_older_than: std::time::Duration::from_secs(86_400),
+        now_ms: 0,
         on_batch: Box::new(|_| {}),
     };
     auditor.verify(repair).await.unwrap()

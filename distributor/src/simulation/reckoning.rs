@@ -86,6 +86,8 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
         window_memory: roles::WINDOW_MEMORY,
         scratch: roles::scratch(),
         deep: true,
+        uploads_older_than: std::time::Duration::from_secs(86_400),
+        now_ms: 0,
         on_batch: Box::new(|_| {}),
     };
     let audit = auditor.verify(Repair::No).await.map_err(|error| format!("the audit failed: {error}"))?;

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 pub(crate) use budget::Budget;
 use budget::Lease;
-pub(crate) use key_run::{decode_key_run, encode_key_run};
+pub(crate) use key_run::{KeyRunError, decode_key_run, encode_key_run};
 pub(crate) use keys::Keys;
 use run::RunWriter;
 use spilled::Spilled;

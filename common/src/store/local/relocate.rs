@@ -225,7 +225,8 @@ fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<DeleteO
         Some(found) if found != *version => return Ok(DeleteOutcome::VersionMismatch),
         Some(_) => {}
     }
-    let aside = hidden_name();
+    // Named otherwise than a temporary: after a crash nobody may take it for one and remove it.
+    let aside = hidden_name(".aside");
     match rustix::fs::renameat(folder, name, folder, aside.as_str()) {
         Ok(()) => {}
         Err(Errno::NOENT) => return Ok(DeleteOutcome::Deleted),

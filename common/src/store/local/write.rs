@@ -58,12 +58,22 @@ pub(super) fn unlink(folder: &OwnedFd, name: &str) -> Outcome<bool> {
 
 /// A name that no listing shows and that nobody else takes: processes differ by id or, in containers where every
 /// process has the same id, by the moment they started.
-pub(super) fn hidden_name() -> String {
+pub(super) fn hidden_name(suffix: &str) -> String {
     static STARTED_NS: LazyLock<u128> =
         LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-    format!(".{}-{:x}-{number}.tmp", std::process::id(), *STARTED_NS)
+    format!(".{}-{:x}-{number}{suffix}", std::process::id(), *STARTED_NS)
+}
+
+const TEMPORARY: &str = ".tmp";
+
+/// Whether a file of this name is a [`Temporary`], of this process or of another.
+pub(super) fn is_temporary_name(name: &str) -> bool {
+    let Some(stem) = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(TEMPORARY)) else { return false };
+    let parts: Vec<&str> = stem.split('-').collect();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parts.len() == 3 && parts.into_iter().all(is_number)
 }
 
 /// A file that is removed again unless it is published. A crash leaves it behind, hidden from every listing.
@@ -79,7 +89,7 @@ impl Temporary {
     pub fn create(folder: OwnedFd) -> Outcome<Self> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..MAX_TRIES {
-            let name = hidden_name();
+            let name = hidden_name(TEMPORARY);
             match rustix::fs::openat(&folder, name.as_str(), flags, Mode::from_raw_mode(0o666)) {
                 Ok(descriptor) => return Ok(Self { folder, name, file: File::from(descriptor), is_there: true }),
                 Err(Errno::EXIST) => {}

@@ -49,6 +49,10 @@ impl S3Failure {
         self.has_code("NoSuchUpload")
     }
 
+    pub fn is_invalid_argument(&self) -> bool {
+        self.has_code("InvalidArgument")
+    }
+
     pub fn is_not_implemented(&self) -> bool {
         self.kind == StoreErrorKind::Unsupported
     }

@@ -83,7 +83,7 @@ fn is_folder_marker(key: &str, object: &Object) -> bool {
 }
 
 /// Form encoding as S3 answers it: `%XX`, and `+` for a space.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -11,6 +11,7 @@ use super::client::patient;
 use super::conditional::{MAX_TRIES, Next, decide, pause_before};
 use super::errors::S3Failure;
 use super::put::{gave_up, headers, put, undecidable, written};
+use super::unfinished;
 use crate::store::{
     Metadata, MultipartUpload, ObjectMeta, PutCondition, PutOutcome, Result, StoreError, StoreErrorKind, Version,
 };
@@ -109,7 +110,7 @@ impl S3Upload {
         for attempt in 0..MAX_TRIES {
             pause_before(attempt).await;
             let failure = match self.send_complete(condition).await {
-                Ok(version) => return written(&self.bucket, &self.key, version).await,
+                Ok(version) => return self.believed(condition, version).await,
                 Err(failure) => failure,
             };
             let found = match self.bucket.head(&self.key).await {
@@ -128,6 +129,25 @@ impl S3Upload {
         Err(gave_up("complete", &self.key, &last_message))
     }
 
+    /// The outcome of a completion that was answered with 200. versitygw 1.8 answers so for an upload that was aborted,
+    /// too; a store that is not AWS is asked what stands there.
+    async fn believed(&self, condition: &PutCondition, version: Option<Version>) -> Result<PutOutcome> {
+        if !self.bucket.has_custom_endpoint {
+            return written(&self.bucket, &self.key, version).await;
+        }
+        let Some(found) = self.bucket.head(&self.key).await? else {
+            let message =
+                "the store says that the upload was completed, but no object is there: was the upload aborted?";
+            return Err(StoreError::new(StoreErrorKind::Transient, "complete", &self.key, message));
+        };
+        let is_other = version.is_some_and(|version| version != found.version);
+        Ok(match condition {
+            PutCondition::IfAbsent if is_other => PutOutcome::AlreadyExists,
+            PutCondition::IfVersion(_) if is_other => PutOutcome::VersionMismatch,
+            _ => PutOutcome::Written(found.version),
+        })
+    }
+
     /// The upload is gone because an earlier try completed it and the answer was lost: then an object of this size
     /// and, as its ETag says, this number of parts stands there.
     fn is_ours(&self, found: Option<&ObjectMeta>) -> bool {
@@ -136,18 +156,7 @@ impl S3Upload {
     }
 
     async fn send_abort(&self) -> Result<()> {
-        let request = self
-            .bucket
-            .client
-            .abort_multipart_upload()
-            .bucket(&self.bucket.name)
-            .key(self.bucket.full_key(&self.key))
-            .upload_id(&self.upload_id);
-        match request.send().await.map_err(S3Failure::from) {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_no_such_upload() => Ok(()),
-            Err(failure) => Err(failure.into_error("abort", &self.key)),
-        }
+        unfinished::abort(&self.bucket, &self.key, &self.upload_id).await
     }
 
     /// Frees the parts; that they may stay is no reason to hide the outcome that matters.

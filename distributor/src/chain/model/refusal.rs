@@ -69,6 +69,7 @@ fn ask(seen: Seen, origin: Option<u8>, tail: Option<(Cut, bool)>) -> Result<Plan
         log_id: "log".into(),
         origin: origin.map(|start| testing::origin(i64::from(start))),
         tail: tail.map(|(cut, complete)| (testing::cut(i64::from(cut.from), i64::from(cut.to)), complete)),
+        newest_done: tail.filter(|(_, complete)| *complete).map(|(cut, _)| i64::from(cut.from)),
         committed: seen.committed.map(i64::from),
         log: seen.log(),
     };

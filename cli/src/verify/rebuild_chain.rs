@@ -1,0 +1,85 @@
+//! `verify --rebuild-chain`: what is missing of the chain, told and put.
+
+use std::fmt::Write;
+
+use anyhow::anyhow;
+use distributor::{ChainRebuild, ChainRebuilder};
+use indicatif::{HumanCount, ProgressBar};
+
+use crate::Failure;
+use crate::args::{Output, VerifyArgs};
+
+/// Fails if anything is refused: nothing was put then.
+#[allow(clippy::print_stdout, reason = "the command's result")]
+pub(super) async fn run(args: &VerifyArgs, rebuilder: &ChainRebuilder, bar: &ProgressBar) -> Result<(), Failure> {
+    let rebuild = rebuilder.rebuild(args.dry_run).await;
+    bar.reset();
+    let rebuild = rebuild?;
+    match args.common.output {
+        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "rebuild": rebuild })),
+        Output::Text => print!("{}", text(&rebuild, args.dry_run)),
+    }
+    match rebuild.refusals().count() {
+        0 => Ok(()),
+        count => Err(anyhow!("the chains of {count} partitions cannot be made again; nothing was put").into()),
+    }
+}
+
+fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{words}");
+    };
+    let refused = rebuild.refusals().next().is_some();
+    let verb = if dry_run || refused { "missing" } else { "put" };
+    for partition in &rebuild.partitions {
+        if let Some(message) = &partition.refused {
+            line(format_args!("refused: {message}"));
+            continue;
+        }
+        line(format_args!(
+            "partition {}, offsets {}..{}: {verb}: {} origin, {} cuts, {} completions, {} key runs",
+            partition.partition,
+            partition.from,
+            partition.to,
+            partition.origins,
+            HumanCount(partition.cuts),
+            HumanCount(partition.completions),
+            HumanCount(partition.key_runs)
+        ));
+        if partition.recounted_batches > 0 {
+            line(format_args!("  {} batches were made again from the log", HumanCount(partition.recounted_batches)));
+        }
+        if partition.key_runs_from_rows > 0 {
+            line(format_args!(
+                "  {} key runs are from rows: without the times of dropped duplicates, which the log no longer has",
+                HumanCount(partition.key_runs_from_rows)
+            ));
+        }
+        if partition.gap_offsets > 0 {
+            line(format_args!("  {} offsets are passed over for good", HumanCount(partition.gap_offsets)));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use distributor::PartitionRebuild;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_and_nothing_is_said_to_be_put_that_was_not() {
+        let whole = PartitionRebuild { partition: 3, to: 90, cuts: 1_200, key_runs_from_rows: 7, ..Default::default() };
+        let mut rebuild = ChainRebuild { partitions: vec![whole] };
+        let told = text(&rebuild, false);
+        assert!(told.contains("partition 3, offsets 0..90: put: 0 origin, 1,200 cuts"), "{told}");
+        assert!(told.contains("7 key runs are from rows"), "{told}");
+        assert!(text(&rebuild, true).contains("missing: 0 origin"), "{told}");
+        rebuild.partitions.push(PartitionRebuild { refused: Some("events/4: why".into()), ..Default::default() });
+        let told = text(&rebuild, false);
+        assert!(told.contains("refused: events/4: why") && !told.contains("put:"), "{told}");
+    }
+}

@@ -1,0 +1,38 @@
+//! What each file of a batch says of the whole batch, so that its cut and completion can be made again from files alone.
+
+use parquet::errors::ParquetError;
+use serde::{Deserialize, Serialize};
+
+use super::{Counts, Ends};
+use crate::chain::Witness;
+
+/// Key in the footer. Files of version 0.1.0 do not have it.
+pub(crate) const STATED: &str = "event_distributor.batch";
+
+/// A pure function of the batch's records and the window before them, as its rows are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stated {
+    pub first: Witness,
+    pub last: Witness,
+    /// Log time (running maximum) after the last record.
+    pub clock_ms: i64,
+    pub counts: Counts,
+    /// How many files the batch has.
+    pub files: u32,
+}
+
+impl Stated {
+    pub(crate) fn new(ends: &Ends, counts: Counts, files: usize) -> Self {
+        let Ends { first, last, clock_ms, .. } = *ends;
+        Self { first, last, clock_ms, counts, files: u32::try_from(files).unwrap_or(u32::MAX) }
+    }
+
+    /// The fact as it stands in a footer.
+    ///
+    /// # Errors
+    /// Never: it holds numbers only.
+    pub(crate) fn fact(&self) -> Result<(&'static str, String), ParquetError> {
+        let text = serde_json::to_string(self).map_err(|error| ParquetError::General(error.to_string()))?;
+        Ok((STATED, text))
+    }
+}

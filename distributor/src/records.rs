@@ -1,0 +1,143 @@
+//! Records of one log partition, range after range, into batches.
+
+use std::time::Duration;
+
+use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
+
+use crate::batch::Batch;
+use crate::chain::Witness;
+use crate::remake::RemakeError;
+use crate::window::Window;
+
+/// How long the log may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Records {
+    reader: Box<dyn LogReader>,
+    topic: String,
+    partition: i32,
+    chunk: Chunk,
+    next: usize,
+}
+
+/// What stopped a batch from being filled further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// Every record of the range is in it.
+    Whole,
+    /// The log ends before the range does.
+    LogEnded,
+}
+
+impl Records {
+    /// Reads from `at` on.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn open(log: &dyn Log, topic: &str, partition: i32, at: i64) -> Result<Self, LogError> {
+        let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
+        loop {
+            match reader.poll(PATIENCE).await? {
+                ReadEvent::Assigned(_) => break,
+                ReadEvent::Idle => {
+                    return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
+                }
+                ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
+            }
+        }
+        reader.start(partition, at).await?;
+        Ok(Self { reader, topic: topic.to_owned(), partition, chunk: Chunk::default(), next: 0 })
+    }
+
+    pub(crate) async fn close(self) {
+        self.reader.close().await;
+    }
+
+    /// Goes on at another place.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn seek(&mut self, at: i64) -> Result<(), LogError> {
+        (self.chunk, self.next) = (Chunk::default(), 0);
+        self.reader.start(self.partition, at).await
+    }
+
+    /// Makes `from` come next, from what was read already if it is there.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn go_to(&mut self, from: i64) -> Result<(), LogError> {
+        let read = self.chunk.offsets.partition_point(|offset| *offset < from);
+        let is_read = self.chunk.offsets.first().is_some_and(|first| *first <= from) && read < self.chunk.offsets.len();
+        if is_read {
+            self.next = read;
+            return Ok(());
+        }
+        self.seek(from).await
+    }
+
+    /// The next record; `None` where the log ends.
+    ///
+    /// # Errors
+    /// The log's.
+    pub(crate) async fn next_witness(&mut self) -> Result<Option<(i64, Witness)>, RemakeError> {
+        loop {
+            if let (Some(offset), Some(time_ms)) =
+                (self.chunk.offsets.get(self.next), self.chunk.times_ms.get(self.next))
+            {
+                return Ok(Some((*offset, Witness::of(&self.chunk.records.get(self.next), *time_ms))));
+            }
+            if !self.read().await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next chunk; false where the log ends.
+    async fn read(&mut self) -> Result<bool, RemakeError> {
+        loop {
+            match self.reader.poll(PATIENCE).await? {
+                ReadEvent::Chunk(chunk) => {
+                    (self.chunk, self.next) = (chunk, 0);
+                    return Ok(true);
+                }
+                ReadEvent::EndReached(_) => return Ok(false),
+                ReadEvent::Idle => {
+                    let message = format!("{}/{} went silent", self.topic, self.partition);
+                    return Err(LogError::new(LogErrorKind::Transient, message).into());
+                }
+                ReadEvent::Assigned(_) | ReadEvent::Revoked(_) => {}
+            }
+        }
+    }
+
+    /// Pushes the records from `from` up to before `to`, which come next.
+    ///
+    /// # Errors
+    /// The log's and the encoder's.
+    pub(crate) async fn fill(
+        &mut self,
+        batch: &mut Batch,
+        window: &Window,
+        from: i64,
+        to: i64,
+    ) -> Result<Filled, RemakeError> {
+        while batch.ends().is_none_or(|ends| ends.to < to) {
+            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
+                if !self.read().await? {
+                    return Ok(Filled::LogEnded);
+                }
+                continue;
+            };
+            if offset >= to {
+                break;
+            }
+            if offset >= from {
+                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
+                batch.push(window, &self.chunk.records.get(self.next), offset, time_ms)?;
+            }
+            self.next += 1;
+        }
+        Ok(Filled::Whole)
+    }
+}

@@ -1,0 +1,93 @@
+//! A store whose calls a test watches, and fails when it likes.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, UnfinishedUpload,
+    UploadPage, Version,
+};
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Pass,
+    /// It fails and nothing happened.
+    Fail(StoreErrorKind),
+    /// It takes effect, but the caller sees a time-out.
+    TimeOut,
+}
+
+/// Asked before each call, with the operation and the key.
+type Judge = Box<dyn Fn(&'static str, &str) -> Fate + Send + Sync>;
+
+struct Interposed {
+    inner: Arc<dyn Store>,
+    judge: Judge,
+}
+
+/// `inner`, with a judge before it.
+pub(crate) fn interposed(
+    inner: Arc<dyn Store>,
+    judge: impl Fn(&'static str, &str) -> Fate + Send + Sync + 'static,
+) -> Arc<dyn Store> {
+    Arc::new(Interposed { inner, judge: Box::new(judge) })
+}
+
+impl Interposed {
+    async fn call<T>(&self, operation: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match (self.judge)(operation, key) {
+            Fate::Pass => call.await,
+            Fate::Fail(kind) => Err(StoreError::new(kind, operation, key, "told to fail")),
+            Fate::TimeOut => {
+                call.await?;
+                Err(StoreError::new(StoreErrorKind::Transient, operation, key, "timed out"))
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Interposed {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        self.call("head", key, self.inner.head(key)).await
+    }
+    async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        self.call("open", key, self.inner.open(key, options)).await
+    }
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome> {
+        self.call("put", key, self.inner.put(key, body, condition, metadata)).await
+    }
+    async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
+        self.call("multipart", key, self.inner.multipart(key, metadata)).await
+    }
+    async fn list(&self, options: &ListOptions) -> Result<ListPage> {
+        self.call("list", &options.prefix, self.inner.list(options)).await
+    }
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> Result<()> {
+        self.call("copy", from, self.inner.copy(from, version, to)).await
+    }
+    async fn rename(&self, from: &str, version: &Version, to: &str) -> Result<RenameOutcome> {
+        self.call("rename", from, self.inner.rename(from, version, to)).await
+    }
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
+        self.call("delete", key, self.inner.delete(key, if_version)).await
+    }
+    async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
+        self.call("tag", key, self.inner.tag(key, tags)).await
+    }
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
+        self.call("tag", key, self.inner.tag_version(key, version, tags)).await
+    }
+    async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
+        self.call("list uploads", &options.prefix, self.inner.unfinished_uploads(options)).await
+    }
+    async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
+        self.call("abort upload", &upload.key, self.inner.abort_upload(upload)).await
+    }
+}
