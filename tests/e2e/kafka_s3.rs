@@ -166,7 +166,13 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
         count("rows") + count("duplicates")
     };
     wait_until("everything is written", || rows() == 2_000);
-    let before = contents(&zone.trusted.1);
+    // Of which moment the watermark speaks is another matter.
+    let zone_contents = || {
+        let mut contents = contents(&zone.trusted.1);
+        contents.retain(|path, _| !path.starts_with("_watermark"));
+        contents
+    };
+    let before = zone_contents();
     let replay = |dry_run: bool| {
         let flags: &[&str] = if dry_run { &["--dry-run"] } else { &[] };
         zone.replay("earliest").args(flags)
@@ -189,10 +195,10 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
     let log = logs.path().join("report");
     zone.distribute().set("replay.missing=report").args(&["--once"]).start(&log).wait_for_exit();
     assert!(fs::read_to_string(&log).unwrap().contains("replay.missing is 'report'"));
-    assert!(contents(&zone.trusted.1).len() < before.len());
+    assert!(zone_contents().len() < before.len());
     replay(false).report();
     zone.distribute().args(&["--once"]).report();
-    assert!(before == contents(&zone.trusted.1), "the trusted zone is what it was, byte for byte");
+    assert!(before == zone_contents(), "the trusted zone is what it was, byte for byte");
     zone.assert_sound();
 }
 

@@ -12,13 +12,10 @@ const SECONDS_A_DAY: f64 = 86_400.0;
 const FILE_BASE_BYTES: f64 = 3_300.0;
 /// Encoded bytes for each byte of JSON, likewise measured with zstd.
 const ENCODED_RATIO: f64 = 0.13;
-/// Memory for each byte of JSON in rows that are not encoded yet, or whose pages are not full yet; likewise measured,
-/// keys and the slack of growing buffers included.
-const OPEN_RATIO: f64 = 1.4;
-/// About so many rows of each file are like that: half of 8,192 that are encoded together and of a page's 20,000.
-const OPEN_ROWS: f64 = 15_000.0;
-/// The key of a row in an open batch.
-const KEY_BYTES: f64 = 30.0;
+/// What stays in memory of a row in an open batch whose rows are on local disk: its key. Likewise measured.
+const KEY_BYTES: f64 = 27.0;
+/// A batch is written when that is so much of what it may take: docs/small-files.md.
+const KEYS_SHARE: f64 = 0.5;
 
 /// What the input looks like.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -138,22 +135,12 @@ pub fn age_for(input: &Input, limits: &Limits, files_a_day: u64) -> Option<&'sta
 /// `flush.max_memory` that lets batches grow as old as they may; `None` where the rate is not known.
 pub fn memory_for_age(input: &Input, limits: &Limits) -> Option<f64> {
     let rows = input.events_per_second? / float(input.partitions) * limits.max_age.as_secs_f64();
-    let (row, open) = (memory_of_a_row(input), (rows / buckets(input)).min(OPEN_ROWS));
-    let files = buckets(input) * open * row.open + (rows - buckets(input) * open) * row.encoded;
-    Some(files * share_of_the_largest(input))
+    Some(rows * KEY_BYTES / KEYS_SHARE * share_of_the_largest(input))
 }
 
 /// How many events a batch can hold before it is closed for another reason than its age.
 fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
-    let by_memory = {
-        let row = memory_of_a_row(input);
-        let file = float(limits.max_memory) / share_of_the_largest(input) / buckets(input);
-        let rows = match file - OPEN_ROWS * row.open {
-            encoded if encoded > 0.0 => OPEN_ROWS + encoded / row.encoded,
-            _ => file / row.open,
-        };
-        rows * buckets(input)
-    };
+    let by_memory = float(limits.max_memory) / share_of_the_largest(input) * KEYS_SHARE / KEY_BYTES;
     [
         (float(limits.max_rows), ClosedBy::Rows),
         (float(limits.max_bytes) / (float(input.event_bytes) * ENCODED_RATIO), ClosedBy::Bytes),
@@ -161,16 +148,6 @@ fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
     ]
     .into_iter()
     .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
-}
-
-struct RowMemory {
-    open: f64,
-    encoded: f64,
-}
-
-fn memory_of_a_row(input: &Input) -> RowMemory {
-    let event = float(input.event_bytes);
-    RowMemory { open: event * OPEN_RATIO, encoded: event * ENCODED_RATIO + KEY_BYTES }
 }
 
 /// All open batches of a process in units of the largest, which goes first: the others are of all sizes up to it, and
@@ -206,7 +183,7 @@ mod tests {
         max_age: Duration::from_secs(30),
         max_rows: 1_000_000,
         max_bytes: 128_000_000,
-        max_memory: 64_000_000,
+        max_memory: 32_000_000,
         max_rows_per_file: 1_000_000,
     };
 
@@ -247,8 +224,8 @@ mod tests {
     fn many_events_fill_a_batch_before_it_is_old() {
         let told = forecast(&at(100_000.0), &LIMITS);
         assert_eq!(told.closed_by, ClosedBy::Memory);
-        // As measured: four partitions of one process, 64 MB and sample events make batches of some 60,000.
-        assert!((50_000.0..70_000.0).contains(&(told.batch_seconds * 25_000.0)), "{told:?}");
+        let rows = told.batch_seconds * 25_000.0;
+        assert!(is_about(rows, 32_000_000.0 / 2.5 / 2.0 / 27.0), "{told:?}");
         let roomy = Limits { max_memory: 64_000_000_000, ..LIMITS };
         assert_eq!(forecast(&at(1_000_000.0), &roomy).closed_by, ClosedBy::Rows);
         assert_eq!(forecast(&at(1_000_000.0), &Limits { max_rows: 10_000_000, ..roomy }).closed_by, ClosedBy::Bytes);
@@ -284,18 +261,18 @@ mod tests {
     /// Batches of sample events in one partition, as `flush.max_memory` cut them.
     #[test]
     fn memory_closes_batches_about_where_it_was_measured_to() {
-        for (types, max_memory, rows) in
-            [(12, 8_000_000, 20_260.0), (12, 64_000_000, 191_700.0), (1_000, 64_000_000, 154_800.0)]
-        {
+        for (types, max_memory, rows) in [
+            (12, 8_000_000, 166_000.0),
+            (12, 32_000_000, 607_817.0),
+            (1_000, 8_000_000, 140_000.0),
+            (1_000, 32_000_000, 608_105.0),
+        ] {
             let input = Input { types, partitions: 1, event_bytes: 291, ..at(1e6) };
             let told = forecast(&input, &Limits { max_memory, ..LIMITS });
             assert_eq!(told.closed_by, ClosedBy::Memory);
             let predicted = told.batch_seconds * 1e6;
             assert!((predicted / rows - 1.0).abs() < 0.2, "{predicted} instead of {rows}");
         }
-        // 600,000 of one type fit into 48 MB.
-        let one = Input { types: 1, partitions: 1, event_bytes: 291, ..at(20_000.0) };
-        assert_eq!(forecast(&one, &Limits { max_memory: 48_000_000, ..LIMITS }).closed_by, ClosedBy::Age);
     }
 
     #[test]

@@ -100,7 +100,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
-    setting("flush.max_memory", "64MB", "… or when all open batches of the process use this much memory"),
+    setting(
+        "flush.max_memory",
+        "32MB",
+        "memory of all open batches of the process; past it rows go to `scratch.dir`, and batches are written whose keys alone take too much",
+    ),
     setting(
         "flush.warn_files_per_day",
         "50000",

