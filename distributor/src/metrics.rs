@@ -41,6 +41,7 @@ pub struct Metrics {
     compaction_failures: IntCounter,
     rebalances: IntCounterVec,
     store_errors: IntCounterVec,
+    store_seconds: HistogramVec,
     log_errors: IntCounterVec,
     assigned: IntGauge,
     position: IntGaugeVec,
@@ -187,6 +188,16 @@ impl Metrics {
             )?,
             rebalances: counters("ed_distribute_rebalances_total", "Assignments and revocations", "kind")?,
             store_errors: counters("ed_distribute_store_errors_total", "Failed store calls by kind", "kind")?,
+            store_seconds: {
+                let buckets = prometheus::exponential_buckets(0.001, 2.0, 16)?;
+                let options = HistogramOpts::new(
+                    "ed_distribute_store_seconds",
+                    "How long the trusted zone took to answer, by operation, whatever the answer",
+                );
+                let histogram = HistogramVec::new(options.buckets(buckets), &["operation"])?;
+                registry.register(Box::new(histogram.clone()))?;
+                histogram
+            },
             log_errors: counters("ed_distribute_log_errors_total", "Failed log calls by kind", "kind")?,
             assigned: gauge("ed_distribute_assigned_partitions", "Partitions in our hands")?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
@@ -304,6 +315,10 @@ impl Metrics {
     pub(crate) fn store_failed(&self, error: &StoreError) {
         self.store_error(error);
         tracing::warn!(%error, "store call failed; trying again");
+    }
+
+    pub(crate) fn store_answered(&self, operation: &'static str, took: Duration) {
+        self.store_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
     }
 
     pub(crate) fn store_error(&self, error: &StoreError) {

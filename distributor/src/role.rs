@@ -178,7 +178,9 @@ impl Distributor {
             shutdown: shutdown.clone(),
             on_retry: Arc::new(move |error| metrics.store_retried(error)),
         };
-        Arc::new(RetryingStore::telling(self.store.clone(), policy, self.health.clone(), STORE_COMPONENT))
+        let (store, health, metrics) = (self.store.clone(), self.health.clone(), self.metrics.clone());
+        let on_answer = Arc::new(move |operation, took| metrics.store_answered(operation, took));
+        Arc::new(RetryingStore::telling(store, policy, health, STORE_COMPONENT, on_answer))
     }
 
     async fn session(

@@ -135,7 +135,7 @@ fn check_warns_of_small_files_with_figures_and_says_what_would_mend_it() {
     let told = json(&printed);
     assert_eq!(told["forecast"]["closed_by"], "memory", "{told}");
     assert!(
-        told["warnings"][0]["message"].as_str().unwrap().contains("flush.max_memory closes batches after 2."),
+        told["warnings"][0]["message"].as_str().unwrap().contains("flush.max_memory closes batches after 9."),
         "{told}"
     );
     assert!(told["forecast"]["file_bytes"].as_f64().unwrap() > 3_300.0, "{told}");

@@ -1,6 +1,8 @@
 //! Hints from a queue, against a server that speaks SQS.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -67,23 +69,27 @@ async fn drive() {
     let shutdown = Shutdown::new();
     let (bucket, prefix) = ("landing".to_owned(), "zone".to_owned());
     let polling = tokio::spawn(sqs::poll(url.clone(), bucket, prefix, sender, shutdown.clone()));
-    let answering = tokio::spawn(answer(hints));
-    while !is_empty(&client, &url).await {
-        tokio::task::yield_now().await;
+    let expected = [("pending/dropped.json", 2), ("pending/not-ours.json", 10), ("pending/taken ä.json", 1)];
+    let came = Arc::new(AtomicU32::new(0));
+    let answering = tokio::spawn(answer(hints, came.clone()));
+    // The queue's own numbers are approximate: a message that is just coming back may be in none of them.
+    let all: u32 = expected.iter().map(|(_, count)| count).sum();
+    while came.load(Ordering::SeqCst) < all || !is_empty(&client, &url).await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     shutdown.trigger();
     polling.await.unwrap();
     let counts = answering.await.unwrap();
-    let expected = [("pending/dropped.json", 2), ("pending/not-ours.json", 10), ("pending/taken ä.json", 1)];
     assert_eq!(counts, expected.map(|(key, count)| (key.to_owned(), count)).into());
 }
 
 /// How often each key came.
-async fn answer(mut hints: mpsc::Receiver<Hint>) -> BTreeMap<String, u32> {
+async fn answer(mut hints: mpsc::Receiver<Hint>, came: Arc<AtomicU32>) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     while let Some(Hint { key, answer }) = hints.recv().await {
         let count: &mut u32 = counts.entry(key.clone()).or_default();
         *count += 1;
+        came.fetch_add(1, Ordering::SeqCst);
         let answer_with = match (key.as_str(), *count) {
             ("pending/not-ours.json", _) => Some(HintAnswer::NotOurs),
             ("pending/dropped.json", 1) => None,

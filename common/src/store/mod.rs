@@ -40,7 +40,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use local::LocalStore;
 pub use location::Location;
 pub use probe::probe;
-pub use retry::{OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
+pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 pub use s3::{S3Settings, S3Store, aws_config};
 pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
 

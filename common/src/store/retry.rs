@@ -36,6 +36,10 @@ pub use outage::TOLERATED_OUTAGE;
 /// Called for each failure that will be tried again.
 pub type OnRetry = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
+/// Called with how long the store took to answer a try, whatever the answer. Batches of deletes and renames, which the
+/// ingestor has, are not among them.
+pub type OnAnswer = Arc<dyn Fn(&'static str, Duration) + Send + Sync>;
+
 #[derive(Clone)]
 pub struct RetryPolicy {
     /// How long one call may go on failing; `None` = until shutdown. A try that waits for the budget may end later.
@@ -55,20 +59,34 @@ struct Shared {
     policy: RetryPolicy,
     budget: Budget,
     outages: Outages,
+    on_answer: Option<OnAnswer>,
 }
 
 impl RetryingStore {
     pub fn new(inner: Arc<dyn Store>, policy: RetryPolicy) -> Self {
-        Self::with(inner, policy, None)
+        Self::with(inner, policy, None, None)
     }
 
     /// One that makes `component` not ready while calls have been failing for longer than [`TOLERATED_OUTAGE`].
-    pub fn telling(inner: Arc<dyn Store>, policy: RetryPolicy, health: Health, component: &'static str) -> Self {
-        Self::with(inner, policy, Some((health, component)))
+    /// How long its answers take goes to `on_answer`.
+    pub fn telling(
+        inner: Arc<dyn Store>,
+        policy: RetryPolicy,
+        health: Health,
+        component: &'static str,
+        on_answer: OnAnswer,
+    ) -> Self {
+        Self::with(inner, policy, Some((health, component)), Some(on_answer))
     }
 
-    fn with(inner: Arc<dyn Store>, policy: RetryPolicy, health: Option<(Health, &'static str)>) -> Self {
-        Self { shared: Arc::new(Shared { inner, policy, budget: Budget::new(), outages: Outages::new(health) }) }
+    fn with(
+        inner: Arc<dyn Store>,
+        policy: RetryPolicy,
+        health: Option<(Health, &'static str)>,
+        on_answer: Option<OnAnswer>,
+    ) -> Self {
+        let (budget, outages) = (Budget::new(), Outages::new(health));
+        Self { shared: Arc::new(Shared { inner, policy, budget, outages, on_answer }) }
     }
 
     /// Repeats the entries of a batch that failed and may work later; the others have their answer.
@@ -105,6 +123,12 @@ impl Shared {
             StoreErrorKind::Transient => true,
             StoreErrorKind::Denied | StoreErrorKind::NoSuchStore => self.policy.wait_for_operator,
             _ => false,
+        }
+    }
+
+    fn answered(&self, operation: &'static str, begun: Instant) {
+        if let Some(on_answer) = &self.on_answer {
+            on_answer(operation, begun.elapsed());
         }
     }
 
@@ -163,10 +187,13 @@ impl Drop for Tries<'_> {
 
 /// Repeats a call of the inner store under the policy.
 macro_rules! repeat {
-    ($self:ident, $key:expr, $call:expr) => {{
+    ($self:ident, $operation:literal, $key:expr, $call:expr) => {{
         let mut tries = $self.shared.tries($key);
         loop {
-            match $call.await {
+            let begun = Instant::now();
+            let answer = $call.await;
+            $self.shared.answered($operation, begun);
+            match answer {
                 Ok(value) => {
                     tries.succeeded();
                     return Ok(value);
@@ -180,7 +207,7 @@ macro_rules! repeat {
 impl RetryingStore {
     /// Opens an object, without seeing to it that its body comes whole.
     async fn open_once(&self, key: &str, options: &GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
-        repeat!(self, key, self.shared.inner.open(key, options.clone()))
+        repeat!(self, "get", key, self.shared.inner.open(key, options.clone()))
     }
 }
 
@@ -191,7 +218,7 @@ impl Store for RetryingStore {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        repeat!(self, key, self.shared.inner.head(key))
+        repeat!(self, "head", key, self.shared.inner.head(key))
     }
 
     async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
@@ -203,12 +230,12 @@ impl Store for RetryingStore {
     }
 
     async fn put(&self, key: &str, body: Bytes, condition: PutCondition, metadata: &Metadata) -> Result<PutOutcome> {
-        repeat!(self, key, self.shared.inner.put(key, body.clone(), condition.clone(), metadata))
+        repeat!(self, "put", key, self.shared.inner.put(key, body.clone(), condition.clone(), metadata))
     }
 
     /// Only the beginning is repeated. [`Store::put_in_parts`] is repeated as a whole.
     async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
-        repeat!(self, key, self.shared.inner.multipart(key, metadata))
+        repeat!(self, "multipart", key, self.shared.inner.multipart(key, metadata))
     }
 
     async fn put_in_parts(
@@ -218,19 +245,19 @@ impl Store for RetryingStore {
         condition: PutCondition,
         metadata: &Metadata,
     ) -> Result<PutOutcome> {
-        repeat!(self, key, self.shared.inner.put_in_parts(key, body, condition.clone(), metadata))
+        repeat!(self, "put_in_parts", key, self.shared.inner.put_in_parts(key, body, condition.clone(), metadata))
     }
 
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
-        repeat!(self, &options.prefix, self.shared.inner.list(options))
+        repeat!(self, "list", &options.prefix, self.shared.inner.list(options))
     }
 
     async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {
-        repeat!(self, from, self.shared.inner.copy(from, source_version, to))
+        repeat!(self, "copy", from, self.shared.inner.copy(from, source_version, to))
     }
 
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {
-        repeat!(self, from, self.shared.inner.rename(from, source_version, to))
+        repeat!(self, "rename", from, self.shared.inner.rename(from, source_version, to))
     }
 
     async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
@@ -240,7 +267,7 @@ impl Store for RetryingStore {
     }
 
     async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
-        repeat!(self, key, self.shared.inner.delete(key, if_version))
+        repeat!(self, "delete", key, self.shared.inner.delete(key, if_version))
     }
 
     async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
@@ -250,19 +277,19 @@ impl Store for RetryingStore {
     }
 
     async fn tag(&self, key: &str, tags: &Metadata) -> Result<()> {
-        repeat!(self, key, self.shared.inner.tag(key, tags))
+        repeat!(self, "tag", key, self.shared.inner.tag(key, tags))
     }
 
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
-        repeat!(self, key, self.shared.inner.tag_version(key, version, tags))
+        repeat!(self, "tag", key, self.shared.inner.tag_version(key, version, tags))
     }
 
     async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
-        repeat!(self, &options.prefix, self.shared.inner.unfinished_uploads(options))
+        repeat!(self, "list_uploads", &options.prefix, self.shared.inner.unfinished_uploads(options))
     }
 
     async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
-        repeat!(self, &upload.key, self.shared.inner.abort_upload(upload))
+        repeat!(self, "abort_upload", &upload.key, self.shared.inner.abort_upload(upload))
     }
 }
 

@@ -67,7 +67,8 @@ impl Ailing {
             shutdown: Shutdown::new(),
             on_retry: Arc::new(|_| {}),
         };
-        let store = RetryingStore::telling(Arc::new(LocalStore::new("unused".into())), policy, health.clone(), "store");
+        let (inner, on_answer) = (Arc::new(LocalStore::new("unused".into())), Arc::new(|_, _| {}));
+        let store = RetryingStore::telling(inner, policy, health.clone(), "store", on_answer);
         Arc::new(Self { store, is_well: AtomicBool::new(false), calls: AtomicUsize::new(0) })
     }
 
@@ -162,4 +163,20 @@ async fn a_body_that_breaks_off_is_read_on_from_there_in_the_same_version() {
     assert_eq!(reader.next().await.unwrap().as_deref(), Some(b"234".as_slice()));
     local.put("key", Bytes::from_static(b"another body"), PutCondition::None, &Metadata::new()).await.unwrap();
     assert_eq!(reader.next().await.unwrap_err().kind, StoreErrorKind::VersionMismatch);
+}
+
+#[tokio::test]
+async fn how_long_the_store_takes_to_answer_is_told_by_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let policy =
+        RetryPolicy { patience: None, wait_for_operator: false, shutdown: Shutdown::new(), on_retry: Arc::new(|_| {}) };
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let telling = told.clone();
+    let on_answer = Arc::new(move |operation, _| telling.lock().unwrap().push(operation));
+    let inner = Arc::new(LocalStore::new(folder.path().to_owned()));
+    let store = RetryingStore::telling(inner, policy, Health::default(), "store", on_answer);
+    assert!(store.head("a").await.unwrap().is_none());
+    store.put("a", Bytes::from_static(b"x"), PutCondition::None, &Metadata::new()).await.unwrap();
+    store.list(&ListOptions::default()).await.unwrap();
+    assert_eq!(*told.lock().unwrap(), ["head", "put", "list"]);
 }
