@@ -165,10 +165,9 @@ impl Work<'_> {
         let mut overlay = Window::overlay();
         let mut repeated = Vec::new();
         for key in keys {
-            if window.is_duplicate(&overlay, key.fingerprint, key.time_ms)? {
+            if window.take(&mut overlay, key.fingerprint, key.time_ms)? {
                 repeated.push(key.offset);
             }
-            overlay.insert(key.fingerprint, key.time_ms);
         }
         window.merge(overlay, cut.clock_ms)?;
         if let Some(first) = repeated.first() {

@@ -291,8 +291,7 @@ impl Batch {
         lineage: &Lineage<'_>,
     ) -> Result<(), BatchError> {
         let key = fingerprint(&event.event_id, event.timestamp_us);
-        let duplicate = window.is_duplicate(&self.overlay, key, lineage.log_time_ms)?;
-        self.overlay.insert(key, lineage.log_time_ms);
+        let duplicate = window.take(&mut self.overlay, key, lineage.log_time_ms)?;
         if duplicate {
             self.counts.duplicates += 1;
             return Ok(());

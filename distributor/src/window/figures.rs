@@ -34,8 +34,7 @@ fn fill(budget_bytes: u64) -> Vec<Vec<u8>> {
         let mut overlay = Window::overlay();
         let mut duplicates = 0;
         for (number, key) in (from..).zip(keys) {
-            duplicates += u64::from(window.is_duplicate(&overlay, key, time(number)).unwrap());
-            overlay.insert(key, time(number));
+            duplicates += u64::from(window.take(&mut overlay, key, time(number)).unwrap());
         }
         let looked_up = begun.elapsed();
         runs.push(encode_key_run(&overlay));

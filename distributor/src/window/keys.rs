@@ -33,10 +33,31 @@ impl Keys {
             .any(|(epoch, table)| table.get(key).is_some_and(|within| join(*epoch, within) >= from_ms))
     }
 
+    /// Of several times of a key the latest counts. Returns the latest of before, if that was in the same epoch.
+    fn put(&mut self, key: u128, time_ms: i64) -> Option<i64> {
+        let (epoch, within) = split(time_ms);
+        let before = self.epochs.entry(epoch).or_default().insert(key, within);
+        before.map(|within| join(epoch, within))
+    }
+
     /// Of several times of a key the latest counts.
     pub(crate) fn insert(&mut self, key: u128, time_ms: i64) {
-        let (epoch, within) = split(time_ms);
-        self.epochs.entry(epoch).or_default().insert(key, within);
+        self.put(key, time_ms);
+    }
+
+    /// Inserts, and says whether `key` stood here before with a log time of at least `from_ms`: both in one look-up.
+    pub(super) fn insert_and_look(&mut self, key: u128, time_ms: i64, from_ms: i64) -> bool {
+        if let Some(before_ms) = self.put(key, time_ms) {
+            return before_ms >= from_ms;
+        }
+        // Nearly always there is one epoch.
+        let (oldest, epoch) = (from_ms.div_euclid(EPOCH_MS), time_ms.div_euclid(EPOCH_MS));
+        oldest < epoch
+            && self
+                .epochs
+                .range(oldest..epoch)
+                .rev()
+                .any(|(epoch, table)| table.get(key).is_some_and(|within| join(*epoch, within) >= from_ms))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u128, i64)> {
@@ -50,7 +71,9 @@ impl Keys {
                     slot.insert(table);
                 }
                 std::collections::btree_map::Entry::Occupied(mut slot) => {
-                    table.iter().for_each(|(key, within)| slot.get_mut().insert(key, within));
+                    for (key, within) in table.iter() {
+                        slot.get_mut().insert(key, within);
+                    }
                 }
             }
         }

@@ -117,16 +117,21 @@ impl Shard {
         }
     }
 
-    fn insert(&mut self, key: u128, time: u32) {
+    fn insert(&mut self, key: u128, time: u32) -> Option<u32> {
         if (self.len + 1) * 8 > self.entries.len() * 7 {
             self.grow();
         }
         match self.find(key) {
-            Found::At(at) => self.entries[at].time = self.entries[at].time.max(time),
+            Found::At(at) => {
+                let before = self.entries[at].time;
+                self.entries[at].time = before.max(time);
+                Some(before)
+            }
             Found::Free(group, place) => {
                 self.tags[group] |= tag_of(key) << (place * 8);
                 self.entries[group * GROUP + place] = Entry { key: split(key), time };
                 self.len += 1;
+                None
             }
         }
     }
@@ -183,9 +188,9 @@ impl Table {
         }
     }
 
-    /// Keeps the later of the old and the new time.
-    pub(super) fn insert(&mut self, key: u128, time: u32) {
-        self.shards[shard_of(key)].insert(key, time);
+    /// Keeps the later of the old and the new time. Returns the old one.
+    pub(super) fn insert(&mut self, key: u128, time: u32) -> Option<u32> {
+        self.shards[shard_of(key)].insert(key, time)
     }
 
     /// In an order near to that of the keys, so that sorting costs little and inserting goes from front to back.
@@ -229,7 +234,7 @@ mod tests {
             let mut table = Table::default();
             let mut model: HashMap<u128, u32> = HashMap::new();
             for (key, time) in entries {
-                table.insert(spread(key), time);
+                prop_assert_eq!(table.insert(spread(key), time), model.get(&spread(key)).copied());
                 let latest = model.entry(spread(key)).or_default();
                 *latest = (*latest).max(time);
             }
