@@ -6,6 +6,8 @@ mod files;
 mod gap;
 mod phases;
 pub(crate) mod rebuild;
+mod seen;
+mod write;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,17 +17,12 @@ use common::log::{Bounds, Chunk};
 use common::store::Store;
 use tokio::time::Instant;
 
-use crate::batch::{Batch, Encoded, Encoding, Stated};
-use crate::chain::{
-    ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Part, Plan, PutDocument, Refusal, Revisions, Witness,
-    decide, gap_at,
-};
+use crate::batch::{Batch, Encoding};
+use crate::chain::{ChainStore, Cut, Origin, Part, Plan, PutDocument, Refusal, Revisions, Witness, decide, gap_at};
 use crate::layout::Layout;
-use crate::metrics::{BatchDone, Metrics};
-use crate::partition::phases::Phases;
+use crate::metrics::Metrics;
 use crate::scratch::Scratch;
-use crate::watch::Progress;
-use crate::window::{Budget, Window, encode_key_run};
+use crate::window::{Budget, Window};
 
 pub(crate) use crate::chain::Facts;
 use again::refuse_while_rewritten;
@@ -447,263 +444,10 @@ impl Partition {
         Ok(put == PutDocument::Ours)
     }
 
-    /// Closes the open batch, if it holds anything: cut, files, key run, completion.
-    pub(crate) async fn flush(&mut self, context: &Context) -> Result<Next> {
-        let Phase::Fill(batch) = &mut self.phase else { return Ok(Next::Continue) };
-        if batch.is_empty() {
-            return Ok(Next::Continue);
-        }
-        let (from, layout) = (batch.from(), batch.layout().clone());
-        let mut phases = Phases::begin();
-        // A placeholder until the next batch begins, which needs the window as it is after this one.
-        let placeholder = Phase::Fill(self.new_batch(context, from)?);
-        let full = std::mem::replace(&mut self.phase, placeholder);
-        let Phase::Fill(full) = full else { return Ok(Next::Continue) };
-        self.is_tight &= full.has_spilled();
-        let Some(encoded) = full.finish()? else { return Ok(Next::Continue) };
-        let cut = Cut {
-            version: DOCUMENT_VERSION,
-            kind: CutKind::Batch,
-            topic: context.topic.clone(),
-            partition: self.id,
-            from,
-            to: encoded.ends.to,
-            layout,
-            window_from: self.window_from,
-            clock_ms: encoded.ends.clock_ms,
-            first: Some(encoded.ends.first),
-            last: Some(encoded.ends.last),
-            revision: 0,
-        };
-        phases.end("encode");
-        if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
-            tracing::info!(
-                topic = context.topic,
-                partition = self.id,
-                from,
-                to = cut.to,
-                theirs = theirs.to,
-                "another owner cut this batch; adopting its cut"
-            );
-            return Ok(Next::Resolve);
-        }
-        phases.end("cut");
-        self.complete(context, &cut, encoded, true, phases).await?;
-        self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
-        self.reached = Some((cut.to, self.clock_ms));
-        (self.filling_since, self.due) = (None, None);
-        Ok(Next::Continue)
-    }
-
-    async fn finish_redo(&mut self, context: &Context) -> Result<Start> {
-        let mut phases = Phases::begin();
-        let placeholder = Phase::Fill(self.new_batch(context, 0)?);
-        let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
-            return Err(refused(context, self.id, "no batch is being made".to_owned()));
-        };
-        let ends = batch.ends().copied();
-        let same = ends.is_some_and(|ends| {
-            (Some(ends.first), Some(ends.last), ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
-        });
-        let Some(encoded) = batch.finish()?.filter(|_| same) else {
-            return Err(changed(context, &cut));
-        };
-        phases.end("encode");
-        self.complete(context, &cut, encoded, !already_complete, phases).await?;
-        if already_complete && self.is_outdated(context, &cut).await? {
-            return Ok(Start::LookAgain);
-        }
-        match self.chain.next_cut(&cut).await? {
-            Some(next) => self.walk(context, next).await,
-            None => self.read_on(context, &cut).await,
-        }
-    }
-
-    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated.
-    async fn complete(
-        &mut self,
-        context: &Context,
-        cut: &Cut,
-        encoded: Encoded,
-        fresh: bool,
-        mut phases: Phases,
-    ) -> Result<()> {
-        let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
-        self.ratio = Some(ratio);
-        let stated = Stated::new(&ends, counts, files.len());
-        let entries = files::put_all(&*context.store, "", cut, files, &stated).await?;
-        phases.end("files");
-        let completion = Completion {
-            version: DOCUMENT_VERSION,
-            from: cut.from,
-            to: cut.to,
-            files: entries,
-            counts,
-            first_append_ms: ends.first.append_ms,
-            last_append_ms: ends.last.append_ms,
-        };
-        let theirs = if cut.revision > 0 {
-            self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
-        } else {
-            self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
-            match self.chain.put_completion(&completion).await? {
-                PutDocument::Ours => None,
-                PutDocument::Theirs(theirs) => Some(theirs),
-            }
-        };
-        if theirs.is_some_and(|theirs| !same_files(&theirs.files, &completion.files)) {
-            return Err(refused(
-                context,
-                self.id,
-                format!(
-                    "the batch {}..{} was completed with other files than this build makes; the trusted zone or the log was altered",
-                    cut.from, cut.to
-                ),
-            ));
-        }
-        phases.end("completion");
-        self.window.merge(overlay, ends.clock_ms)?;
-        self.clock_ms = ends.clock_ms;
-        self.commit = Some(cut.to);
-        context.metrics.batch_done(&BatchDone {
-            topic: &context.topic,
-            partition: self.id,
-            completion: &completion,
-            unfit: &unfit,
-            fresh,
-            total: phases.total(),
-            phases: phases.all(),
-        });
-        Ok(())
-    }
-
     /// The offset to commit, once.
     pub(crate) fn take_commit(&mut self) -> Option<i64> {
         self.commit.take()
     }
-
-    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, and the ones after it are
-    /// encoded at their end only, file by file. So is one that is made again.
-    ///
-    /// # Errors
-    /// As [`Partition::flush`].
-    pub(crate) async fn make_room(&mut self, context: &Context) -> Result<Next> {
-        let before = self.memory_bytes();
-        match &mut self.phase {
-            Phase::Fill(batch) => {
-                let spilled = batch.spill();
-                if let Err(error) = &spilled {
-                    tracing::warn!(%error, topic = context.topic, partition = self.id, "rows cannot go to disk; the batch is written instead");
-                }
-                if spilled.is_err() || batch.memory_bytes() > before / 2 {
-                    self.is_tight = spilled.is_ok();
-                    return self.flush(context).await;
-                }
-            }
-            Phase::Redo { batch, .. } => {
-                batch.spill()?;
-                if batch.memory_bytes() > before / 2 {
-                    batch.defer();
-                }
-            }
-            Phase::CheckLast { .. } => {}
-        }
-        Ok(Next::Continue)
-    }
-
-    /// What [`Partition::make_room`] can give back.
-    pub(crate) fn reclaimable_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Fill(batch) => batch.memory_bytes(),
-            Phase::Redo { batch, .. } => batch.spillable_bytes(),
-            Phase::CheckLast { .. } => 0,
-        }
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        match &self.phase {
-            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.memory_bytes(),
-            Phase::CheckLast { .. } => 0,
-        }
-    }
-
-    /// The part of the memory for windows that is this one's may have become smaller.
-    ///
-    /// # Errors
-    /// The disk's, where old keys go.
-    pub(crate) fn fit_window(&mut self) -> Result<()> {
-        Ok(self.window.fit()?)
-    }
-
-    pub(crate) fn open_files(&self) -> usize {
-        match &self.phase {
-            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.files(),
-            Phase::CheckLast { .. } => 0,
-        }
-    }
-
-    /// `None` while batches that were cut before are looked at or made again.
-    pub(crate) fn progress(&self, at_end: bool) -> Option<Progress> {
-        let (position, first) = match &self.phase {
-            Phase::Fill(batch) => {
-                (batch.ends().map_or(batch.from(), |ends| ends.to), batch.ends().map(|ends| ends.first))
-            }
-            Phase::CheckLast { at, .. } => (*at, None),
-            Phase::Redo { .. } => return None,
-        };
-        // Without an origin nothing was ever there: the chain will begin where the log does.
-        let (complete_to, clock_ms) =
-            self.reached.or(self.origin.is_none().then_some((self.log.earliest, i64::MIN)))?;
-        Some(Progress {
-            position,
-            complete_to,
-            complete_ms: Some(clock_ms).filter(|clock_ms| *clock_ms > i64::MIN),
-            open_since_ms: first.map(|first| first.append_ms),
-            at_end: at_end && matches!(self.phase, Phase::Fill(_)),
-        })
-    }
-
-    pub(crate) fn window_entries(&self) -> usize {
-        self.window.len()
-    }
-
-    pub(crate) fn window_bytes(&self) -> usize {
-        self.window.memory_bytes()
-    }
-
-    /// Age of the open batch.
-    pub(crate) fn filling_for(&self) -> Option<Duration> {
-        match &self.phase {
-            Phase::Fill(batch) if !batch.is_empty() => self.filling_since.map(|since| since.elapsed()),
-            _ => None,
-        }
-    }
-
-    /// When the open batch is to be written at the latest.
-    pub(crate) fn due(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Fill(batch) if !batch.is_empty() => self.due,
-            _ => None,
-        }
-    }
-
-    /// Whether everything below `latest` has been read; then only the open batch is left to flush.
-    pub(crate) fn has_read_to(&self, latest: i64) -> bool {
-        match &self.phase {
-            Phase::Fill(batch) => self.end_seen || batch.ends().map_or(batch.from(), |ends| ends.to) >= latest,
-            _ => false,
-        }
-    }
-
-    pub(crate) fn is_flushed(&self) -> bool {
-        matches!(&self.phase, Phase::Fill(batch) if batch.is_empty())
-    }
-}
-
-fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
-    // Bytes may differ between builds; rows may not.
-    theirs.len() == ours.len()
-        && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
 }
 
 /// The log does not hold what a cut was made from.

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 
 use super::*;
 use crate::batch::testing::{ENCODING, cut, layout, origin};
+use crate::chain::Completion;
 
 type Rival = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 

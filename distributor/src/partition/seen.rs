@@ -1,0 +1,127 @@
+//! What can be seen of a partition at work, and giving its memory back.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Context, Next, Partition, Phase, Result};
+use crate::watch::Progress;
+
+impl Partition {
+    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, and the ones after it are
+    /// encoded at their end only, file by file. So is one that is made again.
+    ///
+    /// # Errors
+    /// As [`Partition::flush`].
+    pub(crate) async fn make_room(&mut self, context: &Context) -> Result<Next> {
+        let before = self.memory_bytes();
+        match &mut self.phase {
+            Phase::Fill(batch) => {
+                let spilled = batch.spill();
+                if let Err(error) = &spilled {
+                    tracing::warn!(%error, topic = context.topic, partition = self.id, "rows cannot go to disk; the batch is written instead");
+                }
+                if spilled.is_err() || batch.memory_bytes() > before / 2 {
+                    self.is_tight = spilled.is_ok();
+                    return self.flush(context).await;
+                }
+            }
+            Phase::Redo { batch, .. } => {
+                batch.spill()?;
+                if batch.memory_bytes() > before / 2 {
+                    batch.defer();
+                }
+            }
+            Phase::CheckLast { .. } => {}
+        }
+        Ok(Next::Continue)
+    }
+
+    /// What [`Partition::make_room`] can give back.
+    pub(crate) fn reclaimable_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) => batch.memory_bytes(),
+            Phase::Redo { batch, .. } => batch.spillable_bytes(),
+            Phase::CheckLast { .. } => 0,
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.memory_bytes(),
+            Phase::CheckLast { .. } => 0,
+        }
+    }
+
+    /// The part of the memory for windows that is this one's may have become smaller.
+    ///
+    /// # Errors
+    /// The disk's, where old keys go.
+    pub(crate) fn fit_window(&mut self) -> Result<()> {
+        Ok(self.window.fit()?)
+    }
+
+    pub(crate) fn open_files(&self) -> usize {
+        match &self.phase {
+            Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.files(),
+            Phase::CheckLast { .. } => 0,
+        }
+    }
+
+    /// `None` while batches that were cut before are looked at or made again.
+    pub(crate) fn progress(&self, at_end: bool) -> Option<Progress> {
+        let (position, first) = match &self.phase {
+            Phase::Fill(batch) => {
+                (batch.ends().map_or(batch.from(), |ends| ends.to), batch.ends().map(|ends| ends.first))
+            }
+            Phase::CheckLast { at, .. } => (*at, None),
+            Phase::Redo { .. } => return None,
+        };
+        // Without an origin nothing was ever there: the chain will begin where the log does.
+        let (complete_to, clock_ms) =
+            self.reached.or(self.origin.is_none().then_some((self.log.earliest, i64::MIN)))?;
+        Some(Progress {
+            position,
+            complete_to,
+            complete_ms: Some(clock_ms).filter(|clock_ms| *clock_ms > i64::MIN),
+            open_since_ms: first.map(|first| first.append_ms),
+            at_end: at_end && matches!(self.phase, Phase::Fill(_)),
+        })
+    }
+
+    pub(crate) fn window_entries(&self) -> usize {
+        self.window.len()
+    }
+
+    pub(crate) fn window_bytes(&self) -> usize {
+        self.window.memory_bytes()
+    }
+
+    /// Age of the open batch.
+    pub(crate) fn filling_for(&self) -> Option<Duration> {
+        match &self.phase {
+            Phase::Fill(batch) if !batch.is_empty() => self.filling_since.map(|since| since.elapsed()),
+            _ => None,
+        }
+    }
+
+    /// When the open batch is to be written at the latest.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::Fill(batch) if !batch.is_empty() => self.due,
+            _ => None,
+        }
+    }
+
+    /// Whether everything below `latest` has been read; then only the open batch is left to flush.
+    pub(crate) fn has_read_to(&self, latest: i64) -> bool {
+        match &self.phase {
+            Phase::Fill(batch) => self.end_seen || batch.ends().map_or(batch.from(), |ends| ends.to) >= latest,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_flushed(&self) -> bool {
+        matches!(&self.phase, Phase::Fill(batch) if batch.is_empty())
+    }
+}

@@ -1,0 +1,146 @@
+//! Closing a batch: encoding what is left, cut, files, key run, completion.
+
+use super::phases::Phases;
+use super::{Context, DOCUMENT_VERSION, Next, Partition, Phase, Result, Start, changed, files, refused};
+use crate::batch::{Encoded, Stated};
+use crate::chain::{Completion, Cut, CutKind, FileEntry, PutDocument};
+use crate::metrics::BatchDone;
+use crate::window::encode_key_run;
+
+impl Partition {
+    /// Closes the open batch, if it holds anything: cut, files, key run, completion.
+    pub(crate) async fn flush(&mut self, context: &Context) -> Result<Next> {
+        let Phase::Fill(batch) = &mut self.phase else { return Ok(Next::Continue) };
+        if batch.is_empty() {
+            return Ok(Next::Continue);
+        }
+        let (from, layout) = (batch.from(), batch.layout().clone());
+        let mut phases = Phases::begin();
+        // A placeholder until the next batch begins, which needs the window as it is after this one.
+        let placeholder = Phase::Fill(self.new_batch(context, from)?);
+        let full = std::mem::replace(&mut self.phase, placeholder);
+        let Phase::Fill(full) = full else { return Ok(Next::Continue) };
+        self.is_tight &= full.has_spilled();
+        let Some(encoded) = full.finish()? else { return Ok(Next::Continue) };
+        let cut = Cut {
+            version: DOCUMENT_VERSION,
+            kind: CutKind::Batch,
+            topic: context.topic.clone(),
+            partition: self.id,
+            from,
+            to: encoded.ends.to,
+            layout,
+            window_from: self.window_from,
+            clock_ms: encoded.ends.clock_ms,
+            first: Some(encoded.ends.first),
+            last: Some(encoded.ends.last),
+            revision: 0,
+        };
+        phases.end("encode");
+        if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
+            tracing::info!(
+                topic = context.topic,
+                partition = self.id,
+                from,
+                to = cut.to,
+                theirs = theirs.to,
+                "another owner cut this batch; adopting its cut"
+            );
+            return Ok(Next::Resolve);
+        }
+        phases.end("cut");
+        self.complete(context, &cut, encoded, true, phases).await?;
+        self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
+        self.reached = Some((cut.to, self.clock_ms));
+        (self.filling_since, self.due) = (None, None);
+        Ok(Next::Continue)
+    }
+
+    pub(super) async fn finish_redo(&mut self, context: &Context) -> Result<Start> {
+        let mut phases = Phases::begin();
+        let placeholder = Phase::Fill(self.new_batch(context, 0)?);
+        let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
+            return Err(refused(context, self.id, "no batch is being made".to_owned()));
+        };
+        let ends = batch.ends().copied();
+        let same = ends.is_some_and(|ends| {
+            (Some(ends.first), Some(ends.last), ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
+        });
+        let Some(encoded) = batch.finish()?.filter(|_| same) else {
+            return Err(changed(context, &cut));
+        };
+        phases.end("encode");
+        self.complete(context, &cut, encoded, !already_complete, phases).await?;
+        if already_complete && self.is_outdated(context, &cut).await? {
+            return Ok(Start::LookAgain);
+        }
+        match self.chain.next_cut(&cut).await? {
+            Some(next) => self.walk(context, next).await,
+            None => self.read_on(context, &cut).await,
+        }
+    }
+
+    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated.
+    async fn complete(
+        &mut self,
+        context: &Context,
+        cut: &Cut,
+        encoded: Encoded,
+        fresh: bool,
+        mut phases: Phases,
+    ) -> Result<()> {
+        let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
+        self.ratio = Some(ratio);
+        let stated = Stated::new(&ends, counts, files.len());
+        let entries = files::put_all(&*context.store, "", cut, files, &stated).await?;
+        phases.end("files");
+        let completion = Completion {
+            version: DOCUMENT_VERSION,
+            from: cut.from,
+            to: cut.to,
+            files: entries,
+            counts,
+            first_append_ms: ends.first.append_ms,
+            last_append_ms: ends.last.append_ms,
+        };
+        let theirs = if cut.revision > 0 {
+            self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
+        } else {
+            self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
+            match self.chain.put_completion(&completion).await? {
+                PutDocument::Ours => None,
+                PutDocument::Theirs(theirs) => Some(theirs),
+            }
+        };
+        if theirs.is_some_and(|theirs| !same_files(&theirs.files, &completion.files)) {
+            return Err(refused(
+                context,
+                self.id,
+                format!(
+                    "the batch {}..{} was completed with other files than this build makes; the trusted zone or the log was altered",
+                    cut.from, cut.to
+                ),
+            ));
+        }
+        phases.end("completion");
+        self.window.merge(overlay, ends.clock_ms)?;
+        self.clock_ms = ends.clock_ms;
+        self.commit = Some(cut.to);
+        context.metrics.batch_done(&BatchDone {
+            topic: &context.topic,
+            partition: self.id,
+            completion: &completion,
+            unfit: &unfit,
+            fresh,
+            total: phases.total(),
+            phases: phases.all(),
+        });
+        Ok(())
+    }
+}
+
+fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
+    // Bytes may differ between builds; rows may not.
+    theirs.len() == ours.len()
+        && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))
+}
