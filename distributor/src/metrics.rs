@@ -313,15 +313,6 @@ impl Metrics {
 
     /// A failure, whether or not the call is repeated.
     pub(crate) fn store_failed(&self, error: &StoreError) {
-        self.store_error(error);
-        tracing::warn!(%error, "store call failed; trying again");
-    }
-
-    pub(crate) fn store_answered(&self, operation: &'static str, took: Duration) {
-        self.store_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
-    }
-
-    pub(crate) fn store_error(&self, error: &StoreError) {
         let kind = match error.kind {
             StoreErrorKind::Transient => "transient",
             StoreErrorKind::Denied => "denied",
@@ -329,6 +320,10 @@ impl Metrics {
             _ => "other",
         };
         self.store_errors.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn store_answered(&self, operation: &'static str, took: Duration) {
+        self.store_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
     }
 
     pub(crate) fn log_failed(&self, error: &LogError) {

@@ -160,7 +160,7 @@ impl Watch {
         match watermark::put(&*self.store, &self.topic, reached, &all).await {
             Ok(watermark) => self.metrics.watermark(watermark.complete_before_ms),
             Err(error) => {
-                self.metrics.store_error(&error);
+                self.metrics.store_failed(&error);
                 tracing::warn!(%error, "the watermark could not be put; trying again later");
             }
         }

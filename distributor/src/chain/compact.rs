@@ -7,12 +7,11 @@
 //! then. Broken off anywhere, the next run goes on: readers find each cut in the one place or in the other. Of two that
 //! compact at the same time one puts the summary, and both delete by it.
 
-use common::store::ListOptions;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::storage::{READS_AT_ONCE, begin_of};
+use super::storage::READS_AT_ONCE;
 use super::summary::{Held, Summary};
-use super::{ChainError, ChainStore, Cut, DOCUMENT_VERSION};
+use super::{ChainError, ChainStore, Cut, DOCUMENT_VERSION, Part};
 
 /// Fewer cuts are not worth a summary.
 pub(crate) const CUTS_PER_SUMMARY: usize = 1_000;
@@ -36,7 +35,7 @@ impl ChainStore {
     pub(crate) async fn compact(&self, log_begins_at: i64, at_least: usize) -> Result<Compacted, ChainError> {
         let mut done = Compacted::default();
         loop {
-            let singles = self.single_cuts().await?;
+            let singles = self.begins(Part::Cuts).await?;
             let newest = self.summary_at_or_before(i64::MAX - 1).await?;
             if let Some(summary) = &newest {
                 let left = singles.iter().copied().filter(|from| *from < summary.to).collect::<Vec<_>>();
@@ -63,25 +62,6 @@ impl ChainStore {
             self.delete_held(&stands, &held).await?;
             done.summaries += 1;
             done.cuts += held.len() as u64;
-        }
-    }
-
-    /// Begins of the cuts that stand by themselves, oldest first.
-    pub(super) async fn single_cuts(&self) -> Result<Vec<i64>, ChainError> {
-        let prefix = format!("{}cuts/", self.prefix);
-        let mut begins = Vec::new();
-        let mut start_after = None;
-        loop {
-            let options = ListOptions { prefix: prefix.clone(), start_after, limit: None, delimiter: false };
-            let page = self.store.list(&options).await?;
-            start_after = page.objects.last().map(|object| object.key.clone());
-            for object in page.objects {
-                begins.push(begin_of(&object.key, &prefix, ".json")?);
-            }
-            if !page.more || start_after.is_none() {
-                begins.reverse();
-                return Ok(begins);
-            }
         }
     }
 

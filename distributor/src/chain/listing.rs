@@ -10,6 +10,7 @@ use super::storage::{ChainStore, begin_of};
 /// A folder of the chain, whose objects are named by where their batch begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
+    Cuts,
     KeyRuns,
     Completions,
 }
@@ -17,6 +18,7 @@ pub(crate) enum Part {
 impl Part {
     fn folder_and_suffix(self) -> (&'static str, &'static str) {
         match self {
+            Self::Cuts => ("cuts/", ".json"),
             Self::KeyRuns => ("keys/", ".run"),
             Self::Completions => ("done/", ".json"),
         }

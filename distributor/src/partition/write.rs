@@ -107,6 +107,7 @@ impl Partition {
             self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
         } else {
             self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
+            phases.end("keys");
             match self.chain.put_completion(&completion).await? {
                 PutDocument::Ours => None,
                 PutDocument::Theirs(theirs) => Some(theirs),

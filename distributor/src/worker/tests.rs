@@ -201,3 +201,19 @@ async fn an_idle_partition_moves_the_watermark_by_the_clock() {
     distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
     assert_eq!(watermark(&zone)["complete_before_ms"], now_ms + 3_600_000 - 60_000);
 }
+
+#[tokio::test]
+async fn each_phase_of_a_batch_is_timed_once() {
+    let zone = Zone::filled(1).await;
+    let registry = common::telemetry::Registry::new();
+    let metrics = Arc::new(crate::Metrics::new(&registry).unwrap());
+    let distributor = Distributor { metrics, ..zone.distributor() };
+    distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    let mut text = Vec::new();
+    prometheus::Encoder::encode(&prometheus::TextEncoder::new(), &registry.gather(), &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    for phase in ["encode", "cut", "files", "keys", "completion"] {
+        let line = format!("ed_distribute_batch_phase_seconds_count{{phase=\"{phase}\"}} {}", zone.completions(0));
+        assert!(text.lines().any(|found| found == line), "{line}");
+    }
+}
