@@ -224,6 +224,16 @@ mod tests {
             .collect()
     }
 
+    #[test]
+    fn without_room_on_disk_the_window_stops_rather_than_forget() {
+        let budget = Budget::new(0, Scratch::new("/no/such/folder"));
+        let mut window = Window::new(1_000, &budget);
+        let mut overlay = Window::overlay();
+        assert!(!window.take(&mut overlay, 7, 5_000).unwrap());
+        let error = window.merge(overlay, 5_000).unwrap_err();
+        assert!(error.to_string().contains("scratch.dir, files in '/no/such/folder'"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn live_and_rebuilt_windows_follow_the_definition(

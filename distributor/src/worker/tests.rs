@@ -217,3 +217,21 @@ async fn each_phase_of_a_batch_is_timed_once() {
         assert!(text.lines().any(|found| found == line), "{line}");
     }
 }
+
+#[tokio::test]
+async fn without_room_on_disk_batches_are_written_early_and_nothing_is_lost() {
+    let zone = Zone::filled(1).await;
+    let mut distributor = zone.distributor();
+    distributor.settings.scratch = crate::Scratch::new("/no/such/folder");
+    distributor.settings.max_memory = 1;
+    distributor.settings.max_rows = u64::MAX;
+    let end = EndOfInput::later();
+    let shutdown = Shutdown::new();
+    let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), async {
+        // Nothing but memory asks for it before the end is announced.
+        wait_until("a batch is written", || zone.completions(0) > 0).await;
+        end.announce();
+    });
+    let report = report.unwrap();
+    assert_eq!((report.rows, report.duplicates), (50, 5));
+}
