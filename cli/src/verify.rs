@@ -119,6 +119,10 @@ fn text(audit: &Audit) -> String {
         for (offsets, why) in [
             (partition.skipped_offsets, "were skipped, because the group's offset was set forward"),
             (partition.lost_offsets, "were lost: the log let go of them before they were written"),
+            (
+                partition.damaged_offsets,
+                "were lost at the head of batches, less what of them were duplicates: the log let go of them before all files were written",
+            ),
         ] {
             if offsets > 0 {
                 line(format_args!("partition {}: {} offsets {why}", partition.partition, HumanCount(offsets)));

@@ -1,6 +1,7 @@
 //! What a Parquet file in the store says of itself, read from its end only.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use common::config::Compression;
@@ -28,7 +29,7 @@ impl From<StoreError> for FooterError {
     }
 }
 
-pub(crate) struct Footer(ParquetMetaData);
+pub(crate) struct Footer(Arc<ParquetMetaData>);
 
 impl Footer {
     /// # Errors
@@ -40,13 +41,22 @@ impl Footer {
             let tail = read_range(store, path, start..size_bytes).await?;
             let mut reader = ParquetMetaDataReader::new();
             match reader.try_parse_sized(&tail, size_bytes) {
-                Ok(()) => return reader.finish().map(Self).map_err(|error| FooterError::Unreadable(error.to_string())),
+                Ok(()) => {
+                    return reader
+                        .finish()
+                        .map(|metadata| Self(Arc::new(metadata)))
+                        .map_err(|error| FooterError::Unreadable(error.to_string()));
+                }
                 Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
                     wanted = needed as u64;
                 }
                 Err(error) => return Err(FooterError::Unreadable(error.to_string())),
             }
         }
+    }
+
+    pub(crate) fn metadata(&self) -> &Arc<ParquetMetaData> {
+        &self.0
     }
 
     pub(crate) fn rows(&self) -> u64 {
@@ -81,7 +91,11 @@ impl Footer {
     }
 }
 
-async fn read_range(store: &dyn Store, path: &str, range: Range<u64>) -> Result<Bytes, FooterError> {
+/// Bytes of a file.
+///
+/// # Errors
+/// The store's, or it is gone.
+pub(crate) async fn read_range(store: &dyn Store, path: &str, range: Range<u64>) -> Result<Bytes, FooterError> {
     let options = GetOptions { range: Some(range), if_version: None };
     let Some((_, mut reader)) = store.open(path, options).await? else { return Err(FooterError::Gone) };
     let mut body = BytesMut::new();

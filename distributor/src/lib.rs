@@ -29,6 +29,7 @@ mod watch;
 mod watermark;
 mod window;
 mod worker;
+mod written;
 
 pub use audit::{
     Audit, AuditError, Auditor, ChainRebuild, ChainRebuilder, Finding, FindingKind, OpenBatch, PartitionAudit,

@@ -159,7 +159,7 @@ impl Metrics {
             )?,
             passed_over: counters(
                 "ed_distribute_passed_over_offsets_total",
-                "Offsets that nothing was written of: skipped by an operator, or lost by the log",
+                "Offsets that nothing was written of: skipped by an operator, or lost by the log, whole or the head of a batch (damaged)",
                 "kind",
             )?,
             batch_seconds: seconds(
@@ -236,6 +236,11 @@ impl Metrics {
 
     pub(crate) fn passed_over(&self, kind: CutKind, offsets: i64) {
         self.passed_over.with_label_values(&[kind.name()]).inc_by(offsets.unsigned_abs());
+    }
+
+    /// Offsets of a damaged batch of which nothing is written.
+    pub(crate) fn damaged(&self, offsets: u64) {
+        self.passed_over.with_label_values(&["damaged"]).inc_by(offsets);
     }
 
     #[cfg(test)]

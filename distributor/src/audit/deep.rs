@@ -1,8 +1,6 @@
 //! The parts of an audit that read rows: are keys unique within the window, and do the log's records make these rows?
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use common::log::{Log, LogError};
 use common::store::{Store, StoreError, StoreErrorKind, read_all};
@@ -13,20 +11,13 @@ use super::AuditError;
 use crate::batch::{BatchError, Encoded, Encoding, Place};
 use crate::chain::{Completion, Cut};
 use crate::remake::{Remade, Remake};
-use crate::route::fingerprint;
 use crate::scratch::Scratch;
 use crate::window::Window;
+pub(super) use crate::written::Key;
+use crate::written::Written;
 
 /// Rows are decoded so many at a time, for both sides of a comparison.
 const DECODED_ROWS: usize = 8_192;
-
-/// A row of `events` as far as deduplication is concerned.
-pub(super) struct Key {
-    pub offset: i64,
-    pub fingerprint: u128,
-    /// Log time, milliseconds.
-    pub time_ms: i64,
-}
 
 pub(super) type Rows = Vec<RecordBatch>;
 
@@ -46,25 +37,9 @@ pub(super) fn decode(body: Bytes) -> Result<Rows, ParquetError> {
 
 /// Offsets of all rows, and keys of those that have one.
 pub(super) fn keys(rows: &Rows) -> Result<(Vec<i64>, Vec<Key>), String> {
-    let mut offsets = Vec::new();
-    let mut keys = Vec::new();
-    for batch in rows {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("it has no column {name}"));
-        let offset = column("_offset")?.as_primitive_opt::<Int64Type>().ok_or("_offset has another type")?;
-        offsets.extend(offset.values());
-        let Some(timestamp) = batch.column_by_name("timestamp") else { continue };
-        let timestamp = timestamp.as_primitive_opt::<TimestampMicrosecondType>().ok_or("timestamp has another type")?;
-        let ids = column("event_id")?.as_string_opt::<i32>().ok_or("event_id has another type")?;
-        let times = column("_ingested_at")?
-            .as_primitive_opt::<TimestampMicrosecondType>()
-            .ok_or("_ingested_at has another type")?;
-        keys.extend((0..batch.num_rows()).filter(|row| ids.is_valid(*row)).map(|row| Key {
-            offset: offset.value(row),
-            fingerprint: fingerprint(ids.value(row), timestamp.value(row)),
-            time_ms: times.value(row) / 1_000,
-        }));
-    }
-    Ok((offsets, keys))
+    let mut written = Written::default();
+    rows.iter().try_for_each(|batch| written.add(batch))?;
+    Ok((written.offsets, written.keys))
 }
 
 /// The rows of consecutive batches, made again from the log.

@@ -22,8 +22,8 @@ use common::store::{DeleteOutcome, Store, StoreError};
 use futures_util::{StreamExt, stream};
 use parquet::errors::ParquetError;
 
-use crate::batch::{BatchError, Encoding, Place};
-use crate::chain::{ChainError, ChainStore, Cut, CutKind, FileEntry, Origin, Revisions, Standing};
+use crate::batch::{BatchError, Encoding, Place, series_of};
+use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Revisions, Standing};
 use crate::footer::{Footer, FooterError};
 use crate::remake::RemakeError;
 use crate::scratch::{Scratch, ScratchError};
@@ -302,7 +302,12 @@ impl Work<'_> {
         let Standing { completion, key_run, .. } = &standing;
         let counts = completion.counts;
         let listed: u64 = completion.files.iter().map(|file| file.rows).sum();
-        let adds_up = counts.read == counts.written + counts.duplicates + counts.rejected
+        let has_all = completion.damage.is_none_or(|damage| {
+            let folders = cut.folders.as_deref().unwrap_or_default();
+            series_of(folders, damage.rounds).count() == completion.files.len()
+        });
+        let adds_up = has_all
+            && counts.read == counts.written + counts.duplicates + counts.rejected
             && listed == counts.written + counts.rejected
             && (completion.from, completion.to) == (cut.from, cut.to);
         if !adds_up {
@@ -310,6 +315,10 @@ impl Work<'_> {
             self.find(FindingKind::ChainDamaged, standing_key(chain, &standing.cut), message);
         }
         summary.batches += 1;
+        if let Some(damage) = completion.damage {
+            summary.damaged_batches += 1;
+            summary.damaged_offsets += damage.lost_offsets;
+        }
         summary.revised_batches += u64::from(standing.rewrite.is_some());
         summary.files += completion.files.len() as u64;
         summary.bytes += completion.files.iter().map(|file| file.bytes).sum::<u64>();
@@ -337,8 +346,9 @@ impl Work<'_> {
         let store = &self.auditor.store;
         let listed: Vec<(&FileEntry, Option<u64>)> =
             completion.files.iter().map(|file| (file, self.present.account_for(&file.path))).collect();
-        let mut checks = stream::iter(listed.into_iter().zip(0_u32..))
-            .map(async |((file, size), sequence)| (file, check_file(&**store, cut, file, size, sequence).await))
+        let places = places(cut, completion);
+        let mut checks = stream::iter(listed.into_iter().zip(places))
+            .map(async |((file, size), place)| (file, check_file(&**store, place, file, size).await))
             .buffered(AT_ONCE);
         let mut findings = Vec::new();
         while let Some((file, outcome)) = checks.next().await {
@@ -465,13 +475,24 @@ fn standing_key(chain: &ChainStore, cut: &Cut) -> String {
     }
 }
 
+/// What the footer of each file has to say, in the order in which the completion lists them.
+fn places<'a>(cut: &'a Cut, completion: &Completion) -> Vec<(Place<'a>, u32)> {
+    let place = Place::of(cut);
+    match (&cut.folders, completion.damage) {
+        (Some(folders), Some(damage)) => {
+            let series = series_of(folders, damage.rounds);
+            series.map(|(series, sequence, _)| (Place { series, ..place }, sequence)).collect()
+        }
+        _ => completion.files.iter().zip(0..).map(|(_, sequence)| (place, sequence)).collect(),
+    }
+}
+
 /// What is wrong with a file that a completion lists, if anything.
 async fn check_file(
     store: &dyn Store,
-    cut: &Cut,
+    (place, sequence): (Place<'_>, u32),
     file: &FileEntry,
     listed_size: Option<u64>,
-    sequence: u32,
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
     let missing =
         || Some((FindingKind::FileMissing, format!("{} rows; set offsets back to have it made again", file.rows)));
@@ -496,7 +517,7 @@ async fn check_file(
     if footer.rows() != file.rows {
         return altered(format!("it has {} rows, the chain says {}", footer.rows(), file.rows));
     }
-    if !footer.says(&Place::of(cut).footer_facts(sequence)?) {
+    if !footer.says(&place.footer_facts(sequence)?) {
         return altered("its footer names another batch".to_owned());
     }
     Ok(None)

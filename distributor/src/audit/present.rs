@@ -28,6 +28,8 @@ pub(super) struct FileName {
     pub from: i64,
     /// 0 as the batch was cut.
     pub revision: u32,
+    /// Of a damaged batch: the round of salvage, 0 as the batch was cut.
+    pub salvage: u32,
     pub sequence: u32,
 }
 
@@ -37,14 +39,20 @@ impl FileName {
         let stem = key.rsplit('/').next()?.strip_suffix(".parquet")?;
         let (stem, sequence) = stem.rsplit_once('-')?;
         let sequence: u32 = sequence.parse().ok()?;
-        // `-r<revision>` stands before the sequence in files of a batch that was made again.
-        let revised = stem.rsplit_once("-r").and_then(|(stem, revision)| Some((stem, revision.parse::<u32>().ok()?)));
-        let (stem, revision) = revised.unwrap_or((stem, 0));
+        // `-r<revision>` stands before the sequence in files of a batch that was made again, `-s<round>` in those of one
+        // that was salvaged.
+        let numbered = |stem: &'_ str, letter: &str| {
+            let (stem, number) = stem.rsplit_once(letter)?;
+            Some((stem.len(), number.parse::<u32>().ok()?))
+        };
+        let (end, revision) = numbered(stem, "-r").unwrap_or((stem.len(), 0));
+        let (end, salvage) = numbered(stem, "-s").unwrap_or((end, 0));
+        let stem = stem.get(..end)?;
         let mut parts = stem.rsplitn(3, '-');
         let from = parts.next()?.parse().ok()?;
         let partition = parts.next()?.parse().ok()?;
         let topic = parts.next()?.to_owned();
-        Some(Self { topic, partition, from, revision, sequence })
+        Some(Self { topic, partition, from, revision, salvage, sequence })
     }
 }
 
@@ -174,6 +182,7 @@ mod tests {
         let name = |key| FileName::parse(key).map(|name| (name.topic, name.partition, name.from));
         assert_eq!(name("events/a=b/my-topic-3-120-7.parquet"), Some(("my-topic".to_owned(), 3, 120)));
         assert_eq!(name("events/a=b/my-topic-3-120-r12-7.parquet"), Some(("my-topic".to_owned(), 3, 120)));
+        assert_eq!(name("events/a=b/my-r1-s2-3-120-s12-7.parquet"), Some(("my-r1-s2".to_owned(), 3, 120)));
         for foreign in ["events/part-0.parquet", "events/x.csv", "events/t-1-2-x.parquet", "t--1-2.parquet"] {
             assert_eq!(name(foreign), None, "{foreign}");
         }

@@ -47,6 +47,10 @@ pub struct PartitionAudit {
     pub skipped_offsets: u64,
     /// Offsets that the log lost before they were written.
     pub lost_offsets: u64,
+    /// Batches whose head the log let go of before all their files were written.
+    pub damaged_batches: u64,
+    /// Their offsets of which nothing is written; some may have been duplicates.
+    pub damaged_offsets: u64,
     /// The newest cut, if its batch is not complete. That is work under way, no fault.
     pub open: Option<OpenBatch>,
     pub committed: Option<i64>,

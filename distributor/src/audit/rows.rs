@@ -53,6 +53,10 @@ impl Work<'_> {
                 continue;
             };
             let window_ms = cut.layout.window_ms;
+            if completion.damage.is_some() {
+                // Its head is not in the log any more.
+                stop(recount.take()).await;
+            }
             if recount.as_ref().is_some_and(|recount| recount.window_ms != window_ms) {
                 stop(recount.take()).await;
             }
@@ -63,7 +67,10 @@ impl Work<'_> {
             if is_to_come {
                 stop(recount.take()).await;
                 written = None;
-            } else if recount.is_none() && earliest.is_some_and(|earliest| earliest <= cut.from) {
+            } else if recount.is_none()
+                && completion.damage.is_none()
+                && earliest.is_some_and(|earliest| earliest <= cut.from)
+            {
                 recount = self.begin_recount(chain, &cut).await?;
             }
             let made = match &mut recount {

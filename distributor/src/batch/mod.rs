@@ -5,6 +5,8 @@
 
 mod error;
 mod file;
+mod left;
+mod place;
 mod promoted;
 mod raw;
 mod rows;
@@ -16,22 +18,24 @@ use std::sync::Arc;
 
 use common::event::{HEADER_SOURCE, civil_from_micros};
 use common::log::RecordRef;
-use parquet::errors::ParquetError;
 
 pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
+pub(crate) use left::{Left, LeftOver, distinct, series_of};
+pub(crate) use place::{Place, STANDS_IN, Series};
 use promoted::Promoted;
 use rows::{Kind, Lineage, Rows};
+pub(crate) use spool::Body;
 use spool::Overflow;
 pub(crate) use stated::{STATED, Stated};
 
-use crate::chain::{Cut, Witness};
+use crate::chain::Witness;
 use crate::layout::Layout;
 use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
-use crate::scratch::{Scratch, ScratchError};
+use crate::scratch::{Scratch, ScratchError, ScratchFile};
 use crate::window::{Overlay, Window};
 use common::event::Event;
 
@@ -269,18 +273,23 @@ impl Batch {
         offset: i64,
         append_ms: i64,
     ) -> Result<(), BatchError> {
+        let lineage = self.see(record, offset, append_ms);
+        match read_event(record.value, &self.reader) {
+            Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
+            Ok(event) => self.push_event(window, &event, record, &lineage)?,
+        }
+        Ok(())
+    }
+
+    /// Goes on to a record: log time, the batch's ends, and where a row of it comes from.
+    fn see<'r>(&mut self, record: &RecordRef<'r>, offset: i64, append_ms: i64) -> Lineage<'r> {
         self.clock_ms = self.clock_ms.max(append_ms);
         let witness = Witness::of(record, append_ms);
         let first = self.ends.map_or(witness, |ends| ends.first);
         self.ends = Some(Ends { first, last: witness, to: offset + 1, clock_ms: self.clock_ms });
         self.counts.read += 1;
         let source = record.headers.text(HEADER_SOURCE).unwrap_or_default();
-        let lineage = Lineage { offset, log_time_ms: self.clock_ms, source };
-        match read_event(record.value, &self.reader) {
-            Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
-            Ok(event) => self.push_event(window, &event, record, &lineage)?,
-        }
-        Ok(())
+        Lineage { offset, log_time_ms: self.clock_ms, source }
     }
 
     fn push_event(
@@ -396,35 +405,39 @@ impl Batch {
         Ok(())
     }
 
+    /// Encodes what is left of all files. Returns, by promoted column, the values that did not fit it.
+    fn seal_all(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<BTreeMap<String, u64>, BatchError> {
+        let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
+        for file in &mut self.files {
+            file.seal()?;
+            if let Some(disk) = disk {
+                file.spill(disk)?;
+            }
+            for (name, count) in self.promoted.names().iter().zip(file.unfit()).filter(|(_, count)| **count > 0) {
+                *unfit.entry(name.clone()).or_default() += count;
+            }
+        }
+        Ok(unfit)
+    }
+
     /// Ends all files; `None` if no record came.
     ///
     /// # Errors
     /// The encoder's.
-    pub(crate) fn finish(self) -> Result<Option<Encoded>, BatchError> {
+    pub(crate) fn finish(mut self) -> Result<Option<Encoded>, BatchError> {
         let Some(ends) = self.ends else { return Ok(None) };
+        // Who has put rows on disk has no memory for the files either.
+        let disk = self.overflow.used();
+        let unfit = self.seal_all(disk.as_ref())?;
+        let open = std::mem::take(&mut self.files);
         let place = Place {
             topic: &self.topic,
             partition: self.partition,
             from: self.from,
             to: ends.to,
-            revision: self.revision,
+            series: Series::of_revision(self.revision),
             layout: &self.layout,
         };
-        // Who has put rows on disk has no memory for the files either.
-        let disk = self.overflow.used();
-        let mut open = self.files;
-        for file in &mut open {
-            file.seal()?;
-            if let Some(disk) = &disk {
-                file.spill(disk)?;
-            }
-        }
-        let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
-        for (name, count) in open.iter().flat_map(|file| self.promoted.names().iter().zip(file.unfit())) {
-            if *count > 0 {
-                *unfit.entry(name.clone()).or_default() += count;
-            }
-        }
         let counts = Counts { unfit: unfit.values().sum(), ..self.counts };
         let stated = Stated::new(&ends, counts, open.len()).fact()?;
         let files = open.into_iter().map(|file| {
@@ -438,54 +451,6 @@ impl Batch {
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let ratio = encoded as f64 / (waiting + raw).max(1) as f64;
         Ok(Some(Encoded { files, overlay: self.overlay, counts, ends, unfit, ratio }))
-    }
-}
-
-/// The batch that a file belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place<'a> {
-    pub topic: &'a str,
-    pub partition: i32,
-    pub from: i64,
-    pub to: i64,
-    /// 0 as it was cut.
-    pub revision: u32,
-    pub layout: &'a Layout,
-}
-
-impl<'a> Place<'a> {
-    pub(crate) fn of(cut: &'a Cut) -> Self {
-        let Cut { topic, partition, from, to, revision, layout, .. } = cut;
-        Self { topic, partition: *partition, from: *from, to: *to, revision: *revision, layout }
-    }
-
-    /// Key of a file of the batch.
-    pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
-        let batch = format!("{folder}/{}-{}-{}", self.topic, self.partition, self.from);
-        match self.revision {
-            0 => format!("{batch}-{sequence}.parquet"),
-            revision => format!("{batch}-r{revision}-{sequence}.parquet"),
-        }
-    }
-
-    /// What a file's footer says of its place: enough to know it again. What it says of the whole batch is [`Stated`].
-    ///
-    /// # Errors
-    /// Never for a layout that was read or configured.
-    pub(crate) fn footer_facts(&self, sequence: u32) -> Result<Vec<(&'static str, String)>, ParquetError> {
-        let layout = serde_json::to_string(self.layout).map_err(|error| ParquetError::General(error.to_string()))?;
-        let mut facts = vec![
-            ("event_distributor.topic", self.topic.to_owned()),
-            ("event_distributor.partition", self.partition.to_string()),
-            ("event_distributor.from", self.from.to_string()),
-            ("event_distributor.to", self.to.to_string()),
-            ("event_distributor.sequence", sequence.to_string()),
-            ("event_distributor.layout", layout),
-        ];
-        if self.revision > 0 {
-            facts.push(("event_distributor.revision", self.revision.to_string()));
-        }
-        Ok(facts)
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Facts {
     pub newest_done: Option<i64>,
     /// The last cut and whether its completion exists.
     pub tail: Option<(Cut, bool)>,
+    /// A round of salvage was begun for the last cut, which is open.
+    pub salvaged: bool,
     /// Committed offset of the group.
     pub committed: Option<i64>,
     pub log: Bounds,
@@ -29,6 +31,8 @@ pub(crate) enum Plan {
     Begin { at: i64 },
     /// The last cut is open: make its batch, then read on.
     Redo,
+    /// The last cut is open, and the log has let go of records of it: close the batch with what is left, then look again.
+    Salvage,
     /// All is complete: check the record before `at` and read on.
     ReadOn { at: i64 },
     /// Offsets were set back: look at every batch from the one that holds `at`, make again what is missing.
@@ -94,10 +98,13 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         ));
     }
     if let Some((cut, false)) = &facts.tail
-        && log.earliest > cut.from
+        && (log.earliest > cut.from || facts.salvaged)
     {
+        if cut.folders.is_some() {
+            return Ok(Plan::Salvage);
+        }
         return refuse(format!(
-            "the batch {}..{} was begun, but the log let go of its records up to {} before all its files were written. Stop every \
+            "the batch {}..{} was begun by an earlier version, but the log let go of its records up to {} before all its files were written. Stop every \
              distributor, wait a minute and start one, for another one may have written them by then. If it says this again, stop it, \
              remove the files that are named '{topic}-{partition}-{}-*.parquet' and then the cut, which is the first object below \
              '_batches/{topic}/{partition}/cuts/': what the log still holds is written then, and the rest is counted as lost",
@@ -135,6 +142,7 @@ mod tests {
             origin: Some(origin(10)),
             newest_done: None,
             tail: tail.map(|(from, to, complete)| (cut(from, to), complete)),
+            salvaged: false,
             committed,
             log: Bounds { earliest: log.0, latest: log.1 },
         }
@@ -191,11 +199,32 @@ mod tests {
     }
 
     #[test]
+    fn an_open_batch_whose_head_is_lost_is_closed_with_what_is_left() {
+        let listing = |facts: Facts| {
+            let tail =
+                facts.tail.map(|(cut, complete)| (Cut { folders: Some(vec!["events/f".into()]), ..cut }, complete));
+            Facts { tail, ..facts }
+        };
+        for committed in [None, Some(12), Some(20)] {
+            let open = listing(facts(Some((10, 20, false)), committed, (15, 90)));
+            assert_eq!(decide(&open), Ok(Plan::Salvage));
+        }
+        let complete = listing(facts(Some((10, 20, true)), Some(20), (15, 90)));
+        assert_eq!(decide(&complete), Ok(Plan::ReadOn { at: 20 }));
+        // Another owner saw the log begin later than we do: what it took from the batch's first makers stays taken.
+        let begun = Facts { salvaged: true, ..listing(facts(Some((10, 20, false)), Some(20), (0, 90))) };
+        assert_eq!(decide(&begun), Ok(Plan::Salvage));
+    }
+
+    #[test]
     fn what_could_lose_or_repeat_is_refused() {
         let refused = |facts: &Facts| decide(facts).err().map(|refusal| refusal.0).unwrap_or_default();
         assert!(refused(&facts(Some((10, 20, true)), Some(91), (0, 90))).contains("beyond 90, where the log ends"));
         assert!(refused(&facts(Some((10, 20, true)), Some(20), (0, 15))).contains("truncated or recreated"));
-        assert!(refused(&facts(Some((10, 20, false)), Some(20), (15, 90))).contains("batch 10..20 was begun"));
+        assert!(
+            refused(&facts(Some((10, 20, false)), Some(20), (15, 90)))
+                .contains("batch 10..20 was begun by an earlier version")
+        );
         for tail in [None, Some((10, 20, true))] {
             let lost = Facts { newest_done: Some(20), ..facts(tail, Some(30), (0, 90)) };
             assert!(refused(&lost).contains("batch that begins at 20 is complete, but its cut is not there"));

@@ -55,6 +55,10 @@ pub(crate) struct Cut {
     pub first: Option<Witness>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Witness>,
+    /// Of a batch: the folder of each of its files, in sequence. With it a batch whose head the log lets go of can be
+    /// closed (see [`Salvage`]). Cuts of earlier builds do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folders: Option<Vec<String>>,
     /// 0 as it was cut; in memory only, for a batch that was made again (see [`super::Standing`]).
     #[serde(skip)]
     pub revision: u32,
@@ -99,6 +103,37 @@ pub(crate) struct Completion {
     /// Log-append times of the first and last record.
     pub first_append_ms: i64,
     pub last_append_ms: i64,
+    /// Only of a damaged batch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<Damage>,
+}
+
+/// What a batch lost because the log let go of its first records before all of its files were there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Damage {
+    /// The files listed are those of the cut, followed by those of so many rounds of salvage.
+    pub rounds: u32,
+    /// From this offset on, everything is there.
+    pub log_from: i64,
+    /// Offsets before it of which no row is there. Some may have been duplicates, or no records.
+    pub lost_offsets: u64,
+}
+
+/// A round of salvage: closing an open batch whose head the log has let go of, with what is left from `log_from` on.
+/// Written once, before any file of the round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Salvage {
+    pub version: u32,
+    pub topic: String,
+    pub partition: i32,
+    pub from: i64,
+    pub to: i64,
+    /// 1, 2, … A further one is begun when the log has let go of more.
+    pub round: u32,
+    /// Where the log began then, or the end of the batch if that is less.
+    pub log_from: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,12 +7,13 @@ mod listing;
 #[cfg(test)]
 mod model;
 mod revisions;
+mod salvage;
 mod storage;
 mod summary;
 
 pub(crate) use compact::{CUTS_PER_SUMMARY, Compacted};
 pub(crate) use decide::{Facts, Plan, Refusal, decide, gap_at};
-pub(crate) use documents::{Completion, Cut, CutKind, DOCUMENT_VERSION, FileEntry, Origin, Witness};
+pub(crate) use documents::{Completion, Cut, CutKind, DOCUMENT_VERSION, Damage, FileEntry, Origin, Salvage, Witness};
 pub(crate) use listing::Part;
 pub(crate) use revisions::{Revision, Revisions, Rewrite, Standing};
 pub(crate) use storage::{ChainError, ChainStore, PutDocument};

@@ -69,7 +69,7 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) fn revised(cut: &Cut, revision: Revision) -> Self {
         let Revision { revision, rewrite, layout, encoding, key_run, completion, .. } = revision;
-        let cut = Cut { revision, layout, ..cut.clone() };
+        let cut = Cut { revision, layout, folders: None, ..cut.clone() };
         Self { cut, completion, key_run, encoding: Some(encoding), rewrite: Some(rewrite) }
     }
 
@@ -236,6 +236,7 @@ mod tests {
             to: from + 10,
             files: Vec::new(),
             counts: Counts::default(),
+            damage: None,
             first_append_ms: 0,
             last_append_ms: 0,
         };

@@ -4,31 +4,32 @@ use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::PartitionError;
-use crate::batch::{FinishedFile, Place, Stated};
-use crate::chain::{Completion, Cut, FileEntry};
+use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Stated};
+use crate::chain::{Completion, FileEntry};
 use crate::footer::{Footer, FooterError};
 
 /// A file that is removed each time it was found to be there is not put for ever.
 const MAX_PUTS: usize = 10;
 /// Files put or looked at at the same time.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 /// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts. In tests
 /// these are files that are soon made.
 const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
-/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without it.
+/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without it. `None` if
+/// a file is there that stands in for one of them: the batch is being closed without it, see `salvage`.
 pub(crate) async fn put_all(
     store: &dyn Store,
     prefix: &str,
-    cut: &Cut,
+    place: Place<'_>,
     files: Vec<FinishedFile>,
-    stated: &Stated,
-) -> Result<Vec<FileEntry>, PartitionError> {
-    let place = Place::of(cut);
+    stated: Option<&Stated>,
+) -> Result<Option<Vec<FileEntry>>, PartitionError> {
     // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
     let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file, stated).boxed()).collect();
     let puts = stream::iter(puts);
-    puts.buffered(AT_ONCE).try_collect().await
+    let outcomes: Vec<Option<FileEntry>> = puts.buffered(AT_ONCE).try_collect().await?;
+    Ok(outcomes.into_iter().collect())
 }
 
 async fn put(
@@ -36,61 +37,113 @@ async fn put(
     prefix: &str,
     place: Place<'_>,
     file: FinishedFile,
-    stated: &Stated,
-) -> Result<FileEntry, PartitionError> {
+    stated: Option<&Stated>,
+) -> Result<Option<FileEntry>, PartitionError> {
     let FinishedFile { folder, sequence, rows, body } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
-    let metadata: Metadata = facts
-        .iter()
-        .chain([&stated.fact()?])
-        .map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()))
-        .collect();
+    let mut told = facts.clone();
+    told.extend(stated.map(Stated::fact).transpose()?);
     let size = body.len() as u64;
     let key = format!("{prefix}{path}");
     for _ in 0..MAX_PUTS {
-        let condition = PutCondition::IfAbsent;
-        let outcome = if body.len() > MULTIPART_FROM_BYTES {
-            store.put_in_parts(&key, &body, condition, &metadata).await?
-        } else {
-            store.put(&key, body.bytes()?, condition, &metadata).await?
-        };
-        match outcome {
-            PutOutcome::Written(_) => return Ok(FileEntry { path, rows, bytes: size }),
-            PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {}
+        if put_once(store, &key, &body, &told).await? {
+            return Ok(Some(FileEntry { path, rows, bytes: size }));
         }
-        if let Some(bytes) = known(store, place.from, &facts, rows, &key).await? {
-            return Ok(FileEntry { path, rows, bytes });
+        match known(store, place.from, &facts, &key).await? {
+            Known::File { footer, bytes } if footer.rows() == rows => {
+                return Ok(Some(FileEntry { path, rows, bytes }));
+            }
+            Known::File { .. } => {
+                return Err(foreign(&key, place.from, "its footer names another number of rows"));
+            }
+            Known::StandIn { .. } => return Ok(None),
+            Known::Gone => tracing::info!(key, "it was there and has just been removed; it is put again"),
         }
-        tracing::info!(key, "it was there and has just been removed; it is put again");
     }
     Err(PartitionError::Damaged { key, message: "something keeps putting and removing it".to_owned() })
 }
 
-/// A file that stands there already is ours if its footer says the same batch and sequence, and has the same rows.
-/// Returns its size, or `None` if it was taken away meanwhile.
+/// False if something is there.
+async fn put_once(
+    store: &dyn Store,
+    key: &str,
+    body: &Body,
+    told: &[(&'static str, String)],
+) -> Result<bool, PartitionError> {
+    let told = told.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()));
+    let (metadata, condition): (Metadata, _) = (told.collect(), PutCondition::IfAbsent);
+    let outcome = if body.len() > MULTIPART_FROM_BYTES {
+        store.put_in_parts(key, body, condition, &metadata).await?
+    } else {
+        store.put(key, body.bytes()?, condition, &metadata).await?
+    };
+    Ok(matches!(outcome, PutOutcome::Written(_)))
+}
+
+/// What is there under a file's name.
+pub(super) enum Known {
+    File {
+        footer: Footer,
+        bytes: u64,
+    },
+    /// A file without rows that keeps it from coming.
+    StandIn {
+        bytes: u64,
+    },
+    /// It was taken away meanwhile.
+    Gone,
+}
+
+/// Takes the name of a file, unless that is there: afterwards what stands there is what will stand there.
+pub(super) async fn take_name(
+    store: &dyn Store,
+    place: Place<'_>,
+    stand_in: FinishedFile,
+) -> Result<(String, Known), PartitionError> {
+    let path = place.path(&stand_in.folder, stand_in.sequence);
+    let facts = place.footer_facts(stand_in.sequence)?;
+    let mut told = facts.clone();
+    told.push((STANDS_IN, "true".to_owned()));
+    for _ in 0..MAX_PUTS {
+        if put_once(store, &path, &stand_in.body, &told).await? {
+            let bytes = stand_in.body.len() as u64;
+            return Ok((path, Known::StandIn { bytes }));
+        }
+        match known(store, place.from, &facts, &path).await? {
+            Known::Gone => tracing::info!(path, "it was there and has just been removed; its name is taken"),
+            known => return Ok((path, known)),
+        }
+    }
+    Err(PartitionError::Damaged { key: path, message: "something keeps putting and removing it".to_owned() })
+}
+
+/// What stands there already belongs to the batch if its footer says the same batch and sequence.
 async fn known(
     store: &dyn Store,
     from: i64,
     facts: &[(&'static str, String)],
-    rows: u64,
     key: &str,
-) -> Result<Option<u64>, PartitionError> {
-    let foreign = |message: &str| PartitionError::Damaged {
-        key: key.to_owned(),
-        message: format!("{message}; move it away, it stands where a file of batch {from} belongs"),
-    };
-    let Some(meta) = store.head(key).await? else { return Ok(None) };
-    let footer = match Footer::read(store, key, meta.size_bytes).await {
+) -> Result<Known, PartitionError> {
+    let Some(meta) = store.head(key).await? else { return Ok(Known::Gone) };
+    let bytes = meta.size_bytes;
+    let footer = match Footer::read(store, key, bytes).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
-        Err(FooterError::Gone) => return Ok(None),
-        Err(FooterError::Unreadable(error)) => return Err(foreign(&format!("its footer cannot be read ({error})"))),
+        Err(FooterError::Gone) => return Ok(Known::Gone),
+        Err(FooterError::Unreadable(error)) => {
+            return Err(foreign(key, from, &format!("its footer cannot be read ({error})")));
+        }
     };
-    if !footer.says(facts) || footer.rows() != rows {
-        return Err(foreign("its footer names another batch or another number of rows"));
+    if !footer.says(facts) {
+        return Err(foreign(key, from, "its footer names another batch"));
     }
-    Ok(Some(meta.size_bytes))
+    Ok(if footer.fact(STANDS_IN).is_some() { Known::StandIn { bytes } } else { Known::File { footer, bytes } })
+}
+
+fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
+    let message = format!("{message}; move it away, it stands where a file of batch {from} belongs");
+    PartitionError::Damaged { key: key.to_owned(), message }
 }
 
 /// The files a completion lists that are not there. One of another size is reported and kept.

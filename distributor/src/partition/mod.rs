@@ -6,6 +6,7 @@ mod files;
 mod gap;
 mod phases;
 pub(crate) mod rebuild;
+mod salvage;
 mod seen;
 mod write;
 
@@ -29,6 +30,7 @@ use again::refuse_while_rewritten;
 pub(crate) use error::PartitionError;
 use error::Result;
 pub(crate) use files::{missing as missing_files, put_all as put_files};
+use salvage::Salvaging;
 
 const DOCUMENT_VERSION: u32 = 1;
 /// Each time another owner got ahead by a cut; more than two of them is no accident.
@@ -60,8 +62,8 @@ enum Phase {
     CheckLast { at: i64, expected: Witness },
     /// Filling a batch whose cut is not put yet.
     Fill(Box<Batch>),
-    /// Making the batch of an existing cut.
-    Redo { cut: Box<Cut>, batch: Box<Batch>, already_complete: bool },
+    /// Making the batch of an existing cut, or of what is left of it.
+    Redo { cut: Box<Cut>, batch: Box<Batch>, already_complete: bool, salvaging: Option<Box<Salvaging>> },
 }
 
 /// What the worker has to do after a chunk or a flush.
@@ -159,6 +161,10 @@ impl Partition {
         };
         // After the last cut: another owner may begin the chain meanwhile, and puts the origin first.
         let origin = chain.origin().await?;
+        let salvaged = match &tail {
+            Some((cut, false)) => chain.is_salvaged(cut).await?,
+            _ => false,
+        };
         let facts = Facts {
             topic: context.topic.clone(),
             partition: id,
@@ -167,6 +173,7 @@ impl Partition {
             origin,
             newest_done,
             tail,
+            salvaged,
             committed,
             log,
         };
@@ -206,7 +213,8 @@ impl Partition {
                 partition.walk(context, holder).await?
             }
             (Plan::Begin { at }, _) => partition.begin(context, at).await?,
-            (Plan::Redo | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => {
+            (Plan::Salvage, Some(cut)) => partition.salvage(context, cut).await?,
+            (Plan::Redo | Plan::Salvage | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => {
                 return Err(refused(context, id, "the chain changed while it was read".to_owned()));
             }
         };
@@ -278,7 +286,8 @@ impl Partition {
             refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to))
         })?;
         let batch = batch.of_revision(cut.revision);
-        self.phase = Phase::Redo { cut: Box::new(cut), batch: Box::new(batch), already_complete };
+        let (cut, batch) = (Box::new(cut), Box::new(batch));
+        self.phase = Phase::Redo { cut, batch, already_complete, salvaging: None };
         Ok(Start::At(from))
     }
 
@@ -296,7 +305,8 @@ impl Partition {
                     return self.redo(context, cut, context.encoding, false).await;
                 };
                 let missing = files::missing(&*context.store, &standing.completion).await?;
-                if self.is_to_be_made_again(context, &cut, &missing) {
+                let is_damaged = standing.completion.damage.is_some();
+                if self.is_to_be_made_again(context, &cut, is_damaged, &missing) {
                     let encoding = standing.encoding.unwrap_or(context.encoding);
                     return self.redo(context, standing.cut, encoding, true).await;
                 }
@@ -309,12 +319,12 @@ impl Partition {
         }
     }
 
-    fn is_to_be_made_again(&self, context: &Context, cut: &Cut, missing: &[String]) -> bool {
+    fn is_to_be_made_again(&self, context: &Context, cut: &Cut, is_damaged: bool, missing: &[String]) -> bool {
         if missing.is_empty() {
             return false;
         }
         let (topic, partition) = (&context.topic, self.id);
-        let is_in_the_log = self.log.earliest <= cut.from;
+        let is_in_the_log = self.log.earliest <= cut.from && !is_damaged;
         if context.missing == MissingFiles::Restore && is_in_the_log {
             tracing::info!(
                 ?missing,
@@ -411,13 +421,23 @@ impl Partition {
                     }
                     self.phase = Phase::Fill(self.new_batch(context, at)?);
                 }
-                Phase::Redo { cut, batch, .. } => {
+                Phase::Redo { cut, batch, salvaging, .. } => {
                     if *offset >= cut.to {
                         return Err(changed(context, cut));
                     }
-                    batch.push(&self.window, &record, *offset, *append_ms)?;
-                    if *offset == cut.to - 1 {
-                        return self.finish_redo(context).await.map(Next::from);
+                    let is_last = *offset == cut.to - 1;
+                    match salvaging {
+                        None => batch.push(&self.window, &record, *offset, *append_ms)?,
+                        Some(salvaging) => salvaging.push(batch, &self.window, &record, *offset, *append_ms)?,
+                    }
+                    if is_last {
+                        let is_salvage = salvaging.is_some();
+                        let start = if is_salvage {
+                            self.finish_salvage(context).await
+                        } else {
+                            self.finish_redo(context).await
+                        };
+                        return start.map(Next::from);
                     }
                 }
             }

@@ -89,6 +89,7 @@ fn completion(from: i64, to: i64) -> Completion {
         to,
         files: Vec::new(),
         counts: crate::batch::Counts::default(),
+        damage: None,
         first_append_ms: 5,
         last_append_ms: 5,
     }

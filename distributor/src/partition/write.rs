@@ -2,7 +2,7 @@
 
 use super::phases::Phases;
 use super::{Context, DOCUMENT_VERSION, Next, Partition, Phase, Result, Start, changed, files, refused};
-use crate::batch::{Encoded, Stated};
+use crate::batch::{Encoded, Place, Stated};
 use crate::chain::{Completion, Cut, CutKind, FileEntry, PutDocument};
 use crate::metrics::BatchDone;
 use crate::window::encode_key_run;
@@ -34,6 +34,7 @@ impl Partition {
             clock_ms: encoded.ends.clock_ms,
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
+            folders: Some(encoded.files.iter().map(|file| file.folder.clone()).collect()),
             revision: 0,
         };
         phases.end("encode");
@@ -49,7 +50,9 @@ impl Partition {
             return Ok(Next::Resolve);
         }
         phases.end("cut");
-        self.complete(context, &cut, encoded, true, phases).await?;
+        if !self.complete(context, &cut, encoded, true, phases).await? {
+            return Ok(Next::Resolve);
+        }
         self.phase = Phase::Fill(self.new_batch(context, cut.to)?);
         self.reached = Some((cut.to, self.clock_ms));
         (self.filling_since, self.due) = (None, None);
@@ -59,18 +62,20 @@ impl Partition {
     pub(super) async fn finish_redo(&mut self, context: &Context) -> Result<Start> {
         let mut phases = Phases::begin();
         let placeholder = Phase::Fill(self.new_batch(context, 0)?);
-        let Phase::Redo { cut, batch, already_complete } = std::mem::replace(&mut self.phase, placeholder) else {
+        let Phase::Redo { cut, batch, already_complete, .. } = std::mem::replace(&mut self.phase, placeholder) else {
             return Err(refused(context, self.id, "no batch is being made".to_owned()));
         };
         let ends = batch.ends().copied();
         let same = ends.is_some_and(|ends| {
             (Some(ends.first), Some(ends.last), ends.to, ends.clock_ms) == (cut.first, cut.last, cut.to, cut.clock_ms)
         });
-        let Some(encoded) = batch.finish()?.filter(|_| same) else {
+        let Some(encoded) = batch.finish()?.filter(|encoded| same && has_folders(&cut, encoded)) else {
             return Err(changed(context, &cut));
         };
         phases.end("encode");
-        self.complete(context, &cut, encoded, !already_complete, phases).await?;
+        if !self.complete(context, &cut, encoded, !already_complete, phases).await? {
+            return Ok(Start::LookAgain);
+        }
         if already_complete && self.is_outdated(context, &cut).await? {
             return Ok(Start::LookAgain);
         }
@@ -80,7 +85,8 @@ impl Partition {
         }
     }
 
-    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated.
+    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated. False if
+    /// somebody else is closing the batch without them, for the log has let go of its head (see [`super::salvage`]).
     async fn complete(
         &mut self,
         context: &Context,
@@ -88,11 +94,12 @@ impl Partition {
         encoded: Encoded,
         fresh: bool,
         mut phases: Phases,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
         self.ratio = Some(ratio);
         let stated = Stated::new(&ends, counts, files.len());
-        let entries = files::put_all(&*context.store, "", cut, files, &stated).await?;
+        let entries = files::put_all(&*context.store, "", Place::of(cut), files, Some(&stated)).await?;
+        let Some(entries) = entries else { return Ok(false) };
         phases.end("files");
         let completion = Completion {
             version: DOCUMENT_VERSION,
@@ -102,6 +109,7 @@ impl Partition {
             counts,
             first_append_ms: ends.first.append_ms,
             last_append_ms: ends.last.append_ms,
+            damage: None,
         };
         let theirs = if cut.revision > 0 {
             self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
@@ -136,11 +144,17 @@ impl Partition {
             total: phases.total(),
             phases: phases.all(),
         });
-        Ok(())
+        Ok(true)
     }
 }
 
-fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
+/// Whether the files are those that the cut says, if it does.
+fn has_folders(cut: &Cut, encoded: &Encoded) -> bool {
+    let made = encoded.files.iter().map(|file| &file.folder);
+    cut.folders.as_ref().is_none_or(|folders| made.eq(folders))
+}
+
+pub(super) fn same_files(theirs: &[FileEntry], ours: &[FileEntry]) -> bool {
     // Bytes may differ between builds; rows may not.
     theirs.len() == ours.len()
         && theirs.iter().zip(ours).all(|(theirs, ours)| (&theirs.path, theirs.rows) == (&ours.path, ours.rows))

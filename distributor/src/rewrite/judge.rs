@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
         } else if !must {
             return Ok(Fate::Stands);
         }
-        if self.log_begins_at > cut.from {
+        if self.log_begins_at > cut.from || standing.completion.damage.is_some() {
             return Ok(Fate::NotInLog);
         }
         self.keys_changed |= !wanted.reads_like(&cut.layout);

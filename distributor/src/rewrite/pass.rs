@@ -6,7 +6,7 @@ use super::judge::{Fate, Judge, Opening};
 use super::plan::{DOCUMENT_VERSION, PartitionRewrite};
 use super::settle::{clear, settle};
 use super::{ReplayError, Rewriter};
-use crate::batch::{Encoded, Stated};
+use crate::batch::{Encoded, Place, Stated};
 use crate::chain::{ChainStore, Cut, PutDocument, Revision, Rewrite, Standing};
 use crate::partition::put_files;
 use crate::partition::rebuild::rebuild;
@@ -180,7 +180,8 @@ impl Rewriter {
             // It is, but for a rewrite whose place was taken just when it decided: only what stands can be replaced.
             settle(store, chain, &former).await?;
         }
-        let cut = Cut { layout: rewrite.layout.clone(), revision: standing.cut.revision + 1, ..standing.cut.clone() };
+        let (layout, revision) = (rewrite.layout.clone(), standing.cut.revision + 1);
+        let cut = Cut { layout, revision, folders: None, ..standing.cut.clone() };
         if making.as_ref().is_none_or(|making| making.at != cut.from) {
             if let Some(Making { remake, .. }) = making.take() {
                 remake.close().await;
@@ -200,7 +201,11 @@ impl Rewriter {
             }
         };
         let stated = Stated::new(&ends, counts, files.len());
-        let files = put_files(store, &chain.staged_prefix(rewrite.id), &cut, files, &stated).await?;
+        let staged = chain.staged_prefix(rewrite.id);
+        let Some(files) = put_files(store, &staged, Place::of(&cut), files, Some(&stated)).await? else {
+            let message = format!("a file below '{staged}' is none that was staged; the trusted zone was altered");
+            return Err(self.refused(cut.partition, message));
+        };
         let key_run = if cut.layout.reads_like(&standing.cut.layout) {
             standing.key_run.clone()
         } else {

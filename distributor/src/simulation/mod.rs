@@ -11,6 +11,7 @@
 //! are tried, `ED_SIM_SEED` repeats one and prints what happened.
 
 mod chance;
+mod damaged;
 mod log;
 mod model;
 mod outages;
@@ -42,6 +43,8 @@ enum Sabotage {
 
 struct Outcome {
     trace: Vec<String>,
+    /// Batches that were closed after the log had let go of their head.
+    damaged: u64,
     verdict: Result<(), String>,
 }
 
@@ -60,9 +63,9 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// The first of `seeds` that fails, tried on all cores.
-fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Option<(u64, Outcome)> {
-    let next = AtomicU64::new(seeds.start);
+/// The first of `seeds` that fails, tried on all cores. Without one, how many batches were damaged.
+fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Result<u64, (u64, Outcome)> {
+    let (next, damaged) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
         let search = || {
@@ -72,6 +75,7 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Opt
                     return None;
                 }
                 let outcome = simulate(seed, sabotage);
+                damaged.fetch_add(outcome.damaged, Ordering::SeqCst);
                 if outcome.verdict.is_err() {
                     next.store(seeds.end, Ordering::SeqCst);
                     return Some((seed, outcome));
@@ -81,7 +85,7 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Opt
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
     });
-    failures.into_iter().min_by_key(|(seed, _)| *seed)
+    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(damaged.into_inner()), Err)
 }
 
 #[test]
@@ -93,12 +97,14 @@ fn every_event_is_written_as_the_model_says_whatever_a_seed_brings() {
         }
         None => 0..variable("ED_SIM_SEEDS").unwrap_or(SEEDS),
     };
-    if let Some((seed, Outcome { trace, verdict })) = first_failure(seeds, None) {
-        panic!(
+    let count = seeds.end - seeds.start;
+    match first_failure(seeds, None) {
+        Err((seed, Outcome { trace, verdict, .. })) => panic!(
             "{}\n{}\nTo repeat it: ED_SIM_SEED={seed} cargo test -p distributor simulation -- --nocapture",
             trace.join("\n"),
             verdict.unwrap_err()
-        );
+        ),
+        Ok(damaged) => assert!(damaged >= count / 50, "only {damaged} batches were damaged"),
     }
 }
 
@@ -116,6 +122,6 @@ fn broken_guarantees_are_noticed() {
     for sabotage in
         [Sabotage::ConditionIgnored, Sabotage::PutForgotten, Sabotage::FailureAsAbsence, Sabotage::RecordSkipped]
     {
-        assert!(first_failure(0..100, Some(sabotage)).is_some(), "{sabotage:?} makes no difference");
+        assert!(first_failure(0..100, Some(sabotage)).is_err(), "{sabotage:?} makes no difference");
     }
 }

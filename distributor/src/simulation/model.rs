@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chance::MONTH_MS;
+use super::damaged::Damaged;
 use super::log::{PartitionLog, Record};
 use crate::chain::{Cut, CutKind};
 
@@ -25,47 +26,67 @@ pub(super) struct Event {
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Row {
-    offset: i64,
-    log_time_ms: i64,
+    pub offset: i64,
+    pub log_time_ms: i64,
     /// The data of an event, or why it was rejected.
-    content: String,
+    pub content: String,
 }
 
 /// Rows by file.
 pub(super) type Tables = BTreeMap<String, Vec<Row>>;
 
 /// A record of a batch, with its log time.
-struct Timed<'a> {
-    record: &'a Record,
-    log_time_ms: i64,
-    event: Option<Event>,
+#[derive(Debug, Clone)]
+pub(super) struct Timed<'a> {
+    pub record: &'a Record,
+    pub log_time_ms: i64,
+    pub event: Option<Event>,
+}
+
+impl<'a> Timed<'a> {
+    pub fn new(record: &'a Record, log_time_ms: i64) -> Self {
+        Self { record, log_time_ms, event: serde_json::from_str(&record.value).ok() }
+    }
 }
 
 /// What the cuts of a partition, in order, make of its log.
 ///
 /// # Errors
 /// The cuts are no chain over all that the log held since the chain began.
-pub(super) fn tables(partition: i32, start: i64, cuts: &[Cut], log: &PartitionLog) -> Result<Tables, String> {
-    check_chain(start, cuts, log)?;
+pub(super) fn tables(
+    partition: i32,
+    start: i64,
+    cuts: &[(Cut, Option<Damaged>)],
+    log: &PartitionLog,
+) -> Result<Tables, String> {
+    check_chain(start, cuts.iter().map(|(cut, _)| cut), log)?;
     let mut tables = Tables::new();
     let mut before: Vec<Timed<'_>> = Vec::new();
     let mut log_time_ms = i64::MIN;
-    for cut in cuts.iter().filter(|cut| cut.kind == CutKind::Batch) {
+    for (cut, damaged) in cuts.iter().filter(|(cut, _)| cut.kind == CutKind::Batch) {
         let mut files = Files::new(partition, cut);
+        let (known, begun_ms) = (before.len(), log_time_ms);
         for record in log.records.iter().filter(|record| (cut.from..cut.to).contains(&record.offset)) {
             log_time_ms = log_time_ms.max(record.append_ms);
-            let timed = Timed { record, log_time_ms, event: serde_json::from_str(&record.value).ok() };
+            let timed = Timed::new(record, log_time_ms);
             if !is_duplicate(&before, &timed, cut.layout.window_ms) {
                 files.take(&timed);
             }
             before.push(timed);
         }
-        tables.extend(files.rows);
+        match damaged {
+            None => tables.extend(files.rows),
+            Some(damaged) => {
+                let batch = before.split_off(known);
+                tables.extend(damaged.files(partition, cut, files.rows, &before, begun_ms, &batch));
+                before.extend(batch.into_iter().filter_map(|timed| damaged.remembered(timed)));
+            }
+        }
     }
     Ok(tables)
 }
 
-fn check_chain(start: i64, cuts: &[Cut], log: &PartitionLog) -> Result<(), String> {
+fn check_chain<'a>(start: i64, cuts: impl Iterator<Item = &'a Cut>, log: &PartitionLog) -> Result<(), String> {
     let mut at = start;
     for cut in cuts {
         if cut.from != at || cut.to <= cut.from {
@@ -84,7 +105,7 @@ fn check_chain(start: i64, cuts: &[Cut], log: &PartitionLog) -> Result<(), Strin
     }
 }
 
-fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i64) -> bool {
+pub(super) fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i64) -> bool {
     let Some(event) = &timed.event else { return false };
     before.iter().any(|earlier| {
         let is_same = |other: &Event| (&other.event_id, &other.timestamp) == (&event.event_id, &event.timestamp);
@@ -110,17 +131,13 @@ impl<'a> Files<'a> {
     }
 
     fn take(&mut self, timed: &Timed<'_>) {
-        let (folder, content) = match &timed.event {
-            None => (rejected(timed), "not_json".to_owned()),
-            Some(event) if event.timestamp.starts_with("19") => (rejected(timed), "year_out_of_range".to_owned()),
-            Some(event) => {
-                let kind = format!("{}-{}", event.domain, event.event_type);
+        let (folder, content) = match place(timed) {
+            Err(reason) => (rejected(timed), reason.to_owned()),
+            Ok((kind, folder, content)) => {
                 let is_room = self.types.len() < self.cut.layout.max_types as usize;
                 if is_room || self.types.contains(&kind) {
-                    self.types.insert(kind.clone());
-                    let (year, month, day) = (&event.timestamp[..4], &event.timestamp[5..7], &event.timestamp[8..10]);
-                    let folder = format!("events/domain_event_type={kind}/year={year}/month={month}/day={day}");
-                    (folder, event.data.to_string())
+                    self.types.insert(kind);
+                    (folder, content)
                 } else {
                     (rejected(timed), "too_many_types".to_owned())
                 }
@@ -139,8 +156,20 @@ impl<'a> Files<'a> {
     }
 }
 
+/// Type, folder and data of an event, or why it is rejected.
+pub(super) fn place(timed: &Timed<'_>) -> Result<(String, String, String), &'static str> {
+    let event = timed.event.as_ref().ok_or("not_json")?;
+    if event.timestamp.starts_with("19") {
+        return Err("year_out_of_range");
+    }
+    let kind = format!("{}-{}", event.domain, event.event_type);
+    let (year, month, day) = (&event.timestamp[..4], &event.timestamp[5..7], &event.timestamp[8..10]);
+    let folder = format!("events/domain_event_type={kind}/year={year}/month={month}/day={day}");
+    Ok((kind, folder, event.data.to_string()))
+}
+
 /// The days of a run lie within one month.
-fn rejected(timed: &Timed<'_>) -> String {
+pub(super) fn rejected(timed: &Timed<'_>) -> String {
     format!("rejected/year=2021/month=06/day={:02}", 1 + (timed.log_time_ms - MONTH_MS) / DAY_MS)
 }
 

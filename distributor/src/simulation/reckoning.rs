@@ -5,11 +5,12 @@ use std::sync::Arc;
 use common::log::Bounds;
 
 use super::chance::Life;
+use super::damaged::Damaged;
 use super::log::{LogOf, MemoryLog};
 use super::store::{MemoryStore, StoreOf};
 use super::{model, roles};
 use crate::audit::{Auditor, Repair};
-use crate::chain::{Cut, CutKind, Origin};
+use crate::chain::{Completion, Cut, CutKind, Origin};
 
 /// Files of both tables.
 pub(super) fn files(store: &MemoryStore) -> Vec<String> {
@@ -53,13 +54,19 @@ fn tables(
     let mut keys = store.keys(&format!("_batches/events/{partition}/cuts/"));
     // The newest cut comes first in a listing.
     keys.reverse();
-    let cuts: Vec<Cut> = keys.iter().map(|key| document(store, key)).collect::<Result<_, _>>()?;
+    let cuts = keys.iter().map(|key| {
+        let cut: Cut = document(store, key)?;
+        let done = key.replace("/cuts/", "/done/");
+        let damaged = if store.get(&done).is_some() { Damaged::read(store, &done)? } else { None };
+        Ok((cut, damaged))
+    });
+    let cuts: Vec<(Cut, Option<Damaged>)> = cuts.collect::<Result<_, String>>()?;
     let Bounds { earliest, .. } = log.bounds(partition);
     let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
     if cuts.is_empty() && is_empty {
         return Ok(model::Tables::new());
     }
-    for (key, cut) in keys.iter().zip(&cuts) {
+    for (key, (cut, _)) in keys.iter().zip(&cuts) {
         match cut.kind {
             CutKind::Batch if store.get(&key.replace("/cuts/", "/done/")).is_none() => {
                 return Err(format!("the batch {}..{} is not complete", cut.from, cut.to));
@@ -72,6 +79,13 @@ fn tables(
     }
     let origin: Origin = document(store, &format!("_batches/events/{partition}/origin.json"))?;
     log.look(partition, |log| model::tables(partition, origin.start, &cuts, log))
+}
+
+/// How many batches were closed after the log had let go of their head.
+pub(super) fn damaged(store: &MemoryStore, log: &MemoryLog) -> u64 {
+    let keys = log.partitions().into_iter().flat_map(|id| store.keys(&format!("_batches/events/{id}/done/")));
+    let completions = keys.filter_map(|key| document::<Completion>(store, &key).ok());
+    completions.filter(|completion| completion.damage.is_some()).count() as u64
 }
 
 /// A deep audit finds nothing.

@@ -12,7 +12,6 @@ use super::model::Event;
 use super::store::{MemoryStore, StoreOf};
 use super::{Outcome, Sabotage, reckoning, roles};
 use crate::batch::testing::layout;
-use crate::chain::{Cut, CutKind};
 use crate::layout::Layout;
 use crate::role::DistributeError;
 use crate::{DistributeReport, Distributor, EndOfInput, Settings};
@@ -71,7 +70,8 @@ impl World {
     pub async fn run(mut self) -> Outcome {
         let verdict = self.live().await;
         self.end_all();
-        Outcome { trace: self.chance.trace(), verdict }
+        let damaged = reckoning::damaged(&self.store, &self.log);
+        Outcome { trace: self.chance.trace(), damaged, verdict }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -219,34 +219,9 @@ impl World {
                 match ended {
                     Ok(Ok(_)) if asked => {}
                     Ok(Ok(_)) => return Err(format!("{name} ended unasked")),
-                    Ok(Err(error)) => self.heed(&name, &error.to_string()).await?,
+                    Ok(Err(error)) => return Err(format!("{name} gave up: {error}")),
                     Err(error) => return Err(format!("{name} panicked: {error}")),
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// Only one refusal is expected: that the log let go of records of an open batch.
-    async fn heed(&mut self, name: &str, error: &str) -> Result<(), String> {
-        if !error.contains("was begun, but the log let go") || self.trouble != Trouble::LogLetsGo {
-            return Err(format!("{name} gave up: {error}"));
-        }
-        self.chance.tell(format_args!("{name}: {error}"));
-        // What the message says, word by word.
-        self.end_all();
-        tokio::time::sleep(QUIET).await;
-        for partition in self.log.partitions() {
-            let cuts = self.store.keys(&format!("_batches/events/{partition}/cuts/"));
-            let Some(last) = cuts.first() else { continue };
-            let cut: Cut = reckoning::document(&self.store, last)?;
-            let is_open = self.store.get(&last.replace("/cuts/", "/done/")).is_none();
-            if cut.kind == CutKind::Batch && is_open && self.log.bounds(partition).earliest > cut.from {
-                let files = reckoning::files(&self.store).into_iter();
-                let named = format!("/events-{partition}-{}-", cut.from);
-                files.filter(|key| key.contains(&named)).for_each(|key| self.store.remove(&key));
-                self.store.remove(last);
-                self.chance.tell(format_args!("{last} and its files are removed"));
             }
         }
         Ok(())
@@ -319,15 +294,13 @@ impl World {
         for partition in self.log.partitions() {
             self.log.rebalance(partition, 0);
         }
-        loop {
-            let layout = self.draw_layout();
-            let (life, distributor) = self.distributor(0, layout, true);
-            let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
-            let ended = tokio::time::timeout(PATIENCE, distributor.run(&end, &shutdown)).await;
-            match ended.map_err(|_| format!("{} does not come to an end", life.name))? {
-                Ok(_) => return Ok(()),
-                Err(error) => self.heed(&life.name, &error.to_string()).await?,
-            }
+        let layout = self.draw_layout();
+        let (life, distributor) = self.distributor(0, layout, true);
+        let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
+        let ended = tokio::time::timeout(PATIENCE, distributor.run(&end, &shutdown)).await;
+        match ended.map_err(|_| format!("{} does not come to an end", life.name))? {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{} gave up: {error}", life.name)),
         }
     }
 }

@@ -311,6 +311,7 @@ fn completion(from: i64, to: i64, files: Vec<FileEntry>, stated: &Stated) -> Com
         to,
         files,
         counts: stated.counts,
+        damage: None,
         first_append_ms: stated.first.append_ms,
         last_append_ms: stated.last.append_ms,
     }

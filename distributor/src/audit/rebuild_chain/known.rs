@@ -8,7 +8,7 @@ use futures_util::{StreamExt, stream};
 use super::super::AT_ONCE;
 use super::super::present::{FileName, NamedFile};
 use super::{Stop, refused};
-use crate::batch::{STATED, Stated};
+use crate::batch::{STANDS_IN, STATED, Stated};
 use crate::chain::{ChainStore, Completion, Cut, Part};
 use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
@@ -22,6 +22,8 @@ pub(super) struct Known {
     pub files: BTreeMap<u32, Present>,
     /// From footers, if those were read.
     pub footer: Option<Footing>,
+    /// The log had let go of its head before it was complete: it has files beyond these.
+    pub is_salvaged: bool,
 }
 
 pub(super) struct Present {
@@ -79,6 +81,10 @@ pub(super) async fn gather(
             return refused(rewritten);
         }
         let known = batches.entry(name.from).or_default();
+        if name.salvage > 0 {
+            known.is_salvaged = true;
+            continue;
+        }
         if let Some(other) = known.files.insert(name.sequence, Present { path, size_bytes, rows: None }) {
             return refused(format!(
                 "two files claim to be file {} of the batch that begins at {}; move one of them away: {}",
@@ -104,6 +110,9 @@ pub(super) async fn gather(
     drop(documents);
     for (from, known) in &mut batches {
         if !known.is_whole() {
+            if known.is_salvaged {
+                return refused(damaged(*from));
+            }
             footers(store, *from, known).await?;
         }
     }
@@ -136,6 +145,9 @@ async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), 
                 file.path
             ));
         };
+        if footer.fact(STANDS_IN).is_some() {
+            return refused(damaged(from));
+        }
         file.rows = Some(footer.rows());
         match &mut agreed {
             Some(before) if before.stated.is_none() && (before.to, &before.layout) == (said.to, &said.layout) => {
@@ -155,6 +167,13 @@ async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), 
     drop(reads);
     known.footer = agreed;
     Ok(())
+}
+
+fn damaged(from: i64) -> String {
+    format!(
+        "the log let go of the head of the batch that begins at {from} before all its files were written, and how far it was closed cannot \
+         be told from files. If its cut is there, start a distributor, which goes on with it; otherwise bring _batches back from a backup"
+    )
 }
 
 /// `None` if it is the footer of another place, or of none.

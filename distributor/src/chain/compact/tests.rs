@@ -48,6 +48,7 @@ impl Model {
             to: cut.to,
             files: Vec::new(),
             counts: crate::batch::Counts::default(),
+            damage: None,
             first_append_ms: clock_ms,
             last_append_ms: clock_ms,
         });

@@ -74,7 +74,7 @@ impl Model {
         // above. That one has to be there again if its records are.
         if let Some((from, number)) = world.deleted
             && let Some(completion) = world.completions[usize::from(from)]
-            && completion.0[usize::from(number)] != 0
+            && completion.rows[0][usize::from(number)] != 0
             && world.file(from, number).is_none()
             && world.earliest <= from
         {

@@ -2,7 +2,7 @@
 
 use super::Model;
 use super::scenario::{Offsets, bit};
-use super::world::{Kind, World};
+use super::world::{Cut, Kind, World};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Property {
@@ -93,12 +93,15 @@ impl Model {
     fn check_files(&self, world: &World, batches: Offsets) -> Result<(), Violation> {
         let violation = |property, what: String| Err(Violation::new(property, what));
         self.check_rows(world)?;
+        // Keys that later batches are to know of: of a damaged batch not all.
+        let mut known = 0;
         for from in 0..self.scenario.end() {
             let cut = world.cut(from).filter(|cut| cut.kind == Kind::Batch);
             let expected = cut.map(|cut| {
-                let rows = self.scenario.rows(cut.layout, batches & (bit(from) - 1), from, cut.to);
+                let rows = self.scenario.rows(cut.layout, known, from, cut.to);
                 self.scenario.files(cut.layout, rows)
             });
+            self.check_salvage(world, from, cut, known)?;
             for (number, rows) in (0..2).zip(expected.unwrap_or_default()) {
                 let Some(file) = world.file(from, number) else {
                     let is_complete = cut.is_some_and(|cut| world.is_complete(cut));
@@ -110,9 +113,59 @@ impl Model {
                 let Some(cut) = cut else {
                     return violation(Property::FileBeforeItsCut, format!("file {number} of {from}: {file:?}"));
                 };
+                let rows = if file.stands_in { 0 } else { rows };
                 if (file.rows, file.to, file.layout) != (rows, cut.to, cut.layout) {
                     return violation(Property::WrongRows, format!("file {number} of {cut:?}: {file:?}"));
                 }
+            }
+            if let Some(cut) = cut {
+                let records = batches & self.scenario.records(cut.from, cut.to);
+                known |= if world.is_complete(cut) { world.key_runs[usize::from(from)] & records } else { records };
+            }
+        }
+        Ok(())
+    }
+
+    /// Of one batch: nothing is given up but what the log lost.
+    fn check_salvage(&self, world: &World, from: u8, cut: Option<Cut>, known: Offsets) -> Result<(), Violation> {
+        let violation = |property, what: String| Err(Violation::new(property, what));
+        let salvage = world.salvage(from);
+        let is_of_cut = (0..2).filter_map(|number| world.file(from, number)).collect::<Vec<_>>();
+        let stand_in = is_of_cut.iter().find(|file| file.stands_in);
+        let Some(cut) = cut else {
+            if stand_in.is_some() || salvage.rounds() > 0 {
+                return violation(Property::FileBeforeItsCut, format!("{salvage:?} of {from}"));
+            }
+            return Ok(());
+        };
+        let last = salvage.log_from(salvage.rounds());
+        if let Some(last) = last.or(stand_in.map(|_| from))
+            && (last <= from || last > world.earliest || salvage.log_from(1).is_some_and(|first| first > last))
+        {
+            return violation(Property::LostInVain, format!("{cut:?}: {salvage:?}"));
+        }
+        let mut visible = is_of_cut.iter().fold(0, |rows, file| rows | file.rows);
+        for (round, files) in (1..).zip(salvage.files) {
+            for (number, file) in (0_usize..).zip(files).filter_map(|(number, file)| Some((number, file?))) {
+                let allowed = salvage.log_from(round).map_or(0, |log_from| self.scenario.records(log_from, cut.to));
+                let of_this_file = self.scenario.files(cut.layout, allowed)[number];
+                if file.rows & !of_this_file != 0 || (file.to, file.layout) != (cut.to, cut.layout) {
+                    return violation(
+                        Property::WrongRows,
+                        format!("file {number} of round {round} of {cut:?}: {file:?}"),
+                    );
+                }
+                visible |= file.rows;
+            }
+        }
+        let Some(completion) = world.completions[usize::from(from)] else { return Ok(()) };
+        // From here on everything is written that is no duplicate.
+        let whole_from = salvage.log_from(completion.rounds).unwrap_or(from);
+        for offset in (whole_from..cut.to).filter(|offset| self.scenario.is_record(*offset)) {
+            let is_new = !self.scenario.is_duplicate(cut.layout, known | self.scenario.records(from, offset), offset);
+            let was_deleted = world.deleted.is_some_and(|(deleted, _)| deleted == from);
+            if is_new && visible & bit(offset) == 0 && !was_deleted {
+                return violation(Property::FileMissing, format!("{offset} of {cut:?} is in no file"));
             }
         }
         Ok(())
@@ -122,7 +175,7 @@ impl Model {
     fn check_rows(&self, world: &World) -> Result<(), Violation> {
         let twice = |what: String| Err(Violation::new(Property::RowTwice, what));
         let mut visible: Offsets = 0;
-        for file in world.files.iter().flatten().flatten() {
+        for file in world.all_files() {
             if visible & file.rows != 0 {
                 return twice(format!("{file:?}"));
             }

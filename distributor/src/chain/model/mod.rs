@@ -31,6 +31,7 @@ mod alone;
 mod check;
 mod plan;
 mod refusal;
+mod salvage;
 mod scenario;
 mod scenarios;
 mod search;
@@ -91,6 +92,16 @@ fn files_that_were_deleted_are_made_again_and_no_others() {
 }
 
 #[test]
+fn an_open_batch_that_loses_its_head_is_closed_with_what_is_left() {
+    nothing_is_broken(&scenarios::BEHEADED);
+}
+
+#[test]
+fn what_an_earlier_build_has_cut_waits_for_an_operator() {
+    nothing_is_broken(&scenarios::OF_EARLIER_BUILDS);
+}
+
+#[test]
 #[ignore = "2.6 million states: for changes to the protocol itself"]
 fn a_log_that_lets_go_between_any_two_reads_costs_no_more() {
     nothing_is_broken(&scenarios::AT_LENGTH);
@@ -119,6 +130,11 @@ fn each_rule_is_needed() {
         (M::LostHeadIsNotRefused, P::NeverWritten),
         (M::RemedyIsHasty, P::FileBeforeItsCut),
         (M::RemedyIsBlind, P::LostInVain),
+        (M::NamesAreNotTaken, P::RowTwice),
+        (M::EarlierRoundsAreNotTaken, P::RowTwice),
+        (M::StandInIsTakenForTheFile, P::FileMissing),
+        (M::KeysOfFilesAreForgotten, P::RowTwice),
+        (M::FilesAreNotRead, P::RowTwice),
     ] {
         let explored = Model::new(scenarios::mutant(mutation)).explore(Some(property));
         let Some(found) = explored.found else {

@@ -56,8 +56,9 @@ impl Model {
         seen: Seen,
         origin: Option<u8>,
         tail: Option<(Cut, bool)>,
+        salvaged: bool,
     ) -> Result<Phase, Refusal> {
-        let plan = self.decisions.decide(seen, origin, tail);
+        let plan = self.decisions.decide(seen, origin, tail, salvaged);
         if let Some((tail, _)) = tail
             && plan.is_err()
             && tail.to > seen.latest
@@ -82,13 +83,14 @@ impl Model {
                 }
                 Ok(Phase::Fill { from: at, window: 0, has_origin: origin.is_some() })
             }
+            (Plan::Salvage, Some((tail, _))) => self.salvage(world, index, seen, tail),
             (Plan::Redo, Some((tail, _))) => self.redo(world, index, seen, tail),
             (Plan::ReadOn { .. }, Some((tail, _))) => self.read_on(world, index, seen, tail),
             (Plan::Walk { at }, Some(_)) => {
                 let cut = world.cut_before(offset(at) + 1).ok_or(Refusal::NoCutHolds)?;
                 Ok(Phase::Walk { seen, cut })
             }
-            (Plan::Redo | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => Err(Refusal::ChainChanged),
+            (Plan::Redo | Plan::Salvage | Plan::ReadOn { .. } | Plan::Walk { .. }, None) => Err(Refusal::ChainChanged),
         }
     }
 
@@ -100,12 +102,13 @@ impl Model {
         let under_its_own =
             self.scenario.is(Mutation::RedoUnderItsOwnLayout) || self.scenario.is(Mutation::FilesAreOverwritten);
         let layout = if under_its_own { own_layout(index) } else { cut.layout };
-        Ok(Phase::ReadAgain(Making { cut: Cut { layout, ..cut }, window, put: 0, redo: Some(seen.grown_old(cut)) }))
+        let redo = Some(seen.grown_old(cut));
+        Ok(Phase::ReadAgain(Making { cut: Cut { layout, ..cut }, window, put: 0, redo, salvage: None }))
     }
 
     pub(super) fn walk(&self, world: &mut World, index: usize, seen: Seen, cut: Cut) -> Result<Phase, Refusal> {
         if cut.kind == Kind::Batch {
-            let Some(Completion(listed)) = world.completions[usize::from(cut.from)] else {
+            let Some(Completion { rows: [listed, ..], .. }) = world.completions[usize::from(cut.from)] else {
                 if seen.earliest > cut.from && !self.scenario.is(Mutation::WalkDoesNotLookAgain) {
                     return Ok(Phase::IsOpenInBetween { seen, cut });
                 }
@@ -135,7 +138,7 @@ impl Model {
 
     pub(super) fn passed_over(&self, world: &mut World, index: usize, seen: Seen, at: u8, window: Offsets) -> Phase {
         let Some((kind, to)) = seen.gap_at(at) else { return Phase::Fill { from: at, window, has_origin: true } };
-        if world.cut(at) != Some(Cut { kind, from: at, to, layout: own_layout(index) }) {
+        if world.cut(at) != Some(Cut { kind, from: at, to, layout: own_layout(index), names: None }) {
             return seen.look_again();
         }
         world.workers[index].commit = Some(to);
@@ -152,7 +155,7 @@ impl Model {
     }
 
     /// The window valid at `at`, from the key runs of the chain.
-    fn rebuild(&self, world: &World, index: usize, at: u8, layout: LayoutId) -> Result<Offsets, Refusal> {
+    pub(super) fn rebuild(&self, world: &World, index: usize, at: u8, layout: LayoutId) -> Result<Offsets, Refusal> {
         if self.scenario.is(Mutation::WindowIsNotRebuilt) {
             return Ok(0);
         }

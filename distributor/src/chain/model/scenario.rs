@@ -9,6 +9,10 @@ pub(super) type Offsets = u8;
 pub(super) const MAX_OFFSETS: usize = 5;
 /// Files that a batch may have.
 pub(super) const FILES: usize = 2;
+/// How far the start of any scenario's log moves.
+pub(super) const MAX_TRIMMED: usize = 2;
+/// Rounds of salvage that a batch may need: each begins where the log begins further on.
+pub(super) const ROUNDS: usize = MAX_TRIMMED;
 
 /// Time is the offset, so that a window is a number of offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +66,16 @@ pub(super) enum Mutation {
     RemedyIsHasty,
     /// The operator removes a batch because a worker once said so, and does not ask again when all are stopped.
     RemedyIsBlind,
+    /// A batch is salvaged without taking the names of files that are not there.
+    NamesAreNotTaken,
+    /// The same, for the names of earlier rounds only.
+    EarlierRoundsAreNotTaken,
+    /// Who finds a file there that stands in takes it for its own.
+    StandInIsTakenForTheFile,
+    /// What was written of lost records does not count for duplicates.
+    KeysOfFilesAreForgotten,
+    /// Rows that are in files are not looked for.
+    FilesAreNotRead,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -87,6 +101,8 @@ pub(super) struct Scenario {
     pub deletes: bool,
     /// How far the log's start may move.
     pub trims_to: u8,
+    /// Cuts are those of earlier builds, which do not say what files their batches have.
+    pub old_cuts: bool,
     pub mutation: Option<Mutation>,
 }
 
@@ -112,18 +128,15 @@ impl Scenario {
     /// Records of `from..to` that are no duplicates under `layout`: no record of the same key stands earlier among them, or
     /// anywhere in `window`, and is not too old.
     pub(super) fn rows(&self, layout: LayoutId, window: Offsets, from: u8, to: u8) -> Offsets {
-        let reach = self.layouts[usize::from(layout)].window;
+        let is_new = |offset: &u8| !self.is_duplicate(layout, window | self.records(from, *offset), *offset);
+        let rows = (from..to).filter(|offset| self.is_record(*offset)).filter(is_new);
+        rows.fold(0, |rows, offset| rows | bit(offset))
+    }
+
+    pub(super) fn is_duplicate(&self, layout: LayoutId, known: Offsets, offset: u8) -> bool {
         let key = |offset: u8| self.log[usize::from(offset)].map(|record| record.key);
-        let mut rows = 0;
-        for offset in (from..to).filter(|offset| self.is_record(*offset)) {
-            let known = window | self.records(from, offset);
-            let oldest = offset.saturating_sub(reach);
-            let is_duplicate = (oldest..self.end()).any(|other| known & bit(other) != 0 && key(other) == key(offset));
-            if !is_duplicate {
-                rows |= bit(offset);
-            }
-        }
-        rows
+        let oldest = offset.saturating_sub(self.layouts[usize::from(layout)].window);
+        (oldest..self.end()).any(|other| known & bit(other) != 0 && key(other) == key(offset))
     }
 
     /// The files of a batch with these rows; no rows, no file.

@@ -26,6 +26,7 @@ const PAIR: Scenario = Scenario {
     expires: false,
     deletes: false,
     trims_to: 0,
+    old_cuts: false,
     mutation: None,
 };
 
@@ -79,11 +80,29 @@ pub(super) const TRIMMED: [Scenario; 4] = [
 pub(super) const DELETED: [Scenario; 3] = [
     Scenario { states: 80_000, deletes: true, settable: 0b1, ends: [0b1010, 0b1000], ..TWINS },
     Scenario { states: 80_000, deletes: true, settable: 0b1, under_way: 1, ends: [0b100, 0b100], ..PAIR },
-    Scenario { states: 50_000, deletes: true, settable: 0b1, trims_to: 1, ends: [0b100, 0b100], ..PAIR },
+    // What is salvaged goes by the files that are there: nobody may delete any meanwhile.
+    Scenario { states: 50_000, old_cuts: true, deletes: true, settable: 0b1, trims_to: 1, ends: [0b100, 0b100], ..PAIR },
+];
+
+/// An open batch loses its head.
+pub(super) const BEHEADED: [Scenario; 4] = [
+    Scenario { states: 150_000, trims_to: 2, ends: [0b1000, 0b1000], ..TWINS },
+    Scenario { states: 40_000, trims_to: 1, reads_apart: true, ends: [0b100, 0b100], ..PAIR },
+    Scenario { states: 200_000, trims_to: 1, under_way: 1, ends: [0b1000, 0b1000], ..TWINS },
+    Scenario { states: 10_000, trims_to: 2, settable: 0b10, ends: [0b100, 0b100], ..PAIR },
+];
+
+/// The same, of cuts of earlier builds: an operator removes the batch.
+pub(super) const OF_EARLIER_BUILDS: [Scenario; 2] = [
+    Scenario { states: 50_000, old_cuts: true, trims_to: 1, reads_apart: true, ends: [0b100, 0b110], ..PAIR },
+    Scenario { states: 200_000, old_cuts: true, trims_to: 2, ends: [0b1010, 0b1000], ..TWINS },
 ];
 
 /// More at once than every run of the tests has time for.
-pub(super) const AT_LENGTH: [Scenario; 1] = [Scenario { states: 2_500_000, trims_to: 2, reads_apart: true, ..TWINS }];
+pub(super) const AT_LENGTH: [Scenario; 2] = [
+    Scenario { states: 2_500_000, trims_to: 2, reads_apart: true, ..TWINS },
+    Scenario { states: 2_500_000, trims_to: 2, under_way: 1, ends: [0b100, 0b100], ..PAIR },
+];
 
 pub(super) const fn mutant(mutation: Mutation) -> Scenario {
     let with = match mutation {
@@ -93,9 +112,14 @@ pub(super) const fn mutant(mutation: Mutation) -> Scenario {
         Mutation::WalkTrustsCompletions => Scenario { deletes: true, ..PAIR },
         Mutation::WalkDoesNotLookAgain => Scenario { trims_to: 2, settable: 0b1, ..TWINS },
         Mutation::LostHeadIsNotRefused | Mutation::RemedyIsBlind => {
-            Scenario { trims_to: 1, reads_apart: true, ..TWINS }
+            Scenario { old_cuts: true, trims_to: 1, reads_apart: true, ..TWINS }
         }
-        Mutation::RemedyIsHasty => Scenario { trims_to: 1, under_way: 1, ..PAIR },
+        Mutation::RemedyIsHasty => Scenario { old_cuts: true, trims_to: 1, under_way: 1, ..PAIR },
+        Mutation::NamesAreNotTaken | Mutation::StandInIsTakenForTheFile | Mutation::FilesAreNotRead => {
+            Scenario { trims_to: 1, ..PAIR }
+        }
+        Mutation::KeysOfFilesAreForgotten => Scenario { trims_to: 1, ends: [0b1000, 0b1000], ..TWINS },
+        Mutation::EarlierRoundsAreNotTaken => Scenario { trims_to: 2, ends: [0b1000, 0b1000], ..TWINS },
         _ => TWINS,
     };
     Scenario { mutation: Some(mutation), ..with }

@@ -5,7 +5,7 @@ use super::Model;
 use super::check::Violation;
 use super::plan::Seen;
 use super::refusal::{Refusal, refuse};
-use super::scenario::{FILES, LayoutId, Mutation, Offsets, bit};
+use super::scenario::{FILES, LayoutId, Mutation, Offsets, ROUNDS, bit};
 use super::world::{Completion, Cut, File, Kind, Request, World};
 
 /// A batch whose records are read.
@@ -18,6 +18,17 @@ pub(super) struct Making {
     pub put: u8,
     /// Of a batch that was cut earlier or by somebody else; what comes after it is looked for in the chain.
     pub redo: Option<Seen>,
+    pub salvage: Option<Salvaging>,
+}
+
+/// An open batch whose head the log has lost is closed. Names are taken round by round, then what is left is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Salvaging {
+    /// The round that is ours, and the one whose files are put: 0 are those of the cut.
+    pub own: u8,
+    pub round: u8,
+    /// All files of `round` are there, so that nothing is left to write.
+    pub whole: bool,
 }
 
 /// What comes next.
@@ -43,6 +54,7 @@ pub(super) enum Phase {
     ReadOrigin {
         seen: Seen,
         tail: Option<(Cut, bool)>,
+        salvaged: bool,
     },
     Walk {
         seen: Seen,
@@ -78,6 +90,12 @@ pub(super) enum Phase {
         from: u8,
         to: u8,
         window: Offsets,
+    },
+    PutRound {
+        seen: Seen,
+        cut: Cut,
+        round: u8,
+        log_from: u8,
     },
     ReadAgain(Making),
     PutFiles(Making),
@@ -133,16 +151,16 @@ impl Model {
                 acts.extend((from + 1..=world.latest).filter(may_end).map(Act::ReadTo));
             }
             Phase::PutFiles(making) => {
-                for number in (0..2).filter(|number| self.is_to_be_put(&making, *number)) {
+                for (number, request) in self.puts(world, &making) {
                     acts.push(Act::PutFile(number));
-                    if world.can_send(&self.scenario, self.file_request(&making, number)) {
+                    if world.can_send(&self.scenario, request) {
                         acts.push(Act::SendFile(number));
                     }
                 }
             }
             _ => acts.push(Act::GoOn),
         }
-        if self.request(worker, index).is_some_and(|request| world.can_send(&self.scenario, request)) {
+        if self.request(world, index).is_some_and(|request| world.can_send(&self.scenario, request)) {
             acts.push(Act::Send);
         }
         if let Some(offset) = worker.commit {
@@ -157,22 +175,30 @@ impl Model {
     }
 
     /// The put that the phase asks for, other than that of a file.
-    fn request(&self, worker: &Worker, index: usize) -> Option<Request> {
+    fn request(&self, world: &World, index: usize) -> Option<Request> {
         let layout = own_layout(index);
-        match worker.phase {
+        match world.workers[index].phase {
             Phase::PutOrigin { start } => Some(Request::Origin(start)),
-            Phase::PutCut { from, to, .. } => Some(Request::Cut(Cut { kind: Kind::Batch, from, to, layout })),
+            Phase::PutCut { from, to, window } => Some(Request::Cut(self.own_cut(index, from, to, window))),
             Phase::PassOver { seen, at, .. } => {
-                seen.gap_at(at).map(|(kind, to)| Request::Cut(Cut { kind, from: at, to, layout }))
+                seen.gap_at(at).map(|(kind, to)| Request::Cut(Cut { kind, from: at, to, layout, names: None }))
             }
-            Phase::PutKeyRun(Making { cut, .. }) => {
-                Some(Request::KeyRun { from: cut.from, keys: self.scenario.records(cut.from, cut.to) })
+            Phase::PutRound { cut, round, log_from, .. } => Some(Request::Round { from: cut.from, round, log_from }),
+            Phase::PutKeyRun(making) => {
+                Some(Request::KeyRun { from: making.cut.from, keys: self.key_run(world, &making) })
             }
             Phase::PutCompletion(making) => {
-                Some(Request::Completion { from: making.cut.from, completion: self.completion(&making) })
+                Some(Request::Completion { from: making.cut.from, completion: self.completion(world, &making) })
             }
             _ => None,
         }
+    }
+
+    fn own_cut(&self, index: usize, from: u8, to: u8, window: Offsets) -> Cut {
+        let layout = own_layout(index);
+        let files = self.scenario.files(layout, self.scenario.rows(layout, window, from, to));
+        let names = (0..2).zip(files).filter(|(_, rows)| *rows != 0).fold(0, |names, (number, _)| names | bit(number));
+        Cut { kind: Kind::Batch, from, to, layout, names: Some(names).filter(|_| !self.scenario.old_cuts) }
     }
 
     fn rows(&self, making: &Making) -> [Offsets; FILES] {
@@ -180,18 +206,41 @@ impl Model {
         self.scenario.files(cut.layout, self.scenario.rows(cut.layout, *window, cut.from, cut.to))
     }
 
-    fn completion(&self, making: &Making) -> Completion {
-        Completion(self.rows(making).map(|rows| u8::try_from(rows.count_ones()).unwrap()))
+    fn completion(&self, world: &World, making: &Making) -> Completion {
+        let count = |rows: Offsets| u8::try_from(rows.count_ones()).unwrap();
+        let mut rows = [[0; FILES]; ROUNDS + 1];
+        let Some(Salvaging { round, .. }) = making.salvage else {
+            rows[0] = self.rows(making).map(count);
+            return Completion { rows, rounds: 0 };
+        };
+        for (of_round, rows) in (0..=round).zip(&mut rows) {
+            for (number, rows) in (0..2).zip(rows) {
+                *rows = world.file_of(making.cut.from, of_round, number).map_or(0, |file| count(file.rows));
+            }
+        }
+        Completion { rows, rounds: round }
     }
 
-    fn is_to_be_put(&self, making: &Making, number: u8) -> bool {
-        self.rows(making)[usize::from(number)] != 0 && making.put & bit(number) == 0
-    }
-
-    fn file_request(&self, making: &Making, number: u8) -> Request {
-        let Cut { from, to, layout, .. } = making.cut;
-        let rows = self.rows(making)[usize::from(number)];
-        Request::File { from, number, file: File { to, layout, rows } }
+    /// The files that are still to be put.
+    fn puts(&self, world: &World, making: &Making) -> Vec<(u8, Request)> {
+        let Making { cut, put, salvage, .. } = *making;
+        let Cut { from, to, layout, names, .. } = cut;
+        let round = salvage.map_or(0, |salvage| salvage.round);
+        let stands_in = salvage.is_some_and(|salvage| salvage.round < salvage.own);
+        let rows = match salvage {
+            None => self.rows(making),
+            Some(_) if stands_in => [0; FILES],
+            Some(_) => self.left(world, making),
+        };
+        let is_wanted = |number: u8| match salvage {
+            None => rows[usize::from(number)] != 0,
+            Some(_) => names.unwrap_or_default() & bit(number) != 0,
+        };
+        let file = |number: u8| File { to, layout, rows: rows[usize::from(number)], stands_in };
+        (0..2)
+            .filter(|number| is_wanted(*number) && put & bit(*number) == 0)
+            .map(|number| (number, Request::File { from, round, number, file: file(number) }))
+            .collect()
     }
 
     /// One step of worker `index`. A refusal stops it.
@@ -213,21 +262,23 @@ impl Model {
                 return Ok(None);
             }
             Act::Send => {
-                if let Some(request) = self.request(&worker, index) {
+                if let Some(request) = self.request(world, index) {
                     world.send(request);
                 }
                 return Ok(None);
             }
             Act::SendFile(number) => {
-                if let Phase::PutFiles(making) = worker.phase {
-                    world.send(self.file_request(&making, number));
+                if let Phase::PutFiles(making) = worker.phase
+                    && let Some((_, request)) = self.puts(world, &making).into_iter().find(|(put, _)| *put == number)
+                {
+                    world.send(request);
                 }
                 return Ok(None);
             }
             Act::PutFile(number) => self.put_file(world, worker.phase, number)?,
             Act::ReadTo(to) => Ok(self.read_to(world, worker.phase, index, to)),
             Act::GoOn => {
-                if let Some(request) = self.request(&worker, index) {
+                if let Some(request) = self.request(world, index) {
                     world.take_effect(&self.scenario, request)?;
                 }
                 self.go_on_reading(world, index)
@@ -275,32 +326,38 @@ impl Model {
             return Phase::PutOrigin { start: first };
         }
         if self.scenario.is(Mutation::FilesBeforeTheCut) {
-            let cut = Cut { kind: Kind::Batch, from, to, layout: own_layout(index) };
-            return Phase::PutFiles(Making { cut, window, put: 0, redo: None });
+            let cut = self.own_cut(index, from, to, window);
+            return Phase::PutFiles(Making { cut, window, put: 0, redo: None, salvage: None });
         }
         Phase::PutCut { from, to, window }
     }
 
     fn put_file(&self, world: &mut World, phase: Phase, number: u8) -> Result<Result<Phase, Refusal>, Violation> {
         let Phase::PutFiles(mut making) = phase else { return Ok(Ok(phase)) };
-        let request = self.file_request(&making, number);
-        world.take_effect(&self.scenario, request)?;
-        let Request::File { from, file, .. } = request else { return Ok(Ok(phase)) };
-        let known = world.file(from, number).is_some_and(|there| {
-            (there.to, there.layout, there.rows.count_ones()) == (file.to, file.layout, file.rows.count_ones())
-        });
-        if !known {
+        let put = self.puts(world, &making).into_iter().find(|(put, _)| *put == number);
+        let Some((_, Request::File { from, round, number, file })) = put else { return Ok(Ok(phase)) };
+        world.take_effect(&self.scenario, Request::File { from, round, number, file })?;
+        let Some(there) = world.file_of(from, round, number) else { return Ok(Err(Refusal::ForeignFile)) };
+        if there.stands_in && !file.stands_in && !self.scenario.is(Mutation::StandInIsTakenForTheFile) {
+            return Ok(Ok(Phase::Stopped));
+        }
+        let is_known = (there.to, there.layout) == (file.to, file.layout)
+            && (file.stands_in || there.stands_in || there.rows.count_ones() == file.rows.count_ones());
+        if !is_known {
             return Ok(Err(Refusal::ForeignFile));
         }
         making.put |= bit(number);
-        Ok(Ok(self.after_files(making)))
+        Ok(Ok(self.after_files(world, making)))
     }
 
-    fn after_files(&self, making: Making) -> Phase {
-        let open = (0..2).filter(|number| self.is_to_be_put(&making, *number)).count();
+    pub(super) fn after_files(&self, world: &World, making: Making) -> Phase {
+        let open = self.puts(world, &making).len();
         let enough = if self.scenario.is(Mutation::CompletionBeforeTheLastFile) { 1 } else { 0 };
         if open > enough {
             return Phase::PutFiles(making);
+        }
+        if let Some(salvage) = making.salvage.filter(|salvage| salvage.round < salvage.own) {
+            return self.after_names(world, making, salvage);
         }
         if self.scenario.is(Mutation::CompletionBeforeTheKeyRun) {
             return Phase::PutCompletion(making);
@@ -341,16 +398,17 @@ impl Model {
             }
             Phase::ReadTail { seen } => match world.last_cut() {
                 Some(tail) => Phase::ReadCompletion { seen, tail },
-                None => Phase::ReadOrigin { seen, tail: None },
+                None => Phase::ReadOrigin { seen, tail: None, salvaged: false },
             },
             Phase::ReadCompletion { seen, tail } => {
                 let complete = world.is_complete(tail) || self.scenario.is(Mutation::OpenBatchIsPassedOver);
-                Phase::ReadOrigin { seen, tail: Some((tail, complete)) }
+                let salvaged = !complete && world.salvage(tail.from).rounds() > 0;
+                Phase::ReadOrigin { seen, tail: Some((tail, complete)), salvaged }
             }
-            Phase::ReadOrigin { seen, tail } => {
+            Phase::ReadOrigin { seen, tail, salvaged } => {
                 let is_early = self.scenario.is(Mutation::OriginIsReadFirst);
                 let origin = if is_early { world.workers[index].early_origin } else { world.origin };
-                self.plan(world, index, seen, origin, tail)?
+                self.plan(world, index, seen, origin, tail, salvaged)?
             }
             Phase::Walk { seen, cut } => self.walk(world, index, seen, cut)?,
             Phase::ReadNext { seen, last } => match world.cut(last.to) {
@@ -369,25 +427,27 @@ impl Model {
             Phase::PutOrigin { start } if world.origin != Some(start) => Phase::Stopped,
             Phase::PutOrigin { start } => Phase::Fill { from: start, window: 0, has_origin: true },
             Phase::PutCut { from, to, window } => {
-                let ours = Cut { kind: Kind::Batch, from, to, layout: own_layout(index) };
+                let ours = self.own_cut(index, from, to, window);
                 let is_ours = world.cut(from) == Some(ours);
                 if is_ours && commits_at_the_cut {
                     world.workers[index].commit = Some(to);
                 }
                 if is_ours || self.scenario.is(Mutation::LoserKeepsItsCut) {
-                    self.after_files(Making { cut: ours, window, put: 0, redo: None })
+                    self.after_files(world, Making { cut: ours, window, put: 0, redo: None, salvage: None })
                 } else {
                     Phase::Stopped
                 }
             }
-            Phase::ReadAgain(making) if world.earliest > making.cut.from => Phase::Stopped,
-            Phase::ReadAgain(making) => self.after_files(making),
+            Phase::PutRound { seen, cut, round, .. } => self.began_round(world, index, seen, cut, round)?,
+            Phase::ReadAgain(making) if world.earliest > self.read_from(world, &making) => Phase::Stopped,
+            Phase::ReadAgain(making) if making.salvage.is_some_and(|salvage| salvage.whole) => Phase::PutKeyRun(making),
+            Phase::ReadAgain(making) => self.after_files(world, making),
             Phase::PutKeyRun(making) if self.scenario.is(Mutation::CompletionBeforeTheKeyRun) => {
                 self.completed(world, index, making)
             }
             Phase::PutKeyRun(making) => Phase::PutCompletion(making),
             Phase::PutCompletion(making) => {
-                if world.completions[usize::from(making.cut.from)] != Some(self.completion(&making)) {
+                if world.completions[usize::from(making.cut.from)] != Some(self.completion(world, &making)) {
                     return Err(Refusal::OtherFiles);
                 }
                 if self.scenario.is(Mutation::CompletionBeforeTheKeyRun) {
@@ -400,7 +460,10 @@ impl Model {
     }
 
     fn completed(&self, world: &mut World, index: usize, making: Making) -> Phase {
-        let Making { cut, window, redo, .. } = making;
+        let Making { cut, window, redo, salvage, .. } = making;
+        if let (Some(_), Some(seen)) = (salvage, redo) {
+            return seen.look_again();
+        }
         world.workers[index].commit = Some(cut.to);
         match redo {
             Some(seen) => Phase::ReadNext { seen, last: cut },

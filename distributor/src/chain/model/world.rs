@@ -1,7 +1,7 @@
 //! Everything there is at one moment: the log, the group's offset, the store, requests under way, and two workers.
 
 use super::check::{Property, Violation};
-use super::scenario::{FILES, LayoutId, MAX_OFFSETS, Mutation, Offsets, Scenario, bit};
+use super::scenario::{FILES, LayoutId, MAX_OFFSETS, MAX_TRIMMED, Mutation, Offsets, ROUNDS, Scenario, bit};
 use super::worker::{Phase, Worker};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,8 @@ pub(super) struct Cut {
     pub from: u8,
     pub to: u8,
     pub layout: LayoutId,
+    /// Files that its batch has, as bits. Cuts of earlier builds do not say it.
+    pub names: Option<u8>,
 }
 
 /// Rows, and what the footer says of the batch.
@@ -25,20 +27,60 @@ pub(super) struct File {
     pub to: u8,
     pub layout: LayoutId,
     pub rows: Offsets,
+    /// Without rows, under the name of a file that must not come any more.
+    pub stands_in: bool,
 }
 
-/// How many rows each file has; one without rows is not listed.
+/// The files of the cut, and of how many rounds of salvage, with how many rows each has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Completion(pub [u8; FILES]);
+pub(super) struct Completion {
+    pub rows: [[u8; FILES]; ROUNDS + 1],
+    pub rounds: u8,
+}
+
+/// The rounds of salvage of one batch: where the log began, and their files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) struct Salvage {
+    pub log_from: [Option<u8>; ROUNDS],
+    pub files: [[Option<File>; FILES]; ROUNDS],
+}
+
+impl Salvage {
+    pub(super) fn rounds(&self) -> u8 {
+        u8::try_from(self.log_from.iter().flatten().count()).unwrap()
+    }
+
+    /// Of round 1, 2, …
+    pub(super) fn log_from(&self, round: u8) -> Option<u8> {
+        self.log_from.get(usize::from(round).checked_sub(1)?).copied().flatten()
+    }
+}
 
 /// What a worker sends. All but a commit are puts under "only if absent".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Request {
     Origin(u8),
     Cut(Cut),
-    File { from: u8, number: u8, file: File },
-    KeyRun { from: u8, keys: Offsets },
-    Completion { from: u8, completion: Completion },
+    /// Round 0: under the name that the cut's owner gives it.
+    File {
+        from: u8,
+        round: u8,
+        number: u8,
+        file: File,
+    },
+    Round {
+        from: u8,
+        round: u8,
+        log_from: u8,
+    },
+    KeyRun {
+        from: u8,
+        keys: Offsets,
+    },
+    Completion {
+        from: u8,
+        completion: Completion,
+    },
     Commit(u8),
 }
 
@@ -47,6 +89,8 @@ pub(super) struct World {
     pub origin: Option<u8>,
     pub cuts: [Option<Cut>; MAX_OFFSETS],
     pub files: [[Option<File>; FILES]; MAX_OFFSETS],
+    /// Only batches that begin before where the log may begin can be salvaged.
+    pub salvages: [Salvage; MAX_TRIMMED],
     /// Empty: there is none.
     pub key_runs: [Offsets; MAX_OFFSETS],
     pub completions: [Option<Completion>; MAX_OFFSETS],
@@ -70,6 +114,7 @@ impl World {
             origin: None,
             cuts: [None; MAX_OFFSETS],
             files: [[None; FILES]; MAX_OFFSETS],
+            salvages: [Salvage::default(); MAX_TRIMMED],
             key_runs: [0; MAX_OFFSETS],
             completions: [None; MAX_OFFSETS],
             committed: None,
@@ -100,8 +145,25 @@ impl World {
         cut.kind != Kind::Batch || self.completions[usize::from(cut.from)].is_some()
     }
 
+    pub(super) fn salvage(&self, from: u8) -> Salvage {
+        self.salvages.get(usize::from(from)).copied().unwrap_or_default()
+    }
+
+    /// The file of a batch, round of salvage (0: of the cut) and number.
+    pub(super) fn file_of(&self, from: u8, round: u8, number: u8) -> Option<File> {
+        match usize::from(round).checked_sub(1) {
+            None => self.files[usize::from(from)][usize::from(number)],
+            Some(round) => self.salvage(from).files[round][usize::from(number)],
+        }
+    }
+
     pub(super) fn file(&self, from: u8, number: u8) -> Option<File> {
-        self.files[usize::from(from)][usize::from(number)]
+        self.file_of(from, 0, number)
+    }
+
+    pub(super) fn all_files(&self) -> impl Iterator<Item = File> {
+        let salvaged = self.salvages.iter().flat_map(|salvage| salvage.files.iter().flatten());
+        self.files.iter().flatten().chain(salvaged).copied().flatten()
     }
 
     /// Up to where all is complete.
@@ -118,9 +180,10 @@ impl World {
         self.workers.iter().all(Worker::is_stopped) && self.under_way == [None; 2]
     }
 
-    /// The last cut, if it is open and the log has lost its head: what a worker refuses to go on with.
+    /// The last cut, if it is open, the log has lost its head, and a worker refuses to go on with it.
     pub(super) fn stuck(&self) -> Option<Cut> {
-        self.last_cut().filter(|cut| !self.is_complete(*cut) && self.earliest > cut.from)
+        let is_stuck = |cut: &Cut| !self.is_complete(*cut) && self.earliest > cut.from && cut.names.is_none();
+        self.last_cut().filter(is_stuck)
     }
 
     /// Takes effect now. Who sent it looks at the store to learn how it ended.
@@ -139,8 +202,15 @@ impl World {
                 }
                 slot.get_or_insert(cut);
             }
-            Request::File { from, number, file } => {
-                let slot = &mut self.files[usize::from(from)][usize::from(number)];
+            Request::Round { from, round, log_from } => {
+                let salvage = &mut self.salvages[usize::from(from)];
+                salvage.log_from[usize::from(round) - 1].get_or_insert(log_from);
+            }
+            Request::File { from, round, number, file } => {
+                let slot = match usize::from(round).checked_sub(1) {
+                    None => &mut self.files[usize::from(from)][usize::from(number)],
+                    Some(round) => &mut self.salvages[usize::from(from)].files[round][usize::from(number)],
+                };
                 if scenario.is(Mutation::FilesAreOverwritten) {
                     if slot.is_some_and(|there| there != file) {
                         return Err(Violation::new(Property::FileChanged, format!("{slot:?} by {file:?}")));

@@ -1,0 +1,245 @@
+//! What is left of an open batch whose head the log has let go of: the rows that can still be read and are in none of
+//! its files.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use common::event::Event;
+use common::log::RecordRef;
+
+use super::rows::{Kind, Lineage, Rows};
+use super::{Batch, BatchError, FinishedFile, OpenFile, Place, STANDS_IN, Series};
+use crate::chain::Cut;
+use crate::reader::EventReader;
+use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
+use crate::window::{Overlay, Window};
+
+/// What is known of the batch as it was cut.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Offsets of rows that are in files, from where the log begins on, in order; the next to come.
+    written: Vec<i64>,
+    next: usize,
+    /// Sequence of the one file by folder.
+    sequences: HashMap<String, u32>,
+    /// The last folder of rejected rows.
+    rejected: Option<String>,
+    /// The batch had as many types as it may: records of further ones were rejected.
+    has_all_types: bool,
+    /// A row came that the batch cannot have had.
+    stranger: Option<i64>,
+}
+
+impl Left {
+    /// `written` are the offsets of rows that are in files, in any order.
+    pub(crate) fn new(cut: &Cut, mut written: Vec<i64>) -> Self {
+        written.sort_unstable();
+        let folders = distinct(cut.folders.as_deref().unwrap_or_default());
+        let types: HashSet<&str> = folders.iter().copied().filter_map(type_of).collect();
+        Self {
+            written,
+            next: 0,
+            rejected: folders.iter().rev().find(|folder| type_of(folder).is_none()).map(|folder| (*folder).to_owned()),
+            has_all_types: types.len() >= cut.layout.max_types as usize,
+            sequences: folders.into_iter().map(str::to_owned).zip(0..).collect(),
+            stranger: None,
+        }
+    }
+
+    fn is_written(&mut self, offset: i64) -> bool {
+        while self.written.get(self.next).is_some_and(|written| *written < offset) {
+            self.next += 1;
+        }
+        self.written.get(self.next) == Some(&offset)
+    }
+}
+
+/// Folders in the order in which they first come.
+pub(crate) fn distinct(folders: &[String]) -> Vec<&str> {
+    let mut seen = HashSet::new();
+    folders.iter().map(String::as_str).filter(|folder| seen.insert(*folder)).collect()
+}
+
+/// The outcome, encoded.
+pub(crate) struct LeftOver {
+    /// One for each folder, in sequence, some without rows.
+    pub files: Vec<FinishedFile>,
+    pub overlay: Overlay,
+    pub duplicates: u64,
+    /// By promoted column: values that did not fit it.
+    pub unfit: BTreeMap<String, u64>,
+    /// Offset of a row that the batch cannot have had: the log is not the one it was cut from.
+    pub stranger: Option<i64>,
+}
+
+impl Batch {
+    /// Takes the key of a row that is in a file and whose record the log has let go of.
+    pub(crate) fn know(&mut self, key: u128, log_time_ms: i64) {
+        self.clock_ms = self.clock_ms.max(log_time_ms);
+        self.overlay.insert(key, self.clock_ms);
+    }
+
+    /// Takes the next record. Its row is added if it is in no file yet.
+    ///
+    /// # Errors
+    /// As of [`Batch::push`].
+    pub(crate) fn push_left(
+        &mut self,
+        left: &mut Left,
+        window: &Window,
+        record: &RecordRef<'_>,
+        offset: i64,
+        append_ms: i64,
+    ) -> Result<(), BatchError> {
+        let lineage = self.see(record, offset, append_ms);
+        let is_written = left.is_written(offset);
+        let reader: &EventReader = &self.reader;
+        match read_event(record.value, reader) {
+            Err(_) if is_written => Ok(()),
+            Err(rejection) => self.reject_left(left, &rejection, None, record, &lineage),
+            Ok(event) => {
+                let key = fingerprint(&event.event_id, event.timestamp_us);
+                let is_duplicate = window.take(&mut self.overlay, key, lineage.log_time_ms)?;
+                if is_written {
+                    return Ok(());
+                }
+                if is_duplicate {
+                    self.counts.duplicates += 1;
+                    return Ok(());
+                }
+                self.push_event_left(left, &event, record, &lineage)
+            }
+        }
+    }
+
+    fn push_event_left(
+        &mut self,
+        left: &mut Left,
+        event: &Event<'_>,
+        record: &RecordRef<'_>,
+        lineage: &Lineage<'_>,
+    ) -> Result<(), BatchError> {
+        let folder = match folder(event, &self.layout) {
+            Ok(folder) => folder,
+            Err(rejection) => return self.reject_left(left, &rejection, Some(&event.event_id), record, lineage),
+        };
+        let Some(sequence) = left.sequences.get(&folder).copied() else {
+            if left.has_all_types && left.rejected.is_some() {
+                return self.reject_left(left, &Rejection::TooManyTypes, Some(&event.event_id), record, lineage);
+            }
+            // The batch had no row here: this is the duplicate of a record that is lost.
+            self.counts.duplicates += 1;
+            return Ok(());
+        };
+        let index = match self.open.get(&folder) {
+            Some(index) => *index,
+            None => {
+                let kind = Kind::Events {
+                    domain: event.domain.clone().into_owned(),
+                    event_type: event.event_type.clone().into_owned(),
+                };
+                self.open_left(folder, sequence, kind)
+            }
+        };
+        self.push_to_left(index, |rows| rows.push_event(event, lineage))
+    }
+
+    fn reject_left(
+        &mut self,
+        left: &mut Left,
+        rejection: &Rejection,
+        event_id: Option<&str>,
+        record: &RecordRef<'_>,
+        lineage: &Lineage<'_>,
+    ) -> Result<(), BatchError> {
+        // Log time may have been ahead by a lost record, and with it the date.
+        let dated = rejected_folder(lineage.log_time_ms);
+        let folder = Some(dated).filter(|folder| left.sequences.contains_key(folder)).or_else(|| left.rejected.clone());
+        let found = folder.and_then(|folder| left.sequences.get(&folder).map(|sequence| (*sequence, folder)));
+        let Some((sequence, folder)) = found else {
+            left.stranger.get_or_insert(lineage.offset);
+            return Ok(());
+        };
+        let index = match self.open.get(&folder) {
+            Some(index) => *index,
+            None => self.open_left(folder, sequence, Kind::Rejected),
+        };
+        let detail = rejection.detail(&self.layout);
+        self.push_to_left(index, |rows| {
+            rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage)
+        })
+    }
+
+    /// The one file of a folder, however many rows it gets.
+    fn open_left(&mut self, folder: String, sequence: u32, kind: Kind) -> usize {
+        let table = if type_of(&folder).is_some() { self.events.clone() } else { self.rejected.clone() };
+        let promoted = self.promoted.builders(type_of(&folder).unwrap_or_default());
+        let rows = Rows::new(kind, self.partition, promoted);
+        self.next_sequence = sequence;
+        self.open_file(folder.clone(), &table, folder, rows)
+    }
+
+    fn push_to_left(
+        &mut self,
+        index: usize,
+        push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
+    ) -> Result<(), BatchError> {
+        let is_deferred = self.is_deferred;
+        self.account(index, |file| file.push(is_deferred, push))
+    }
+
+    /// Ends the files of a round of salvage, one for each folder of the cut.
+    ///
+    /// # Errors
+    /// The encoder's or the disk's.
+    pub(crate) fn finish_left(mut self, left: Left, place: Place<'_>) -> Result<LeftOver, BatchError> {
+        for (folder, sequence) in &left.sequences {
+            if !self.open.contains_key(folder) {
+                self.open_left(folder.clone(), *sequence, nobody(folder));
+            }
+        }
+        let disk = self.overflow.used();
+        let unfit = self.seal_all(disk.as_ref())?;
+        self.files.sort_unstable_by_key(|file| file.sequence);
+        let files = self.files.into_iter().map(|file| {
+            let facts = place.footer_facts(file.sequence)?;
+            file.finish(&facts, disk.as_ref())
+        });
+        Ok(LeftOver {
+            files: files.collect::<Result<_, BatchError>>()?,
+            overlay: self.overlay,
+            duplicates: self.counts.duplicates,
+            unfit,
+            stranger: left.stranger,
+        })
+    }
+
+    /// A file without rows that takes the name of one: what comes later under that name is turned away by the store.
+    ///
+    /// # Errors
+    /// The encoder's.
+    pub(crate) fn stand_in(&self, place: Place<'_>, folder: &str, sequence: u32) -> Result<FinishedFile, BatchError> {
+        let table = if type_of(folder).is_some() { &self.events } else { &self.rejected };
+        let promoted = self.promoted.builders(type_of(folder).unwrap_or_default());
+        let rows = Rows::new(nobody(folder), self.partition, promoted);
+        let mut facts = place.footer_facts(sequence)?;
+        facts.push((STANDS_IN, "true".to_owned()));
+        OpenFile::new(table, folder.to_owned(), sequence, rows).finish(&facts, None)
+    }
+}
+
+/// The kind of a file that gets no rows.
+fn nobody(folder: &str) -> Kind {
+    match type_of(folder) {
+        Some(_) => Kind::Events { domain: String::new(), event_type: String::new() },
+        None => Kind::Rejected,
+    }
+}
+
+/// The files of a damaged batch in the order in which its completion lists them: those of the cut, then those of each
+/// round of salvage.
+pub(crate) fn series_of(folders: &[String], rounds: u32) -> impl Iterator<Item = (Series, u32, &str)> {
+    let of_cut = (0..).zip(folders).map(|(sequence, folder)| (Series::Cut, sequence, folder.as_str()));
+    of_cut.chain((1..=rounds).flat_map(move |round| {
+        (0..).zip(distinct(folders)).map(move |(sequence, folder)| (Series::Salvage(round), sequence, folder))
+    }))
+}

@@ -1,0 +1,317 @@
+//! Closing an open batch whose head the log has let go of.
+//!
+//! Whoever cut the batch may still hold its records, and may put its files at any later time. So nothing may be written
+//! again of what those files could hold, until it is certain that they do not come:
+//!
+//! 1. A *round* is begun, which fixes the offset from which everything is still in the log. When the log lets go of more
+//!    before the round is over, whoever goes on begins a further one.
+//! 2. The *names* of all files are taken, of those that the cut lists and of those of earlier rounds: where none stands,
+//!    an empty file is put that stands in for it. From then on the store turns away what comes under these names, and
+//!    who put it gives the batch up. What is there stays.
+//! 3. The rows in those files are read. From the log come the rows that are in none of them, by the rules of the cut's
+//!    layout; keys in the files count as if their records had been read.
+//! 4. They go to one file more for each folder of the cut, which has the round in its name. Then the key run, then the
+//!    completion, which says what was lost.
+//!
+//! In every round all who work on it make the same files, for what they go by is fixed before. If all files of a round
+//! turn out to be there, nothing is left to write, and no later round counts: all come to the same completion. The model
+//! of the chain (`chain/model`) goes through it step by step.
+
+use common::log::RecordRef;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+
+use super::files::{self, AT_ONCE, Known};
+use super::phases::Phases;
+use super::write::same_files;
+use super::{Context, DOCUMENT_VERSION, Partition, PartitionError, Phase, Result, Start, changed, refused};
+use crate::batch::{Batch, BatchError, Counts, FinishedFile, Left, LeftOver, Place, STATED, Series, Stated, distinct};
+use crate::chain::{Completion, Cut, Damage, FileEntry, PutDocument, Salvage};
+use crate::footer::{Footer, FooterError};
+use crate::metrics::BatchDone;
+use crate::reader::EventReader;
+use crate::window::{Window, encode_key_run};
+use crate::written::Written;
+
+/// A round under way: what was found, before the log is read.
+pub(super) struct Salvaging {
+    round: Salvage,
+    /// The round whose files were all there, 0 for those of the cut. Nothing is left to write then.
+    whole: Option<u32>,
+    /// As the completion will list them, up to the last round before ours, or the whole one.
+    files: Vec<FileEntry>,
+    /// If all files of the cut are there: what they say of the batch.
+    stated: Option<Stated>,
+    left: Left,
+    /// Rows whose records the log has let go of.
+    kept_of_lost: u64,
+}
+
+impl Salvaging {
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// As of [`Batch::push`].
+    pub(super) fn push(
+        &mut self,
+        batch: &mut Batch,
+        window: &Window,
+        record: &RecordRef<'_>,
+        offset: i64,
+        append_ms: i64,
+    ) -> std::result::Result<(), BatchError> {
+        batch.push_left(&mut self.left, window, record, offset, append_ms)
+    }
+}
+
+/// A file whose name is taken.
+struct Taken {
+    entry: FileEntry,
+    /// None: another one stands in.
+    footer: Option<Footer>,
+}
+
+impl Partition {
+    /// Begins to close the open batch of `cut`, the last one.
+    pub(super) async fn salvage(&mut self, context: &Context, cut: Cut) -> Result<Start> {
+        let from = cut.from;
+        self.rebuild(context, from, cut.layout.window_ms).await?;
+        let batch =
+            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &context.scratch);
+        let unknown = |message| {
+            refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to))
+        };
+        let mut batch = batch.map_err(unknown)?;
+        let reader = cut.layout.reader().map_err(unknown)?;
+        let round = self.begin_round(&cut).await?;
+        tracing::warn!(
+            topic = context.topic,
+            partition = self.id,
+            from,
+            to = cut.to,
+            log_from = round.log_from,
+            round = round.round,
+            "the log let go of records of this batch before all its files were written; it is closed with what is left"
+        );
+        let (mut files, mut whole, mut stated) = (Vec::new(), None, None);
+        let mut written = Written::default();
+        for number in 0..round.round {
+            let stand_ins = stand_ins(&batch, &cut, number)?;
+            let taken = take_names(context, place(&cut, number), stand_ins).await?;
+            let is_whole = taken.iter().all(|file| file.footer.is_some());
+            for Taken { entry, footer } in taken {
+                if let Some(footer) = footer {
+                    read(context, &mut written, &entry.path, &footer, &reader).await?;
+                    if number == 0 && is_whole {
+                        stated = footer.fact(STATED).and_then(|fact| serde_json::from_str(fact).ok());
+                    }
+                }
+                files.push(entry);
+            }
+            if is_whole {
+                whole = Some(number);
+                break;
+            }
+        }
+        let (lost, there): (Vec<i64>, Vec<i64>) =
+            written.offsets.into_iter().partition(|offset| *offset < round.log_from);
+        let mut keys = written.keys;
+        keys.retain(|key| key.offset < round.log_from);
+        keys.sort_unstable_by_key(|key| key.offset);
+        keys.iter().for_each(|key| batch.know(key.fingerprint, key.time_ms));
+        let at = round.log_from;
+        let is_read = at >= cut.to;
+        let salvaging =
+            Salvaging { left: Left::new(&cut, there), kept_of_lost: lost.len() as u64, round, whole, files, stated };
+        self.phase = Phase::Redo {
+            cut: Box::new(cut),
+            batch: Box::new(batch),
+            already_complete: false,
+            salvaging: Some(Box::new(salvaging)),
+        };
+        if is_read { self.finish_salvage(context).await } else { Ok(Start::At(at)) }
+    }
+
+    /// The newest round, or a further one if the log has let go of more since.
+    async fn begin_round(&mut self, cut: &Cut) -> Result<Salvage> {
+        let needed = self.log.earliest.min(cut.to);
+        let mut newest: Option<Salvage> = None;
+        loop {
+            let number = newest.as_ref().map_or(1, |newest| newest.round + 1);
+            if let Some(found) = self.chain.salvage(cut.from, number).await? {
+                newest = Some(found);
+                continue;
+            }
+            if let Some(newest) = newest.take_if(|newest| newest.log_from >= needed) {
+                return Ok(newest);
+            }
+            let further = Salvage {
+                version: DOCUMENT_VERSION,
+                topic: cut.topic.clone(),
+                partition: cut.partition,
+                from: cut.from,
+                to: cut.to,
+                round: number,
+                log_from: needed,
+            };
+            newest = match self.chain.put_salvage(&further).await? {
+                PutDocument::Ours => return Ok(further),
+                PutDocument::Theirs(theirs) => Some(theirs),
+            };
+        }
+    }
+
+    /// All that the log still had of the batch is read.
+    pub(super) async fn finish_salvage(&mut self, context: &Context) -> Result<Start> {
+        let mut phases = Phases::begin();
+        let placeholder = Phase::Fill(self.new_batch(context, 0)?);
+        let Phase::Redo { cut, batch, salvaging: Some(salvaging), .. } =
+            std::mem::replace(&mut self.phase, placeholder)
+        else {
+            return Err(refused(context, self.id, "no batch is being closed".to_owned()));
+        };
+        let Salvaging { round, whole, mut files, stated, left, kept_of_lost } = *salvaging;
+        let is_same = round.log_from >= cut.to
+            || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
+        let place = place(&cut, round.round);
+        let LeftOver { files: made, overlay, duplicates, unfit, stranger } = batch.finish_left(left, place)?;
+        if !is_same || stranger.is_some() {
+            return Err(changed(context, &cut));
+        }
+        phases.end("encode");
+        if whole.is_none() {
+            match files::put_all(&*context.store, "", place, made, None).await? {
+                Some(entries) => files.extend(entries),
+                // Somebody has begun a further round.
+                None => return Ok(Start::LookAgain),
+            }
+        }
+        phases.end("files");
+        let counts = match (whole, stated) {
+            (Some(0), Some(stated)) => stated.counts,
+            _ => counts(&files, duplicates, unfit.values().sum()),
+        };
+        let damage = match (whole, stated) {
+            (Some(0), Some(_)) => None,
+            _ => Some(self.damage(&cut, &round, whole, kept_of_lost).await?),
+        };
+        let completion = Completion {
+            version: DOCUMENT_VERSION,
+            from: cut.from,
+            to: cut.to,
+            files,
+            counts,
+            first_append_ms: cut.first.map_or(cut.clock_ms, |first| first.append_ms),
+            last_append_ms: cut.last.map_or(cut.clock_ms, |last| last.append_ms),
+            damage,
+        };
+        self.chain.put_key_run(&self.chain.key_run_key(cut.from), encode_key_run(&overlay)).await?;
+        phases.end("keys");
+        if let PutDocument::Theirs(theirs) = self.chain.put_completion(&completion).await?
+            && !same_files(&theirs.files, &completion.files)
+        {
+            let message = format!(
+                "the batch {}..{} was completed with other files than are left of it; the trusted zone was altered",
+                cut.from, cut.to
+            );
+            return Err(refused(context, self.id, message));
+        }
+        phases.end("completion");
+        if let Some(Damage { log_from, lost_offsets, .. }) = completion.damage {
+            tracing::error!(
+                topic = context.topic,
+                partition = self.id,
+                from = cut.from,
+                to = cut.to,
+                log_from,
+                lost_offsets,
+                "this batch is damaged: of some offsets before log_from nothing is written, for the log let go of them. Raise the topic's retention"
+            );
+            context.metrics.damaged(lost_offsets);
+        }
+        context.metrics.batch_done(&BatchDone {
+            topic: &context.topic,
+            partition: self.id,
+            completion: &completion,
+            unfit: &unfit,
+            fresh: true,
+            total: phases.total(),
+            phases: phases.all(),
+        });
+        Ok(Start::LookAgain)
+    }
+
+    async fn damage(&mut self, cut: &Cut, round: &Salvage, whole: Option<u32>, kept_of_lost: u64) -> Result<Damage> {
+        let rounds = whole.unwrap_or(round.round);
+        let log_from = match rounds {
+            0 => round.log_from,
+            number => self.chain.salvage(cut.from, number).await?.map_or(round.log_from, |round| round.log_from),
+        };
+        // Rows were counted up to where our round reads from, which is no earlier.
+        let offsets = (round.log_from - cut.from).unsigned_abs();
+        Ok(Damage { rounds, log_from, lost_offsets: offsets.saturating_sub(kept_of_lost) })
+    }
+}
+
+/// The place of the files of the cut (0) or of a round of salvage.
+fn place(cut: &Cut, round: u32) -> Place<'_> {
+    let series = if round == 0 { Series::Cut } else { Series::Salvage(round) };
+    Place { series, ..Place::of(cut) }
+}
+
+/// Files without rows that take the names of all files of the cut (0) or of a round.
+fn stand_ins(batch: &Batch, cut: &Cut, round: u32) -> Result<Vec<FinishedFile>> {
+    let folders = cut.folders.as_deref().unwrap_or_default();
+    let folders = if round == 0 { folders.iter().map(String::as_str).collect() } else { distinct(folders) };
+    let place = place(cut, round);
+    let files = (0..).zip(folders).map(|(sequence, folder)| batch.stand_in(place, folder, sequence));
+    Ok(files.collect::<std::result::Result<_, _>>()?)
+}
+
+async fn take_names(context: &Context, place: Place<'_>, stand_ins: Vec<FinishedFile>) -> Result<Vec<Taken>> {
+    let take = |stand_in| {
+        async move {
+            let (path, known) = files::take_name(&*context.store, place, stand_in).await?;
+            match known {
+                Known::File { footer, bytes } => {
+                    Ok(Taken { entry: FileEntry { path, rows: footer.rows(), bytes }, footer: Some(footer) })
+                }
+                Known::StandIn { bytes } => Ok(Taken { entry: FileEntry { path, rows: 0, bytes }, footer: None }),
+                Known::Gone => Err(gone(path)),
+            }
+        }
+        .boxed()
+    };
+    let puts: Vec<_> = stand_ins.into_iter().map(take).collect();
+    stream::iter(puts).buffered(AT_ONCE).try_collect().await
+}
+
+fn counts(files: &[FileEntry], duplicates: u64, unfit: u64) -> Counts {
+    let rows_of = |is_event: bool| {
+        let files = files.iter().filter(|file| file.path.starts_with("events/") == is_event);
+        files.map(|file| file.rows).sum::<u64>()
+    };
+    let (written, rejected) = (rows_of(true), rows_of(false));
+    Counts { read: written + rejected + duplicates, written, duplicates, rejected, unfit }
+}
+
+async fn read(
+    context: &Context,
+    written: &mut Written,
+    path: &str,
+    footer: &Footer,
+    reader: &EventReader,
+) -> Result<()> {
+    match written.read(&*context.store, path, footer, reader).await {
+        Ok(()) => Ok(()),
+        Err(FooterError::Store(error)) => Err(error.into()),
+        Err(FooterError::Gone) => Err(gone(path.to_owned())),
+        Err(FooterError::Unreadable(message)) => Err(PartitionError::Damaged {
+            key: path.to_owned(),
+            message: format!("its rows cannot be read: {message}"),
+        }),
+    }
+}
+
+fn gone(key: String) -> PartitionError {
+    PartitionError::Damaged { key, message: "it was there and has just been removed".to_owned() }
+}
