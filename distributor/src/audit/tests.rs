@@ -1,6 +1,7 @@
 //! A small trusted zone, damaged in one way after another.
 
 mod compacted;
+mod damaged;
 
 use std::fs;
 use std::path::Path;

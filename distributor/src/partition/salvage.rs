@@ -82,6 +82,10 @@ impl Partition {
         };
         let mut batch = batch.map_err(unknown)?;
         let reader = cut.layout.reader().map_err(unknown)?;
+        if self.chain.completion(from).await?.is_some() {
+            // Its first owner has come to the end of it after all.
+            return Ok(Start::LookAgain);
+        }
         let round = self.begin_round(&cut).await?;
         tracing::warn!(
             topic = context.topic,

@@ -81,7 +81,15 @@ pub(super) const DELETED: [Scenario; 3] = [
     Scenario { states: 80_000, deletes: true, settable: 0b1, ends: [0b1010, 0b1000], ..TWINS },
     Scenario { states: 80_000, deletes: true, settable: 0b1, under_way: 1, ends: [0b100, 0b100], ..PAIR },
     // What is salvaged goes by the files that are there: nobody may delete any meanwhile.
-    Scenario { states: 50_000, old_cuts: true, deletes: true, settable: 0b1, trims_to: 1, ends: [0b100, 0b100], ..PAIR },
+    Scenario {
+        states: 50_000,
+        old_cuts: true,
+        deletes: true,
+        settable: 0b1,
+        trims_to: 1,
+        ends: [0b100, 0b100],
+        ..PAIR
+    },
 ];
 
 /// An open batch loses its head.
