@@ -222,14 +222,7 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     let second = distribute();
     assert!((400..=500).contains(&second), "{second}");
     ingest("lost", 1_000, 14);
-    let directory = tempfile::tempdir().unwrap();
-    let everything = directory.path().join("offsets.json");
-    let partition = serde_json::json!({"topic": zone.topic, "partition": 0, "offset": -1});
-    fs::write(&everything, serde_json::json!({"version": 1, "partitions": [partition]}).to_string()).unwrap();
-    zone.services.kafka_tool(
-        "org.apache.kafka.tools.DeleteRecordsCommand",
-        &["--offset-json-file", everything.to_str().unwrap()],
-    );
+    delete_records(&zone, -1);
     ingest("third", 500, 15);
     let third = distribute();
     assert!((400..=500).contains(&third), "{third}");
@@ -249,6 +242,48 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     cuts.sort();
     let kinds: Vec<&str> = cuts.iter().map(|(_, kind)| kind.as_str()).collect();
     assert_eq!(kinds, ["batch", "skipped", "skipped", "batch", "lost", "batch"]);
+}
+
+/// As if a distributor had died in the middle of putting its files, and stayed away until the log had let go of the first
+/// half of its batch.
+#[test]
+fn a_batch_whose_head_the_log_let_go_of_is_closed_with_what_is_left() {
+    let zone = Zone::new(&services(), "beheaded");
+    zone.land("first", 2_000, "ndjson", 31);
+    zone.ingest().set("log.partitions=1").args(&["--once"]).report();
+    zone.distribute().args(&["--once"]).report();
+    let all = unique_keys(&zone.trusted.1).len() as u64;
+    let chain = zone.trusted.1.join(format!("_batches/{}/0", zone.topic));
+    for document in ["done", "keys"].into_iter().flat_map(|kind| files(&chain.join(kind), "")) {
+        fs::remove_file(document).unwrap();
+    }
+    let put: Vec<_> = files(&zone.trusted.1, ".parquet").into_iter().filter(|path| !path.starts_with(&chain)).collect();
+    assert!(put.len() > 6, "{put:?}");
+    put.iter().step_by(2).for_each(|path| fs::remove_file(path).unwrap());
+    delete_records(&zone, 1_000);
+    let told = zone.distribute().args(&["--once"]).report();
+    let rows = unique_keys(&zone.trusted.1).len() as u64;
+    let audit = zone.assert_sound();
+    let partition = &audit["partitions"][0];
+    assert_eq!(partition["damaged_batches"], 1, "{audit}");
+    let lost = partition["damaged_offsets"].as_u64().unwrap();
+    assert!((200..800).contains(&lost), "half of the files had half of their rows in the log: {audit}");
+    assert!(rows < all && all - rows <= lost, "{rows} of {all} rows are there, {lost} offsets are lost");
+    assert_eq!(told["written"]["rows"].as_u64().unwrap(), rows);
+    zone.land("second", 500, "ndjson", 32);
+    zone.ingest().set("log.partitions=1").args(&["--once"]).report();
+    assert!(zone.distribute().args(&["--once"]).report()["written"]["rows"].as_u64().unwrap() > 400, "it goes on");
+    zone.assert_sound();
+}
+
+/// Those of partition 0 before `offset`, with Kafka's own tool; -1: all.
+fn delete_records(zone: &Zone, offset: i64) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("offsets.json");
+    let partition = serde_json::json!({"topic": zone.topic, "partition": 0, "offset": offset});
+    fs::write(&file, serde_json::json!({"version": 1, "partitions": [partition]}).to_string()).unwrap();
+    zone.services
+        .kafka_tool("org.apache.kafka.tools.DeleteRecordsCommand", &["--offset-json-file", file.to_str().unwrap()]);
 }
 
 /// With Kafka's own tool.
