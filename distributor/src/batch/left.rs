@@ -191,7 +191,7 @@ impl Batch {
     ///
     /// # Errors
     /// The encoder's or the disk's.
-    pub(crate) fn finish_left(mut self, left: Left, place: Place<'_>) -> Result<LeftOver, BatchError> {
+    pub(crate) fn finish_left(mut self, left: &Left, place: Place<'_>) -> Result<LeftOver, BatchError> {
         for (folder, sequence) in &left.sequences {
             if !self.open.contains_key(folder) {
                 self.open_left(folder.clone(), *sequence, nobody(folder));

@@ -177,7 +177,7 @@ impl Partition {
         let is_same = round.log_from >= cut.to
             || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
         let place = place(&cut, round.round);
-        let LeftOver { files: made, overlay, duplicates, unfit, stranger } = batch.finish_left(left, place)?;
+        let LeftOver { files: made, overlay, duplicates, unfit, stranger } = batch.finish_left(&left, place)?;
         if !is_same || stranger.is_some() {
             return Err(changed(context, &cut));
         }
