@@ -22,6 +22,16 @@ fn apache_kafka_keeps_the_guarantees_of_the_log_seam() {
 }
 
 #[test]
+fn a_partition_that_a_member_of_the_group_had_paused_changes_hands() {
+    let brokers = services().kafka;
+    runtime().block_on(async {
+        let log = prompt_kafka(&brokers, &[]);
+        let name = unique("paused");
+        conformance::a_partition_that_was_revoked_while_paused_comes_back_without_the_pause(&log, &name).await;
+    });
+}
+
+#[test]
 fn reading_to_the_end_misses_nothing_behind_an_open_transaction_of_another_writer() {
     let (brokers, name) = (services().kafka, unique("hidden"));
     runtime().block_on(async {
