@@ -1,5 +1,9 @@
 //! A member of the consumer group: hands what it reads to a lane for each of its partitions, and commits what they
 //! complete.
+//!
+//! It waits for no lane. A lane that has enough to do has its partition paused at the reader, until it has taken an order:
+//! a store that is slow or hangs for one partition holds up that partition, and memory stays bounded, for little is read
+//! ahead of it. Reports of the others, rebalances and a shutdown are heeded meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -7,7 +11,7 @@ use std::time::Duration;
 
 use common::log::{LogError, LogErrorKind, LogReader, ReadEvent, settled_bounds};
 use common::shutdown::Shutdown;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -32,6 +36,8 @@ pub(crate) struct Worker<'a> {
     generation: u64,
     shared: Shared,
     reports: mpsc::UnboundedReceiver<(i32, u64, Report)>,
+    /// A lane has taken an order, or is gone.
+    room: Arc<Notify>,
     assigned_once: bool,
     /// Where to end, once the end of input is announced.
     targets: watch::Sender<Option<Targets>>,
@@ -47,12 +53,14 @@ impl<'a> Worker<'a> {
         let context = Arc::new(context);
         let (sender, reports) = mpsc::unbounded_channel();
         let (targets, watched) = watch::channel(targets.map(Arc::new));
+        let room = Arc::new(Notify::new());
         let shared = Shared {
             context: context.clone(),
             log: role.log.clone(),
             plain_store: role.store.clone(),
             targets: watched,
             reports: sender,
+            room: room.clone(),
         };
         Self {
             role,
@@ -64,6 +72,7 @@ impl<'a> Worker<'a> {
             generation: 0,
             shared,
             reports,
+            room,
             assigned_once: false,
             targets,
         }
@@ -108,15 +117,24 @@ impl<'a> Worker<'a> {
             }
             self.make_room();
             let has_room = self.has_room();
-            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, so
-            // that reports cannot hold up reading for ever.
+            let any_paused = self.lanes.values().any(|lane| lane.is_paused);
+            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, and
+            // take what they were given, so that neither can hold up reading for ever.
             let event = tokio::select! {
                 biased;
                 () = shutdown.wait() => continue,
                 () = end.announced(), if !is_announced => continue,
                 Some((id, generation, report)) = self.reports.recv() => {
-                    self.heed(id, generation, report).await?;
+                    tokio::select! {
+                        biased;
+                        () = shutdown.wait() => continue,
+                        heeded = self.heed(id, generation, report) => heeded?,
+                    }
                     quiet_since = Instant::now();
+                    continue;
+                }
+                () = self.room.notified(), if any_paused => {
+                    self.go_on()?;
                     continue;
                 }
                 event = self.reader.poll(MAX_POLL), if has_room => event,
@@ -131,7 +149,6 @@ impl<'a> Worker<'a> {
                 Ok(event) => {
                     tokio::select! {
                         biased;
-                        // A lane may take as long as its store does.
                         () = shutdown.wait() => continue,
                         handled = self.handle(event) => handled?,
                     }
@@ -203,20 +220,60 @@ impl<'a> Worker<'a> {
             }
             ReadEvent::Chunk(chunk) => {
                 self.tell_health();
-                if let Some(lane) = self.lanes.get(&chunk.partition) {
-                    lane.order(Order::Chunk(chunk)).await?;
-                }
+                self.order(chunk.partition, Order::Chunk(chunk))?;
             }
             ReadEvent::EndReached(id) => {
                 self.tell_health();
                 let announced = self.targets.borrow().is_some();
-                if let Some(lane) = self.lanes.get(&id) {
-                    lane.order(Order::EndReached { announced }).await?;
-                }
+                self.order(id, Order::EndReached { announced })?;
             }
             ReadEvent::Idle => {}
         }
         Ok(())
+    }
+
+    /// Orders of partitions that are not ours any more are nobody's.
+    fn order(&mut self, id: i32, order: Order) -> Result<(), PartitionError> {
+        let ordered = self.lanes.get_mut(&id).map_or(Ok(()), |lane| lane.order(order));
+        self.see_to(id, ordered)
+    }
+
+    /// Some lane may have room again.
+    fn go_on(&mut self) -> Result<(), PartitionError> {
+        let paused: Vec<i32> = self.lanes.iter().filter(|(_, lane)| lane.is_paused).map(|(id, _)| *id).collect();
+        for id in paused {
+            let handed_over = self.lanes.get_mut(&id).map_or(Ok(()), LaneHandle::hand_over);
+            self.see_to(id, handed_over)?;
+        }
+        self.observe();
+        Ok(())
+    }
+
+    /// Reading of a partition is paused while its lane has enough to do.
+    fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
+        if let Err(gone) = handed_over {
+            return Err(self.failure_of(id).unwrap_or(gone.into()));
+        }
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.is_paused == lane.has_room()
+        {
+            lane.is_paused = !lane.is_paused;
+            if lane.is_paused { self.reader.pause(id) } else { self.reader.resume(id) }
+        }
+        Ok(())
+    }
+
+    /// What a lane that is gone said last. Nothing else that was reported matters then.
+    fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
+        let generation = self.lanes.get(&id)?.generation;
+        while let Ok((reporter, of, report)) = self.reports.try_recv() {
+            if let Report::Failed(error) = report
+                && (reporter, of) == (id, generation)
+            {
+                return Some(error);
+            }
+        }
+        None
     }
 
     fn tell_health(&self) {
@@ -267,12 +324,7 @@ impl<'a> Worker<'a> {
 
     async fn restart(&mut self, id: i32, offset: i64) -> Result<(), PartitionError> {
         match self.reader.start(id, offset).await {
-            Ok(()) => {
-                if let Some(lane) = self.lanes.get(&id) {
-                    lane.order(Order::Restarted).await?;
-                }
-                Ok(())
-            }
+            Ok(()) => self.order(id, Order::Restarted),
             // It was revoked meanwhile; the event is on its way.
             Err(error) if error.kind == LogErrorKind::NotAssigned => {
                 self.give_up(id).await;
@@ -354,6 +406,7 @@ impl<'a> Worker<'a> {
     fn observe(&self) {
         self.role.metrics.worker_state(&WorkerState {
             assigned: self.lanes.len(),
+            paused: self.lanes.values().filter(|lane| lane.is_paused).count(),
             window_entries: self.states().map(LaneState::window_entries).sum(),
             window_bytes: self.states().map(LaneState::window_bytes).sum(),
             scratch_bytes: self.context.budget.disk_bytes(),
