@@ -311,8 +311,9 @@ mod tests {
     use crate::chain::ChainStore;
     use crate::testing::Zone;
 
-    /// What a lane says first that takes over with a log whose end is that of long ago.
-    async fn first_report(zone: &Zone) -> Report {
+    type Reports = mpsc::UnboundedReceiver<(i32, u64, Report)>;
+
+    async fn shared(zone: &Zone) -> (Shared, Reports) {
         let context = Context {
             store: zone.store(),
             topic: "events".into(),
@@ -329,14 +330,33 @@ mod tests {
             missing: MissingFiles::Restore,
             metrics: zone.distributor().metrics,
         };
-        let (reports, mut reported) = mpsc::unbounded_channel();
-        let (_targets, targets) = watch::channel(None);
-        let (context, log) = (Arc::new(context), zone.log.clone());
-        let shared = Shared { context, log, plain_store: zone.store(), targets, reports, room: Arc::default() };
+        let (reports, reported) = mpsc::unbounded_channel();
+        let (context, log, plain_store) = (Arc::new(context), zone.log.clone(), zone.store());
+        let targets = watch::channel(None).1;
+        (Shared { context, log, plain_store, targets, reports, room: Arc::default() }, reported)
+    }
+
+    /// What a lane says first that takes over with a log whose end is that of long ago.
+    async fn first_report(zone: &Zone) -> Report {
+        let (shared, mut reported) = shared(zone).await;
         let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
         let (_, _, report) = reported.recv().await.unwrap();
         lane.stop().await;
         report
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_ends_without_a_word_is_noticed_by_who_waits_for_its_room() {
+        let zone = Zone::new().await;
+        let (shared, _reported) = shared(&zone).await;
+        let mut lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
+        while lane.has_room() {
+            lane.order(Order::EndReached { announced: false }).unwrap();
+        }
+        // As a panic does.
+        lane.task.abort();
+        tokio::time::timeout(Duration::from_secs(20), shared.room.notified()).await.expect("it is told");
+        assert!(lane.hand_over().is_err());
     }
 
     #[tokio::test]

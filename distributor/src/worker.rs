@@ -5,6 +5,10 @@
 //! a store that is slow or hangs for one partition holds up that partition, and memory stays bounded, for little is read
 //! ahead of it. Reports of the others, rebalances and a shutdown are heeded meanwhile.
 
+mod end;
+mod memory;
+mod orders;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -19,7 +23,7 @@ use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Ta
 use crate::metrics::WorkerState;
 use crate::partition::{Context, PartitionError};
 use crate::role::{COMPONENT, Distributor, EndOfInput};
-use crate::watch::{Lanes, Watch, is_drained};
+use crate::watch::{Lanes, Watch};
 
 /// The longest the worker sleeps between looks at ages and ends.
 const MAX_POLL: Duration = Duration::from_millis(250);
@@ -166,20 +170,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// With `--once` a log that stays silent or broken for too long ends the run.
-    fn check_patience(&self, quiet_since: Instant, error: Option<LogError>) -> Result<(), PartitionError> {
-        let settings = &self.role.settings;
-        // When only other members' partitions are open, their owners decide how long it takes.
-        let ours_open = !self.assigned_once || self.states().any(|state| !state.is_done());
-        let waiting = self.targets.borrow().is_some() && settings.once && ours_open;
-        if waiting && quiet_since.elapsed() >= settings.patience {
-            let silent =
-                || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
-            return Err(PartitionError::Log(LogError { kind: LogErrorKind::Other, ..error.unwrap_or_else(silent) }));
-        }
-        Ok(())
-    }
-
     async fn give_up(&mut self, id: i32) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(lane) = self.lanes.remove(&id) {
@@ -230,50 +220,6 @@ impl<'a> Worker<'a> {
             ReadEvent::Idle => {}
         }
         Ok(())
-    }
-
-    /// Orders of partitions that are not ours any more are nobody's.
-    fn order(&mut self, id: i32, order: Order) -> Result<(), PartitionError> {
-        let ordered = self.lanes.get_mut(&id).map_or(Ok(()), |lane| lane.order(order));
-        self.see_to(id, ordered)
-    }
-
-    /// Some lane may have room again.
-    fn go_on(&mut self) -> Result<(), PartitionError> {
-        let paused: Vec<i32> = self.lanes.iter().filter(|(_, lane)| lane.is_paused).map(|(id, _)| *id).collect();
-        for id in paused {
-            let handed_over = self.lanes.get_mut(&id).map_or(Ok(()), LaneHandle::hand_over);
-            self.see_to(id, handed_over)?;
-        }
-        self.observe();
-        Ok(())
-    }
-
-    /// Reading of a partition is paused while its lane has enough to do.
-    fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
-        if let Err(gone) = handed_over {
-            return Err(self.failure_of(id).unwrap_or(gone.into()));
-        }
-        if let Some(lane) = self.lanes.get_mut(&id)
-            && lane.is_paused == lane.has_room()
-        {
-            lane.is_paused = !lane.is_paused;
-            if lane.is_paused { self.reader.pause(id) } else { self.reader.resume(id) }
-        }
-        Ok(())
-    }
-
-    /// What a lane that is gone said last. Nothing else that was reported matters then.
-    fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
-        let generation = self.lanes.get(&id)?.generation;
-        while let Ok((reporter, of, report)) = self.reports.try_recv() {
-            if let Report::Failed(error) = report
-                && (reporter, of) == (id, generation)
-            {
-                return Some(error);
-            }
-        }
-        None
     }
 
     fn tell_health(&self) {
@@ -348,61 +294,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Asks partitions to give memory back, the largest first, until the rest fits.
-    fn make_room(&self) {
-        let limit = self.role.settings.max_memory;
-        // Little is not worth a write to disk.
-        let worthwhile = usize::try_from(limit / 16).unwrap_or(usize::MAX) / self.lanes.len().max(1);
-        let staying = || self.states().filter(|state| !state.is_about_to_make_room());
-        while memory(staying()) > limit {
-            let largest = staying().max_by_key(|state| state.reclaimable_bytes());
-            let Some(largest) = largest.filter(|state| state.reclaimable_bytes() > worthwhile) else { break };
-            largest.ask_for_room();
-        }
-    }
-
-    /// Nothing more is read while partitions that were asked for it still have to give memory back.
-    fn has_room(&self) -> bool {
-        let limit = self.role.settings.max_memory;
-        memory(self.states()) <= limit.saturating_add(limit / 4) || !self.states().any(LaneState::is_about_to_make_room)
-    }
-
-    /// With an announced end: all of our partitions are read and flushed, and all others are read by their owners.
-    async fn is_finished(&mut self) -> Result<bool, PartitionError> {
-        let targets = self.targets.borrow().clone();
-        let Some(targets) = targets else { return Ok(false) };
-        // A lane may have reported what is to be committed just before it was done.
-        if !self.assigned_once || !self.reports.is_empty() {
-            return Ok(false);
-        }
-        let done = |id: &i32| self.lanes.get(id).is_some_and(|lane| lane.state.is_done());
-        let open: BTreeSet<i32> = targets.bounds.keys().filter(|id| !done(id)).copied().collect();
-        if open.iter().any(|id| self.lanes.contains_key(id)) {
-            return Ok(false);
-        }
-        for id in open {
-            if !self.is_drained(id).await? {
-                tokio::time::sleep(MAX_POLL).await;
-                return Ok(false);
-            }
-        }
-        Ok(self.reports.is_empty())
-    }
-
-    /// Whether a partition that somebody else owns has no record between its committed offset and its end.
-    async fn is_drained(&self, id: i32) -> Result<bool, PartitionError> {
-        let (log, topic) = (&self.role.log, &self.context.topic);
-        let Some(bounds) = log.bounds(topic).await?.get(&id).copied() else { return Ok(true) };
-        let from = log
-            .committed(&self.context.group, topic)
-            .await?
-            .get(&id)
-            .copied()
-            .unwrap_or(bounds.earliest)
-            .max(bounds.earliest);
-        Ok(is_drained(&**log, topic, id, from).await?)
-    }
-
     fn observe(&self) {
         self.role.metrics.worker_state(&WorkerState {
             assigned: self.lanes.len(),
@@ -415,10 +306,6 @@ impl<'a> Worker<'a> {
             oldest_unflushed: self.states().filter_map(LaneState::filling_for).max().unwrap_or_default(),
         });
     }
-}
-
-fn memory<'a>(states: impl Iterator<Item = &'a LaneState>) -> u64 {
-    states.map(|state| state.memory_bytes() as u64).sum()
 }
 
 #[cfg(test)]

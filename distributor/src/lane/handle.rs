@@ -23,7 +23,7 @@ pub(crate) struct LaneHandle {
     /// Orders there was no room for, in sequence. They are few: no chunk comes while reading is paused, and a restart is
     /// ordered only when the lane has asked for one.
     waiting: VecDeque<Order>,
-    task: JoinHandle<()>,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl LaneHandle {

@@ -116,3 +116,21 @@ impl LaneState {
         was_done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_about_to_take_a_chunk_is_behind_by_it_however_long_that_takes() {
+        let state = LaneState::default();
+        let chunk = |append_ms| Chunk { offsets: vec![20], times_ms: vec![append_ms], ..Chunk::default() };
+        state.is_to_take(&chunk(1));
+        assert_eq!(state.progress(), None, "while batches are made again there is nothing to say");
+        let idle = Progress { position: 20, complete_to: 20, complete_ms: Some(5), open_since_ms: None, at_end: true };
+        *state.progress.lock().unwrap() = Some(idle);
+        state.is_to_take(&chunk(7));
+        state.is_to_take(&chunk(9));
+        assert_eq!(state.progress(), Some(Progress { open_since_ms: Some(7), at_end: false, ..idle }));
+    }
+}

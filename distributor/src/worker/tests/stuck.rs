@@ -169,3 +169,45 @@ async fn a_shutdown_waits_for_no_partition_that_is_stuck_and_paused() {
     report.unwrap();
     assert_eq!(stuck.zone.completions(0), 0);
 }
+
+/// Rows of some 2 KB each, which no other has.
+async fn append_large(zone: &Zone, partition: i32, rows: std::ops::Range<usize>) {
+    let mut records = RecordBatch::new();
+    for number in rows {
+        let data = format!("\"{number:0>2000}\"");
+        let value = event(&format!("l{number}"), "2021-01-14T10:15:30", "d", "large", &data);
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    }
+    let mut writer = zone.log.writer("w").await.unwrap();
+    writer.begin().await.unwrap();
+    writer.append("events", partition, &records).await.unwrap();
+    writer.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
+    const ROWS: usize = 1_500;
+    let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
+    // Three quarters of it are the stuck partition's, which is asked for them in vain.
+    let settings = &mut stuck.distributor.settings;
+    (settings.max_memory, settings.max_rows) = (4_200_000, ROWS as u64);
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let large = 4 * ROWS;
+    append_large(&stuck.zone, 0, 0..ROWS).await;
+    let watching = async {
+        stuck.hangs().await;
+        for from in (0..large).step_by(500) {
+            append_large(&stuck.zone, 1, from..from + 500).await;
+        }
+        let batches = APPENDED + i64::try_from(large).unwrap();
+        let written = batches - batches % i64::try_from(ROWS).unwrap();
+        wait_until("three batches and more of the other", || stuck.zone.completions(1) >= 4).await;
+        stuck.is_committed(1, written).await;
+        assert_eq!(stuck.zone.completions(0), 0);
+        stuck.store.open_up();
+        end.announce();
+    };
+    let (report, ()) = tokio::join!(stuck.distributor.run(&end, &shutdown), watching);
+    let report = report.unwrap();
+    assert_eq!((report.rows, report.duplicates), (150 + 5 * ROWS as u64, 15));
+}
