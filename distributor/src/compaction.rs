@@ -114,6 +114,7 @@ mod tests {
             plain_store,
             targets: watch::channel(None).1,
             reports: mpsc::unbounded_channel().0,
+            room: Arc::default(),
         }
     }
 

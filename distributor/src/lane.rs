@@ -1,26 +1,27 @@
 //! One partition at work, in a task of its own: rebuilding, reading, encoding and putting of one partition wait for no
 //! other.
 //!
-//! A lane gets orders in sequence and reports to its worker without ever waiting for it. Dropped anywhere, it leaves what
-//! a crash leaves; see `partition` for why that is harmless.
+//! A lane gets orders in sequence and reports to its worker, and neither waits for the other: who has no room for an order
+//! is told of it later, and reading of the partition is paused meanwhile. Dropped anywhere, a lane leaves what a crash
+//! leaves; see `partition` for why that is harmless.
+
+mod handle;
+mod state;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use common::log::{Bounds, Chunk, Log, LogError, LogErrorKind};
 use common::store::Store;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::compaction::Compaction;
 use crate::partition::{Context, Next, Partition, PartitionError};
-use crate::watch::Progress;
 
-/// Orders on their way to a lane: enough to keep it at work while the worker sees to others.
-const ORDERS_IN_FLIGHT: usize = 3;
+pub(crate) use handle::{LaneHandle, ORDERS_IN_FLIGHT};
+pub(crate) use state::LaneState;
+
 /// A refusal stands once it came this often, or the log has not moved since the one before.
 const MAX_LOOKS: usize = 10;
 
@@ -58,75 +59,6 @@ pub(crate) enum Report {
     Failed(PartitionError),
 }
 
-/// What can be seen of a lane from outside.
-#[derive(Debug, Default)]
-pub(crate) struct LaneState {
-    memory_bytes: AtomicUsize,
-    reclaimable_bytes: AtomicUsize,
-    window_entries: AtomicUsize,
-    window_bytes: AtomicUsize,
-    filling_since: Mutex<Option<Instant>>,
-    open_files: AtomicUsize,
-    progress: Mutex<Option<Progress>>,
-    is_busy: AtomicBool,
-    is_done: AtomicBool,
-    /// The worker needs memory.
-    room_wanted: AtomicBool,
-    room_asked: Notify,
-}
-
-impl LaneState {
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn window_entries(&self) -> usize {
-        self.window_entries.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn window_bytes(&self) -> usize {
-        self.window_bytes.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn open_files(&self) -> usize {
-        self.open_files.load(Ordering::Relaxed)
-    }
-
-    /// `None` while batches that were cut before are looked at or made again.
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Age of the open batch.
-    pub(crate) fn filling_for(&self) -> Option<Duration> {
-        self.filling_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
-    }
-
-    /// At work: what comes meanwhile from the log is no measure of its silence.
-    pub(crate) fn is_busy(&self) -> bool {
-        self.is_busy.load(Ordering::Acquire)
-    }
-
-    /// Has read to where input ends, and flushed.
-    pub(crate) fn is_done(&self) -> bool {
-        self.is_done.load(Ordering::Acquire)
-    }
-
-    /// What making room gives back.
-    pub(crate) fn reclaimable_bytes(&self) -> usize {
-        self.reclaimable_bytes.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn is_about_to_make_room(&self) -> bool {
-        self.room_wanted.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn ask_for_room(&self) {
-        self.room_wanted.store(true, Ordering::Release);
-        self.room_asked.notify_one();
-    }
-}
-
 /// What all lanes of a worker share.
 #[derive(Clone)]
 pub(crate) struct Shared {
@@ -137,6 +69,8 @@ pub(crate) struct Shared {
     pub targets: watch::Receiver<Option<Targets>>,
     /// By partition and generation: reports of a lane that is gone are nobody's.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
+    /// A lane has taken an order, or is gone.
+    pub room: Arc<Notify>,
 }
 
 impl Shared {
@@ -149,29 +83,6 @@ impl Shared {
             LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", context.topic))
         })?;
         Ok((committed, bounds))
-    }
-}
-
-/// The worker's end of a lane; dropped, it ends the lane.
-pub(crate) struct LaneHandle {
-    pub generation: u64,
-    pub state: Arc<LaneState>,
-    orders: mpsc::Sender<Order>,
-    task: JoinHandle<()>,
-}
-
-impl LaneHandle {
-    /// Waits while the lane has enough to do.
-    pub(crate) async fn order(&self, order: Order) -> Result<(), LogError> {
-        let gone = |_| LogError::new(LogErrorKind::Transient, "a partition's task ended before its time");
-        self.orders.send(order).await.map_err(gone)
-    }
-
-    /// Ends it wherever it is.
-    pub(crate) async fn stop(self) {
-        self.task.abort();
-        // Cancelled, or ended by itself just now.
-        let _ended = self.task.await;
     }
 }
 
@@ -191,7 +102,7 @@ pub(crate) fn start(shared: &Shared, id: i32, generation: u64, committed: Option
         compaction: Compaction::default(),
     };
     let task = tokio::spawn(lane.run(committed, bounds));
-    LaneHandle { generation, state, orders, task }
+    LaneHandle::new(generation, state, orders, task)
 }
 
 struct Lane {
@@ -210,7 +121,7 @@ struct Lane {
 
 impl Lane {
     async fn run(mut self, committed: Option<i64>, bounds: Bounds) {
-        self.state.is_busy.store(true, Ordering::Release);
+        self.state.begins();
         if let Err(error) = self.work(committed, bounds).await {
             self.report(Report::Failed(error));
         }
@@ -233,11 +144,12 @@ impl Lane {
                 biased;
                 order = self.orders.recv() => {
                     let Some(order) = order else { return Ok(()) };
-                    self.state.is_busy.store(true, Ordering::Release);
+                    self.state.begins();
+                    self.shared.room.notify_one();
                     self.heed(&context, order).await?;
                 }
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
-                () = self.state.room_asked.notified() => {}
+                () = self.state.asked_for_room() => {}
                 changed = parts.changed() => {
                     if let (Ok(()), Some(partition)) = (changed, &mut self.partition) {
                         partition.fit_window()?;
@@ -250,11 +162,11 @@ impl Lane {
                 }
             }
             if self.state.is_about_to_make_room() {
-                self.state.is_busy.store(true, Ordering::Release);
+                self.state.begins();
                 self.make_room(&context).await?;
             }
             if self.is_flush_due() {
-                self.state.is_busy.store(true, Ordering::Release);
+                self.state.begins();
                 self.flush(&context).await?;
             }
         }
@@ -303,6 +215,7 @@ impl Lane {
             }
             Order::Chunk(chunk) => {
                 self.at_end = false;
+                self.state.is_to_take(&chunk);
                 let next = partition.take(context, &chunk).await?;
                 self.go_on(next).await?;
             }
@@ -324,7 +237,7 @@ impl Lane {
         let next = partition.make_room(context).await?;
         self.go_on(next).await?;
         self.publish();
-        self.state.room_wanted.store(false, Ordering::Release);
+        self.state.made_room();
         self.report(Report::Progress);
         Ok(())
     }
@@ -371,26 +284,26 @@ impl Lane {
     /// Makes the state what it is. Before each wait, so that nobody waits for what is told already.
     fn publish(&self) {
         let Some(partition) = &self.partition else { return };
-        let state = &self.state;
-        state.memory_bytes.store(partition.memory_bytes(), Ordering::Release);
-        state.reclaimable_bytes.store(partition.reclaimable_bytes(), Ordering::Release);
-        state.window_entries.store(partition.window_entries(), Ordering::Relaxed);
-        state.window_bytes.store(partition.window_bytes(), Ordering::Relaxed);
-        state.open_files.store(partition.open_files(), Ordering::Relaxed);
-        *state.progress.lock().unwrap_or_else(PoisonError::into_inner) = partition.progress(self.at_end);
-        *state.filling_since.lock().unwrap_or_else(PoisonError::into_inner) =
-            partition.filling_for().and_then(|age| Instant::now().checked_sub(age));
         let is_done = self.has_read_all(partition) && partition.is_flushed();
-        let was_done = state.is_done.swap(is_done, Ordering::AcqRel);
-        state.is_busy.store(false, Ordering::Release);
+        let was_done = self.state.publish(partition, self.at_end, is_done);
         if is_done && !was_done {
             self.report(Report::Progress);
         }
     }
 }
 
+impl Drop for Lane {
+    /// However it ends, be it by a panic: a worker that waits for it to have room looks again, and finds it gone.
+    fn drop(&mut self) {
+        self.orders.close();
+        self.shared.room.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use common::config::MissingFiles;
 
     use super::*;
@@ -398,8 +311,9 @@ mod tests {
     use crate::chain::ChainStore;
     use crate::testing::Zone;
 
-    /// What a lane says first that takes over with a log whose end is that of long ago.
-    async fn first_report(zone: &Zone) -> Report {
+    type Reports = mpsc::UnboundedReceiver<(i32, u64, Report)>;
+
+    async fn shared(zone: &Zone) -> (Shared, Reports) {
         let context = Context {
             store: zone.store(),
             topic: "events".into(),
@@ -416,14 +330,33 @@ mod tests {
             missing: MissingFiles::Restore,
             metrics: zone.distributor().metrics,
         };
-        let (reports, mut reported) = mpsc::unbounded_channel();
-        let (_targets, targets) = watch::channel(None);
-        let (context, log) = (Arc::new(context), zone.log.clone());
-        let shared = Shared { context, log, plain_store: zone.store(), targets, reports };
+        let (reports, reported) = mpsc::unbounded_channel();
+        let (context, log, plain_store) = (Arc::new(context), zone.log.clone(), zone.store());
+        let targets = watch::channel(None).1;
+        (Shared { context, log, plain_store, targets, reports, room: Arc::default() }, reported)
+    }
+
+    /// What a lane says first that takes over with a log whose end is that of long ago.
+    async fn first_report(zone: &Zone) -> Report {
+        let (shared, mut reported) = shared(zone).await;
         let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
         let (_, _, report) = reported.recv().await.unwrap();
         lane.stop().await;
         report
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_ends_without_a_word_is_noticed_by_who_waits_for_its_room() {
+        let zone = Zone::new().await;
+        let (shared, _reported) = shared(&zone).await;
+        let mut lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
+        while lane.has_room() {
+            lane.order(Order::EndReached { announced: false }).unwrap();
+        }
+        // As a panic does.
+        lane.task.abort();
+        tokio::time::timeout(Duration::from_secs(20), shared.room.notified()).await.expect("it is told");
+        assert!(lane.hand_over().is_err());
     }
 
     #[tokio::test]

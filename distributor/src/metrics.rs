@@ -44,6 +44,7 @@ pub struct Metrics {
     store_seconds: HistogramVec,
     log_errors: IntCounterVec,
     assigned: IntGauge,
+    paused: IntGauge,
     position: IntGaugeVec,
     last_append_ms: IntGaugeVec,
     oldest_unflushed_ms: IntGauge,
@@ -86,6 +87,7 @@ pub(crate) struct Behind {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct WorkerState {
     pub assigned: usize,
+    pub paused: usize,
     pub window_entries: usize,
     pub window_bytes: usize,
     pub scratch_bytes: u64,
@@ -200,6 +202,10 @@ impl Metrics {
             },
             log_errors: counters("ed_distribute_log_errors_total", "Failed log calls by kind", "kind")?,
             assigned: gauge("ed_distribute_assigned_partitions", "Partitions in our hands")?,
+            paused: gauge(
+                "ed_distribute_paused_partitions",
+                "Partitions that are not read on until they have worked off what was read; the others go on",
+            )?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
             last_append_ms: gauges(
                 "ed_distribute_completed_append_time_ms",
@@ -246,6 +252,11 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn compaction_failures(&self) -> u64 {
         self.compaction_failures.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn paused_partitions(&self) -> i64 {
+        self.paused.get()
     }
 
     pub(crate) fn compaction_failed(&self) {
@@ -369,6 +380,7 @@ impl Metrics {
 
     pub(crate) fn worker_state(&self, state: &WorkerState) {
         self.assigned.set(gauge(state.assigned));
+        self.paused.set(gauge(state.paused));
         self.window_entries.set(gauge(state.window_entries));
         self.window_bytes.set(gauge(state.window_bytes));
         self.scratch_bytes.set(i64::try_from(state.scratch_bytes).unwrap_or(i64::MAX));

@@ -1,5 +1,13 @@
 //! A member of the consumer group: hands what it reads to a lane for each of its partitions, and commits what they
 //! complete.
+//!
+//! It waits for no lane. A lane that has enough to do has its partition paused at the reader, until it has taken an order:
+//! a store that is slow or hangs for one partition holds up that partition, and memory stays bounded, for little is read
+//! ahead of it. Reports of the others, rebalances and a shutdown are heeded meanwhile.
+
+mod end;
+mod memory;
+mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
@@ -7,7 +15,7 @@ use std::time::Duration;
 
 use common::log::{LogError, LogErrorKind, LogReader, ReadEvent, settled_bounds};
 use common::shutdown::Shutdown;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -15,7 +23,7 @@ use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Ta
 use crate::metrics::WorkerState;
 use crate::partition::{Context, PartitionError};
 use crate::role::{COMPONENT, Distributor, EndOfInput};
-use crate::watch::{Lanes, Watch, is_drained};
+use crate::watch::{Lanes, Watch};
 
 /// The longest the worker sleeps between looks at ages and ends.
 const MAX_POLL: Duration = Duration::from_millis(250);
@@ -32,6 +40,8 @@ pub(crate) struct Worker<'a> {
     generation: u64,
     shared: Shared,
     reports: mpsc::UnboundedReceiver<(i32, u64, Report)>,
+    /// A lane has taken an order, or is gone.
+    room: Arc<Notify>,
     assigned_once: bool,
     /// Where to end, once the end of input is announced.
     targets: watch::Sender<Option<Targets>>,
@@ -47,12 +57,14 @@ impl<'a> Worker<'a> {
         let context = Arc::new(context);
         let (sender, reports) = mpsc::unbounded_channel();
         let (targets, watched) = watch::channel(targets.map(Arc::new));
+        let room = Arc::new(Notify::new());
         let shared = Shared {
             context: context.clone(),
             log: role.log.clone(),
             plain_store: role.store.clone(),
             targets: watched,
             reports: sender,
+            room: room.clone(),
         };
         Self {
             role,
@@ -64,6 +76,7 @@ impl<'a> Worker<'a> {
             generation: 0,
             shared,
             reports,
+            room,
             assigned_once: false,
             targets,
         }
@@ -108,15 +121,24 @@ impl<'a> Worker<'a> {
             }
             self.make_room();
             let has_room = self.has_room();
-            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, so
-            // that reports cannot hold up reading for ever.
+            let any_paused = self.lanes.values().any(|lane| lane.is_paused);
+            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, and
+            // take what they were given, so that neither can hold up reading for ever.
             let event = tokio::select! {
                 biased;
                 () = shutdown.wait() => continue,
                 () = end.announced(), if !is_announced => continue,
                 Some((id, generation, report)) = self.reports.recv() => {
-                    self.heed(id, generation, report).await?;
+                    tokio::select! {
+                        biased;
+                        () = shutdown.wait() => continue,
+                        heeded = self.heed(id, generation, report) => heeded?,
+                    }
                     quiet_since = Instant::now();
+                    continue;
+                }
+                () = self.room.notified(), if any_paused => {
+                    self.go_on()?;
                     continue;
                 }
                 event = self.reader.poll(MAX_POLL), if has_room => event,
@@ -131,7 +153,6 @@ impl<'a> Worker<'a> {
                 Ok(event) => {
                     tokio::select! {
                         biased;
-                        // A lane may take as long as its store does.
                         () = shutdown.wait() => continue,
                         handled = self.handle(event) => handled?,
                     }
@@ -147,20 +168,6 @@ impl<'a> Worker<'a> {
             }
             self.observe();
         }
-    }
-
-    /// With `--once` a log that stays silent or broken for too long ends the run.
-    fn check_patience(&self, quiet_since: Instant, error: Option<LogError>) -> Result<(), PartitionError> {
-        let settings = &self.role.settings;
-        // When only other members' partitions are open, their owners decide how long it takes.
-        let ours_open = !self.assigned_once || self.states().any(|state| !state.is_done());
-        let waiting = self.targets.borrow().is_some() && settings.once && ours_open;
-        if waiting && quiet_since.elapsed() >= settings.patience {
-            let silent =
-                || LogError::new(LogErrorKind::Other, format!("nothing came from the log for {:?}", settings.patience));
-            return Err(PartitionError::Log(LogError { kind: LogErrorKind::Other, ..error.unwrap_or_else(silent) }));
-        }
-        Ok(())
     }
 
     async fn give_up(&mut self, id: i32) {
@@ -203,16 +210,12 @@ impl<'a> Worker<'a> {
             }
             ReadEvent::Chunk(chunk) => {
                 self.tell_health();
-                if let Some(lane) = self.lanes.get(&chunk.partition) {
-                    lane.order(Order::Chunk(chunk)).await?;
-                }
+                self.order(chunk.partition, Order::Chunk(chunk))?;
             }
             ReadEvent::EndReached(id) => {
                 self.tell_health();
                 let announced = self.targets.borrow().is_some();
-                if let Some(lane) = self.lanes.get(&id) {
-                    lane.order(Order::EndReached { announced }).await?;
-                }
+                self.order(id, Order::EndReached { announced })?;
             }
             ReadEvent::Idle => {}
         }
@@ -267,12 +270,7 @@ impl<'a> Worker<'a> {
 
     async fn restart(&mut self, id: i32, offset: i64) -> Result<(), PartitionError> {
         match self.reader.start(id, offset).await {
-            Ok(()) => {
-                if let Some(lane) = self.lanes.get(&id) {
-                    lane.order(Order::Restarted).await?;
-                }
-                Ok(())
-            }
+            Ok(()) => self.order(id, Order::Restarted),
             // It was revoked meanwhile; the event is on its way.
             Err(error) if error.kind == LogErrorKind::NotAssigned => {
                 self.give_up(id).await;
@@ -296,64 +294,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Asks partitions to give memory back, the largest first, until the rest fits.
-    fn make_room(&self) {
-        let limit = self.role.settings.max_memory;
-        // Little is not worth a write to disk.
-        let worthwhile = usize::try_from(limit / 16).unwrap_or(usize::MAX) / self.lanes.len().max(1);
-        let staying = || self.states().filter(|state| !state.is_about_to_make_room());
-        while memory(staying()) > limit {
-            let largest = staying().max_by_key(|state| state.reclaimable_bytes());
-            let Some(largest) = largest.filter(|state| state.reclaimable_bytes() > worthwhile) else { break };
-            largest.ask_for_room();
-        }
-    }
-
-    /// Nothing more is read while partitions that were asked for it still have to give memory back.
-    fn has_room(&self) -> bool {
-        let limit = self.role.settings.max_memory;
-        memory(self.states()) <= limit.saturating_add(limit / 4) || !self.states().any(LaneState::is_about_to_make_room)
-    }
-
-    /// With an announced end: all of our partitions are read and flushed, and all others are read by their owners.
-    async fn is_finished(&mut self) -> Result<bool, PartitionError> {
-        let targets = self.targets.borrow().clone();
-        let Some(targets) = targets else { return Ok(false) };
-        // A lane may have reported what is to be committed just before it was done.
-        if !self.assigned_once || !self.reports.is_empty() {
-            return Ok(false);
-        }
-        let done = |id: &i32| self.lanes.get(id).is_some_and(|lane| lane.state.is_done());
-        let open: BTreeSet<i32> = targets.bounds.keys().filter(|id| !done(id)).copied().collect();
-        if open.iter().any(|id| self.lanes.contains_key(id)) {
-            return Ok(false);
-        }
-        for id in open {
-            if !self.is_drained(id).await? {
-                tokio::time::sleep(MAX_POLL).await;
-                return Ok(false);
-            }
-        }
-        Ok(self.reports.is_empty())
-    }
-
-    /// Whether a partition that somebody else owns has no record between its committed offset and its end.
-    async fn is_drained(&self, id: i32) -> Result<bool, PartitionError> {
-        let (log, topic) = (&self.role.log, &self.context.topic);
-        let Some(bounds) = log.bounds(topic).await?.get(&id).copied() else { return Ok(true) };
-        let from = log
-            .committed(&self.context.group, topic)
-            .await?
-            .get(&id)
-            .copied()
-            .unwrap_or(bounds.earliest)
-            .max(bounds.earliest);
-        Ok(is_drained(&**log, topic, id, from).await?)
-    }
-
     fn observe(&self) {
         self.role.metrics.worker_state(&WorkerState {
             assigned: self.lanes.len(),
+            paused: self.lanes.values().filter(|lane| lane.is_paused).count(),
             window_entries: self.states().map(LaneState::window_entries).sum(),
             window_bytes: self.states().map(LaneState::window_bytes).sum(),
             scratch_bytes: self.context.budget.disk_bytes(),
@@ -362,10 +306,6 @@ impl<'a> Worker<'a> {
             oldest_unflushed: self.states().filter_map(LaneState::filling_for).max().unwrap_or_default(),
         });
     }
-}
-
-fn memory<'a>(states: impl Iterator<Item = &'a LaneState>) -> u64 {
-    states.map(|state| state.memory_bytes() as u64).sum()
 }
 
 #[cfg(test)]

@@ -27,5 +27,6 @@ mod outage;
 mod rewrite;
 mod seams;
 mod status;
+mod stuck;
 mod topic;
 mod transactions;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::log::{KafkaLog, KafkaSettings, Log, conformance};
+use common::log::{KafkaLog, KafkaSettings, Log, ReadEvent, conformance};
 use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
 use crate::harness::{prompt_kafka, services, unique};
@@ -18,6 +18,89 @@ fn apache_kafka_keeps_the_guarantees_of_the_log_seam() {
     runtime().block_on(async {
         let log = KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap();
         common::log::conformance::run_all(Arc::new(log), &unique("conf")).await;
+    });
+}
+
+#[test]
+fn a_partition_that_a_member_of_the_group_had_paused_changes_hands() {
+    let brokers = services().kafka;
+    runtime().block_on(async {
+        let log = prompt_kafka(&brokers, &[]);
+        let name = unique("paused");
+        conformance::a_partition_that_was_revoked_while_paused_comes_back_without_the_pause(&log, &name).await;
+    });
+}
+
+/// Bytes of each of two partitions, in records of 1,000.
+const BACKLOG: usize = 100_000_000;
+
+#[test]
+fn of_a_paused_partition_little_is_read_ahead() {
+    let (brokers, name) = (services().kafka, unique("ahead"));
+    runtime().block_on(async {
+        let log = KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap();
+        conformance::topic(&log, &name, 2).await;
+        // Fetches are measured compressed, so it is text that hardly is.
+        let mut state = 1_u64;
+        let mut letter = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b' ' + u8::try_from((state >> 33) % 94).unwrap())
+        };
+        let values: Vec<String> = (0..4_000).map(|_| (0..1_000).map(|_| letter()).collect()).collect();
+        let records = conformance::batch(&values.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut writer = log.writer(&name).await.unwrap();
+        for _ in 0..BACKLOG / 4_000_000 {
+            writer.begin().await.unwrap();
+            writer.append(&name, 0, &records).await.unwrap();
+            writer.append(&name, 1, &records).await.unwrap();
+            writer.commit().await.unwrap();
+        }
+    });
+    // Whose memory is nobody else's.
+    let command = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "seams::reading_beside_a_pause_in_its_own_process", "--ignored", "--nocapture"])
+        .env("ED_TEST_TOPIC", &name)
+        .output()
+        .unwrap();
+    assert!(
+        command.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&command.stdout),
+        String::from_utf8_lossy(&command.stderr)
+    );
+}
+
+#[test]
+#[ignore = "run by the test above, which writes the topic"]
+fn reading_beside_a_pause_in_its_own_process() {
+    let (brokers, topic) = (services().kafka, std::env::var("ED_TEST_TOPIC").unwrap());
+    runtime().block_on(async {
+        let log = KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap();
+        let mut reader = log.reader(&topic, &conformance::group(&topic)).await.unwrap();
+        let mut bytes = [0, 0];
+        loop {
+            match reader.poll(Duration::from_secs(30)).await.unwrap() {
+                ReadEvent::Assigned(partitions) => {
+                    for partition in partitions {
+                        reader.start(partition, 0).await.unwrap();
+                    }
+                }
+                ReadEvent::Chunk(chunk) => {
+                    bytes[usize::try_from(chunk.partition).unwrap()] += chunk.records.size_bytes();
+                    reader.pause(0);
+                }
+                ReadEvent::EndReached(partition) => break assert_eq!(partition, 1),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        assert!(bytes[0] < BACKLOG / 50 && bytes[1] > BACKLOG, "{bytes:?}");
+        // The most that this process ever had in memory: its own, librdkafka's queues, and what is on its way.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let most_kb: usize = most.trim().trim_end_matches(" kB").parse().unwrap();
+        eprintln!("at most {most_kb} kB in memory");
+        assert!(most_kb * 1_024 < BACKLOG * 9 / 10, "{most_kb} kB in memory");
+        reader.close().await;
     });
 }
 

@@ -39,6 +39,15 @@ impl Topics {
         });
     }
 
+    /// Partition and key of each record.
+    pub fn keys(&self) -> Vec<(i32, Vec<u8>)> {
+        let mut keys = Vec::new();
+        self.read(&self.name, |chunk| {
+            keys.extend(chunk.records.iter().map(|record| (chunk.partition, record.key.to_vec())));
+        });
+        keys
+    }
+
     /// How often each event stands on the topic, by source and byte.
     pub fn events(&self) -> BTreeMap<(String, u64), u32> {
         let mut events = BTreeMap::new();

@@ -9,6 +9,8 @@
 )]
 #![cfg(any(test, feature = "conformance"))]
 
+mod paused;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::{
     Log, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, RecordBatch, Retention, TopicSpec, read_to_end,
 };
+
+pub use paused::a_partition_that_was_revoked_while_paused_comes_back_without_the_pause;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,6 +36,7 @@ pub async fn run_all(log: Arc<dyn Log>, prefix: &str) {
     times_are_log_append_times_and_can_be_looked_up(&*log, &name("time")).await;
     topics_are_verified(&*log, &name("topic")).await;
     a_topic_that_was_ensured_is_there(&log, &name("ensure"), 3).await;
+    paused::run_all(&*log, &name("pause")).await;
     a_waiting_reader_is_woken_by_a_commit(log, &name("wake")).await;
 }
 

@@ -14,6 +14,8 @@
 //! 4. **Positions are the caller's.** An assigned partition yields nothing before [`LogReader::start`] says from where,
 //!    and after a later `start` nothing from before it. Committed offsets never move a reader by themselves.
 //! 5. **The log's clock.** Every record carries its log-append time. One that carries another time is refused.
+//! 6. **One partition waits for no other.** Between [`LogReader::pause`] and [`LogReader::resume`] nothing of that partition
+//!    is yielded, while the others go on; what is read ahead of it is bounded, and nothing of it is lost or repeated.
 //!
 //! One conformance suite ([`conformance`]) runs over every implementation.
 
@@ -142,6 +144,14 @@ pub trait LogReader: Send {
     /// # Errors
     /// [`LogErrorKind::NotAssigned`] when the partition is not ours (any more).
     async fn start(&mut self, partition: i32, offset: i64) -> Result<()>;
+
+    /// From now on neither records of the partition nor its end are yielded, until it is resumed. It stays ours, and stays
+    /// paused when it is started anew. An assignment begins without a pause, whatever was before; of a partition that is
+    /// not ours this does nothing. Costs no more than a flag: nothing that was read ahead is thrown away.
+    fn pause(&mut self, partition: i32);
+
+    /// The partition goes on where it was, or where it was started meanwhile.
+    fn resume(&mut self, partition: i32);
 
     /// Commits group offsets (the next record to read, by partition). The log does not check ownership: see
     /// DESIGN's invariant 3 for why that does no harm.

@@ -40,6 +40,7 @@ impl Metrics {
         let oldest = self.oldest_unflushed_ms.get() as f64 / 1_000.0;
         vec![
             ("partitions", self.assigned.get().into()),
+            ("partitions_paused", self.paused.get().into()),
             ("oldest_unflushed_seconds", oldest.into()),
             ("files", self.open_files.get().into()),
             ("memory_bytes", self.batch_memory_bytes.get().into()),

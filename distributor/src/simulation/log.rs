@@ -234,6 +234,7 @@ struct Held {
     since: u64,
     /// Next offset and whether the end was told; `None` until started.
     position: Option<(i64, bool)>,
+    is_paused: bool,
 }
 
 struct Reader {
@@ -264,7 +265,7 @@ impl Reader {
             return None;
         }
         self.is_announced = true;
-        self.held.extend(new.iter().map(|id| (*id, Held { since: owned[id], position: None })));
+        self.held.extend(new.iter().map(|id| (*id, Held { since: owned[id], position: None, is_paused: false })));
         Some(ReadEvent::Assigned(new))
     }
 
@@ -278,7 +279,7 @@ impl Reader {
         let most = self.log.memory.chance.draw(|random| random.between(1, 9));
         for id in turn {
             let Some(held) = self.held.get_mut(&id) else { continue };
-            let Some((next, end_told)) = held.position else { continue };
+            let Some((next, end_told)) = held.position.filter(|_| !held.is_paused) else { continue };
             let chunk = self.log.memory.look(id, |log| chunk(log, id, next, usize::try_from(most).unwrap()))?;
             self.last = id;
             if let Some(mut chunk) = chunk {
@@ -344,6 +345,18 @@ impl LogReader for Reader {
         self.log.memory.look(partition, |log| chunk(log, partition, offset, 1))?;
         held.position = Some((offset, false));
         Ok(())
+    }
+
+    fn pause(&mut self, partition: i32) {
+        if let Some(held) = self.held.get_mut(&partition) {
+            held.is_paused = true;
+        }
+    }
+
+    fn resume(&mut self, partition: i32) {
+        if let Some(held) = self.held.get_mut(&partition) {
+            held.is_paused = false;
+        }
     }
 
     async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {

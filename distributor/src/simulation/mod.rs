@@ -20,6 +20,7 @@ mod reckoning;
 mod rivals;
 mod roles;
 mod store;
+mod stuck;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,7 @@
 //! The worker with several lanes, over the embedded log and a store that hangs on demand.
 
+mod stuck;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;

@@ -42,6 +42,8 @@ impl LogReader for ToldReader {
     async fn start(&mut self, _: i32, _: i64) -> Result<()> {
         Ok(())
     }
+    fn pause(&mut self, _: i32) {}
+    fn resume(&mut self, _: i32) {}
     async fn commit(&mut self, _: &BTreeMap<i32, i64>) -> Result<()> {
         Ok(())
     }

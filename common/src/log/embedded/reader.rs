@@ -1,6 +1,6 @@
 //! Reading the embedded log. There is one process, so a group's only member gets every partition at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub(super) struct EmbeddedReader {
     announced: bool,
     /// `None` until started.
     positions: BTreeMap<i32, Option<Position>>,
+    paused: BTreeSet<i32>,
     /// The partition asked last, so that each gets its turn.
     last: i32,
     commits: watch::Receiver<u64>,
@@ -44,13 +45,15 @@ impl EmbeddedReader {
             group,
             announced: false,
             positions: partitions.into_iter().map(|partition| (partition, None)).collect(),
+            paused: BTreeSet::new(),
             last: -1,
         })
     }
 
-    /// Started partitions, the one after the last asked first.
+    /// Partitions that are started and not paused, the one after the last asked first.
     fn turn(&self) -> Vec<(i32, Position)> {
-        let started = || self.positions.iter().filter_map(|(partition, position)| Some((*partition, (*position)?)));
+        let going = || self.positions.iter().filter(|(partition, _)| !self.paused.contains(partition));
+        let started = || going().filter_map(|(partition, position)| Some((*partition, (*position)?)));
         let after = started().filter(|(partition, _)| *partition > self.last);
         after.chain(started().filter(|(partition, _)| *partition <= self.last)).collect()
     }
@@ -58,6 +61,7 @@ impl EmbeddedReader {
     async fn next_event(&mut self) -> Result<Option<ReadEvent>> {
         if !self.announced {
             self.announced = true;
+            self.paused.clear();
             return Ok(Some(ReadEvent::Assigned(self.positions.keys().copied().collect())));
         }
         for (partition, position) in self.turn() {
@@ -111,6 +115,14 @@ impl LogReader for EmbeddedReader {
         }
         *slot = Some(Position { next: offset, end_reported: false });
         Ok(())
+    }
+
+    fn pause(&mut self, partition: i32) {
+        self.paused.insert(partition);
+    }
+
+    fn resume(&mut self, partition: i32) {
+        self.paused.remove(&partition);
     }
 
     async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {

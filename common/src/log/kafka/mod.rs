@@ -6,14 +6,18 @@
 //!   which counts transaction markers, not "the last record's offset + 1 equals the high watermark".
 //! - Fencing: a transactional producer per writer id (KIP-98); `init_transactions` aborts and fences older ones.
 //! - Positions are the caller's: partitions are assigned paused, and `auto.offset.reset=error`.
+//! - One partition waits for no other: each has a queue of its own in librdkafka, and a paused one's is not read.
 //! - The log's clock: topics must have `message.timestamp.type=LogAppendTime`; a record with a create time is refused.
 
 mod admin;
 mod client;
+mod consumer;
 mod flush;
 mod headers;
 mod read_thread;
 mod reader;
+mod rebalance;
+mod source;
 mod writer;
 mod writer_error;
 

@@ -1,9 +1,10 @@
 //! The async side of reading: events from the poll thread, commands to it.
 //!
 //! A restart of a partition raises its generation; whatever the thread had already sent under an older one is dropped
-//! here, so nothing from before the restart is ever yielded.
+//! here, so nothing from before the restart is ever yielded. What it had sent before it heard of a pause is held here until
+//! the resume: at most what has room on the way, for the thread sends nothing of a paused partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
@@ -16,9 +17,10 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::explain;
-use super::read_thread::{Command, Failure, ReadThread, RebalanceContext, Sent};
+use super::read_thread::{Command, Failure, ReadThread, Sent};
+use super::rebalance::RebalanceContext;
 use super::{KafkaSettings, blocking};
-use crate::log::{LogError, LogErrorKind, LogReader, Membership, ReadEvent, Result};
+use crate::log::{Chunk, LogError, LogErrorKind, LogReader, Membership, ReadEvent, Result};
 
 /// Chunks on their way between the thread and the caller: enough to overlap, little to hold.
 const EVENTS_IN_FLIGHT: usize = 4;
@@ -31,6 +33,9 @@ pub(super) struct KafkaReader {
     finished: Option<oneshot::Receiver<()>>,
     generations: BTreeMap<i32, u64>,
     last_generation: u64,
+    paused: BTreeSet<i32>,
+    /// Events of partitions that are or were paused, in sequence.
+    held: BTreeMap<i32, VecDeque<ReadEvent>>,
     in_group: bool,
     settings: Arc<KafkaSettings>,
     topic: String,
@@ -44,10 +49,10 @@ impl KafkaReader {
         membership: &Membership,
         earliest: BTreeMap<i32, i64>,
     ) -> Result<Self> {
-        let (commands, command_receiver) = std_mpsc::channel();
+        let (commands, served) = std_mpsc::channel();
         let (event_sender, events) = mpsc::channel(EVENTS_IN_FLIGHT);
         let (finish, finished) = oneshot::channel();
-        let thread = ReadThread::new(settings, topic, membership, earliest, command_receiver, event_sender)?;
+        let thread = ReadThread::new(settings, topic, membership, earliest, (commands.clone(), served), event_sender)?;
         let consumer = thread.consumer();
         std::thread::Builder::new()
             .name("kafka-read".to_owned())
@@ -63,6 +68,8 @@ impl KafkaReader {
             finished: Some(finished),
             generations: BTreeMap::new(),
             last_generation: 0,
+            paused: BTreeSet::new(),
+            held: BTreeMap::new(),
             in_group: matches!(membership, Membership::Group { .. }),
             settings: settings.clone(),
             topic: topic.to_owned(),
@@ -78,9 +85,39 @@ impl KafkaReader {
     }
 }
 
+impl KafkaReader {
+    /// A partition that is not ours any more, or anew.
+    fn forget(&mut self, partition: i32) {
+        self.generations.remove(&partition);
+        self.paused.remove(&partition);
+        self.held.remove(&partition);
+    }
+
+    /// What was held of partitions that are resumed comes before anything newer of them.
+    fn next_held(&mut self) -> Option<ReadEvent> {
+        let resumed = self.held.iter_mut().find(|(partition, _)| !self.paused.contains(partition));
+        let (partition, (event, is_last)) =
+            resumed.map(|(partition, held)| (*partition, (held.pop_front(), held.is_empty())))?;
+        if is_last {
+            self.held.remove(&partition);
+        }
+        event
+    }
+
+    fn tell_paused(&self, partition: i32, is_paused: bool) {
+        if let Some(generation) = self.generations.get(&partition).copied() {
+            // Fails when the thread has ended, which the next poll says.
+            let _ = self.commands.send(Command::SetPaused { partition, generation, is_paused });
+        }
+    }
+}
+
 #[async_trait]
 impl LogReader for KafkaReader {
     async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent> {
+        if let Some(event) = self.next_held() {
+            return Ok(event);
+        }
         let deadline = Instant::now() + max_wait;
         loop {
             let received = match tokio::time::timeout_at(deadline, self.events.recv()).await {
@@ -94,35 +131,49 @@ impl LogReader for KafkaReader {
                 }
                 Ok(Some(Err(failure))) => return Err(failure.error),
             };
-            match &received.event {
-                ReadEvent::Assigned(partitions) => {
+            let (generation, event) = (received.generation, received.event);
+            match &event {
+                ReadEvent::Assigned(partitions) | ReadEvent::Revoked(partitions) => {
                     for partition in partitions {
-                        self.generations.remove(partition);
+                        self.forget(*partition);
                     }
                 }
-                ReadEvent::Revoked(partitions) => {
-                    for partition in partitions {
-                        self.generations.remove(partition);
+                ReadEvent::Chunk(Chunk { partition, .. }) | ReadEvent::EndReached(partition) => {
+                    let partition = *partition;
+                    if self.generations.get(&partition) != Some(&generation) {
+                        continue;
+                    }
+                    if self.paused.contains(&partition) {
+                        self.held.entry(partition).or_default().push_back(event);
+                        continue;
                     }
                 }
-                ReadEvent::Chunk(chunk) if self.generations.get(&chunk.partition) != Some(&received.generation) => {
-                    continue;
-                }
-                ReadEvent::EndReached(partition) if self.generations.get(partition) != Some(&received.generation) => {
-                    continue;
-                }
-                _ => {}
+                ReadEvent::Idle => {}
             }
-            return Ok(received.event);
+            return Ok(event);
         }
     }
 
     async fn start(&mut self, partition: i32, offset: i64) -> Result<()> {
         self.last_generation += 1;
         let generation = self.last_generation;
-        self.ask(|reply| Command::Start { partition, offset, generation, reply }).await?;
+        let is_paused = self.paused.contains(&partition);
+        self.ask(|reply| Command::Start { partition, offset, generation, is_paused, reply }).await?;
         self.generations.insert(partition, generation);
+        self.held.remove(&partition);
         Ok(())
+    }
+
+    fn pause(&mut self, partition: i32) {
+        if self.paused.insert(partition) {
+            self.tell_paused(partition, true);
+        }
+    }
+
+    fn resume(&mut self, partition: i32) {
+        if self.paused.remove(&partition) {
+            self.tell_paused(partition, false);
+        }
     }
 
     async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()> {

@@ -1,0 +1,79 @@
+//! How a consumer is configured.
+
+use rdkafka::ClientConfig;
+
+use super::KafkaSettings;
+use super::client::base_config;
+use crate::log::Membership;
+
+/// What librdkafka queues of all partitions of a reader together. A queued message costs it more memory than its bytes: this
+/// and the number of messages come to some 30 MB.
+const QUEUED_KBYTES: usize = 8_192;
+const QUEUED_MESSAGES: usize = 10_000;
+/// What a partition's queue has at least, however many there are: less would make fetches small.
+const MIN_QUEUED_KBYTES: usize = 256;
+const MIN_QUEUED_MESSAGES: usize = 1_000;
+
+/// For a reader that may get so many partitions, each of which has a queue of its own.
+pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership, partitions: usize) -> ClientConfig {
+    let share = |all: usize, least: usize| (all / partitions.max(1)).max(least).to_string();
+    let mut config = base_config(settings);
+    for (key, value) in [
+        // With the default of 1,000 ms a full local queue stops fetching for a second at a time.
+        ("fetch.queue.backoff.ms", "2"),
+        // Both are for each queue.
+        ("queued.max.messages.kbytes", &*share(QUEUED_KBYTES, MIN_QUEUED_KBYTES)),
+        ("queued.min.messages", &*share(QUEUED_MESSAGES, MIN_QUEUED_MESSAGES)),
+        ("fetch.wait.max.ms", "100"),
+        ("session.timeout.ms", "10000"),
+        ("partition.assignment.strategy", "cooperative-sticky"),
+    ] {
+        let new_protocol =
+            settings.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+        let classic_only = matches!(key, "session.timeout.ms" | "partition.assignment.strategy");
+        let leave_out = settings.client.contains_key(key) || (new_protocol && classic_only);
+        if !leave_out {
+            config.set(key, value);
+        }
+    }
+    config
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "error")
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("enable.partition.eof", "true");
+    match membership {
+        Membership::Group { group, instance_id } => {
+            config.set("group.id", group);
+            if let Some(instance_id) = instance_id {
+                config.set("group.instance.id", instance_id);
+            }
+        }
+        // librdkafka wants a group id for assigned partitions too; nothing is ever committed under it.
+        Membership::Direct { .. } => {
+            config.set("group.id", "event-distributor-direct");
+        }
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_queues_together_hold_what_one_would_until_that_is_too_little() {
+        let group = Membership::Group { group: "g".into(), instance_id: None };
+        let queued = |partitions| {
+            let config = consumer_config(&KafkaSettings::default(), &group, partitions);
+            let get = |key| config.get(key).unwrap().parse::<usize>().unwrap();
+            (get("queued.max.messages.kbytes"), get("queued.min.messages"))
+        };
+        assert_eq!(queued(0), (8_192, 10_000));
+        assert_eq!(queued(4), (2_048, 2_500));
+        assert_eq!(queued(1_000), (256, 1_000));
+        let client = [("queued.max.messages.kbytes".to_owned(), "77".to_owned())].into();
+        let config = consumer_config(&KafkaSettings { client, ..KafkaSettings::default() }, &group, 4);
+        assert_eq!(config.get("queued.max.messages.kbytes"), Some("77"), "an operator's word counts");
+    }
+}

@@ -1,0 +1,112 @@
+//! One started partition of a consumer, read from a queue of its own.
+//!
+//! librdkafka forwards all partitions to the consumer's one queue unless they are split off. There a partition that is to
+//! wait stands in the way of the others, and its own way of pausing (`rd_kafka_pause_partitions`) makes what was fetched
+//! ahead obsolete and fetches it again after the resume: `rd_kafka_toppar_pause_resume` in `rdkafka_partition.c` bumps the
+//! partition's version, which outdates everything queued, and sets the next fetch back to what the application has seen.
+//! A lane that is a little slower than the broker would be paused many times a second. A queue of its own that is not
+//! polled costs nothing: fetching for it stops once it is full (`rd_kafka_toppar_fetch_decide` in `rdkafka_fetcher.c`), and
+//! goes on with it as it is.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+
+use super::KafkaSettings;
+use super::client::explain;
+use super::headers::visit_headers;
+use super::read_thread::{Command, Failure, Sent, Tagged};
+use super::rebalance::RebalanceContext;
+use crate::log::record::MAX_HEADER_NAME_BYTES;
+use crate::log::{Chunk, LogError, LogErrorKind, ReadEvent, Result};
+
+/// A chunk is sent on when it holds this much, or when nothing more is waiting.
+const CHUNK_BYTES: usize = 512 * 1024;
+const CHUNK_RECORDS: usize = 4096;
+
+pub(super) struct Source {
+    partition: i32,
+    pub generation: u64,
+    /// Its owner has enough to do: the queue is left to fill up.
+    pub is_paused: bool,
+    queue: PartitionQueue<RebalanceContext>,
+}
+
+impl Source {
+    /// Splits the partition off; whatever is queued from before is outdated by the seek that has to follow. `wake` is sent a
+    /// command when there is something to read.
+    ///
+    /// There can be one source of a partition at a time: a second one would be told of nothing once the first is dropped.
+    pub(super) fn new(
+        consumer: &Arc<BaseConsumer<RebalanceContext>>,
+        topic: &str,
+        partition: i32,
+        (generation, is_paused): (u64, bool),
+        wake: Sender<Command>,
+    ) -> Result<Self> {
+        let mut queue = consumer.split_partition_queue(topic, partition).ok_or_else(|| {
+            LogError::new(LogErrorKind::Other, format!("librdkafka has no queue for {topic}/{partition}"))
+        })?;
+        queue.set_nonempty_callback(move || {
+            // Fails when the thread has ended.
+            let _ = wake.send(Command::Wake);
+        });
+        Ok(Self { partition, generation, is_paused, queue })
+    }
+
+    /// What is there, up to one chunk, and what comes right after it: the partition's end, or a failure. Never waits.
+    pub(super) fn read(&self, settings: &KafkaSettings, topic: &str) -> Vec<Sent> {
+        let mut chunk = Chunk { partition: self.partition, ..Chunk::default() };
+        let mut last = None;
+        while last.is_none() && chunk.records.size_bytes() < CHUNK_BYTES && chunk.records.len() < CHUNK_RECORDS {
+            last = match self.queue.poll(Duration::ZERO) {
+                None => break,
+                Some(Ok(message)) => gather(&mut chunk, &message).err().map(|error| self.failed(error)),
+                Some(Err(KafkaError::PartitionEOF(_))) => Some(self.tagged(ReadEvent::EndReached(self.partition))),
+                Some(Err(error)) => Some(self.failed(explain(settings, &format!("reading topic '{topic}'"), &error))),
+            };
+        }
+        let chunk = (!chunk.offsets.is_empty()).then(|| self.tagged(ReadEvent::Chunk(chunk)));
+        chunk.into_iter().chain(last).collect()
+    }
+
+    fn tagged(&self, event: ReadEvent) -> Sent {
+        Ok(Tagged { generation: self.generation, event })
+    }
+
+    fn failed(&self, error: LogError) -> Sent {
+        Err(Failure { of: Some((self.partition, self.generation)), error })
+    }
+}
+
+fn gather(chunk: &mut Chunk, message: &BorrowedMessage<'_>) -> Result<()> {
+    let Timestamp::LogAppendTime(time_ms) = message.timestamp() else {
+        return Err(LogError::new(
+            LogErrorKind::Misconfigured,
+            format!(
+                "{}/{} offset {} carries no log-append time: set message.timestamp.type=LogAppendTime on the topic, and to \
+                 leave out what came before that, set the group's offset past it (all that is not written yet up to there \
+                 is skipped)",
+                message.topic(),
+                message.partition(),
+                message.offset()
+            ),
+        ));
+    };
+    chunk.records.push(message.key().unwrap_or_default(), message.payload(), |writer| {
+        visit_headers(message, |name, value| {
+            // No header of ours has a longer name than fits, and nobody asks for others.
+            if name.len() <= MAX_HEADER_NAME_BYTES {
+                writer.put_bytes(name, value);
+            }
+        });
+    })?;
+    chunk.offsets.push(message.offset());
+    chunk.times_ms.push(time_ms);
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The worker's end of a lane: orders are handed over without ever waiting.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use common::log::{LogError, LogErrorKind};
+use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::JoinHandle;
+
+use super::{LaneState, Order};
+
+/// Orders that a lane has not taken yet: enough to keep it at work while the worker sees to others.
+pub(crate) const ORDERS_IN_FLIGHT: usize = 3;
+
+/// Dropped, it ends the lane.
+pub(crate) struct LaneHandle {
+    pub generation: u64,
+    pub state: Arc<LaneState>,
+    /// Nothing of its partition is read at the moment: the lane has enough to do.
+    pub is_paused: bool,
+    orders: mpsc::Sender<Order>,
+    /// Orders there was no room for, in sequence. They are few: no chunk comes while reading is paused, and a restart is
+    /// ordered only when the lane has asked for one.
+    waiting: VecDeque<Order>,
+    pub(super) task: JoinHandle<()>,
+}
+
+impl LaneHandle {
+    pub(super) fn new(
+        generation: u64,
+        state: Arc<LaneState>,
+        orders: mpsc::Sender<Order>,
+        task: JoinHandle<()>,
+    ) -> Self {
+        Self { generation, state, is_paused: false, orders, waiting: VecDeque::new(), task }
+    }
+
+    /// Takes an order, for which the lane may have no room yet. Never waits.
+    ///
+    /// # Errors
+    /// As [`LaneHandle::hand_over`].
+    pub(crate) fn order(&mut self, order: Order) -> Result<(), LogError> {
+        if let Order::Chunk(chunk) = &order {
+            self.state.is_to_take(chunk);
+        }
+        self.waiting.push_back(order);
+        self.hand_over()
+    }
+
+    /// Hands over what waits, as far as the lane has room.
+    ///
+    /// # Errors
+    /// The lane has ended. If it failed, it has reported so.
+    pub(crate) fn hand_over(&mut self) -> Result<(), LogError> {
+        while let Some(order) = self.waiting.pop_front() {
+            if let Err(TrySendError::Full(order) | TrySendError::Closed(order)) = self.orders.try_send(order) {
+                self.waiting.push_front(order);
+                break;
+            }
+        }
+        if self.orders.is_closed() {
+            return Err(LogError::new(LogErrorKind::Transient, "a partition's task ended before its time"));
+        }
+        Ok(())
+    }
+
+    /// Whether a chunk could be handed over now.
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.is_empty() && self.orders.capacity() > 0
+    }
+
+    /// Ends it wherever it is.
+    pub(crate) async fn stop(self) {
+        self.task.abort();
+        // Cancelled, or ended by itself just now.
+        let _ended = self.task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle() -> (LaneHandle, mpsc::Receiver<Order>) {
+        let (orders, receiver) = mpsc::channel(ORDERS_IN_FLIGHT);
+        (LaneHandle::new(1, Arc::default(), orders, tokio::spawn(async {})), receiver)
+    }
+
+    #[tokio::test]
+    async fn orders_wait_for_a_lane_that_takes_none_and_keep_their_sequence() {
+        let (mut handle, mut lane) = handle();
+        for number in 0..ORDERS_IN_FLIGHT + 2 {
+            assert_eq!(handle.has_room(), number < ORDERS_IN_FLIGHT, "{number}");
+            handle.order(Order::EndReached { announced: number == ORDERS_IN_FLIGHT }).unwrap();
+        }
+        handle.order(Order::Restarted).unwrap();
+        let mut taken = Vec::new();
+        while let Ok(order) = lane.try_recv() {
+            taken.push(format!("{order:?}"));
+            handle.hand_over().unwrap();
+        }
+        assert!(handle.has_room());
+        let end = |announced| format!("{:?}", Order::EndReached { announced });
+        assert_eq!(
+            taken,
+            [end(false), end(false), end(false), end(true), end(false), format!("{:?}", Order::Restarted)]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_is_gone_is_an_error_even_when_it_had_no_room() {
+        let (mut handle, lane) = handle();
+        for _ in 0..=ORDERS_IN_FLIGHT {
+            handle.order(Order::Restarted).unwrap();
+        }
+        drop(lane);
+        assert!(handle.hand_over().is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! Orders for lanes, none of which is waited for: reading of a partition is paused while its lane has enough to do.
+
+use common::log::LogError;
+
+use super::Worker;
+use crate::lane::{LaneHandle, Order, Report};
+use crate::partition::PartitionError;
+
+impl Worker<'_> {
+    /// Orders of partitions that are not ours any more are nobody's.
+    pub(super) fn order(&mut self, id: i32, order: Order) -> Result<(), PartitionError> {
+        let ordered = self.lanes.get_mut(&id).map_or(Ok(()), |lane| lane.order(order));
+        self.see_to(id, ordered)
+    }
+
+    /// Some lane may have room again.
+    pub(super) fn go_on(&mut self) -> Result<(), PartitionError> {
+        let paused: Vec<i32> = self.lanes.iter().filter(|(_, lane)| lane.is_paused).map(|(id, _)| *id).collect();
+        for id in paused {
+            let handed_over = self.lanes.get_mut(&id).map_or(Ok(()), LaneHandle::hand_over);
+            self.see_to(id, handed_over)?;
+        }
+        self.observe();
+        Ok(())
+    }
+
+    /// Reading of a partition is paused while its lane has enough to do.
+    fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
+        if let Err(gone) = handed_over {
+            return Err(self.failure_of(id).unwrap_or(gone.into()));
+        }
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.is_paused == lane.has_room()
+        {
+            lane.is_paused = !lane.is_paused;
+            if lane.is_paused { self.reader.pause(id) } else { self.reader.resume(id) }
+        }
+        Ok(())
+    }
+
+    /// What a lane that is gone said last. Nothing else that was reported matters then.
+    fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
+        let generation = self.lanes.get(&id)?.generation;
+        while let Ok((reporter, of, report)) = self.reports.try_recv() {
+            if let Report::Failed(error) = report
+                && (reporter, of) == (id, generation)
+            {
+                return Some(error);
+            }
+        }
+        None
+    }
+}

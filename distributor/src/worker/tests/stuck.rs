@@ -1,0 +1,213 @@
+//! One partition whose store does not answer, and the others beside it.
+
+use std::sync::Mutex;
+
+use common::log::{Bounds, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult, TopicInfo, TopicSpec};
+
+use super::*;
+
+/// How many chunks of each partition were read.
+#[derive(Default)]
+struct Chunks(Mutex<BTreeMap<i32, usize>>);
+
+impl Chunks {
+    fn of(&self, partition: i32) -> usize {
+        self.0.lock().unwrap().get(&partition).copied().unwrap_or_default()
+    }
+}
+
+struct Counted {
+    inner: Arc<dyn Log>,
+    chunks: Arc<Chunks>,
+}
+
+struct CountedReader {
+    inner: Box<dyn LogReader>,
+    chunks: Arc<Chunks>,
+}
+
+#[async_trait]
+impl LogReader for CountedReader {
+    async fn poll(&mut self, max_wait: Duration) -> LogResult<ReadEvent> {
+        let event = self.inner.poll(max_wait).await?;
+        if let ReadEvent::Chunk(chunk) = &event {
+            *self.chunks.0.lock().unwrap().entry(chunk.partition).or_default() += 1;
+        }
+        Ok(event)
+    }
+    async fn start(&mut self, partition: i32, offset: i64) -> LogResult<()> {
+        self.inner.start(partition, offset).await
+    }
+    fn pause(&mut self, partition: i32) {
+        self.inner.pause(partition);
+    }
+    fn resume(&mut self, partition: i32) {
+        self.inner.resume(partition);
+    }
+    async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
+        self.inner.commit(offsets).await
+    }
+    async fn close(self: Box<Self>) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl Log for Counted {
+    async fn identity(&self) -> LogResult<String> {
+        self.inner.identity().await
+    }
+    async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
+        self.inner.ensure_topic(spec).await
+    }
+    async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
+        self.inner.verify_topic(spec).await
+    }
+    async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
+        self.inner.bounds(topic).await
+    }
+    async fn settled_end(&self, topic: &str, partition: i32) -> LogResult<i64> {
+        self.inner.settled_end(topic, partition).await
+    }
+    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
+        self.inner.offset_for_time(topic, partition, time_ms).await
+    }
+    async fn committed(&self, group: &str, topic: &str) -> LogResult<BTreeMap<i32, i64>> {
+        self.inner.committed(group, topic).await
+    }
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
+        self.inner.set_committed(group, topic, offsets).await
+    }
+    async fn reader(&self, topic: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
+        let inner = self.inner.reader(topic, membership).await?;
+        Ok(Box::new(CountedReader { inner, chunks: self.chunks.clone() }))
+    }
+    async fn writer(&self, id: &str) -> LogResult<Box<dyn LogWriter>> {
+        self.inner.writer(id).await
+    }
+    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> LogResult<()> {
+        self.inner.trim(topic, partition, below_offset, before_ms).await
+    }
+}
+
+/// A distributor of three partitions, and the store that hangs on it.
+struct Stuck {
+    zone: Zone,
+    store: Arc<Hanging>,
+    chunks: Arc<Chunks>,
+    distributor: Distributor,
+}
+
+/// Records that one appending adds to a partition, fifty of which are no duplicates the first time.
+const APPENDED: i64 = 55;
+
+impl Stuck {
+    async fn on(hangs_on: &'static str) -> Self {
+        let zone = Zone::filled(3).await;
+        let (store, chunks) = (Hanging::new(zone.store(), hangs_on), Arc::new(Chunks::default()));
+        let log = Arc::new(Counted { inner: zone.log.clone(), chunks: chunks.clone() });
+        let distributor = Distributor { store: store.clone(), log, ..zone.distributor() };
+        Self { zone, store, chunks, distributor }
+    }
+
+    async fn hangs(&self) {
+        wait_until("a put hangs", || self.store.hangs.load(Ordering::SeqCst)).await;
+    }
+
+    async fn is_committed(&self, partition: i32, offset: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.zone.log.committed("g", "events").await.unwrap().get(&partition) != Some(&offset) {
+            assert!(Instant::now() < deadline, "{partition} is not committed at {offset}");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go_on() {
+    let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
+    stuck.distributor.settings.max_age = Duration::from_millis(300);
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let watching = async {
+        stuck.hangs().await;
+        for _ in 0..40 {
+            stuck.zone.append(2).await;
+        }
+        stuck.is_committed(1, 41 * APPENDED).await;
+        // By age, for it has no end of input and no more rows.
+        stuck.is_committed(2, APPENDED).await;
+        assert_eq!(stuck.zone.completions(0), 0);
+        // One in the lane's hands, the others on their way.
+        assert!(stuck.chunks.of(0) <= lane::ORDERS_IN_FLIGHT + 1, "{} chunks are held", stuck.chunks.of(0));
+        assert_eq!(stuck.distributor.metrics.paused_partitions(), 1);
+        stuck.store.open_up();
+        stuck.is_committed(0, 41 * APPENDED).await;
+        end.announce();
+    };
+    let (report, ()) = tokio::join!(stuck.distributor.run(&end, &shutdown), watching);
+    let report = report.unwrap();
+    let read = u64::try_from((41 + 41 + 1) * APPENDED).unwrap();
+    assert_eq!((report.rows, report.duplicates), (150, read - 150), "each event once");
+    assert!(stuck.chunks.of(0) > 40, "all the rest was read afterwards");
+    assert_eq!(stuck.distributor.metrics.paused_partitions(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_waits_for_no_partition_that_is_stuck_and_paused() {
+    let stuck = Stuck::on("_batches/events/0/").await;
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let watching = async {
+        stuck.hangs().await;
+        for _ in 0..10 {
+            stuck.zone.append(1).await;
+        }
+        wait_until("it is paused", || stuck.distributor.metrics.paused_partitions() == 1).await;
+        shutdown.trigger();
+    };
+    let both = async { tokio::join!(stuck.distributor.run(&end, &shutdown), watching) };
+    let (report, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it ends");
+    report.unwrap();
+    assert_eq!(stuck.zone.completions(0), 0);
+}
+
+/// Rows of some 2 KB each, which no other has.
+async fn append_large(zone: &Zone, partition: i32, rows: std::ops::Range<usize>) {
+    let mut records = RecordBatch::new();
+    for number in rows {
+        let data = format!("\"{number:0>2000}\"");
+        let value = event(&format!("l{number}"), "2021-01-14T10:15:30", "d", "large", &data);
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    }
+    let mut writer = zone.log.writer("w").await.unwrap();
+    writer.begin().await.unwrap();
+    writer.append("events", partition, &records).await.unwrap();
+    writer.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
+    const ROWS: usize = 1_500;
+    let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
+    // Three quarters of it are the stuck partition's, which is asked for them in vain.
+    let settings = &mut stuck.distributor.settings;
+    (settings.max_memory, settings.max_rows) = (4_200_000, ROWS as u64);
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let large = 4 * ROWS;
+    append_large(&stuck.zone, 0, 0..ROWS).await;
+    let watching = async {
+        stuck.hangs().await;
+        for from in (0..large).step_by(500) {
+            append_large(&stuck.zone, 1, from..from + 500).await;
+        }
+        let batches = APPENDED + i64::try_from(large).unwrap();
+        let written = batches - batches % i64::try_from(ROWS).unwrap();
+        wait_until("three batches and more of the other", || stuck.zone.completions(1) >= 4).await;
+        stuck.is_committed(1, written).await;
+        assert_eq!(stuck.zone.completions(0), 0);
+        stuck.store.open_up();
+        end.announce();
+    };
+    let (report, ()) = tokio::join!(stuck.distributor.run(&end, &shutdown), watching);
+    let report = report.unwrap();
+    assert_eq!((report.rows, report.duplicates), (150 + 5 * ROWS as u64, 15));
+}
