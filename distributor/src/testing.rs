@@ -93,6 +93,17 @@ impl Zone {
         writer.commit().await.unwrap();
     }
 
+    /// An event of its own.
+    pub async fn append_one(&self, id: &str) {
+        let mut records = RecordBatch::new();
+        let value = event(id, "2021-01-14T10:15:30", "d", "t0", "1");
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+        let mut writer = self.log.writer("w").await.unwrap();
+        writer.begin().await.unwrap();
+        writer.append("events", 0, &records).await.unwrap();
+        writer.commit().await.unwrap();
+    }
+
     /// To the end of what is there.
     pub async fn distribute(&self) {
         self.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();

@@ -44,6 +44,7 @@ pub(crate) fn cut(from: i64, to: i64) -> Cut {
         clock_ms: 5,
         first: Some(WITNESS),
         last: Some(WITNESS),
+        encoding: Some(ENCODING),
         revision: 0,
     }
 }

@@ -56,12 +56,10 @@ pub(crate) struct Rewrite {
 /// A complete batch as it stands now.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
-    /// The cut, with the layout and the number of the newest revision.
+    /// The cut, with the layout, the encoding and the number of the newest revision.
     pub cut: Cut,
     pub completion: Completion,
     pub key_run: String,
-    /// `None` as it was cut, for cuts do not say it.
-    pub encoding: Option<Encoding>,
     /// The rewrite that made it, if one did.
     pub rewrite: Option<i64>,
 }
@@ -69,13 +67,13 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) fn revised(cut: &Cut, revision: Revision) -> Self {
         let Revision { revision, rewrite, layout, encoding, key_run, completion, .. } = revision;
-        let cut = Cut { revision, layout, ..cut.clone() };
-        Self { cut, completion, key_run, encoding: Some(encoding), rewrite: Some(rewrite) }
+        let cut = Cut { revision, layout, encoding: Some(encoding), ..cut.clone() };
+        Self { cut, completion, key_run, rewrite: Some(rewrite) }
     }
 
     /// A batch that was never made again.
     pub(crate) fn as_cut(chain: &ChainStore, cut: &Cut, completion: Completion) -> Self {
-        Self { cut: cut.clone(), completion, key_run: chain.key_run_key(cut.from), encoding: None, rewrite: None }
+        Self { cut: cut.clone(), completion, key_run: chain.key_run_key(cut.from), rewrite: None }
     }
 }
 

@@ -20,6 +20,7 @@ impl Partition {
                 clock_ms: self.clock_ms,
                 first: None,
                 last: None,
+                encoding: None,
                 revision: 0,
             };
             if let PutDocument::Theirs(_) = self.chain.put_cut(&cut).await? {

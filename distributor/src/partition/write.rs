@@ -34,6 +34,7 @@ impl Partition {
             clock_ms: encoded.ends.clock_ms,
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
+            encoding: Some(context.encoding),
             revision: 0,
         };
         phases.end("encode");

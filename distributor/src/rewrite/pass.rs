@@ -180,7 +180,12 @@ impl Rewriter {
             // It is, but for a rewrite whose place was taken just when it decided: only what stands can be replaced.
             settle(store, chain, &former).await?;
         }
-        let cut = Cut { layout: rewrite.layout.clone(), revision: standing.cut.revision + 1, ..standing.cut.clone() };
+        let cut = Cut {
+            layout: rewrite.layout.clone(),
+            encoding: Some(rewrite.encoding),
+            revision: standing.cut.revision + 1,
+            ..standing.cut.clone()
+        };
         if making.as_ref().is_none_or(|making| making.at != cut.from) {
             if let Some(Making { remake, .. }) = making.take() {
                 remake.close().await;

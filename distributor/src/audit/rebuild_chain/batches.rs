@@ -11,7 +11,7 @@ use super::super::deep::{self, Rows};
 use super::known::{Known, Present};
 use super::partition::Pass;
 use super::{Stop, refused};
-use crate::batch::{Batch, Encoded, Place, Stated};
+use crate::batch::{Batch, Encoded, Encoding, Place, Stated};
 use crate::chain::{Completion, Cut, CutKind, DOCUMENT_VERSION, FileEntry};
 use crate::layout::Layout;
 use crate::records::{Filled, Records};
@@ -20,12 +20,19 @@ use crate::window::{Window, encode_key_run};
 
 impl Pass<'_> {
     /// The records of a range, as a batch; `None` if the log has none there.
-    async fn make(&mut self, from: i64, to: i64, layout: &Layout) -> Result<Option<Encoded>, Stop> {
+    async fn make(
+        &mut self,
+        from: i64,
+        to: i64,
+        layout: &Layout,
+        encoding: Option<Encoding>,
+    ) -> Result<Option<Encoded>, Stop> {
         let Self { rebuilder, id, windows, records, budget, .. } = self;
         let (topic, log) = (&rebuilder.topic, &*rebuilder.log);
         let no_keys = Window::new(layout.window_ms, budget);
         let window = windows.of(layout.window_ms).unwrap_or(&no_keys);
-        let mut batch = Batch::new(topic, *id, from, windows.clock_ms, layout, rebuilder.encoding, &rebuilder.scratch)
+        let encoding = encoding.unwrap_or(rebuilder.encoding);
+        let mut batch = Batch::new(topic, *id, from, windows.clock_ms, layout, encoding, &rebuilder.scratch)
             .map_err(|message| Stop::Failed(AuditError::Layout(message)))?;
         let records = match records {
             Some(records) => {
@@ -44,7 +51,7 @@ impl Pass<'_> {
     }
 
     pub(super) async fn is_without_records(&mut self, from: i64, to: i64, layout: &Layout) -> Result<bool, Stop> {
-        Ok(self.make(from, to, layout).await?.is_none())
+        Ok(self.make(from, to, layout, None).await?.is_none())
     }
 
     /// Accounts for the offsets up to `to`, of which neither a document nor a file speaks.
@@ -69,7 +76,7 @@ impl Pass<'_> {
         if self.log.earliest > from {
             return self.unaccounted(CutKind::Lost, to, layout, "the log no longer has them");
         }
-        let Some(encoded) = self.make(from, to, layout).await? else {
+        let Some(encoded) = self.make(from, to, layout, None).await? else {
             // Nothing was ever to be read there.
             let cut = self.passed_over(CutKind::Skipped, from, to, layout);
             self.passed(&cut, true, None);
@@ -157,7 +164,8 @@ impl Pass<'_> {
         is_newest: bool,
     ) -> Result<(), Stop> {
         let other = |what: &str| refused(format!("the batch {from}..{to} that the log's records make {what}"));
-        let Some(encoded) = self.make(from, to, layout).await? else { return other("has no record") };
+        let encoding = known.encoding();
+        let Some(encoded) = self.make(from, to, layout, encoding).await? else { return other("has no record") };
         let stated = stated(&encoded);
         if encoded.ends.to != to {
             return other(&format!("ends at {}", encoded.ends.to));
@@ -165,7 +173,9 @@ impl Pass<'_> {
         if known.footer.as_ref().and_then(|footer| footer.stated).is_some_and(|said| said != stated) {
             return other("is not the one that its files speak of: is this the log that they were written from?");
         }
-        let cut = self.cut_of(from, to, layout, &stated);
+        let listed = known.completion.as_ref();
+        let encoding = encoding.filter(|_| listed.is_none_or(|done| made_as_listed(&encoded, done, &known.files)));
+        let cut = Cut { encoding, ..self.cut_of(from, to, layout, &stated) };
         if let Some(there) = &known.cut
             && (there.first, there.last, there.clock_ms) != (cut.first, cut.last, cut.clock_ms)
         {
@@ -206,7 +216,7 @@ impl Pass<'_> {
         let cut_is_new = known.cut.is_none();
         let cut = match (&known.cut, &stated) {
             (Some(cut), _) => cut.clone(),
-            (None, Some(stated)) => self.cut_of(from, to, layout, stated),
+            (None, Some(stated)) => Cut { encoding: known.encoding(), ..self.cut_of(from, to, layout, stated) },
             (None, None) => return unsaid("cut"),
         };
         let done = match (&known.completion, &stated) {
@@ -287,6 +297,14 @@ impl Pass<'_> {
 }
 
 impl Known {
+    /// How its files are encoded, as far as that is known.
+    fn encoding(&self) -> Option<Encoding> {
+        match &self.cut {
+            Some(cut) => cut.encoding,
+            None => self.footer.as_ref().and_then(|footer| footer.encoding),
+        }
+    }
+
     /// Whether every file that the batch has is there, as far as its files tell.
     fn is_all_there(&self) -> bool {
         let stated = self.footer.as_ref().and_then(|footer| footer.stated);
@@ -298,6 +316,15 @@ impl Present {
     fn entry(&self) -> Option<FileEntry> {
         Some(FileEntry { path: self.path.clone(), rows: self.rows?, bytes: self.size_bytes })
     }
+}
+
+/// Whether files that are missing came out as large as a completion says: if not, they were encoded otherwise.
+fn made_as_listed(encoded: &Encoded, completion: &Completion, present: &BTreeMap<u32, Present>) -> bool {
+    encoded
+        .files
+        .iter()
+        .zip(&completion.files)
+        .all(|(made, listed)| present.contains_key(&made.sequence) || made.body.len() as u64 == listed.bytes)
 }
 
 fn stated(encoded: &Encoded) -> Stated {

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use common::config::Compression;
 use common::store::Store;
 use futures_util::{StreamExt, stream};
 
 use super::super::AT_ONCE;
 use super::super::present::{FileName, NamedFile};
 use super::{Stop, refused};
-use crate::batch::{STATED, Stated};
+use crate::batch::{Encoding, STATED, Stated};
 use crate::chain::{ChainStore, Completion, Cut, Part};
 use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
@@ -37,6 +38,8 @@ pub(super) struct Footing {
     pub layout: Layout,
     /// `None` in files of version 0.1.0.
     pub stated: Option<Stated>,
+    /// `None` if they do not agree on it, or if it cannot be seen.
+    pub encoding: Option<Encoding>,
 }
 
 impl Known {
@@ -118,6 +121,7 @@ async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), 
         })
         .buffered(AT_ONCE);
     let mut agreed: Option<Footing> = None;
+    let mut encodings = Vec::new();
     while let Some((sequence, file, footer)) = reads.next().await {
         let footer = match footer {
             Ok(footer) => footer,
@@ -137,6 +141,7 @@ async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), 
             ));
         };
         file.rows = Some(footer.rows());
+        encodings.push((footer.codec(), file.path.starts_with("events/").then(|| footer.has_filter())));
         match &mut agreed {
             Some(before) if before.stated.is_none() && (before.to, &before.layout) == (said.to, &said.layout) => {
                 before.stated = said.stated;
@@ -153,8 +158,23 @@ async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), 
         }
     }
     drop(reads);
+    if let Some(agreed) = &mut agreed {
+        let is_whole = agreed.stated.is_some_and(|stated| encodings.len() == stated.files as usize);
+        agreed.encoding = encoding(&encodings, is_whole);
+    }
     known.footer = agreed;
     Ok(())
+}
+
+/// The encoding of files with these codecs, and with or without a filter where they may have one; `is_whole`: their
+/// batch has no others. `None` if it is not the same, or cannot be seen.
+fn encoding(files: &[(Option<Compression>, Option<bool>)], is_whole: bool) -> Option<Encoding> {
+    let compression = files.first()?.0?;
+    let mut filters = files.iter().filter_map(|(_, filter)| *filter);
+    // Where no file may have a filter, it makes no difference.
+    let bloom_filter = filters.next().or(is_whole.then_some(false))?;
+    let is_same = files.iter().all(|(codec, _)| *codec == Some(compression)) && filters.all(|is| is == bloom_filter);
+    is_same.then_some(Encoding { compression, bloom_filter })
 }
 
 /// `None` if it is the footer of another place, or of none.
@@ -169,7 +189,11 @@ fn said(footer: &Footer, path: &str, from: i64, sequence: u32) -> Option<Footing
         Some(text) => Some(serde_json::from_str(text).ok()?),
         None => None,
     };
-    let footing =
-        Footing { to: fact("to")?.parse().ok()?, layout: serde_json::from_str(fact("layout")?).ok()?, stated };
+    let footing = Footing {
+        to: fact("to")?.parse().ok()?,
+        layout: serde_json::from_str(fact("layout")?).ok()?,
+        stated,
+        encoding: None,
+    };
     (is_here && footing.to > from).then_some(footing)
 }

@@ -187,6 +187,7 @@ impl<'a> Pass<'a> {
             clock_ms,
             first: ends.map(|(first, _)| first),
             last: ends.map(|(_, last)| last),
+            encoding: None,
             revision: 0,
         }
     }
