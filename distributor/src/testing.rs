@@ -152,7 +152,8 @@ impl Zone {
         let mut found = Vec::new();
         let mut open = vec![self.trusted(folder)];
         while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
+            let Ok(entries) = fs::read_dir(dir) else { continue };
+            for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);

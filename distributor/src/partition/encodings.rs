@@ -23,7 +23,7 @@ fn read(path: &Path) -> Value {
 }
 
 impl Zone {
-    fn tables(&self) -> Content {
+    fn event_files(&self) -> Content {
         self.files("events", ".parquet").into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
     }
 
@@ -98,26 +98,26 @@ impl Zone {
 #[tokio::test]
 async fn a_file_that_is_made_again_has_the_bytes_it_had_though_another_codec_is_configured_now() {
     let zone = Zone::new().await;
-    let before = zone.tables();
+    let before = zone.event_files();
     for (path, _) in before.iter().step_by(2) {
         fs::remove_file(path).unwrap();
     }
     zone.restore_as(SNAPPY).await;
-    assert!(zone.tables() == before);
+    assert!(zone.event_files() == before);
     zone.assert_sound_for(SNAPPY).await;
 }
 
 #[tokio::test]
 async fn who_adopts_a_batch_encodes_it_as_who_cut_it_would_have() {
     let zone = Zone::new().await;
-    let before = zone.tables();
+    let before = zone.event_files();
     zone.break_off();
     zone.distribute_as(SNAPPY).await;
-    assert!(zone.tables() == before);
+    assert!(zone.event_files() == before);
     zone.append(1).await;
     zone.append_one("new").await;
     zone.distribute_as(SNAPPY).await;
-    assert!(zone.tables().len() > before.len());
+    assert!(zone.event_files().len() > before.len());
     let codecs: Vec<Value> = zone.encodings().into_iter().map(|said| said["compression"].clone()).collect();
     assert_eq!(codecs, ["snappy", "snappy", "snappy", "zstd", "zstd", "zstd"], "newest first");
     zone.assert_sound_for(ENCODING).await;
@@ -126,11 +126,11 @@ async fn who_adopts_a_batch_encodes_it_as_who_cut_it_would_have() {
 #[tokio::test]
 async fn a_batch_whose_cut_does_not_say_it_is_made_as_is_configured() {
     let zone = Zone::new().await;
-    let before = zone.tables();
+    let before = zone.event_files();
     zone.forget_encodings();
     let gone = zone.break_off();
     zone.distribute_as(SNAPPY).await;
-    for (path, body) in zone.tables() {
+    for (path, body) in zone.event_files() {
         let was = &before.iter().find(|(before, _)| *before == path).unwrap().1;
         assert_eq!(body == *was, path != gone, "{}", path.display());
     }

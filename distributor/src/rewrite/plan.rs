@@ -105,6 +105,11 @@ impl Rewriter {
             encoding: self.encoding,
             all: self.all,
         };
+        if chain.is_being_rebuilt().await? {
+            let message =
+                "its chain is being made again, or that was broken off: run 'verify --rebuild-chain' to its end first";
+            return Err(self.refused(id, message));
+        }
         open(chain.rewrite().await?, wanted).map_err(|message| self.refused(id, message))
     }
 
