@@ -43,15 +43,21 @@ impl Zone {
 
     /// Four times the same events, ten days apart; the log has only the last of them.
     pub async fn of_forty_days() -> Self {
+        Self::of_forty_days_and(async |_, _| {}).await
+    }
+
+    /// The same, with something done after each round, which is numbered from 0.
+    pub async fn of_forty_days_and(after: impl AsyncFn(&Self, usize)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_000 * DAY_MS));
         let log = EmbeddedLog::open(&folder.path().join("log"), clock.clone()).await.unwrap();
         let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
         log.ensure_topic(&spec).await.unwrap();
         let zone = Self { folder, log: Arc::new(log) };
-        for _ in 0..4 {
+        for round in 0..4 {
             zone.append(1).await;
             zone.distribute().await;
+            after(&zone, round).await;
             clock.advance(10 * DAY_MS);
         }
         assert_eq!((zone.chain("cuts").len(), zone.completions(0)), (12, 12));

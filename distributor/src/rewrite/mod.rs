@@ -65,6 +65,9 @@
 //! previews and audits, its key run for windows. They are found by listing `revisions/`, which is empty in most
 //! partitions: one request for each 64 cuts of a window that is rebuilt, and one for a walk. Beside that a take-over
 //! reads `rewrite.json`.
+//!
+//! A revision whose document is lost is made again by `verify --rebuild-chain`, once no rewrite is under way: its files are
+//! visible only after it was decided and what it replaced was removed, so that the highest number among them stands.
 
 mod judge;
 mod pass;

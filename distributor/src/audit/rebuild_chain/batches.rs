@@ -158,11 +158,16 @@ impl Pass<'_> {
                  that did not say enough in their footers. Bring _batches back from a backup"
             ))
         };
-        let cut = match (&known.cut, &stated) {
-            (Some(cut), _) => cut.clone(),
-            (None, Some(stated)) => self.cut_of(from, to, layout, stated),
-            (None, None) => return unsaid("cut"),
+        let said = stated.as_ref().map(|stated| self.cut_of(from, to, layout, stated));
+        let cut = match &known.cut {
+            // Its own end of the window is that of the layout it was cut with.
+            Some(cut) if known.number == 0 => Some(cut.clone()),
+            Some(cut) => {
+                Some(Cut { window_from: said.map_or(cut.window_from, |said| said.window_from), ..cut.clone() })
+            }
+            None => said,
         };
+        let Some(cut) = cut else { return unsaid("cut") };
         let cut = Cut { layout: layout.clone(), encoding: known.encoding(), revision: known.number, ..cut };
         let done = match (known.listed(), &stated) {
             (Some(listed), _) => listed.clone(),

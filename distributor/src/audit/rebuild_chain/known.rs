@@ -10,7 +10,7 @@ use super::super::present::NamedFile;
 use super::footing::{Footing, footing};
 use super::{Stop, refused};
 use crate::batch::Encoding;
-use crate::chain::{ChainStore, Completion, Cut, Part, Revision, Revisions};
+use crate::chain::{ChainError, ChainStore, Completion, Cut, Part, Revision, Revisions};
 use crate::layout::Layout;
 
 /// A batch, or a range that was passed over. At least one of cut, completion, revision and files is there.
@@ -153,7 +153,13 @@ pub(super) async fn gather(
 
 /// Which of a batch's documents and files stand is settled by a rewrite only, from what waits for it.
 async fn refuse_unfinished_rewrites(chain: &ChainStore) -> Result<(), Stop> {
-    if chain.rewrite().await?.is_some() {
+    let is_under_way = match chain.rewrite().await {
+        Ok(rewrite) => rewrite.is_some(),
+        Err(ChainError::Store(error)) => return Err(error.into()),
+        // Whatever it says, it was put by a rewrite.
+        Err(ChainError::Damaged { .. }) => true,
+    };
+    if is_under_way {
         return refused(
             "it is being rewritten, or a rewrite was interrupted. Run 'replay --rewrite' with the same settings to its end, then this \
              again. If that refuses for what is missing, bring _batches back from a backup",

@@ -7,7 +7,6 @@ use common::log::Bounds;
 
 use super::super::present::Names;
 use super::known::{Everything, Known, gather};
-use super::revised::lost_layout;
 use super::windows::Windows;
 use super::{ChainRebuilder, PartitionRebuild, Stop, refused};
 use crate::chain::{ChainStore, Completion, Cut, CutKind, DOCUMENT_VERSION, Origin, PutDocument, Revision, Witness};
@@ -33,7 +32,7 @@ pub(super) struct Pass<'a> {
     pub key_runs: BTreeSet<i64>,
     /// Keys of those that were put by rewrites.
     pub revised_key_runs: BTreeMap<i64, Vec<String>>,
-    /// Of revisions whose documents are lost, near the batch at hand.
+    /// Of the last batch gone through whose revision's document is lost.
     pub lost_layout: Option<Layout>,
     /// The first record and the last of what was gone through, for the origin and for telling the log from another.
     first: Option<Witness>,
@@ -106,15 +105,14 @@ impl<'a> Pass<'a> {
         };
         self.begin(&origin, first, &layout).await?;
         let newest = known.last_key_value().map(|(from, _)| *from);
-        let lost = known.iter().filter(|(_, batch)| batch.has_lost_its_revision());
-        let lost: Vec<(i64, Layout)> =
-            lost.filter_map(|(from, batch)| Some((*from, batch.layout()?.clone()))).collect();
         for (from, batch) in known {
             if let Some(own) = batch.layout() {
                 layout = own.clone();
             }
             self.gap(from, &layout).await?;
-            self.lost_layout = lost_layout(&lost, from).cloned();
+            if batch.has_lost_its_revision() {
+                self.lost_layout = Some(layout.clone());
+            }
             self.batch(from, batch, &layout, newest == Some(from)).await?;
             *batches += 1;
             (self.rebuilder.on_batch)(*batches);

@@ -9,7 +9,6 @@ use super::batches::{completion, stated};
 use super::known::Known;
 use super::partition::Pass;
 use crate::chain::{Completion, Cut, DOCUMENT_VERSION, Revision};
-use crate::layout::Layout;
 use crate::window::encode_key_run;
 
 /// What a rewrite is called of which nothing is left: they are named after the time.
@@ -41,15 +40,15 @@ impl Pass<'_> {
         self.passed(&cut, cut_is_new, completion);
     }
 
-    /// None of its files is there, its documents know of no revision that would have none, and there were revisions
-    /// whose documents are lost: it may have been made again and have got no row.
+    /// None of its files is there, its documents know of no revision that would have none, and an earlier batch had a
+    /// revision whose document is lost: the same rewrite may have made this one again, without a row.
     pub(super) fn may_have_been_emptied(&self, known: &Known, is_newest: bool) -> bool {
         let may_have_had_files = known.listed().map_or(!is_newest, |listed| !listed.files.is_empty());
         self.lost_layout.is_some() && known.files.is_empty() && may_have_had_files
     }
 
-    /// Goes past a batch if, under the layout of revisions that are lost, the log's records make no file of it: it has
-    /// a revision without files then. Otherwise what its documents say is as good as anything.
+    /// Goes past a batch if, under the layout of that revision, the log's records make no file of it: it has a revision
+    /// without files then. Otherwise what its documents say is as good as anything.
     pub(super) async fn emptied(&mut self, cut: &Cut, known: &Known) -> Result<bool, Stop> {
         let Some(layout) = self.lost_layout.clone().filter(|_| self.log.earliest <= cut.from) else { return Ok(false) };
         let number = known.number + 1;
@@ -78,10 +77,4 @@ impl Pass<'_> {
         self.stands(known, standing, done, key);
         Ok(true)
     }
-}
-
-/// The layout of the revisions whose documents are lost, by the batches up to `from`, or else after it.
-pub(super) fn lost_layout(lost: &[(i64, Layout)], from: i64) -> Option<&Layout> {
-    let before = lost.iter().rev().find(|(begin, _)| *begin <= from);
-    before.or(lost.first()).map(|(_, layout)| layout)
 }

@@ -1,5 +1,7 @@
 //! Zones of which a part was rewritten, and that then lost their chain, in whole or in part.
 
+mod broken_off;
+
 use std::path::{Path, PathBuf};
 
 use common::config::Compression;
@@ -8,7 +10,6 @@ use super::*;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::rewrite::Rewriter;
-use crate::testing::Faulty;
 use crate::{EndOfInput, ReplayTarget, Replayer};
 
 const SNAPPY: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: true };
@@ -156,6 +157,13 @@ async fn what_is_lost_of_a_rewritten_chain_is_made_again_from_the_log() {
         assert_eq!(rebuilt.revisions > 0, parts.contains(&"revisions"), "{parts:?}: {rebuilt:?}");
         zone.has_kept(&left);
         assert_eq!(zone.rebuilt().await.revisions, 0, "{parts:?}: nothing is missing any more");
+        assert!(!zone.trusted("_batches/events/0/rebuild.json").exists());
+        if parts.contains(&"done") {
+            // What lists files has them taken away by who is late with a batch: none of a revision may be among them.
+            let done = zone.chain("done").into_iter().map(|path| fs::read_to_string(path).unwrap());
+            let (lists_none, lists_some): (Vec<_>, Vec<_>) = done.partition(|done| done.contains("\"files\": []"));
+            assert!(lists_none.len() > 3 && lists_some.iter().all(|done| !done.contains("-r")), "{parts:?}");
+        }
         zone.is_as_good_as_before(&format!("{parts:?}"), &tables).await;
     }
 }
@@ -233,15 +241,6 @@ async fn files_of_a_revision_whose_document_is_lost_are_no_orphans() {
     assert!(zone.tables() == tables);
 }
 
-/// Ends a rebuild at the call with this number, before or after its effect. False if there was no such call.
-async fn cut_short(zone: &Zone, calls: i64, after_effect: bool) -> bool {
-    let store = Arc::new(Faulty::new(common::store::LocalStore::new(zone.trusted("")), calls, after_effect));
-    let rebuilder = ChainRebuilder { store: store.clone(), ..zone.rebuilder() };
-    let outcome = rebuilder.rebuild(false).await;
-    assert_eq!(outcome.is_err(), store.has_failed(), "{outcome:?}");
-    store.has_failed()
-}
-
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -253,104 +252,6 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
-}
-
-#[tokio::test]
-async fn a_rebuild_that_is_cut_short_at_any_call_lets_nobody_go_on_and_is_finished_by_the_next() {
-    for parts in [&PARTS[..], &["revisions", "revision-keys"]] {
-        let zone = Zone::new().await;
-        zone.make_again(1, 20, other_zone(), ENCODING).await;
-        zone.make_again(2, 40, small_files(), SNAPPY).await;
-        let tables = zone.tables();
-        zone.lose_parts(parts);
-        let pristine = tempfile::tempdir().unwrap();
-        copy(&zone.trusted(""), pristine.path());
-        let mut expected: Option<Documents> = None;
-        let before = zone.documents();
-        let mut refusals = 0;
-        for after_effect in [true, false] {
-            let mut left = before.clone();
-            for calls in 0.. {
-                let what = format!("{parts:?}, call {calls}, after it took effect: {after_effect}");
-                fs::remove_dir_all(zone.trusted("")).unwrap();
-                copy(pristine.path(), &zone.trusted(""));
-                let is_short = cut_short(&zone, calls, after_effect).await;
-                let documents = zone.documents();
-                // A call that only looks leaves what the one before it left.
-                if is_short && documents == left {
-                    continue;
-                }
-                left = documents;
-                if is_short {
-                    // Somebody starts a distributor instead.
-                    let mut distributor = zone.distributor();
-                    (distributor.settings.layout, distributor.settings.encoding) = (small_files(), SNAPPY);
-                    match distributor.run(&EndOfInput::now(), &Shutdown::new()).await {
-                        Err(error) => assert!(error.to_string().contains("--rebuild-chain"), "{what}: {error}"),
-                        // Only the answer to the last call was lost.
-                        Ok(_) => assert!(zone.audit().await.is_sound(), "{what}"),
-                    }
-                    refusals += u32::from(zone.trusted("_batches/events/0/rebuild.json").exists());
-                }
-                assert_eq!(zone.rebuilt().await.refused, None, "{what}");
-                assert!(zone.tables() == tables, "{what}");
-                let documents = zone.documents();
-                let expected = expected.get_or_insert_with(|| documents.clone());
-                assert!(documents == *expected, "{what}: another end");
-                if !is_short {
-                    assert!(calls > 30, "{what}");
-                    break;
-                }
-            }
-        }
-        assert!(refusals > 6, "{parts:?}: {refusals}");
-        let audit = zone.audit().await;
-        assert!(audit.is_sound(), "{:?}", audit.findings);
-    }
-}
-
-#[tokio::test]
-async fn a_rewrite_that_is_not_finished_is_refused_with_what_to_do() {
-    let zone = Zone::of_two_halves().await;
-    let pristine = tempfile::tempdir().unwrap();
-    copy(&zone.trusted(""), pristine.path());
-    let mut refusals = [0; 2];
-    for calls in 0.. {
-        fs::remove_dir_all(zone.trusted("")).unwrap();
-        copy(pristine.path(), &zone.trusted(""));
-        let store = Arc::new(Faulty::new(common::store::LocalStore::new(zone.trusted("")), calls, true));
-        let rewriter = zone.rewriter(1, other_zone(), ENCODING, store.clone());
-        let planned = rewriter.plan(ReplayTarget::Earliest, None).await;
-        if let Ok(plans) = planned {
-            let _ = rewriter.apply(&plans).await;
-        }
-        let document = zone.trusted("_batches/events/0/rewrite.json");
-        if document.exists() {
-            zone.lose("keys");
-            // Files that were being staged may still come.
-            let but_staged = |zone: &Zone| {
-                let documents = zone.documents().into_iter();
-                documents.filter(|(path, _)| !path.to_str().unwrap().contains("/staged/")).count()
-            };
-            let before = but_staged(&zone);
-            let told = zone.refusal().await;
-            assert!(told.contains("Run 'replay --rewrite' with the same settings to its end"), "call {calls}: {told}");
-            refusals[0] += 1;
-            // Nor without what tells of it, as long as files wait.
-            fs::remove_file(&document).unwrap();
-            if !zone.trusted("_batches/events/0/staged").exists() || zone.chain("staged").is_empty() {
-                continue;
-            }
-            let told = zone.refusal().await;
-            assert!(told.contains("wait below '_batches'") && told.contains("rewrite.json"), "call {calls}: {told}");
-            assert_eq!(but_staged(&zone), before - 1, "nothing is put");
-            refusals[1] += 1;
-        }
-        if !store.has_failed() {
-            break;
-        }
-    }
-    assert!(refusals[0] > 20 && refusals[1] > 10, "{refusals:?}");
 }
 
 #[tokio::test]
@@ -369,6 +270,64 @@ async fn files_of_two_revisions_side_by_side_are_refused_unless_a_document_says_
     fs::remove_file(older).unwrap();
     assert_eq!(zone.rebuilt().await.refused, None);
     zone.is_as_good_as_before("side by side", &tables).await;
+}
+
+#[tokio::test]
+async fn a_revision_of_a_batch_that_a_summary_holds_comes_back_without_keys_that_no_longer_matter() {
+    for with_chain in [true, false] {
+        let zone = Zone::of_forty_days_and(async |zone, round| {
+            if round == 0 {
+                zone.make_again(1, 20, small_files(), SNAPPY).await;
+            }
+        })
+        .await;
+        let chain = ChainStore::new(zone.store(), "events", 0);
+        let compacted = chain.compact(zone.log_begins_at().await, 2).await.unwrap();
+        assert!(compacted.cuts >= 3, "{compacted:?}");
+        let (before, tables) = (zone.audit().await, zone.tables());
+        assert!(before.is_sound() && before.partitions[0].revised_batches == 2, "{before:?}");
+        zone.lose_parts(if with_chain { &["revisions", "revision-keys"] } else { &PARTS });
+        if !with_chain {
+            zone.lose("summaries");
+        }
+        let rebuilt = zone.rebuilt().await;
+        assert_eq!((rebuilt.refused, rebuilt.revisions), (None, 2));
+        assert_eq!(rebuilt.key_runs == 0, with_chain);
+        let after = zone.audit().await;
+        assert!(after.is_sound(), "{:?}", after.findings);
+        assert_eq!(after.partitions[0].rows, before.partitions[0].rows);
+        zone.log.set_committed("g", "events", &[(0, 0)].into()).await.unwrap();
+        zone.append(1).await;
+        zone.distribute().await;
+        let walked = zone.audit().await;
+        assert!(walked.is_sound(), "{:?}", walked.findings);
+        assert!(tables.iter().all(|(path, body)| fs::read(path).is_ok_and(|now| now == *body)));
+    }
+}
+
+#[tokio::test]
+async fn a_revision_of_which_a_file_is_gone_is_refused_once_the_log_has_let_go() {
+    for is_held in [true, false] {
+        let zone = Zone::half_rewritten().await;
+        zone.lose("revisions");
+        let tables = zone.tables();
+        let (path, _) = tables.iter().find(|(path, _)| path.to_str().unwrap().contains("-75-r2-1.")).unwrap();
+        fs::remove_file(path).unwrap();
+        if !is_held {
+            zone.log.trim("events", 0, 110, i64::MAX).await.unwrap();
+        }
+        let before = zone.documents();
+        let told = zone.refusal().await;
+        if is_held {
+            assert_eq!(told, "");
+            zone.log.set_committed("g", "events", &[(0, 0)].into()).await.unwrap();
+            zone.go_on().await;
+            zone.is_as_good_as_before("a file is gone", &tables).await;
+        } else {
+            assert!(told.contains("file 1 of") && told.contains("the log no longer has its records"), "{told}");
+            assert!(zone.documents() == before, "nothing is put");
+        }
+    }
 }
 
 #[tokio::test]
