@@ -30,6 +30,7 @@
 //!    end no batch is made by anyone else. A changed window changes no keys, only what is looked for in them.
 //! 5. *Nobody else is at work.* A distributor asks for `rewrite.json` when it takes a partition, and refuses; it is
 //!    a member of the group before it asks, and we look for members after putting it: one of the two sees the other.
+//!    So it is with a chain that is being made again, which `rebuild.json` tells of.
 //!
 //! # Crashes
 //!
