@@ -1,6 +1,6 @@
 //! The layout: everything that decides which rows stand in which file. It stands whole in every cut, and a batch is
 //! always written under its cut's layout, whoever writes it. The encoding (codec, library versions) decides bytes only
-//! and is not part of it.
+//! and is not part of it; what of it is configured stands beside it in the cut.
 
 use common::event::{ColumnRule, Columns, EventFormat, EventRules, TimeRule};
 use serde::{Deserialize, Serialize};

@@ -66,12 +66,13 @@ impl Remake {
         self.records.seek(to).await
     }
 
-    /// Makes the next batch, under the layout that `cut` has. Its keys are to be handed back by [`Self::take`] before
-    /// the one after it is made.
+    /// Makes the next batch, under the layout and encoding that `cut` has; as is `configured` if it does not say how it is
+    /// encoded. Its keys are to be handed back by [`Self::take`] before the one after it is made.
     ///
     /// # Errors
     /// The log's, the encoder's, or a layout of another build.
-    pub(crate) async fn make(&mut self, cut: &Cut, encoding: Encoding) -> Result<Remade, RemakeError> {
+    pub(crate) async fn make(&mut self, cut: &Cut, configured: Encoding) -> Result<Remade, RemakeError> {
+        let encoding = cut.encoding.unwrap_or(configured);
         let batch =
             Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.scratch);
         let mut batch = batch.map_err(RemakeError::Layout)?.of_revision(cut.revision);

@@ -43,15 +43,21 @@ impl Zone {
 
     /// Four times the same events, ten days apart; the log has only the last of them.
     pub async fn of_forty_days() -> Self {
+        Self::of_forty_days_and(async |_, _| {}).await
+    }
+
+    /// The same, with something done after each round, which is numbered from 0.
+    pub async fn of_forty_days_and(after: impl AsyncFn(&Self, usize)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_000 * DAY_MS));
         let log = EmbeddedLog::open(&folder.path().join("log"), clock.clone()).await.unwrap();
         let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
         log.ensure_topic(&spec).await.unwrap();
         let zone = Self { folder, log: Arc::new(log) };
-        for _ in 0..4 {
+        for round in 0..4 {
             zone.append(1).await;
             zone.distribute().await;
+            after(&zone, round).await;
             clock.advance(10 * DAY_MS);
         }
         assert_eq!((zone.chain("cuts").len(), zone.completions(0)), (12, 12));
@@ -90,6 +96,17 @@ impl Zone {
         for partition in 0..i32::try_from(partitions).unwrap() {
             writer.append("events", partition, &records).await.unwrap();
         }
+        writer.commit().await.unwrap();
+    }
+
+    /// An event of its own.
+    pub async fn append_one(&self, id: &str) {
+        let mut records = RecordBatch::new();
+        let value = event(id, "2021-01-14T10:15:30", "d", "t0", "1");
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+        let mut writer = self.log.writer("w").await.unwrap();
+        writer.begin().await.unwrap();
+        writer.append("events", 0, &records).await.unwrap();
         writer.commit().await.unwrap();
     }
 
@@ -141,7 +158,8 @@ impl Zone {
         let mut found = Vec::new();
         let mut open = vec![self.trusted(folder)];
         while let Some(dir) = open.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
+            let Ok(entries) = fs::read_dir(dir) else { continue };
+            for entry in entries {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     open.push(path);

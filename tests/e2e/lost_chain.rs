@@ -51,4 +51,21 @@ fn a_chain_that_was_deleted_is_made_again_once_no_distributor_is_left_and_is_gon
     assert_eq!(report["written"]["rows"], 0, "{report}");
     assert!(contents(&zone.trusted.1.join("events")) == tables, "the files are what they were");
     zone.assert_sound();
+    // Nor is a rewritten one lost for good.
+    zone.replay("earliest").args(&["--rewrite"]).set("trusted.compression=snappy").report();
+    let tables = contents(&zone.trusted.1.join("events"));
+    fs::remove_dir_all(zone.trusted.1.join("_batches")).unwrap();
+    // An audit follows it.
+    let output = rebuild(&["--output", "json"]).output();
+    let put = String::from_utf8_lossy(&output.stdout).into_owned();
+    let put: serde_json::Value = serde_json::from_str(put.lines().next().unwrap_or_default()).unwrap();
+    assert!(partitions(&put, "revisions") >= 10 && partitions(&put, "cuts") >= 10, "{put}");
+    zone.land("once-more", 2_000, "ndjson", 21);
+    zone.ingest().args(&["--once"]).report();
+    let report = zone.distribute().args(&["--once"]).report();
+    assert_eq!(report["written"]["rows"], 0, "{report}");
+    assert!(contents(&zone.trusted.1.join("events")) == tables, "the files are what they were");
+    let audit = zone.assert_sound();
+    let revised = audit["partitions"].as_array().unwrap().iter().filter(|partition| partition["revised_batches"] != 0);
+    assert!(revised.count() > 0, "{audit}");
 }

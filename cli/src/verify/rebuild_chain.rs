@@ -39,13 +39,14 @@ fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
             continue;
         }
         line(format_args!(
-            "partition {}, offsets {}..{}: {verb}: {} origin, {} cuts, {} completions, {} key runs",
+            "partition {}, offsets {}..{}: {verb}: {} origin, {} cuts, {} completions, {} revisions, {} key runs",
             partition.partition,
             partition.from,
             partition.to,
             partition.origins,
             HumanCount(partition.cuts),
             HumanCount(partition.completions),
+            HumanCount(partition.revisions),
             HumanCount(partition.key_runs)
         ));
         if partition.recounted_batches > 0 {

@@ -81,7 +81,7 @@ impl Recount {
         self.remake.pass_over(to).await
     }
 
-    /// Makes the next batch.
+    /// Makes the next batch; `configured` as for [`Remake::make`].
     ///
     /// # Errors
     /// The log's, the encoder's, or a layout of another build.
@@ -89,9 +89,9 @@ impl Recount {
         &mut self,
         cut: &Cut,
         completion: &Completion,
-        encoding: Encoding,
+        configured: Encoding,
     ) -> Result<Made, AuditError> {
-        let Encoded { files, overlay, counts, ends, .. } = match self.remake.make(cut, encoding).await? {
+        let Encoded { files, overlay, counts, ends, .. } = match self.remake.make(cut, configured).await? {
             Remade::Batch(encoded) => *encoded,
             Remade::Other(message) => return Ok(Made::Other(message)),
         };

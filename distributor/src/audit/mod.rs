@@ -12,7 +12,7 @@ mod revised;
 mod rows;
 mod uploads;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,8 +132,8 @@ struct Work<'a> {
     present: Present,
     budget: Arc<Budget>,
     batches: u64,
-    /// Batches by partition and begin: their files are complete, so that any further one is an orphan.
-    complete: HashSet<(i32, i64)>,
+    /// Revisions of batches by partition and begin: their files are complete, so that any further one is an orphan.
+    complete: HashMap<(i32, i64), u32>,
     open: HashSet<(i32, i64)>,
     /// Newest revisions of the partition at hand.
     revisions: Revisions,
@@ -157,7 +157,7 @@ impl Auditor {
             present: Present::list(&*self.store).await?,
             budget: Budget::new(self.window_memory, self.scratch.clone()),
             batches: 0,
-            complete: HashSet::new(),
+            complete: HashMap::new(),
             open: HashSet::new(),
             revisions: Revisions::new(),
         };
@@ -194,6 +194,11 @@ impl Work<'_> {
         let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
         self.revisions.clear();
         self.look_for_rewrite(&chain, &mut summary).await?;
+        if chain.is_being_rebuilt().await? {
+            let message = "the chain is being made again, or that was broken off, and no distributor takes the partition until it is \
+                           done: run 'verify --rebuild-chain' to its end";
+            self.find(FindingKind::ChainDamaged, chain.rebuilding_key(), message);
+        }
         let begins = self.walk(&chain, &mut summary).await?;
         let origin = chain.origin().await;
         match self.understood(origin)? {
@@ -298,7 +303,7 @@ impl Work<'_> {
             }
             return Ok(());
         };
-        self.complete.insert((summary.partition, cut.from));
+        self.complete.insert((summary.partition, cut.from), standing.cut.revision);
         let Standing { completion, key_run, .. } = &standing;
         let counts = completion.counts;
         let listed: u64 = completion.files.iter().map(|file| file.rows).sum();
@@ -444,9 +449,16 @@ impl Work<'_> {
             if self.open.contains(&batch) {
                 continue;
             }
-            if !self.complete.contains(&batch) {
+            let Some(revision) = self.complete.get(&batch) else {
                 let message =
                     "no cut accounts for it: was '_batches' restored from an older backup? Nothing is removed";
+                self.find(FindingKind::FileUnknown, object.key, message);
+                continue;
+            };
+            // Files of a revision are visible only once its document is there.
+            if name.revision > *revision {
+                let message = "the document of its revision is missing: bring that back from a backup, or make it again with 'verify \
+                               --rebuild-chain'. Nothing is removed";
                 self.find(FindingKind::FileUnknown, object.key, message);
                 continue;
             }

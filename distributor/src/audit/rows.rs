@@ -47,7 +47,7 @@ impl Work<'_> {
                 }
                 continue;
             }
-            let Some(Standing { cut, completion, encoding, rewrite, .. }) = standing else {
+            let Some(Standing { cut, completion, rewrite, .. }) = standing else {
                 // Its keys are not known without it: the next batch begins with a window from the key runs.
                 stop(recount.take()).await;
                 continue;
@@ -74,9 +74,7 @@ impl Work<'_> {
                 recount = self.begin_recount(chain, &cut).await?;
             }
             let made = match &mut recount {
-                Some(recount) => {
-                    Some(recount.make(&cut, &completion, encoding.unwrap_or(self.auditor.encoding)).await?)
-                }
+                Some(recount) => Some(recount.make(&cut, &completion, self.auditor.encoding).await?),
                 None => None,
             };
             match &made {

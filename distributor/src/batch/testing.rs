@@ -45,6 +45,7 @@ pub(crate) fn cut(from: i64, to: i64) -> Cut {
         first: Some(WITNESS),
         last: Some(WITNESS),
         folders: None,
+        encoding: Some(ENCODING),
         revision: 0,
     }
 }

@@ -3,7 +3,7 @@
 use common::log::RecordRef;
 use serde::{Deserialize, Serialize};
 
-use crate::batch::Counts;
+use crate::batch::{Counts, Encoding};
 use crate::layout::Layout;
 
 pub(crate) const DOCUMENT_VERSION: u32 = 1;
@@ -59,6 +59,10 @@ pub(crate) struct Cut {
     /// closed (see [`Salvage`]). Cuts of earlier builds do not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folders: Option<Vec<String>>,
+    /// Of every file of the batch, whoever makes it and whenever. `None` for offsets that were passed over, and in cuts of
+    /// builds that did not say it: such a batch is made as is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
     /// 0 as it was cut; in memory only, for a batch that was made again (see [`super::Standing`]).
     #[serde(skip)]
     pub revision: u32,

@@ -6,6 +6,7 @@ mod documents;
 mod listing;
 #[cfg(test)]
 mod model;
+mod rebuilding;
 mod revisions;
 mod salvage;
 mod storage;

@@ -24,7 +24,7 @@ use crate::layout::Layout;
 pub(crate) struct Revision {
     pub version: u32,
     pub revision: u32,
-    /// The rewrite that made it.
+    /// The rewrite that made it; 0 if the document was lost and made again, which no rewrite is called.
     pub rewrite: i64,
     pub layout: Layout,
     /// As it was made: made again in the same way, a file has the bytes that are listed.
@@ -56,12 +56,10 @@ pub(crate) struct Rewrite {
 /// A complete batch as it stands now.
 #[derive(Debug, Clone)]
 pub(crate) struct Standing {
-    /// The cut, with the layout and the number of the newest revision.
+    /// The cut, with the layout, the encoding and the number of the newest revision.
     pub cut: Cut,
     pub completion: Completion,
     pub key_run: String,
-    /// `None` as it was cut, for cuts do not say it.
-    pub encoding: Option<Encoding>,
     /// The rewrite that made it, if one did.
     pub rewrite: Option<i64>,
 }
@@ -69,13 +67,13 @@ pub(crate) struct Standing {
 impl Standing {
     pub(crate) fn revised(cut: &Cut, revision: Revision) -> Self {
         let Revision { revision, rewrite, layout, encoding, key_run, completion, .. } = revision;
-        let cut = Cut { revision, layout, folders: None, ..cut.clone() };
-        Self { cut, completion, key_run, encoding: Some(encoding), rewrite: Some(rewrite) }
+        let cut = Cut { revision, layout, encoding: Some(encoding), folders: None, ..cut.clone() };
+        Self { cut, completion, key_run, rewrite: Some(rewrite) }
     }
 
     /// A batch that was never made again.
     pub(crate) fn as_cut(chain: &ChainStore, cut: &Cut, completion: Completion) -> Self {
-        Self { cut: cut.clone(), completion, key_run: chain.key_run_key(cut.from), encoding: None, rewrite: None }
+        Self { cut: cut.clone(), completion, key_run: chain.key_run_key(cut.from), rewrite: None }
     }
 }
 
@@ -166,8 +164,40 @@ impl ChainStore {
     ) -> Result<(String, Option<Bytes>), ChainError> {
         let revision = self.revision(from, newest).await?;
         let key = revision.map_or_else(|| self.key_run_key(from), |revision| revision.key_run);
-        let body = read_all(&*self.store, &key, KEY_RUN_LIMIT_BYTES).await?.map(|(_, body)| body);
+        let body = self.key_run(&key).await?;
         Ok((key, body))
+    }
+
+    /// A key run, as it was put.
+    pub(crate) async fn key_run(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        Ok(read_all(&*self.store, key, KEY_RUN_LIMIT_BYTES).await?.map(|(_, body)| body))
+    }
+
+    /// Keys of the objects that hold keys of batches made again, of whichever revision and rewrite, by where the batch
+    /// begins. None but the newest revision's need hold for a batch.
+    ///
+    /// # Errors
+    /// The store's, or an object below `revision-keys/` that is none.
+    pub(crate) async fn revised_key_runs(&self) -> Result<BTreeMap<i64, Vec<String>>, ChainError> {
+        let prefix = format!("{}revision-keys/", self.prefix);
+        let mut runs: BTreeMap<i64, Vec<String>> = BTreeMap::new();
+        let mut start_after = None;
+        loop {
+            let options = ListOptions { prefix: prefix.clone(), start_after, limit: None, delimiter: false };
+            let page = self.store.list(&options).await?;
+            start_after = page.objects.last().map(|object| object.key.clone());
+            for ObjectMeta { key, .. } in page.objects {
+                let number = key.strip_prefix(&prefix).and_then(|name| name.split_once('-')).map(|(number, _)| number);
+                let number = number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok());
+                let Some(number) = number else {
+                    return Err(ChainError::Damaged { key, message: "this is not a key run's name".to_owned() });
+                };
+                runs.entry(i64::MAX - number).or_default().push(key);
+            }
+            if !page.more || start_after.is_none() {
+                return Ok(runs);
+            }
+        }
     }
 
     /// The rewrite that is not finished, if there is one.

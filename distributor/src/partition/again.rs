@@ -1,5 +1,5 @@
-//! Beside rewrites (see [`crate::rewrite`]): no partition is taken while one is under way, and what was put for a batch
-//! that was revised meanwhile is taken away again.
+//! Beside rewrites (see [`crate::rewrite`]): no partition is taken while one is under way, or while its chain is made
+//! again, and what was put for a batch that was revised meanwhile is taken away again.
 
 use futures_util::{FutureExt, StreamExt, stream};
 
@@ -9,8 +9,17 @@ use crate::chain::{ChainStore, Cut};
 const AT_ONCE: usize = 8;
 
 /// # Errors
-/// A refusal while the partition is being rewritten: batches would be made from a window that is changing.
+/// A refusal while the partition is being rewritten, or its chain made again: batches would be made from a window that is
+/// changing.
 pub(super) async fn refuse_while_rewritten(context: &Context, id: i32, chain: &ChainStore) -> Result<()> {
+    if chain.is_being_rebuilt().await? {
+        return Err(refused(
+            context,
+            id,
+            "its chain is being made again, or that was broken off. Run `event-distributor verify --rebuild-chain` to its end, then \
+             start again",
+        ));
+    }
     match chain.rewrite().await? {
         None => Ok(()),
         Some(_) => Err(refused(

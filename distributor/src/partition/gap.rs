@@ -21,6 +21,7 @@ impl Partition {
                 first: None,
                 last: None,
                 folders: None,
+                encoding: None,
                 revision: 0,
             };
             if let PutDocument::Theirs(_) = self.chain.put_cut(&cut).await? {

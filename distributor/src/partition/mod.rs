@@ -42,7 +42,7 @@ pub(crate) struct Context {
     pub topic: String,
     pub group: String,
     pub log_id: String,
-    /// Of new cuts; a batch whose cut exists keeps its cut's layout.
+    /// Of new cuts, as is the encoding; a batch whose cut exists keeps its cut's.
     pub layout: Layout,
     pub encoding: Encoding,
     pub max_age: Duration,
@@ -204,7 +204,7 @@ impl Partition {
         };
         let tail = facts.tail.map(|(cut, _)| cut);
         let start = match (plan, tail) {
-            (Plan::Redo, Some(cut)) => partition.redo(context, cut, context.encoding, false).await?,
+            (Plan::Redo, Some(cut)) => partition.redo(context, cut, false).await?,
             (Plan::ReadOn { .. }, Some(cut)) => partition.read_on(context, &cut).await?,
             (Plan::Walk { at }, Some(_)) => {
                 let holder = partition.chain.cut_at_or_before(at).await?;
@@ -272,9 +272,10 @@ impl Partition {
         }
     }
 
-    /// Makes the batch of an existing cut, under the cut's layout.
-    async fn redo(&mut self, context: &Context, cut: Cut, encoding: Encoding, already_complete: bool) -> Result<Start> {
+    /// Makes the batch of an existing cut, under the cut's layout and encoding.
+    async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
         let from = cut.from;
+        let encoding = cut.encoding.unwrap_or(context.encoding);
         // The last cut may be open, and `decide` or `walk` has seen to it that the log holds it. No other can be.
         if self.log.earliest > from {
             let message = format!("the batch {from}..{} is not complete, though later ones are", cut.to);
@@ -302,13 +303,12 @@ impl Partition {
                         // Another owner has put it since `decide` looked, which knows what to say of it.
                         return Ok(Start::LookAgain);
                     }
-                    return self.redo(context, cut, context.encoding, false).await;
+                    return self.redo(context, cut, false).await;
                 };
                 let missing = files::missing(&*context.store, &standing.completion).await?;
                 let is_damaged = standing.completion.damage.is_some();
                 if self.is_to_be_made_again(context, &cut, is_damaged, &missing) {
-                    let encoding = standing.encoding.unwrap_or(context.encoding);
-                    return self.redo(context, standing.cut, encoding, true).await;
+                    return self.redo(context, standing.cut, true).await;
                 }
             }
             self.commit = Some(cut.to);
@@ -484,5 +484,7 @@ fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -
     PartitionError::Refused(Refusal(format!("{}/{partition}: {message}", context.topic)))
 }
 
+#[cfg(test)]
+mod encodings;
 #[cfg(test)]
 mod rivals;

@@ -75,8 +75,8 @@ impl Partition {
     pub(super) async fn salvage(&mut self, context: &Context, cut: Cut) -> Result<Start> {
         let from = cut.from;
         self.rebuild(context, from, cut.layout.window_ms).await?;
-        let batch =
-            Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, context.encoding, &context.scratch);
+        let encoding = cut.encoding.unwrap_or(context.encoding);
+        let batch = Batch::new(&context.topic, self.id, from, self.clock_ms, &cut.layout, encoding, &context.scratch);
         let unknown = |message| {
             refused(context, self.id, format!("the batch {from}..{} cannot be made by this build: {message}", cut.to))
         };

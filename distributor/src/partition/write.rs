@@ -35,6 +35,7 @@ impl Partition {
             first: Some(encoded.ends.first),
             last: Some(encoded.ends.last),
             folders: Some(encoded.files.iter().map(|file| file.folder.clone()).collect()),
+            encoding: Some(context.encoding),
             revision: 0,
         };
         phases.end("encode");

@@ -30,6 +30,7 @@
 //!    end no batch is made by anyone else. A changed window changes no keys, only what is looked for in them.
 //! 5. *Nobody else is at work.* A distributor asks for `rewrite.json` when it takes a partition, and refuses; it is
 //!    a member of the group before it asks, and we look for members after putting it: one of the two sees the other.
+//!    So it is with a chain that is being made again, which `rebuild.json` tells of.
 //!
 //! # Crashes
 //!
@@ -65,6 +66,9 @@
 //! previews and audits, its key run for windows. They are found by listing `revisions/`, which is empty in most
 //! partitions: one request for each 64 cuts of a window that is rebuilt, and one for a walk. Beside that a take-over
 //! reads `rewrite.json`.
+//!
+//! A revision whose document is lost is made again by `verify --rebuild-chain`, once no rewrite is under way: its files are
+//! visible only after it was decided and what it replaced was removed, so that the highest number among them stands.
 
 mod judge;
 mod pass;

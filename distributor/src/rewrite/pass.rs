@@ -39,7 +39,7 @@ impl Rewriter {
             let opening = self.begin(&chain, plan).await?;
             begun.insert(plan.partition, (chain, opening));
         }
-        if let Err(error) = self.refuse_members(&due).await {
+        if let Err(error) = self.refuse_others(&due, &begun).await {
             for (chain, opening) in begun.values() {
                 if let Opening::Begin(rewrite) = opening {
                     chain.end_rewrite(rewrite).await?;
@@ -56,6 +56,19 @@ impl Rewriter {
             });
         }
         Ok(outcomes)
+    }
+
+    /// Whoever began before it could see that a rewrite is under way: one of us sees the other.
+    async fn refuse_others(
+        &self,
+        due: &[&PartitionRewrite],
+        begun: &BTreeMap<i32, (ChainStore, Opening)>,
+    ) -> Result<(), ReplayError> {
+        self.refuse_members(due).await?;
+        for (partition, (chain, _)) in begun {
+            self.refuse_rebuilding(chain, *partition).await?;
+        }
+        Ok(())
     }
 
     /// Step 2: sets the group's offsets to what they are, which a log refuses while the group has members.
@@ -180,8 +193,13 @@ impl Rewriter {
             // It is, but for a rewrite whose place was taken just when it decided: only what stands can be replaced.
             settle(store, chain, &former).await?;
         }
-        let (layout, revision) = (rewrite.layout.clone(), standing.cut.revision + 1);
-        let cut = Cut { layout, revision, folders: None, ..standing.cut.clone() };
+        let cut = Cut {
+            layout: rewrite.layout.clone(),
+            encoding: Some(rewrite.encoding),
+            revision: standing.cut.revision + 1,
+            folders: None,
+            ..standing.cut.clone()
+        };
         if making.as_ref().is_none_or(|making| making.at != cut.from) {
             if let Some(Making { remake, .. }) = making.take() {
                 remake.close().await;

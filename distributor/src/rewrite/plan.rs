@@ -95,6 +95,15 @@ impl Rewriter {
         ReplayError::Refused(format!("{}/{partition}: {message}", self.replayer.topic))
     }
 
+    pub(super) async fn refuse_rebuilding(&self, chain: &ChainStore, id: i32) -> Result<(), ReplayError> {
+        if !chain.is_being_rebuilt().await? {
+            return Ok(());
+        }
+        let message =
+            "its chain is being made again, or that was broken off: run 'verify --rebuild-chain' to its end first";
+        Err(self.refused(id, message))
+    }
+
     /// How the rewrite of a partition from `from` on is begun.
     pub(super) async fn opening(&self, chain: &ChainStore, id: i32, from: i64) -> Result<Opening, ReplayError> {
         let wanted = Rewrite {
@@ -105,6 +114,7 @@ impl Rewriter {
             encoding: self.encoding,
             all: self.all,
         };
+        self.refuse_rebuilding(chain, id).await?;
         open(chain.rewrite().await?, wanted).map_err(|message| self.refused(id, message))
     }
 

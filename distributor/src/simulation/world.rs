@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::config::Compression;
 use common::shutdown::Shutdown;
 use tokio::task::JoinHandle;
 
@@ -11,6 +12,7 @@ use super::log::{LogOf, MemoryLog};
 use super::model::Event;
 use super::store::{MemoryStore, StoreOf};
 use super::{Outcome, Sabotage, reckoning, roles};
+use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
@@ -171,7 +173,10 @@ impl World {
             let max_age = Duration::from_millis(random.pick(&[50, 1_000, 5_000]));
             (max_age, random.pick(&[3, 8, 20]), random.pick(&[1, u64::MAX, u64::MAX, u64::MAX]))
         });
-        let settings = Settings { layout, max_age, max_rows, max_memory, ..roles::settings(once) };
+        // Whoever makes a file again may be configured with another one than who wrote it.
+        let compression = if self.lives.is_multiple_of(2) { Compression::Snappy } else { Compression::Zstd };
+        let encoding = Encoding { compression, ..roles::ENCODING };
+        let settings = Settings { layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let distributor = roles::distributor(store, log, settings);

@@ -6,19 +6,26 @@ use common::store::Store;
 use futures_util::{StreamExt, stream};
 
 use super::super::AT_ONCE;
-use super::super::present::{FileName, NamedFile};
+use super::super::present::NamedFile;
+use super::footing::{Footing, footing};
 use super::{Stop, refused};
-use crate::batch::{STANDS_IN, STATED, Stated};
-use crate::chain::{ChainStore, Completion, Cut, Part};
-use crate::footer::{Footer, FooterError};
+use crate::batch::Encoding;
+use crate::chain::{ChainError, ChainStore, Completion, Cut, Part, Revision, Revisions};
 use crate::layout::Layout;
 
-/// A batch, or a range that was passed over. At least one of cut, completion and files is there.
+/// A batch, or a range that was passed over. At least one of cut, completion, revision and files is there.
 #[derive(Default)]
 pub(super) struct Known {
     pub cut: Option<Cut>,
+    /// As it was cut.
     pub completion: Option<Completion>,
-    /// By sequence. Without rows if nothing had to be read of them.
+    /// Number of the revision that stands, 0 as it was cut.
+    pub number: u32,
+    /// Its document; `None` as it was cut, or if that was lost.
+    pub revision: Option<Revision>,
+    /// If it was lost: what the newest document that is there lists.
+    pub former: Option<Completion>,
+    /// Those of that revision, by sequence. Without rows if nothing had to be read of them.
     pub files: BTreeMap<u32, Present>,
     /// From footers, if those were read.
     pub footer: Option<Footing>,
@@ -32,27 +39,64 @@ pub(super) struct Present {
     pub rows: Option<u64>,
 }
 
-/// What the footers of a batch agree on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Footing {
-    pub to: i64,
-    pub layout: Layout,
-    /// `None` in files of version 0.1.0.
-    pub stated: Option<Stated>,
-}
-
 impl Known {
     pub(super) fn to(&self) -> Option<i64> {
         let of_cut = self.cut.as_ref().map(|cut| cut.to);
-        of_cut.or(self.footer.as_ref().map(|footer| footer.to)).or(self.completion.as_ref().map(|done| done.to))
+        let of_footer = || self.footer.as_ref().map(|footer| footer.to);
+        let of_revision = || self.revision.as_ref().map(|revision| revision.completion.to);
+        of_cut.or_else(of_footer).or_else(of_revision).or(self.completion.as_ref().map(|done| done.to))
     }
 
+    /// Under which it stands.
     pub(super) fn layout(&self) -> Option<&Layout> {
-        self.cut.as_ref().map(|cut| &cut.layout).or(self.footer.as_ref().map(|footer| &footer.layout))
+        let of_footer = self.footer.as_ref().map(|footer| &footer.layout);
+        match (self.number, &self.revision) {
+            (0, _) => self.cut.as_ref().map(|cut| &cut.layout).or(of_footer),
+            (_, Some(revision)) => Some(&revision.layout),
+            (_, None) => of_footer,
+        }
     }
 
-    fn is_whole(&self) -> bool {
-        self.cut.as_ref().is_some_and(|cut| !cut.is_batch() || self.completion.is_some())
+    /// How its files are encoded, as far as that is known.
+    pub(super) fn encoding(&self) -> Option<Encoding> {
+        let of_footer = || self.footer.as_ref().and_then(|footer| footer.encoding);
+        match (self.number, &self.revision, &self.cut) {
+            (0, _, Some(cut)) => cut.encoding,
+            (_, Some(revision), _) => Some(revision.encoding),
+            _ => of_footer(),
+        }
+    }
+
+    /// What lists its files, if that is there.
+    pub(super) fn listed(&self) -> Option<&Completion> {
+        match self.number {
+            0 => self.completion.as_ref(),
+            _ => self.revision.as_ref().map(|revision| &revision.completion),
+        }
+    }
+
+    /// Key of the object that holds its keys; `None` if only the lost document of its revision said it.
+    pub(super) fn key_run(&self, chain: &ChainStore, from: i64) -> Option<String> {
+        match self.number {
+            0 => Some(chain.key_run_key(from)),
+            _ => self.revision.as_ref().map(|revision| revision.key_run.clone()),
+        }
+    }
+
+    /// It was made again, and the document that says so is gone.
+    pub(super) fn has_lost_its_revision(&self) -> bool {
+        self.number > 0 && self.revision.is_none()
+    }
+
+    /// Whether every file that the batch has is there, as far as its files tell.
+    pub(super) fn is_all_there(&self) -> bool {
+        let stated = self.footer.as_ref().and_then(|footer| footer.stated);
+        stated.is_some_and(|stated| self.files.len() == stated.files as usize)
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        let is_done = self.completion.is_some() && !self.has_lost_its_revision();
+        self.cut.as_ref().is_some_and(|cut| !cut.is_batch() || is_done)
     }
 }
 
@@ -61,6 +105,8 @@ pub(super) struct Everything {
     pub batches: BTreeMap<i64, Known>,
     /// Where key runs begin.
     pub key_runs: BTreeSet<i64>,
+    /// Those of batches that were made again.
+    pub revised_key_runs: BTreeMap<i64, Vec<String>>,
 }
 
 /// Reads documents, and footers where documents are missing.
@@ -69,30 +115,11 @@ pub(super) async fn gather(
     chain: &ChainStore,
     files: impl Iterator<Item = NamedFile>,
 ) -> Result<Everything, Stop> {
-    let mut batches: BTreeMap<i64, Known> = BTreeMap::new();
-    // What they replaced, and under which keys later batches were made, only their documents said.
-    let rewritten = "batches of it were made again by 'replay --rewrite', which cannot be brought back from files; restore \
-                     _batches from a backup";
-    if !chain.revisions(0, i64::MAX).await?.is_empty() {
-        return refused(rewritten);
-    }
-    for NamedFile { name, path, size_bytes } in files {
-        if name.revision > 0 {
-            return refused(rewritten);
-        }
-        let known = batches.entry(name.from).or_default();
-        if name.salvage > 0 {
-            known.is_salvaged = true;
-            continue;
-        }
-        if let Some(other) = known.files.insert(name.sequence, Present { path, size_bytes, rows: None }) {
-            return refused(format!(
-                "two files claim to be file {} of the batch that begins at {}; move one of them away: {}",
-                name.sequence, name.from, other.path
-            ));
-        }
-    }
+    refuse_unfinished_rewrites(chain).await?;
+    let revisions = chain.revisions(0, i64::MAX).await?;
+    let mut batches = standing(files, &revisions)?;
     let mut begins = chain.begins(Part::Completions).await?;
+    begins.extend(revisions.keys());
     let mut oldest = None;
     loop {
         let page = chain.cuts_begin_before(oldest).await?;
@@ -101,11 +128,20 @@ pub(super) async fn gather(
         begins.extend(page);
     }
     let mut documents = stream::iter(begins)
-        .map(async |from| (from, chain.cut_from(from).await, chain.completion(from).await))
+        .map(async |from| {
+            let revision = chain.revision(from, revisions.get(&from).copied()).await;
+            (from, chain.cut_from(from).await, chain.completion(from).await, revision)
+        })
         .buffered(AT_ONCE);
-    while let Some((from, cut, completion)) = documents.next().await {
+    while let Some((from, cut, completion, revision)) = documents.next().await {
+        let (cut, completion, revision) = (cut?, completion?, revision?);
         let known = batches.entry(from).or_default();
-        (known.cut, known.completion) = (cut?, completion?);
+        match revision {
+            Some(revision) if revision.revision == known.number => known.revision = Some(revision),
+            Some(older) => known.former = Some(older.completion),
+            None => known.former.clone_from(&completion),
+        }
+        (known.cut, known.completion) = (cut, completion);
     }
     drop(documents);
     for (from, known) in &mut batches {
@@ -113,82 +149,84 @@ pub(super) async fn gather(
             if known.is_salvaged {
                 return refused(damaged(*from));
             }
-            footers(store, *from, known).await?;
+            known.footer = footing(store, *from, known.number, &mut known.files).await?;
         }
     }
-    Ok(Everything { batches, key_runs: chain.begins(Part::KeyRuns).await? })
+    let revised_key_runs = chain.revised_key_runs().await?;
+    Ok(Everything { batches, key_runs: chain.begins(Part::KeyRuns).await?, revised_key_runs })
 }
 
-async fn footers(store: &dyn Store, from: i64, known: &mut Known) -> Result<(), Stop> {
-    let mut reads = stream::iter(&mut known.files)
-        .map(async |(sequence, file)| {
-            let footer = Footer::read(store, &file.path, file.size_bytes).await;
-            (*sequence, file, footer)
-        })
-        .buffered(AT_ONCE);
-    let mut agreed: Option<Footing> = None;
-    while let Some((sequence, file, footer)) = reads.next().await {
-        let footer = match footer {
-            Ok(footer) => footer,
-            Err(FooterError::Store(error)) => return Err(error.into()),
-            Err(FooterError::Gone) => return refused(format!("'{}' went away while it was looked at", file.path)),
-            Err(FooterError::Unreadable(error)) => {
-                return refused(format!(
-                    "the footer of '{}' cannot be read ({error}); move the file away: what the log holds of it is made again",
-                    file.path
-                ));
-            }
-        };
-        let Some(said) = said(&footer, &file.path, from, sequence) else {
-            return refused(format!(
-                "the footer of '{}' does not say what its name does; move the file away",
-                file.path
-            ));
-        };
-        if footer.fact(STANDS_IN).is_some() {
-            return refused(damaged(from));
-        }
-        file.rows = Some(footer.rows());
-        match &mut agreed {
-            Some(before) if before.stated.is_none() && (before.to, &before.layout) == (said.to, &said.layout) => {
-                before.stated = said.stated;
-            }
-            Some(before) if said.stated.is_none() && (before.to, &before.layout) == (said.to, &said.layout) => {}
-            Some(before) if *before != said => {
-                return refused(format!(
-                    "'{}' does not agree with the other files of its batch; move it away",
-                    file.path
-                ));
-            }
-            Some(_) => {}
-            None => agreed = Some(said),
-        }
+/// Which of a batch's documents and files stand is settled by a rewrite only, from what waits for it.
+async fn refuse_unfinished_rewrites(chain: &ChainStore) -> Result<(), Stop> {
+    let is_under_way = match chain.rewrite().await {
+        Ok(rewrite) => rewrite.is_some(),
+        Err(ChainError::Store(error)) => return Err(error.into()),
+        // Whatever it says, it was put by a rewrite.
+        Err(ChainError::Damaged { .. }) => true,
+    };
+    if is_under_way {
+        return refused(
+            "it is being rewritten, or a rewrite was interrupted. Run 'replay --rewrite' with the same settings to its end, then this \
+             again. If that refuses for what is missing, bring _batches back from a backup",
+        );
     }
-    drop(reads);
-    known.footer = agreed;
+    if let Some(staged) = chain.staged().await?.first() {
+        return refused(format!(
+            "files of a rewrite that was not finished wait below '_batches', among them '{}', and the 'rewrite.json' that tells of it \
+             is gone. Bring that back from a backup and run 'replay --rewrite' to its end. Without one, if the log still holds the \
+             records, move them away: missing files are then made again after an offset reset",
+            staged.key
+        ));
+    }
     Ok(())
 }
 
-fn damaged(from: i64) -> String {
+pub(super) fn damaged(from: i64) -> String {
     format!(
         "the log let go of the head of the batch that begins at {from} before all its files were written, and how far it was closed cannot \
          be told from files. If its cut is there, start a distributor, which goes on with it; otherwise bring _batches back from a backup"
     )
 }
 
-/// `None` if it is the footer of another place, or of none.
-fn said(footer: &Footer, path: &str, from: i64, sequence: u32) -> Option<Footing> {
-    let fact = |key: &str| footer.fact(&format!("event_distributor.{key}"));
-    let name = FileName::parse(path)?;
-    let is_here = fact("topic")? == name.topic
-        && fact("partition")?.parse() == Ok(name.partition)
-        && fact("from")?.parse() == Ok(from)
-        && fact("sequence")?.parse() == Ok(sequence);
-    let stated = match footer.fact(STATED) {
-        Some(text) => Some(serde_json::from_str(text).ok()?),
-        None => None,
-    };
-    let footing =
-        Footing { to: fact("to")?.parse().ok()?, layout: serde_json::from_str(fact("layout")?).ok()?, stated };
-    (is_here && footing.to > from).then_some(footing)
+/// The files of each batch as it stands. Those of a revision are visible only after it was decided and what it replaced
+/// was removed, so that the highest number counts; what a newer document has replaced is an orphan, and passed over.
+fn standing(files: impl Iterator<Item = NamedFile>, revisions: &Revisions) -> Result<BTreeMap<i64, Known>, Stop> {
+    let mut by_revision: BTreeMap<i64, BTreeMap<u32, BTreeMap<u32, Present>>> = BTreeMap::new();
+    let mut salvaged = BTreeSet::new();
+    for NamedFile { name, path, size_bytes } in files {
+        if name.salvage > 0 {
+            salvaged.insert(name.from);
+            continue;
+        }
+        let of_batch = by_revision.entry(name.from).or_default().entry(name.revision).or_default();
+        if let Some(other) = of_batch.insert(name.sequence, Present { path, size_bytes, rows: None }) {
+            return refused(format!(
+                "two files claim to be file {} of the batch that begins at {}; move one of them away: {}",
+                name.sequence, name.from, other.path
+            ));
+        }
+    }
+    let mut batches: BTreeMap<i64, Known> =
+        revisions.iter().map(|(from, newest)| (*from, Known { number: *newest, ..Known::default() })).collect();
+    for (from, mut found) in by_revision {
+        let known = batches.entry(from).or_default();
+        let Some((highest, newest)) = found.pop_last() else { continue };
+        if highest < known.number {
+            continue;
+        }
+        if let Some(older) = found.into_values().flat_map(BTreeMap::into_values).next()
+            && highest > known.number
+        {
+            return refused(format!(
+                "files of two revisions of the batch that begins at {from} stand side by side, and the document of revision {highest} is \
+                 gone: bring it back from a backup; or move those of the older revision away, which the newer one has replaced: {}",
+                older.path
+            ));
+        }
+        (known.number, known.files) = (highest, newest);
+    }
+    for from in salvaged {
+        batches.entry(from).or_default().is_salvaged = true;
+    }
+    Ok(batches)
 }

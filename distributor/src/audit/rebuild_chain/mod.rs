@@ -10,12 +10,21 @@
 //!   stand there. Of an older one the cut and the completion come from [`crate::batch::Stated`] in its footers, and the
 //!   key run from its rows, in which dropped duplicates do not stand.
 //! - The newest batch is left open if some of its files are missing and it had no completion: a distributor completes it.
-//! - Key runs come first, completions next, then cuts from the newest on, and the origin last. Wherever that is broken
-//!   off, a distributor refuses to go on, and the next try puts the rest.
+//! - Of a batch that was made again by a rewrite (`revised`), the files of the newest revision count. If the document of
+//!   that revision is missing, it is put again with the files, counts, layout and encoding that footers and log tell, and
+//!   with whichever key run fits. If what was before the revision is missing, what stands in for it says so little that
+//!   nobody can take a replaced file for its own. While a rewrite is not finished, only that can tell what stands: refused.
+//! - `rebuild.json` says that a partition's chain is being made again, from before the first object until after the last.
+//!   Key runs come first, revisions next, then completions, then cuts from the newest on, and the origin last. Wherever
+//!   that is broken off, a distributor refuses to go on, and the next try puts the rest.
 
 mod batches;
+mod footing;
+mod gaps;
 mod known;
 mod partition;
+mod revised;
+mod runs;
 mod windows;
 
 use std::collections::BTreeSet;
@@ -29,7 +38,7 @@ use serde::Serialize;
 use super::AuditError;
 use super::present::{Names, chains};
 use crate::batch::Encoding;
-use crate::chain::ChainError;
+use crate::chain::{ChainError, ChainStore};
 use crate::scratch::Scratch;
 use partition::Pass;
 
@@ -75,6 +84,8 @@ pub struct PartitionRebuild {
     pub cuts: u64,
     pub completions: u64,
     pub key_runs: u64,
+    /// Documents of batches that were made again by a rewrite.
+    pub revisions: u64,
     /// Of the key runs those made from rows, without the times of dropped duplicates.
     pub key_runs_from_rows: u64,
     /// Batches made again from the log and found to be those that stand there.
@@ -83,6 +94,13 @@ pub struct PartitionRebuild {
     pub gap_offsets: u64,
     /// Nothing is put while any partition has this.
     pub refused: Option<String>,
+}
+
+impl PartitionRebuild {
+    /// Whether anything is missing.
+    fn is_due(&self) -> bool {
+        self.origins + self.cuts + self.completions + self.key_runs + self.revisions > 0
+    }
 }
 
 /// Why a partition is not gone through to its end.
@@ -125,7 +143,32 @@ impl ChainRebuilder {
             return Ok(planned);
         }
         self.keep_others_out(&planned).await?;
-        self.go_through(&names, true).await
+        let (mut due, mut begun) = (Vec::new(), Vec::new());
+        for partition in &planned.partitions {
+            let chain = ChainStore::new(self.store.clone(), &self.topic, partition.partition);
+            let was_broken_off = chain.is_being_rebuilt().await?;
+            if partition.is_due() && !was_broken_off {
+                chain.begin_rebuilding().await?;
+                begun.push(chain.clone());
+            }
+            if partition.is_due() || was_broken_off {
+                due.push((partition.partition, chain));
+            }
+        }
+        // Whoever became a member before it could see that: one of us sees the other.
+        if let Err(error) = self.keep_others_out(&planned).await {
+            for chain in begun {
+                chain.end_rebuilding().await?;
+            }
+            return Err(error.into());
+        }
+        let rebuild = self.go_through(&names, true).await?;
+        let refused: BTreeSet<i32> =
+            rebuild.partitions.iter().filter(|done| done.refused.is_some()).map(|done| done.partition).collect();
+        for (_, chain) in due.into_iter().filter(|(id, _)| !refused.contains(id)) {
+            chain.end_rebuilding().await?;
+        }
+        Ok(rebuild)
     }
 
     /// Fails while the group has members. A group without offsets gets them, so that whoever starts before the origin is

@@ -1,6 +1,6 @@
 //! One partition, from its first offset to its last: what is missing of its chain, and putting it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use common::log::Bounds;
@@ -9,7 +9,7 @@ use super::super::present::Names;
 use super::known::{Everything, Known, gather};
 use super::windows::Windows;
 use super::{ChainRebuilder, PartitionRebuild, Stop, refused};
-use crate::chain::{ChainStore, Completion, Cut, CutKind, DOCUMENT_VERSION, Origin, PutDocument, Witness};
+use crate::chain::{ChainStore, Completion, Cut, CutKind, DOCUMENT_VERSION, Origin, PutDocument, Revision, Witness};
 use crate::layout::Layout;
 use crate::records::Records;
 use crate::window::Budget;
@@ -19,7 +19,7 @@ pub(super) struct Pass<'a> {
     pub chain: ChainStore,
     pub id: i32,
     log_id: &'a str,
-    put: bool,
+    pub put: bool,
     pub log: Bounds,
     pub records: Option<Records>,
     pub windows: Windows,
@@ -30,11 +30,16 @@ pub(super) struct Pass<'a> {
     passed: Vec<(i64, i64)>,
     /// Where key runs stand already.
     pub key_runs: BTreeSet<i64>,
+    /// Keys of those that were put by rewrites.
+    pub revised_key_runs: BTreeMap<i64, Vec<String>>,
+    /// Of the last batch gone through whose revision's document is lost.
+    pub lost_layout: Option<Layout>,
     /// The first record and the last of what was gone through, for the origin and for telling the log from another.
     first: Option<Witness>,
     last: Option<Witness>,
     new_cuts: Vec<Cut>,
     new_completions: Vec<Completion>,
+    pub new_revisions: Vec<Revision>,
     pub report: PartitionRebuild,
 }
 
@@ -54,10 +59,13 @@ impl<'a> Pass<'a> {
             at: 0,
             passed: Vec::new(),
             key_runs: BTreeSet::new(),
+            revised_key_runs: BTreeMap::new(),
+            lost_layout: None,
             first: None,
             last: None,
             new_cuts: Vec::new(),
             new_completions: Vec::new(),
+            new_revisions: Vec::new(),
             report: PartitionRebuild { partition: id, ..PartitionRebuild::default() },
         }
     }
@@ -86,9 +94,9 @@ impl<'a> Pass<'a> {
                 origin.log_id, self.log_id
             ));
         }
-        let Everything { batches: known, key_runs } =
+        let Everything { batches: known, key_runs, revised_key_runs } =
             gather(&*self.rebuilder.store, &self.chain, names.of(self.id)).await?;
-        self.key_runs = key_runs;
+        (self.key_runs, self.revised_key_runs) = (key_runs, revised_key_runs);
         let layouts: Vec<Layout> = known.values().filter_map(Known::layout).cloned().collect();
         self.windows = Windows::new(layouts.iter().map(|layout| layout.window_ms), &self.budget);
         let (Some((&first, _)), Some(mut layout)) = (known.first_key_value(), layouts.into_iter().next()) else {
@@ -102,6 +110,9 @@ impl<'a> Pass<'a> {
                 layout = own.clone();
             }
             self.gap(from, &layout).await?;
+            if batch.has_lost_its_revision() {
+                self.lost_layout = Some(layout.clone());
+            }
             self.batch(from, batch, &layout, newest == Some(from)).await?;
             *batches += 1;
             (self.rebuilder.on_batch)(*batches);
@@ -147,18 +158,6 @@ impl<'a> Pass<'a> {
         self.new_completions.extend(completion);
     }
 
-    /// Puts a key run that is missing.
-    pub(super) async fn key_run(&mut self, from: i64, run: &[u8]) -> Result<(), Stop> {
-        if self.key_runs.contains(&from) {
-            return Ok(());
-        }
-        self.report.key_runs += 1;
-        if self.put {
-            self.chain.put_key_run(&self.chain.key_run_key(from), run.to_vec()).await?;
-        }
-        Ok(())
-    }
-
     /// A cut for offsets that nothing is written of.
     pub(super) fn passed_over(&self, kind: CutKind, from: i64, to: i64, layout: &Layout) -> Cut {
         self.cut(kind, from, to, layout, self.windows.clock_ms, None)
@@ -188,6 +187,7 @@ impl<'a> Pass<'a> {
             first: ends.map(|(first, _)| first),
             last: ends.map(|(_, last)| last),
             folders: None,
+            encoding: None,
             revision: 0,
         }
     }
@@ -217,6 +217,7 @@ impl<'a> Pass<'a> {
     fn tell(&mut self, no_origin: bool) -> Result<(), Stop> {
         self.report.cuts = self.new_cuts.len() as u64;
         self.report.completions = self.new_completions.len() as u64;
+        self.report.revisions = self.new_revisions.len() as u64;
         self.report.origins = u64::from(no_origin);
         if no_origin && self.first.is_none() {
             return refused("no batch says what the first record was, so that the origin cannot be made again");
@@ -227,6 +228,10 @@ impl<'a> Pass<'a> {
     /// In an order in which nobody can go on with a part of it: see the module.
     async fn put_all(&mut self, no_origin: bool) -> Result<(), Stop> {
         self.tell(no_origin)?;
+        for revision in &self.new_revisions {
+            let key = self.chain.revision_key(revision.completion.from, revision.revision);
+            ours(&self.chain.put_revision(revision).await?, &key)?;
+        }
         for completion in &self.new_completions {
             let put = self.chain.put_completion(completion).await?;
             ours(&put, &self.chain.completion_key(completion.from))?;

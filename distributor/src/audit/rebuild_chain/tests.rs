@@ -1,5 +1,7 @@
 //! Zones that lost their chain, in whole or in part, with the log whole, trimmed, or another one.
 
+mod rewritten;
+
 use std::fs;
 
 use common::clock::{Clock, SystemClock};
@@ -66,7 +68,11 @@ impl Zone {
     }
 
     async fn audit(&self) -> crate::Audit {
-        let auditor = Auditor {
+        self.deep_auditor().verify(Repair::No).await.unwrap()
+    }
+
+    fn deep_auditor(&self) -> Auditor {
+        Auditor {
             store: self.store(),
             log: Some(self.log.clone()),
             topic: "events".into(),
@@ -78,8 +84,7 @@ impl Zone {
             uploads_older_than: std::time::Duration::from_secs(86_400),
             now_ms: SystemClock.now_ms(),
             on_batch: Box::new(|_| {}),
-        };
-        auditor.verify(Repair::No).await.unwrap()
+        }
     }
 
     /// Sound, and everything that comes again is told as a duplicate, also after all is looked at from the start.

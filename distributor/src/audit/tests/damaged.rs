@@ -72,3 +72,35 @@ async fn what_is_left_of_a_batch_is_written_once_and_what_is_lost_is_told() {
         }
     }
 }
+
+/// How far such a batch was closed cannot be told from its files.
+#[tokio::test]
+async fn a_damaged_batch_is_not_guessed_when_its_part_of_the_chain_is_lost() {
+    for (lost, is_refused) in [("origin.json", false), ("cuts", true), ("done", true), ("keys", true)] {
+        let zone = Zone::beheaded(&[0], false).await;
+        zone.distribute().await;
+        let objects = zone.chain("");
+        let damaged = objects.iter().rev().filter(|path| path.to_str().unwrap().contains(lost)).nth(1);
+        let path = damaged.or(objects.iter().find(|path| path.ends_with(lost))).unwrap();
+        fs::remove_file(path).unwrap();
+        let rebuilder = ChainRebuilder {
+            store: zone.store(),
+            log: zone.log.clone(),
+            topic: "events".into(),
+            group: "g".into(),
+            encoding: ENCODING,
+            window_memory: 1_000_000_000,
+            scratch: Scratch::new(zone.folder.path()),
+            accept_gaps: false,
+            on_batch: Box::new(|_| {}),
+        };
+        let rebuild = rebuilder.rebuild(false).await.unwrap();
+        let refusals: Vec<&str> = rebuild.refusals().collect();
+        assert_eq!(
+            refusals.iter().any(|refusal| refusal.contains("the head of the batch that begins at 20")),
+            is_refused,
+            "{lost}: {refusals:?}"
+        );
+        assert_eq!(zone.found().await.is_empty(), !is_refused, "{lost}");
+    }
+}

@@ -14,6 +14,7 @@ use common::telemetry::Registry;
 use super::*;
 use crate::Metrics;
 use crate::partition::{Context, Next, Partition};
+use crate::testing::interposed::{Fate, interposed};
 
 /// A log whose group has a member from the given commit on.
 struct Joined {
@@ -148,4 +149,23 @@ async fn two_runs_with_the_same_settings_work_on_one_rewrite() {
         assert_eq!(audit.partitions[0].rewrite, None, "run {number}");
         assert_eq!(zone.files("_batches/events/0/revisions", "-000001.json").len(), 3, "run {number}");
     }
+}
+
+#[tokio::test]
+async fn a_rewrite_gives_way_to_a_chain_that_began_to_be_made_again_just_before() {
+    let zone = Zone::new().await;
+    let before = zone.files("", "");
+    let rival = zone.trusted("_batches/events/0/rebuild.json");
+    let begun = rival.clone();
+    let store = interposed(zone.store(), move |call, key| {
+        if call == "put" && key.ends_with("rewrite.json") {
+            fs::write(&begun, "{}").unwrap();
+        }
+        Fate::Pass
+    });
+    let rewriter = Rewriter { replayer: replayer(&zone, store), ..rewriter(&zone, other_zone(), ENCODING) };
+    let told = rewrite(&rewriter).await.unwrap_err().to_string();
+    assert!(told.contains("verify --rebuild-chain"), "{told}");
+    fs::remove_file(rival).unwrap();
+    assert_eq!(zone.files("", ""), before, "it has taken back that it is at work");
 }
