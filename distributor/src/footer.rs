@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use common::config::Compression;
-use common::store::{GetOptions, Store, StoreError};
+use common::store::{GetOptions, Store, StoreError, StoreErrorKind};
 use parquet::basic::Compression as Codec;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
@@ -117,8 +117,13 @@ pub(crate) async fn read_range(store: &dyn Store, path: &str, range: Range<u64>)
     let options = GetOptions { range: Some(range), if_version: None };
     let Some((_, mut reader)) = store.open(path, options).await? else { return Err(FooterError::Gone) };
     let mut body = BytesMut::new();
-    while let Some(piece) = reader.next().await? {
-        body.extend_from_slice(&piece);
+    loop {
+        match reader.next().await {
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return Ok(body.freeze()),
+            // Removed, or replaced by another one, since it was opened.
+            Err(error) if error.kind == StoreErrorKind::VersionMismatch => return Err(FooterError::Gone),
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(body.freeze())
 }
