@@ -220,6 +220,7 @@ impl Partition {
             return Err(refused(context, self.id, message));
         }
         phases.end("completion");
+        self.commit = Some(cut.to);
         if let Some(Damage { log_from, lost_offsets, .. }) = completion.damage {
             tracing::error!(
                 topic = context.topic,
