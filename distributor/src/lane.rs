@@ -350,7 +350,7 @@ mod tests {
         let zone = Zone::new().await;
         let (shared, _reported) = shared(&zone).await;
         let mut lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
-        while lane.has_room() {
+        while lane.has_room(1) {
             lane.order(Order::EndReached { announced: false }).unwrap();
         }
         // As a panic does.

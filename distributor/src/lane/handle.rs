@@ -12,6 +12,8 @@ use super::{LaneState, Order};
 
 /// Orders that a lane has not taken yet: enough to keep it at work while the worker sees to others.
 pub(crate) const ORDERS_IN_FLIGHT: usize = 3;
+/// Of all lanes together, beyond one for each: where there are many, others are at work while one waits for its next.
+const ORDERS_OF_ALL: usize = 24;
 
 /// Dropped, it ends the lane.
 pub(crate) struct LaneHandle {
@@ -65,9 +67,12 @@ impl LaneHandle {
         Ok(())
     }
 
-    /// Whether a chunk could be handed over now.
-    pub(crate) fn has_room(&self) -> bool {
-        self.waiting.is_empty() && self.orders.capacity() > 0
+    /// Whether a chunk could be handed over now, and is the lane's to have, which is one of so many. Without room it has
+    /// an order to take.
+    pub(crate) fn has_room(&self, lanes: usize) -> bool {
+        let share = (ORDERS_OF_ALL / lanes.max(1)).clamp(1, ORDERS_IN_FLIGHT);
+        let in_flight = ORDERS_IN_FLIGHT.saturating_sub(self.orders.capacity());
+        self.waiting.is_empty() && in_flight < share
     }
 
     /// Ends it wherever it is.
@@ -91,7 +96,7 @@ mod tests {
     async fn orders_wait_for_a_lane_that_takes_none_and_keep_their_sequence() {
         let (mut handle, mut lane) = handle();
         for number in 0..ORDERS_IN_FLIGHT + 2 {
-            assert_eq!(handle.has_room(), number < ORDERS_IN_FLIGHT, "{number}");
+            assert_eq!(handle.has_room(8), number < ORDERS_IN_FLIGHT, "{number}");
             handle.order(Order::EndReached { announced: number == ORDERS_IN_FLIGHT }).unwrap();
         }
         handle.order(Order::Restarted).unwrap();
@@ -100,12 +105,24 @@ mod tests {
             taken.push(format!("{order:?}"));
             handle.hand_over().unwrap();
         }
-        assert!(handle.has_room());
+        assert!(handle.has_room(8));
         let end = |announced| format!("{:?}", Order::EndReached { announced });
         assert_eq!(
             taken,
             [end(false), end(false), end(false), end(true), end(false), format!("{:?}", Order::Restarted)]
         );
+    }
+
+    #[tokio::test]
+    async fn of_many_lanes_each_has_less_on_its_way_but_never_nothing() {
+        for (lanes, share) in [(1, 3), (8, 3), (9, 2), (12, 2), (13, 1), (10_000, 1)] {
+            let (mut handle, _lane) = handle();
+            for _ in 0..share {
+                assert!(handle.has_room(lanes), "{lanes}");
+                handle.order(Order::Restarted).unwrap();
+            }
+            assert!(!handle.has_room(lanes), "{lanes}");
+        }
     }
 
     #[tokio::test]

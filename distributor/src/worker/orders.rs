@@ -29,8 +29,9 @@ impl Worker<'_> {
         if let Err(gone) = handed_over {
             return Err(self.failure_of(id).unwrap_or(gone.into()));
         }
+        let lanes = self.lanes.len();
         if let Some(lane) = self.lanes.get_mut(&id)
-            && lane.is_paused == lane.has_room()
+            && lane.is_paused == lane.has_room(lanes)
         {
             lane.is_paused = !lane.is_paused;
             if lane.is_paused { self.reader.pause(id) } else { self.reader.resume(id) }

@@ -10,13 +10,21 @@ use crate::log::Membership;
 /// and the number of messages come to some 30 MB.
 const QUEUED_KBYTES: usize = 8_192;
 const QUEUED_MESSAGES: usize = 10_000;
-/// What a partition's queue has at least, however many there are: less would make fetches small.
-const MIN_QUEUED_KBYTES: usize = 256;
-const MIN_QUEUED_MESSAGES: usize = 1_000;
+/// What a partition's queue has at least, however many there are. The next fetch of the partition begins below it.
+const MIN_QUEUED_KBYTES: usize = 64;
+const MIN_QUEUED_MESSAGES: usize = 200;
+/// What one fetch brings of all partitions together, compressed; of each it is librdkafka's default at most. A batch that is
+/// longer comes all the same, one a fetch (KIP-74).
+const FETCHED_BYTES: usize = 8 * 1_024 * 1_024;
+const MIN_FETCHED_BYTES: usize = 128 * 1_024;
+const MAX_FETCHED_BYTES: usize = 1_024 * 1_024;
+/// As which it may be set, too.
+const FETCHED_BYTES_ALIAS: &str = "max.partition.fetch.bytes";
 
 /// For a reader that may get so many partitions, each of which has a queue of its own.
 pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership, partitions: usize) -> ClientConfig {
     let share = |all: usize, least: usize| (all / partitions.max(1)).max(least).to_string();
+    let fetched = (FETCHED_BYTES / partitions.max(1)).clamp(MIN_FETCHED_BYTES, MAX_FETCHED_BYTES).to_string();
     let mut config = base_config(settings);
     for (key, value) in [
         // With the default of 1,000 ms a full local queue stops fetching for a second at a time.
@@ -24,6 +32,7 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
         // Both are for each queue.
         ("queued.max.messages.kbytes", &*share(QUEUED_KBYTES, MIN_QUEUED_KBYTES)),
         ("queued.min.messages", &*share(QUEUED_MESSAGES, MIN_QUEUED_MESSAGES)),
+        ("fetch.message.max.bytes", &*fetched),
         ("fetch.wait.max.ms", "100"),
         ("session.timeout.ms", "10000"),
         ("partition.assignment.strategy", "cooperative-sticky"),
@@ -31,7 +40,9 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
         let new_protocol =
             settings.client.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
         let classic_only = matches!(key, "session.timeout.ms" | "partition.assignment.strategy");
-        let leave_out = settings.client.contains_key(key) || (new_protocol && classic_only);
+        let is_set = settings.client.contains_key(key)
+            || (key == "fetch.message.max.bytes" && settings.client.contains_key(FETCHED_BYTES_ALIAS));
+        let leave_out = is_set || (new_protocol && classic_only);
         if !leave_out {
             config.set(key, value);
         }
@@ -67,13 +78,22 @@ mod tests {
         let queued = |partitions| {
             let config = consumer_config(&KafkaSettings::default(), &group, partitions);
             let get = |key| config.get(key).unwrap().parse::<usize>().unwrap();
-            (get("queued.max.messages.kbytes"), get("queued.min.messages"))
+            (get("queued.max.messages.kbytes"), get("queued.min.messages"), get("fetch.message.max.bytes"))
         };
-        assert_eq!(queued(0), (8_192, 10_000));
-        assert_eq!(queued(4), (2_048, 2_500));
-        assert_eq!(queued(1_000), (256, 1_000));
-        let client = [("queued.max.messages.kbytes".to_owned(), "77".to_owned())].into();
+        assert_eq!(queued(0), (8_192, 10_000, 1_048_576));
+        assert_eq!(queued(4), (2_048, 2_500, 1_048_576));
+        assert_eq!(queued(16), (512, 625, 524_288));
+        assert_eq!(queued(1_000), (64, 200, 131_072));
+    }
+
+    #[test]
+    fn what_an_operator_sets_counts() {
+        let group = Membership::Group { group: "g".into(), instance_id: None };
+        let client = [("queued.max.messages.kbytes", "77"), (FETCHED_BYTES_ALIAS, "2000000")];
+        let client = client.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let config = consumer_config(&KafkaSettings { client, ..KafkaSettings::default() }, &group, 4);
-        assert_eq!(config.get("queued.max.messages.kbytes"), Some("77"), "an operator's word counts");
+        assert_eq!(config.get("queued.max.messages.kbytes"), Some("77"));
+        assert_eq!(config.get(FETCHED_BYTES_ALIAS), Some("2000000"));
+        assert_eq!(config.get("fetch.message.max.bytes"), None, "it would set the same again");
     }
 }
