@@ -5,6 +5,8 @@
 //! window, no offset twice in a batch, and, as far back as the log goes, the very rows that its records make.
 
 mod deep;
+mod error;
+mod files;
 mod present;
 mod rebuild_chain;
 mod report;
@@ -13,97 +15,25 @@ mod rows;
 mod uploads;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::log::{Bounds, Log, LogError};
-use common::store::{DeleteOutcome, Store, StoreError};
+use common::log::{Bounds, Log};
+use common::store::{DeleteOutcome, Store};
 use futures_util::{StreamExt, stream};
-use parquet::errors::ParquetError;
 
-use crate::batch::{BatchError, Encoding, Place, series_of};
-use crate::chain::{ChainError, ChainStore, Completion, Cut, CutKind, FileEntry, Origin, Revisions, Standing};
-use crate::footer::{Footer, FooterError};
-use crate::remake::RemakeError;
-use crate::scratch::{Scratch, ScratchError};
+use crate::batch::{Encoding, series_of};
+use crate::chain::{ChainError, ChainStore, Cut, CutKind, Origin, Revisions, Standing};
+use crate::scratch::Scratch;
 use crate::window::Budget;
 use present::{FileName, Present, chains};
 
+pub use error::AuditError;
 pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite};
 
 /// Documents or footers read at the same time.
 const AT_ONCE: usize = 16;
-
-/// Why there is no result.
-#[derive(Debug)]
-pub enum AuditError {
-    Store(StoreError),
-    Log(LogError),
-    /// A batch was cut under a layout that this build does not write.
-    Layout(String),
-    Encode(ParquetError),
-    /// Local disk.
-    Scratch(ScratchError),
-}
-
-impl fmt::Display for AuditError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(error) => write!(formatter, "trusted zone: {error}"),
-            Self::Log(error) => error.fmt(formatter),
-            Self::Layout(message) => write!(formatter, "a batch cannot be made again by this build: {message}"),
-            Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
-            Self::Scratch(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for AuditError {}
-
-impl From<StoreError> for AuditError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<LogError> for AuditError {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<ParquetError> for AuditError {
-    fn from(error: ParquetError) -> Self {
-        Self::Encode(error)
-    }
-}
-
-impl From<ScratchError> for AuditError {
-    fn from(error: ScratchError) -> Self {
-        Self::Scratch(error)
-    }
-}
-
-impl From<BatchError> for AuditError {
-    fn from(error: BatchError) -> Self {
-        match error {
-            BatchError::Encode(error) => Self::Encode(error),
-            BatchError::Scratch(error) => Self::Scratch(error),
-        }
-    }
-}
-
-impl From<RemakeError> for AuditError {
-    fn from(error: RemakeError) -> Self {
-        match error {
-            RemakeError::Log(error) => Self::Log(error),
-            RemakeError::Layout(message) => Self::Layout(message),
-            RemakeError::Batch(error) => error.into(),
-        }
-    }
-}
 
 /// Everything an audit works with.
 pub struct Auditor {
@@ -346,29 +276,6 @@ impl Work<'_> {
         Ok(self.understood(has)?.unwrap_or(true))
     }
 
-    async fn files(&mut self, chain: &ChainStore, standing: &Standing) -> Result<(), AuditError> {
-        let Standing { cut, completion, .. } = standing;
-        let store = &self.auditor.store;
-        let listed: Vec<(&FileEntry, Option<u64>)> =
-            completion.files.iter().map(|file| (file, self.present.account_for(&file.path))).collect();
-        let places = places(cut, completion);
-        let mut checks = stream::iter(listed.into_iter().zip(places))
-            .map(async |((file, size), place)| (file, check_file(&**store, place, file, size).await))
-            .buffered(AT_ONCE);
-        let mut findings = Vec::new();
-        while let Some((file, outcome)) = checks.next().await {
-            if let Some((kind, message)) = outcome? {
-                findings.push((kind, file.path.clone(), message));
-            }
-        }
-        drop(checks);
-        self.leave_out_what_is_on_its_way(chain, standing, &mut findings).await?;
-        for (kind, path, message) in findings {
-            self.find(kind, path, message);
-        }
-        Ok(())
-    }
-
     async fn check_origin(
         &mut self,
         chain: &ChainStore,
@@ -485,54 +392,6 @@ fn standing_key(chain: &ChainStore, cut: &Cut) -> String {
         0 => chain.completion_key(cut.from),
         revision => chain.revision_key(cut.from, revision),
     }
-}
-
-/// What the footer of each file has to say, in the order in which the completion lists them.
-fn places<'a>(cut: &'a Cut, completion: &Completion) -> Vec<(Place<'a>, u32)> {
-    let place = Place::of(cut);
-    match (&cut.folders, completion.damage) {
-        (Some(folders), Some(damage)) => {
-            let series = series_of(folders, damage.rounds);
-            series.map(|(series, sequence, _)| (Place { series, ..place }, sequence)).collect()
-        }
-        _ => completion.files.iter().zip(0..).map(|(_, sequence)| (place, sequence)).collect(),
-    }
-}
-
-/// What is wrong with a file that a completion lists, if anything.
-async fn check_file(
-    store: &dyn Store,
-    (place, sequence): (Place<'_>, u32),
-    file: &FileEntry,
-    listed_size: Option<u64>,
-) -> Result<Option<(FindingKind, String)>, AuditError> {
-    let missing =
-        || Some((FindingKind::FileMissing, format!("{} rows; set offsets back to have it made again", file.rows)));
-    let size = match listed_size {
-        Some(size) => size,
-        // It may have come after the listing.
-        None => match store.head(&file.path).await? {
-            Some(meta) => meta.size_bytes,
-            None => return Ok(missing()),
-        },
-    };
-    let altered = |message: String| Ok(Some((FindingKind::FileAltered, message)));
-    if size != file.bytes {
-        return altered(format!("it has {size} bytes, the chain says {}", file.bytes));
-    }
-    let footer = match Footer::read(store, &file.path, size).await {
-        Ok(footer) => footer,
-        Err(FooterError::Store(error)) => return Err(error.into()),
-        Err(FooterError::Gone) => return Ok(missing()),
-        Err(FooterError::Unreadable(message)) => return altered(format!("its footer cannot be read: {message}")),
-    };
-    if footer.rows() != file.rows {
-        return altered(format!("it has {} rows, the chain says {}", footer.rows(), file.rows));
-    }
-    if !footer.says(&place.footer_facts(sequence)?) {
-        return altered("its footer names another batch".to_owned());
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -3,12 +3,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, TagOutcome, Version,
-};
+use common::store::LocalStore;
 use common::telemetry::Registry;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -16,70 +11,23 @@ use tokio::sync::Mutex;
 use super::*;
 use crate::batch::testing::{ENCODING, cut, layout, origin};
 use crate::chain::Completion;
+use crate::testing::interposed::{Fate, delayed};
 
 type Rival = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
-/// Lets a rival act before one of the reads.
-struct Interrupted {
-    inner: LocalStore,
-    reads_before: AtomicI64,
-    rival: Mutex<Option<Rival>>,
-}
-
-impl Interrupted {
-    async fn read(&self) {
-        if self.reads_before.fetch_sub(1, Ordering::SeqCst) == 0
-            && let Some(rival) = self.rival.lock().await.take()
-        {
-            rival().await;
-        }
-    }
-}
-
-#[async_trait]
-impl Store for Interrupted {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
-        self.read().await;
-        self.inner.head(key).await
-    }
-    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
-        self.read().await;
-        self.inner.open(key, options).await
-    }
-    async fn put(
-        &self,
-        key: &str,
-        body: Bytes,
-        condition: PutCondition,
-        metadata: &Metadata,
-    ) -> StoreResult<PutOutcome> {
-        self.inner.put(key, body, condition, metadata).await
-    }
-    async fn multipart(&self, key: &str, metadata: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.multipart(key, metadata).await
-    }
-    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
-        self.read().await;
-        self.inner.list(options).await
-    }
-    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
-        self.inner.copy(from, version, to).await
-    }
-    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
-        self.inner.rename(from, version, to).await
-    }
-    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
-        self.inner.delete(key, if_version).await
-    }
-    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
-        self.inner.tag(key, tags).await
-    }
-    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
-        self.inner.tag_version(key, version, tags).await
-    }
+/// `inner`, with a rival that acts before the read with this number.
+fn interrupted(inner: Arc<dyn Store>, reads_before: i64, rival: Rival) -> Arc<dyn Store> {
+    let (reads, rival) = (AtomicI64::new(reads_before), Arc::new(Mutex::new(Some(rival))));
+    delayed(inner, move |operation, _| {
+        let is_read = ["head", "open", "list"].contains(&operation);
+        let (acts, rival) = (is_read && reads.fetch_sub(1, Ordering::SeqCst) == 0, rival.clone());
+        Box::pin(async move {
+            if acts && let Some(rival) = rival.lock().await.take() {
+                rival().await;
+            }
+            Fate::Pass
+        })
+    })
 }
 
 fn completion(from: i64, to: i64) -> Completion {
@@ -114,10 +62,8 @@ impl Zone {
 
     /// Takes over while the rival acts before the read with this number.
     async fn take_over(&self, committed: Option<i64>, log: Bounds, reads_before: i64, rival: Rival) -> Result<i64> {
-        let rival = Mutex::new(Some(rival));
-        let store = Interrupted { inner: self.store(), reads_before: AtomicI64::new(reads_before), rival };
         let context = Context {
-            store: Arc::new(store),
+            store: interrupted(Arc::new(self.store()), reads_before, rival),
             topic: "events".into(),
             group: "g".into(),
             log_id: "log".into(),

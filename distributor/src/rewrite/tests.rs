@@ -13,7 +13,7 @@ use common::config::Compression;
 use common::event::ColumnRule;
 use common::log::Log;
 use common::shutdown::Shutdown;
-use common::store::{LocalStore, Store};
+use common::store::Store;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
@@ -296,11 +296,11 @@ async fn a_batch_that_is_not_complete_is_finished_first() {
 
 /// Ends a rewrite at the call with this number, before or after its effect. False if there was no such call.
 async fn cut_short(zone: &Zone, wanted: &Layout, calls: i64, after_effect: bool) -> bool {
-    let store = Arc::new(Faulty::new(LocalStore::new(zone.trusted("")), calls, after_effect));
-    let rewriter = Rewriter { replayer: replayer(zone, store.clone()), ..rewriter(zone, wanted.clone(), ENCODING) };
+    let (store, faulty) = Faulty::over(zone.store(), calls, after_effect);
+    let rewriter = Rewriter { replayer: replayer(zone, store), ..rewriter(zone, wanted.clone(), ENCODING) };
     let outcome = rewrite(&rewriter).await;
-    assert_eq!(outcome.is_err(), store.has_failed(), "{outcome:?}");
-    store.has_failed()
+    assert_eq!(outcome.is_err(), faulty.has_failed(), "{outcome:?}");
+    faulty.has_failed()
 }
 
 #[tokio::test]

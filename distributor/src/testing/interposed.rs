@@ -9,6 +9,8 @@ use common::store::{
     PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, UnfinishedUpload,
     UploadPage, Version,
 };
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 /// What becomes of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +22,8 @@ pub(crate) enum Fate {
     TimeOut,
 }
 
-/// Asked before each call, with the operation and the key.
-type Judge = Box<dyn Fn(&'static str, &str) -> Fate + Send + Sync>;
+/// Asked before each call, with the operation and the key. It may take its time.
+type Judge = Box<dyn Fn(&'static str, &str) -> BoxFuture<'static, Fate> + Send + Sync>;
 
 struct Interposed {
     inner: Arc<dyn Store>,
@@ -33,12 +35,20 @@ pub(crate) fn interposed(
     inner: Arc<dyn Store>,
     judge: impl Fn(&'static str, &str) -> Fate + Send + Sync + 'static,
 ) -> Arc<dyn Store> {
+    delayed(inner, move |operation, key| std::future::ready(judge(operation, key)).boxed())
+}
+
+/// The same, with one that lets calls wait.
+pub(crate) fn delayed(
+    inner: Arc<dyn Store>,
+    judge: impl Fn(&'static str, &str) -> BoxFuture<'static, Fate> + Send + Sync + 'static,
+) -> Arc<dyn Store> {
     Arc::new(Interposed { inner, judge: Box::new(judge) })
 }
 
 impl Interposed {
     async fn call<T>(&self, operation: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match (self.judge)(operation, key) {
+        match (self.judge)(operation, key).await {
             Fate::Pass => call.await,
             Fate::Fail(kind) => Err(StoreError::new(kind, operation, key, "told to fail")),
             Fate::TimeOut => {

@@ -4,26 +4,20 @@ mod stuck;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use common::config::TypeAges;
 use common::log::{Log, RecordBatch};
-use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version,
-};
+use common::store::Store;
 use tokio::sync::Notify;
 
 use super::*;
 use crate::batch::testing::event;
 use crate::testing::Zone;
+use crate::testing::interposed::{Fate, delayed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Puts of keys that hold `hangs_on` wait until it is opened.
+/// Puts of keys that hold a text wait until it is opened.
 struct Hanging {
-    inner: Arc<dyn Store>,
-    hangs_on: &'static str,
     is_open: AtomicBool,
     opened: Notify,
     /// A put is waiting.
@@ -31,64 +25,33 @@ struct Hanging {
 }
 
 impl Hanging {
-    fn new(inner: Arc<dyn Store>, hangs_on: &'static str) -> Arc<Self> {
+    fn on(inner: Arc<dyn Store>, hangs_on: &'static str) -> (Arc<dyn Store>, Arc<Self>) {
         let (is_open, hangs) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { inner, hangs_on, is_open, opened: Notify::new(), hangs })
+        let hanging = Arc::new(Self { is_open, opened: Notify::new(), hangs });
+        let gate = hanging.clone();
+        let store = delayed(inner, move |operation, key| {
+            let (gate, waits) = (gate.clone(), operation == "put" && key.contains(hangs_on));
+            Box::pin(async move {
+                if waits {
+                    gate.pass().await;
+                }
+                Fate::Pass
+            })
+        });
+        (store, hanging)
+    }
+
+    async fn pass(&self) {
+        let opened = self.opened.notified();
+        if !self.is_open.load(Ordering::SeqCst) {
+            self.hangs.store(true, Ordering::SeqCst);
+            opened.await;
+        }
     }
 
     fn open_up(&self) {
         self.is_open.store(true, Ordering::SeqCst);
         self.opened.notify_waiters();
-    }
-}
-
-#[async_trait]
-impl Store for Hanging {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
-        self.inner.head(key).await
-    }
-    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
-        self.inner.open(key, options).await
-    }
-    async fn put(
-        &self,
-        key: &str,
-        body: Bytes,
-        condition: PutCondition,
-        metadata: &Metadata,
-    ) -> StoreResult<PutOutcome> {
-        if key.contains(self.hangs_on) {
-            let opened = self.opened.notified();
-            if !self.is_open.load(Ordering::SeqCst) {
-                self.hangs.store(true, Ordering::SeqCst);
-                opened.await;
-            }
-        }
-        self.inner.put(key, body, condition, metadata).await
-    }
-    async fn multipart(&self, key: &str, metadata: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.inner.multipart(key, metadata).await
-    }
-    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
-        self.inner.list(options).await
-    }
-    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
-        self.inner.copy(from, version, to).await
-    }
-    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
-        self.inner.rename(from, version, to).await
-    }
-    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
-        self.inner.delete(key, if_version).await
-    }
-    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
-        self.inner.tag(key, tags).await
-    }
-    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
-        self.inner.tag_version(key, version, tags).await
     }
 }
 
@@ -103,14 +66,13 @@ async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_whose_store_hangs_holds_up_no_other() {
     let zone = Zone::filled(2).await;
-    let store = Hanging::new(zone.store(), "/events-0-");
-    let mut distributor = zone.distributor();
-    distributor.store = store.clone();
+    let (store, hanging) = Hanging::on(zone.store(), "/events-0-");
+    let distributor = Distributor { store, ..zone.distributor() };
     let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
     let watching = async {
         wait_until("the other partition is written", || zone.completions(1) == 3).await;
-        assert!(store.hangs.load(Ordering::SeqCst) && zone.completions(0) == 0);
-        store.open_up();
+        assert!(hanging.hangs.load(Ordering::SeqCst) && zone.completions(0) == 0);
+        hanging.open_up();
     };
     let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
     let report = report.unwrap();
@@ -121,12 +83,11 @@ async fn a_partition_whose_store_hangs_holds_up_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_waits_for_no_store() {
     let zone = Zone::filled(2).await;
-    let store = Hanging::new(zone.store(), "/events-");
-    let mut distributor = zone.distributor();
-    distributor.store = store.clone();
+    let (store, hanging) = Hanging::on(zone.store(), "/events-");
+    let distributor = Distributor { store, ..zone.distributor() };
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
     let stopping = async {
-        wait_until("a put hangs", || store.hangs.load(Ordering::SeqCst)).await;
+        wait_until("a put hangs", || hanging.hangs.load(Ordering::SeqCst)).await;
         shutdown.trigger();
     };
     let both = async { tokio::join!(distributor.run(&end, &shutdown), stopping) };

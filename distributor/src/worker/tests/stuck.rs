@@ -1,5 +1,6 @@
 //! One partition whose store does not answer, and the others beside it.
 
+use async_trait::async_trait;
 use std::sync::Mutex;
 
 use common::log::{Bounds, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult, TopicInfo, TopicSpec};
@@ -93,7 +94,7 @@ impl Log for Counted {
 /// A distributor of three partitions, and the store that hangs on it.
 struct Stuck {
     zone: Zone,
-    store: Arc<Hanging>,
+    hanging: Arc<Hanging>,
     chunks: Arc<Chunks>,
     distributor: Distributor,
 }
@@ -104,14 +105,14 @@ const APPENDED: i64 = 55;
 impl Stuck {
     async fn on(hangs_on: &'static str) -> Self {
         let zone = Zone::filled(3).await;
-        let (store, chunks) = (Hanging::new(zone.store(), hangs_on), Arc::new(Chunks::default()));
+        let ((store, hanging), chunks) = (Hanging::on(zone.store(), hangs_on), Arc::new(Chunks::default()));
         let log = Arc::new(Counted { inner: zone.log.clone(), chunks: chunks.clone() });
-        let distributor = Distributor { store: store.clone(), log, ..zone.distributor() };
-        Self { zone, store, chunks, distributor }
+        let distributor = Distributor { store, log, ..zone.distributor() };
+        Self { zone, hanging, chunks, distributor }
     }
 
     async fn hangs(&self) {
-        wait_until("a put hangs", || self.store.hangs.load(Ordering::SeqCst)).await;
+        wait_until("a put hangs", || self.hanging.hangs.load(Ordering::SeqCst)).await;
     }
 
     async fn is_committed(&self, partition: i32, offset: i64) {
@@ -140,7 +141,7 @@ async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go
         // One in the lane's hands, the others on their way.
         assert!(stuck.chunks.of(0) <= lane::ORDERS_IN_FLIGHT + 1, "{} chunks are held", stuck.chunks.of(0));
         assert_eq!(stuck.distributor.metrics.paused_partitions(), 1);
-        stuck.store.open_up();
+        stuck.hanging.open_up();
         stuck.is_committed(0, 41 * APPENDED).await;
         end.announce();
     };
@@ -204,7 +205,7 @@ async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
         wait_until("three batches and more of the other", || stuck.zone.completions(1) >= 4).await;
         stuck.is_committed(1, written).await;
         assert_eq!(stuck.zone.completions(0), 0);
-        stuck.store.open_up();
+        stuck.hanging.open_up();
         end.announce();
     };
     let (report, ()) = tokio::join!(stuck.distributor.run(&end, &shutdown), watching);

@@ -5,11 +5,11 @@ use crate::testing::Faulty;
 
 /// Ends a rebuild at the call with this number, before or after its effect. False if there was no such call.
 async fn cut_short(zone: &Zone, calls: i64, after_effect: bool) -> bool {
-    let store = Arc::new(Faulty::new(common::store::LocalStore::new(zone.trusted("")), calls, after_effect));
-    let rebuilder = ChainRebuilder { store: store.clone(), ..zone.rebuilder() };
+    let (store, faulty) = Faulty::over(zone.store(), calls, after_effect);
+    let rebuilder = ChainRebuilder { store, ..zone.rebuilder() };
     let outcome = rebuilder.rebuild(false).await;
-    assert_eq!(outcome.is_err(), store.has_failed(), "{outcome:?}");
-    store.has_failed()
+    assert_eq!(outcome.is_err(), faulty.has_failed(), "{outcome:?}");
+    faulty.has_failed()
 }
 
 #[tokio::test]
@@ -85,8 +85,8 @@ async fn a_rewrite_that_is_not_finished_is_refused_with_what_to_do() {
     for calls in 0.. {
         fs::remove_dir_all(zone.trusted("")).unwrap();
         copy(pristine.path(), &zone.trusted(""));
-        let store = Arc::new(Faulty::new(common::store::LocalStore::new(zone.trusted("")), calls, true));
-        let rewriter = zone.rewriter(1, other_zone(), ENCODING, store.clone());
+        let (store, faulty) = Faulty::over(zone.store(), calls, true);
+        let rewriter = zone.rewriter(1, other_zone(), ENCODING, store);
         let planned = rewriter.plan(ReplayTarget::Earliest, None).await;
         if let Ok(plans) = planned {
             let _ = rewriter.apply(&plans).await;
@@ -113,7 +113,7 @@ async fn a_rewrite_that_is_not_finished_is_refused_with_what_to_do() {
             assert_eq!(but_staged(&zone), before - 1, "nothing is put");
             refusals[1] += 1;
         }
-        if !store.has_failed() {
+        if !faulty.has_failed() {
             break;
         }
     }

@@ -1,0 +1,77 @@
+//! Offsets were set back: complete batches are looked at one after another, and made again where files are missing.
+
+use common::config::MissingFiles;
+
+use super::{Context, Partition, Result, Start, files};
+use crate::chain::Cut;
+
+impl Partition {
+    /// Goes along complete batches from `cut` on, up to the first whose files are not all there.
+    pub(super) async fn walk(&mut self, context: &Context, cut: Cut) -> Result<Start> {
+        let mut cut = cut;
+        loop {
+            if cut.is_batch() {
+                let revision = self.revisions.get(&cut.from).copied();
+                let Some(standing) = self.chain.standing(&cut, revision).await? else {
+                    if self.log.earliest > cut.from && !self.chain.is_open_in_between(&cut).await? {
+                        // Another owner has put it since `decide` looked, which knows what to say of it.
+                        return Ok(Start::LookAgain);
+                    }
+                    return self.redo(context, cut, false).await;
+                };
+                let missing = files::missing(&*context.store, &standing.completion).await?;
+                let is_damaged = standing.completion.damage.is_some();
+                if self.is_to_be_made_again(context, &cut, is_damaged, &missing) {
+                    return self.redo(context, standing.cut, true).await;
+                }
+            }
+            self.commit = Some(cut.to);
+            match self.chain.next_cut(&cut).await? {
+                Some(next) => cut = next,
+                None => return self.read_on(context, &cut).await,
+            }
+        }
+    }
+
+    fn is_to_be_made_again(&self, context: &Context, cut: &Cut, is_damaged: bool, missing: &[String]) -> bool {
+        if missing.is_empty() {
+            return false;
+        }
+        let (topic, partition) = (&context.topic, self.id);
+        let is_in_the_log = self.log.earliest <= cut.from && !is_damaged;
+        if context.missing == MissingFiles::Restore && is_in_the_log {
+            tracing::info!(
+                ?missing,
+                topic,
+                partition,
+                from = cut.from,
+                to = cut.to,
+                "these files are missing; they are made again"
+            );
+            return true;
+        }
+        context.metrics.files_missing(missing.len());
+        if is_in_the_log {
+            tracing::warn!(
+                ?missing,
+                topic,
+                partition,
+                from = cut.from,
+                to = cut.to,
+                "these files are missing, and replay.missing is 'report'"
+            );
+        } else {
+            let log_begins_at = self.log.earliest;
+            tracing::error!(
+                ?missing,
+                topic,
+                partition,
+                from = cut.from,
+                to = cut.to,
+                log_begins_at,
+                "these files are missing and cannot be made again, for the log has let go of their records"
+            );
+        }
+        false
+    }
+}
