@@ -123,20 +123,15 @@ impl Records {
         to: i64,
     ) -> Result<Filled, RemakeError> {
         while batch.ends().is_none_or(|ends| ends.to < to) {
-            let Some(offset) = self.chunk.offsets.get(self.next).copied() else {
-                if !self.read().await? {
-                    return Ok(Filled::LogEnded);
-                }
-                continue;
-            };
-            if offset >= to {
+            let place = |offset: i64| self.chunk.offsets.partition_point(|other| *other < offset);
+            let range = self.next.max(place(from))..place(to);
+            if !range.is_empty() {
+                self.next = batch.push_all(window, &self.chunk, range, |_| true)?;
+            } else if range.end < self.chunk.offsets.len() {
                 break;
+            } else if !self.read().await? {
+                return Ok(Filled::LogEnded);
             }
-            if offset >= from {
-                let time_ms = self.chunk.times_ms.get(self.next).copied().unwrap_or(i64::MIN);
-                batch.push(window, &self.chunk.records.get(self.next), offset, time_ms)?;
-            }
-            self.next += 1;
         }
         Ok(Filled::Whole)
     }

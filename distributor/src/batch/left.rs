@@ -81,7 +81,7 @@ impl Batch {
     /// Takes the next record. Its row is added if it is in no file yet.
     ///
     /// # Errors
-    /// As of [`Batch::push`].
+    /// As of [`Batch::push_all`].
     pub(crate) fn push_left(
         &mut self,
         left: &mut Left,

@@ -14,10 +14,11 @@ mod spool;
 mod stated;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
 use common::event::{HEADER_SOURCE, civil_from_micros};
-use common::log::RecordRef;
+use common::log::{Chunk, RecordRef};
 
 pub(crate) use error::BatchError;
 pub use file::Encoding;
@@ -36,7 +37,7 @@ use crate::layout::Layout;
 use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::scratch::{Scratch, ScratchError, ScratchFile};
-use crate::window::{Overlay, Window};
+use crate::window::{GROUP, Overlay, Window};
 use common::event::Event;
 
 /// Counts of a batch. `read` = `written` + `duplicates` + `rejected`.
@@ -262,23 +263,61 @@ impl Batch {
         type_of(&file.folder)
     }
 
-    /// Takes the next record.
+    /// Takes records of a chunk, `from` up to before `to`, some at a time: what they are is read first, and what of the
+    /// window they will ask for is fetched for all of them at once. `goes_on` is asked after each; once it says no, the
+    /// rest is as if it had not been looked at. Returns the index of the first record that was not taken.
     ///
     /// # Errors
     /// The encoder's or the disk's; the batch is useless then.
-    pub(crate) fn push(
+    pub(crate) fn push_all(
+        &mut self,
+        window: &Window,
+        chunk: &Chunk,
+        range: Range<usize>,
+        mut goes_on: impl FnMut(&mut Self) -> bool,
+    ) -> Result<usize, BatchError> {
+        let mut rest = chunk.offsets.iter().zip(&chunk.times_ms).enumerate().take(range.end).skip(range.start);
+        let (mut ahead, mut keys) = (Vec::with_capacity(GROUP), Vec::with_capacity(GROUP));
+        loop {
+            for (index, (offset, append_ms)) in rest.by_ref().take(GROUP) {
+                let record = chunk.records.get(index);
+                let read = self.read(&record);
+                keys.extend(read.as_ref().ok().map(|(key, _)| *key));
+                ahead.push((index, record, read, *offset, *append_ms));
+            }
+            if ahead.is_empty() {
+                return Ok(range.end);
+            }
+            window.warm(&self.overlay, &keys);
+            for (index, record, read, offset, append_ms) in ahead.drain(..) {
+                self.take(window, &record, read, offset, append_ms)?;
+                if !goes_on(self) {
+                    return Ok(index + 1);
+                }
+            }
+            keys.clear();
+        }
+    }
+
+    /// What a record is: an event with its key, or why it is none.
+    fn read<'a>(&self, record: &RecordRef<'a>) -> Result<(u128, Event<'a>), Rejection> {
+        let event = read_event(record.value, &self.reader)?;
+        Ok((fingerprint(&event.event_id, event.timestamp_us), event))
+    }
+
+    fn take(
         &mut self,
         window: &Window,
         record: &RecordRef<'_>,
+        read: Result<(u128, Event<'_>), Rejection>,
         offset: i64,
         append_ms: i64,
     ) -> Result<(), BatchError> {
         let lineage = self.see(record, offset, append_ms);
-        match read_event(record.value, &self.reader) {
-            Err(rejection) => self.reject(&rejection, None, record, &lineage)?,
-            Ok(event) => self.push_event(window, &event, record, &lineage)?,
+        match read {
+            Err(rejection) => self.reject(&rejection, None, record, &lineage),
+            Ok((key, event)) => self.take_event(window, key, &event, record, &lineage),
         }
-        Ok(())
     }
 
     /// Goes on to a record: log time, the batch's ends, and where a row of it comes from.
@@ -292,14 +331,14 @@ impl Batch {
         Lineage { offset, log_time_ms: self.clock_ms, source }
     }
 
-    fn push_event(
+    fn take_event(
         &mut self,
         window: &Window,
+        key: u128,
         event: &Event<'_>,
         record: &RecordRef<'_>,
         lineage: &Lineage<'_>,
     ) -> Result<(), BatchError> {
-        let key = fingerprint(&event.event_id, event.timestamp_us);
         let duplicate = window.take(&mut self.overlay, key, lineage.log_time_ms)?;
         if duplicate {
             self.counts.duplicates += 1;

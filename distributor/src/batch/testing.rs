@@ -2,11 +2,12 @@
 
 use common::config::Compression;
 use common::event::PRESETS;
-use common::log::RecordBatch;
+use common::log::{Chunk, RecordBatch, RecordRef};
 
-use super::Encoding;
+use super::{Batch, BatchError, Encoding};
 use crate::chain::{Cut, Origin, Witness};
 use crate::layout::{LAYOUT_VERSION, Layout};
+use crate::window::Window;
 
 pub(crate) const ENCODING: Encoding = Encoding { compression: Compression::Zstd, bloom_filter: false };
 
@@ -62,4 +63,24 @@ pub(crate) fn records(values: &[Option<String>]) -> RecordBatch {
         batch.push(b"key", value.as_deref().map(str::as_bytes), |headers| headers.put("source", b"a/x.json")).unwrap();
     }
     batch
+}
+
+/// Of partition 3, from offset 40 on, all of one time.
+pub(crate) fn chunk(values: &[Option<String>]) -> Chunk {
+    let (offsets, times_ms) = (40..).zip(values).map(|(offset, _)| (offset, 1_700_000_000_000)).unzip();
+    Chunk { partition: 3, records: records(values), offsets, times_ms }
+}
+
+impl Batch {
+    /// Takes one record, with nothing read ahead.
+    pub(crate) fn push(
+        &mut self,
+        window: &Window,
+        record: &RecordRef<'_>,
+        offset: i64,
+        append_ms: i64,
+    ) -> Result<(), BatchError> {
+        let read = self.read(record);
+        self.take(window, record, read, offset, append_ms)
+    }
 }

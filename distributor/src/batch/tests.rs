@@ -12,19 +12,16 @@ use parquet::basic::{Compression as Codec, Encoding as ParquetEncoding, Type};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use proptest::prelude::*;
 
-use super::testing::{ENCODING, event, layout, records};
+use super::testing::{ENCODING, chunk, event, layout, records};
 use super::*;
 use crate::scratch::Scratch;
-use crate::window::Budget;
+use crate::window::{Budget, encode_key_run};
 
 fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Encoded {
     let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, Scratch::new(".")));
     let mut batch =
         Batch::new("events", 3, 40, i64::MIN, layout, encoding, &Scratch::new(std::env::temp_dir())).unwrap();
-    let records = records(values);
-    for (offset, record) in (40..).zip(records.iter()) {
-        batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
-    }
+    assert_eq!(batch.push_all(&window, &chunk(values), 0..values.len(), |_| true).unwrap(), values.len());
     batch.finish().unwrap().unwrap()
 }
 
@@ -110,6 +107,53 @@ fn what_a_huge_source_takes_is_measured_before_there_are_many() {
         batch.push(&window, &records.get(0), number, 1_700_000_000_000).unwrap();
     }
     assert!(batch.memory_bytes() > 2_000_000, "{}", batch.memory_bytes());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// Batches end anywhere in what is read ahead, for their rows and for what is in them.
+    #[test]
+    fn records_read_ahead_make_the_batches_that_they_make_one_by_one(
+        ids in prop::collection::vec(0_u8..60, 1..100),
+        sizes in prop::collection::vec(1_usize..40, 1..6),
+        begins_at in 0_usize..20,
+    ) {
+        let value = |id: u8| match id {
+            0 => None,
+            1 => Some("{\"event_id\":7}".to_owned()),
+            2..5 => Some(event("old", "1950-01-01T00:00:00", "d", "t", "1")),
+            _ => Some(event(&format!("e{id}"), "2021-01-14T10:15:30", "d", &format!("t{}", id % 3), "1")),
+        };
+        let values: Vec<Option<String>> = ids.iter().map(|id| value(*id)).collect();
+        let chunk = chunk(&values);
+        let scratch = Scratch::new(std::env::temp_dir());
+        let made = |reads_ahead: bool| {
+            let mut window = Window::new(layout().window_ms, &Budget::new(1_000_000_000, scratch.clone()));
+            let mut sizes = sizes.iter().cycle();
+            let mut next = begins_at.min(values.len());
+            let mut made = Vec::new();
+            while next < values.len() {
+                let size = u64::try_from(*sizes.next().unwrap()).unwrap();
+                let mut batch = Batch::new("events", 3, chunk.offsets[next], i64::MIN, &layout(), ENCODING, &scratch).unwrap();
+                let goes_on = |batch: &Batch| batch.rows() < size && batch.counts.rejected < 3;
+                if reads_ahead {
+                    next = batch.push_all(&window, &chunk, next..values.len(), |batch| goes_on(batch)).unwrap();
+                } else {
+                    while next < values.len() && goes_on(&batch) {
+                        batch.push(&window, &chunk.records.get(next), chunk.offsets[next], chunk.times_ms[next]).unwrap();
+                        next += 1;
+                    }
+                }
+                let Encoded { files, overlay, counts, ends, .. } = batch.finish().unwrap().unwrap();
+                let files: Vec<_> = files.iter().map(|file| (file.folder.clone(), file.body.bytes().unwrap())).collect();
+                made.push((files, encode_key_run(&overlay), counts, ends));
+                window.merge(overlay, ends.clock_ms).unwrap();
+            }
+            made
+        };
+        prop_assert_eq!(made(true), made(false));
+    }
 }
 
 #[test]

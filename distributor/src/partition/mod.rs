@@ -311,27 +311,23 @@ impl Partition {
 
     /// Takes what was read.
     pub(crate) async fn take(&mut self, context: &Context, chunk: &Chunk) -> Result<Next> {
-        for (index, (offset, append_ms)) in chunk.offsets.iter().zip(&chunk.times_ms).enumerate() {
-            let record = chunk.records.get(index);
+        let mut next = 0;
+        while let (Some(offset), Some(append_ms)) = (chunk.offsets.get(next), chunk.times_ms.get(next)) {
             match &mut self.phase {
                 Phase::Fill(batch) => {
                     if batch.is_empty() {
                         if self.origin.is_none() {
-                            let origin = self.put_origin(context, *offset, Witness::of(&record, *append_ms)).await?;
-                            if !origin {
+                            let first = Witness::of(&chunk.records.get(next), *append_ms);
+                            if !self.put_origin(context, *offset, first).await? {
                                 return Ok(Next::Resolve);
                             }
                         }
                         let now = Instant::now();
                         (self.filling_since, self.due) = (Some(now), now.checked_add(context.max_age));
                     }
-                    let Phase::Fill(batch) = &mut self.phase else { continue };
-                    batch.push(&self.window, &record, *offset, *append_ms)?;
-                    if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
-                        let due = Instant::now().checked_add(age);
-                        self.due = [self.due, due].into_iter().flatten().min();
-                    }
-                    if batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes {
+                    let (taken_to, is_full) = self.fill(context, chunk, next)?;
+                    next = taken_to;
+                    if is_full {
                         match self.flush(context).await? {
                             Next::Continue => {}
                             next => return Ok(next),
@@ -340,7 +336,7 @@ impl Partition {
                 }
                 Phase::CheckLast { at, expected } => {
                     let at = *at;
-                    if *offset != at - 1 || Witness::of(&record, *append_ms) != *expected {
+                    if *offset != at - 1 || Witness::of(&chunk.records.get(next), *append_ms) != *expected {
                         return Err(refused(
                             context,
                             self.id,
@@ -352,17 +348,18 @@ impl Partition {
                         ));
                     }
                     self.phase = Phase::Fill(self.new_batch(context, at)?);
+                    next += 1;
                 }
                 Phase::Redo { cut, batch, salvaging, .. } => {
                     if *offset >= cut.to {
                         return Err(changed(context, cut));
                     }
-                    let is_last = *offset == cut.to - 1;
-                    match salvaging {
-                        None => batch.push(&self.window, &record, *offset, *append_ms)?,
-                        Some(salvaging) => salvaging.push(batch, &self.window, &record, *offset, *append_ms)?,
-                    }
-                    if is_last {
+                    let end = chunk.offsets.partition_point(|offset| *offset < cut.to);
+                    next = match salvaging {
+                        None => batch.push_all(&self.window, chunk, next..end, |_| true)?,
+                        Some(salvaging) => salvaging.push_all(batch, &self.window, chunk, next..end)?,
+                    };
+                    if batch.ends().is_some_and(|ends| ends.to == cut.to) {
                         let is_salvage = salvaging.is_some();
                         let start = if is_salvage {
                             self.finish_salvage(context).await
@@ -375,6 +372,25 @@ impl Partition {
             }
         }
         Ok(Next::Continue)
+    }
+
+    /// Fills the open batch with records of a chunk, `from` and those after it, until it is full. Returns the index of the
+    /// first that was not taken, and whether it is full.
+    fn fill(&mut self, context: &Context, chunk: &Chunk, from: usize) -> Result<(usize, bool)> {
+        let Phase::Fill(batch) = &mut self.phase else { return Ok((from, false)) };
+        // No more is read ahead than the batch may take.
+        let room = usize::try_from(context.max_rows.saturating_sub(batch.rows())).unwrap_or(usize::MAX);
+        let range = from..chunk.offsets.len().min(from.saturating_add(room.max(1)));
+        let mut is_full = false;
+        let taken_to = batch.push_all(&self.window, chunk, range, |batch| {
+            if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
+                let due = Instant::now().checked_add(age);
+                self.due = [self.due, due].into_iter().flatten().min();
+            }
+            is_full = batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes;
+            !is_full
+        })?;
+        Ok((taken_to, is_full))
     }
 
     /// The first record fixes the origin. False when another owner fixed another one.

@@ -17,7 +17,9 @@
 //! turn out to be there, nothing is left to write, and no later round counts: all come to the same completion. The model
 //! of the chain (`chain/model`) goes through it step by step.
 
-use common::log::RecordRef;
+use std::ops::Range;
+
+use common::log::Chunk;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::files::{self, AT_ONCE, Known};
@@ -47,19 +49,24 @@ pub(super) struct Salvaging {
 }
 
 impl Salvaging {
-    /// Takes the next record.
+    /// Takes records of a chunk. Returns the index of the first that was not taken.
     ///
     /// # Errors
-    /// As of [`Batch::push`].
-    pub(super) fn push(
+    /// As of [`Batch::push_all`].
+    pub(super) fn push_all(
         &mut self,
         batch: &mut Batch,
         window: &Window,
-        record: &RecordRef<'_>,
-        offset: i64,
-        append_ms: i64,
-    ) -> std::result::Result<(), BatchError> {
-        batch.push_left(&mut self.left, window, record, offset, append_ms)
+        chunk: &Chunk,
+        range: Range<usize>,
+    ) -> std::result::Result<usize, BatchError> {
+        let end = range.end;
+        for index in range {
+            if let (Some(offset), Some(append_ms)) = (chunk.offsets.get(index), chunk.times_ms.get(index)) {
+                batch.push_left(&mut self.left, window, &chunk.records.get(index), *offset, *append_ms)?;
+            }
+        }
+        Ok(end)
     }
 }
 

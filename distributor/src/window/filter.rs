@@ -39,6 +39,11 @@ impl Filter {
         self.blocks[block].iter().zip(bits).all(|(word, bit)| word & bit != 0)
     }
 
+    /// Reads a part of what a look-up reads; see [`Groups::touch`](super::groups::Groups::touch).
+    pub(super) fn touch(&self, key: u128) -> u64 {
+        u64::from(self.blocks[self.place(key).0][0])
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.blocks)
     }

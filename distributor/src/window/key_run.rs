@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::Overlay;
-use super::keys::EPOCH_MS;
+use super::epochs::EPOCH_MS;
 
 const MAGIC: &[u8; 8] = b"EDKEYS01";
 const ENTRY_BYTES: usize = 20;
@@ -27,17 +27,17 @@ impl std::error::Error for KeyRunError {}
 pub(crate) fn encode_key_run(overlay: &Overlay) -> Vec<u8> {
     let mut run = Vec::with_capacity(64 + overlay.len() * ENTRY_BYTES);
     run.extend_from_slice(MAGIC);
-    let sections = u32::try_from(overlay.epochs.len()).unwrap_or(u32::MAX);
+    let sections = u32::try_from(overlay.epochs.iter().len()).unwrap_or(u32::MAX);
     run.extend_from_slice(&sections.to_le_bytes());
-    for (epoch, table) in &overlay.epochs {
-        let mut entries: Vec<(u128, u32)> = table.iter().collect();
-        entries.sort_unstable();
+    for (epoch, arrivals) in overlay.epochs.iter() {
         run.extend_from_slice(&(epoch * EPOCH_MS).to_le_bytes());
-        run.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
-        for (key, offset_ms) in entries {
-            run.extend_from_slice(&key.to_le_bytes());
-            run.extend_from_slice(&offset_ms.to_le_bytes());
-        }
+        run.extend_from_slice(&u32::try_from(arrivals.len()).unwrap_or(u32::MAX).to_le_bytes());
+        arrivals.sorted(|entries| {
+            for entry in entries {
+                run.extend_from_slice(&entry.key().to_le_bytes());
+                run.extend_from_slice(&entry.time.to_le_bytes());
+            }
+        });
     }
     let checksum = xxhash_rust::xxh3::xxh3_64(&run);
     run.extend_from_slice(&checksum.to_le_bytes());

@@ -46,6 +46,11 @@ impl Run {
         self.filter = None;
     }
 
+    /// See [`Groups::touch`](super::groups::Groups::touch).
+    pub(super) fn touch(&self, keys: &[u128]) -> u64 {
+        self.filter.as_ref().map_or(0, |filter| keys.iter().fold(0, |sum, key| sum ^ filter.touch(*key)))
+    }
+
     pub(super) fn has_filter(&self) -> bool {
         self.filter.is_some()
     }

@@ -34,6 +34,11 @@ impl Spilled {
         Ok(false)
     }
 
+    /// See [`Groups::touch`](super::groups::Groups::touch).
+    pub(super) fn touch(&self, keys: &[u128]) -> u64 {
+        self.slices.values().flatten().fold(0, |sum, run| sum ^ run.touch(keys))
+    }
+
     /// Takes a run of a slice, and merges runs where there would be too many. What is older than `oldest_ms` may go.
     ///
     /// # Errors
