@@ -79,10 +79,13 @@ impl Arrivals {
         shard.find(key).map(|at| shard.entries[at].time)
     }
 
-    /// See [`Groups::touch`].
+    /// Reads what [`Arrivals::insert`] is going to read and write; see [`Groups::touch`].
     #[inline]
     pub(super) fn touch(&self, key: u128) -> u64 {
-        self.shards[shard_of(key)].groups.touch(key)
+        let Shard { groups, positions, entries } = &self.shards[shard_of(key)];
+        let position = positions.get(groups.about(key)).copied().unwrap_or_default();
+        let last = entries.last().map_or(0, |entry| entry.time);
+        groups.touch(key) ^ u64::from(position ^ last)
     }
 
     /// Keeps the later of the old and the new time. Returns the old one.

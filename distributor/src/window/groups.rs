@@ -109,6 +109,12 @@ impl Groups {
         self.words.get(self.home(key)).copied().unwrap_or_default()
     }
 
+    /// A place in the middle of the group that a look-up begins with.
+    #[inline]
+    pub(super) fn about(&self, key: u128) -> usize {
+        self.home(key) * GROUP + GROUP / 2
+    }
+
     /// Where `key` stands; `is_it` tells whether it is the one at a place whose tag is the same.
     #[inline]
     pub(super) fn find(&self, key: u128, mut is_it: impl FnMut(usize) -> bool) -> Option<usize> {

@@ -55,7 +55,7 @@ const MIN_WIDTH_MS: i64 = 60_000;
 /// … and at most this one.
 const MAX_WIDTH_MS: i64 = epochs::EPOCH_MS;
 /// Keys that are best looked up together: so many reads at a time fill what the processor has for them.
-pub(crate) const GROUP: usize = 16;
+pub(crate) const GROUP: usize = 24;
 /// Of an entry in memory, at the least.
 const ENTRY_BYTES: usize = 24;
 
