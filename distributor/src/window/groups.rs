@@ -184,3 +184,43 @@ impl Groups {
         places(self.words.get(group).map_or(0, |word| taken(*word))).map(move |place| group * GROUP + place)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many keys of the first of 20 groups, and where each stands.
+    fn of_one_group(count: u128) -> (Groups, Vec<(u128, usize)>) {
+        let mut groups = Groups::new(20);
+        let keys = (1..=count).map(|number| (number << 40) | number);
+        let placed = keys.map(|key| (key, groups.put(key))).collect();
+        (groups, placed)
+    }
+
+    fn find(groups: &Groups, placed: &[(u128, usize)], key: u128) -> Option<usize> {
+        groups.find(key, |at| placed.contains(&(key, at)))
+    }
+
+    #[test]
+    fn look_ups_end_at_once_again_when_those_who_passed_are_gone() {
+        let (mut groups, placed) = of_one_group(20);
+        assert!(find(&groups, &placed, placed[19].0).is_some());
+        assert_eq!(groups.touch(0) >> COUNT_SHIFT, 14);
+        for (key, at) in &placed[6..] {
+            groups.remove(*key, *at);
+        }
+        assert_eq!(groups.touch(0) >> COUNT_SHIFT, 0);
+        assert_eq!(groups.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn more_may_pass_a_group_than_it_can_count() {
+        let (mut groups, placed) = of_one_group(60);
+        let (gone, stay) = placed.split_at(55);
+        for (key, at) in gone {
+            groups.remove(*key, *at);
+        }
+        assert_eq!(groups.len(), 5);
+        assert!(stay.iter().all(|(key, at)| find(&groups, &placed, *key) == Some(*at)));
+    }
+}
