@@ -8,6 +8,8 @@ use crate::scratch::Scratch;
 
 const ENTRIES: u64 = 10_000_000;
 const BATCH: u64 = 500_000;
+/// So many that what gets slower from one to the next is seen.
+const WINDOWS: u64 = 5;
 const WINDOW_MS: i64 = 86_400_000;
 
 fn key(number: u64) -> u128 {
@@ -19,13 +21,13 @@ fn time(number: u64) -> i64 {
     i64::try_from(number * u64::try_from(WINDOW_MS).unwrap() / ENTRIES).unwrap()
 }
 
-/// Two windows full of keys that come once, and one in fifty that comes again a third of a window later.
+/// Windows full of keys that come once, and one in fifty that comes again a third of a window later.
 fn fill(budget_bytes: u64) -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let budget = Budget::new(budget_bytes, Scratch::new(folder.path()));
     let mut window = Window::new(WINDOW_MS, &budget);
     let mut runs = Vec::new();
-    for batch in 0..2 * ENTRIES / BATCH {
+    for batch in 0..WINDOWS * ENTRIES / BATCH {
         let (from, to) = (batch * BATCH, (batch + 1) * BATCH);
         let keys: Vec<u128> = (from..to)
             .map(|number| key(if number % 50 == 0 { number.saturating_sub(ENTRIES / 3) } else { number }))
@@ -64,7 +66,7 @@ fn rebuild(runs: &[Vec<u8>], budget_bytes: u64) {
     let budget = Budget::new(budget_bytes, Scratch::new(folder.path()));
     let begun = Instant::now();
     let mut window = Window::new(WINDOW_MS, &budget);
-    window.expect(time(2 * ENTRIES));
+    window.expect(time(WINDOWS * ENTRIES));
     for run in runs.iter().rev().take(usize::try_from(ENTRIES / BATCH).unwrap()) {
         decode_key_run(run, |key, time_ms| window.restore(key, time_ms)).unwrap();
         window.fit().unwrap();

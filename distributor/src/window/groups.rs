@@ -27,6 +27,8 @@ const MAX_COUNT: u64 = u64::MAX >> COUNT_SHIFT;
 pub(super) struct Groups {
     words: Box<[u64]>,
     len: usize,
+    /// Groups whose count has come as far as it goes, and stays there.
+    stuck: usize,
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the top 8 bits of a 128-bit number")]
@@ -65,7 +67,7 @@ fn taken(word: u64) -> u64 {
 
 impl Groups {
     pub(super) fn new(groups: usize) -> Self {
-        Self { words: vec![0; groups].into_boxed_slice(), len: 0 }
+        Self { words: vec![0; groups].into_boxed_slice(), len: 0, stuck: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -83,6 +85,12 @@ impl Groups {
     /// At 7/8 load; look-ups would become long.
     pub(super) fn is_full(&self) -> bool {
         (self.len + 1) * 8 > self.places() * 7
+    }
+
+    /// Groups that no look-up ends at any more, whoever has gone: they become more with time, until the entries are put
+    /// anew.
+    pub(super) fn stuck(&self) -> usize {
+        self.stuck
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -153,7 +161,9 @@ impl Groups {
                 return group * GROUP + place;
             }
             if word >> COUNT_SHIFT < MAX_COUNT {
-                self.words[group] = word + (1 << COUNT_SHIFT);
+                let counted = word + (1 << COUNT_SHIFT);
+                self.words[group] = counted;
+                self.stuck += usize::from(counted >> COUNT_SHIFT == MAX_COUNT);
             }
             group = self.after(group);
         }
@@ -221,6 +231,8 @@ mod tests {
             groups.remove(*key, *at);
         }
         assert_eq!(groups.len(), 5);
+        // Of 60, 45 passed the third group, and 39 the fourth: seven counts are stuck.
+        assert_eq!(groups.stuck(), 7);
         assert!(stay.iter().all(|(key, at)| find(&groups, &placed, *key) == Some(*at)));
     }
 }

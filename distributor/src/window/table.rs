@@ -11,11 +11,16 @@ use super::groups::{GROUP, Groups, SHARDS, shard_of};
 /// A shard that is less full than this after sweeping is laid out anew, three quarters full. In between it stays as it is
 /// though a sixth comes and goes.
 const MIN_LOAD_PERCENT: usize = 72;
+/// One with so many more groups at which no look-up ends than when it was laid out is laid out anew as well: otherwise
+/// look-ups would take longer from window to window.
+const MAX_STUCK_PERCENT: usize = 2;
 
 #[derive(Debug, Clone, Default)]
 struct Shard {
     groups: Groups,
     entries: Box<[Entry]>,
+    /// Groups that were stuck when it was laid out.
+    stuck_before: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -31,7 +36,8 @@ impl Default for Table {
 
 impl Shard {
     fn with_groups(groups: usize) -> Self {
-        Self { groups: Groups::new(groups), entries: vec![Entry::default(); groups * GROUP].into_boxed_slice() }
+        let entries = vec![Entry::default(); groups * GROUP].into_boxed_slice();
+        Self { groups: Groups::new(groups), entries, stuck_before: 0 }
     }
 
     fn find(&self, key: u128) -> Option<usize> {
@@ -62,6 +68,7 @@ impl Shard {
         for entry in self.iter() {
             other.put(entry.key(), *entry);
         }
+        other.stuck_before = other.groups.stuck();
         *self = other;
     }
 
@@ -85,6 +92,9 @@ impl Shard {
             *self = Self::default();
         } else if len * 100 < self.groups.places() * MIN_LOAD_PERCENT {
             self.lay_out((len * 4 / 3).div_ceil(GROUP));
+        } else if self.groups.stuck().saturating_sub(self.stuck_before) * 100 > self.groups.groups() * MAX_STUCK_PERCENT
+        {
+            self.lay_out(self.groups.groups());
         }
     }
 }
@@ -188,6 +198,24 @@ mod tests {
         }
         (0..Table::SHARDS).for_each(|shard| table.sweep(shard, 1_000_000, |_, _| {}));
         assert!(table.memory_bytes() < 20_000);
+    }
+
+    /// What a look-up passes is counted, and counts that have come to their end never go back.
+    #[test]
+    fn look_ups_do_not_get_longer_from_window_to_window() {
+        const WINDOW: u32 = 40_000;
+        let mut shard = Shard::default();
+        let mut most = 0;
+        for slice in 1..=240 {
+            let ends = slice * WINDOW / 8;
+            for number in ends - WINDOW / 8..ends {
+                assert_eq!(shard.insert(key(u64::from(number)), number), None);
+            }
+            shard.sweep(u64::from(ends.saturating_sub(WINDOW)), &mut |_, _| {});
+            most = most.max(shard.groups.stuck() * 1_000 / shard.groups.groups());
+        }
+        assert!(most > 0, "no count has come to its end, and nothing is shown");
+        assert!(most < 60, "no look-up ends at {most} of a thousand groups");
     }
 
     #[test]
