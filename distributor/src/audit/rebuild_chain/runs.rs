@@ -2,19 +2,15 @@
 
 use std::collections::HashMap;
 
-use arrow_array::Array;
-use arrow_array::cast::AsArray;
-use arrow_array::types::TimestampMicrosecondType;
-
 use super::super::AuditError;
-use super::super::deep::{self, Rows};
 use super::known::Known;
 use super::partition::Pass;
 use super::revised::UNKNOWN_REWRITE;
 use super::{Stop, refused};
+use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
-use crate::route::{fingerprint, read_event};
 use crate::window::{Window, decode_key_run, encode_key_run};
+use crate::written::Written;
 
 impl Pass<'_> {
     /// Whether a key run of the batch that begins at `from` stood there when the partition was looked at.
@@ -76,26 +72,27 @@ impl Pass<'_> {
     pub(super) async fn run_from_rows(&self, known: &Known, layout: &Layout) -> Result<Vec<u8>, Stop> {
         let mut overlay = Window::overlay();
         let reader = layout.reader().map_err(|message| Stop::Failed(AuditError::Layout(message)))?;
+        let store = &*self.rebuilder.store;
+        let mut written = Written::default();
         for file in known.files.values() {
-            let gone = || format!("'{}' went away while it was looked at", file.path);
-            let body = deep::body(&*self.rebuilder.store, &file.path, file.size_bytes).await?;
-            let Some(body) = body else { return refused(gone()) };
-            let unreadable = |error: &dyn std::fmt::Display| {
-                Stop::Refused(format!(
-                    "the rows of '{}' cannot be read ({error}); bring it back from a backup",
-                    file.path
-                ))
+            let read = async {
+                let footer = Footer::read(store, &file.path, file.size_bytes).await?;
+                written.read(store, &file.path, &footer, &reader).await
             };
-            let rows = deep::decode(body).map_err(|error| unreadable(&error))?;
-            let (_, keys) = deep::keys(&rows).map_err(|message| unreadable(&message))?;
-            for key in keys {
-                overlay.insert(key.fingerprint, key.time_ms);
-            }
-            for (value, time_ms) in rejected(&rows) {
-                if let Ok(event) = read_event(Some(value), &reader) {
-                    overlay.insert(fingerprint(&event.event_id, event.timestamp_us), time_ms);
+            match read.await {
+                Ok(()) => {}
+                Err(FooterError::Store(error)) => return Err(error.into()),
+                Err(FooterError::Gone) => return refused(format!("'{}' went away while it was looked at", file.path)),
+                Err(FooterError::Unreadable(error)) => {
+                    return refused(format!(
+                        "the rows of '{}' cannot be read ({error}); bring it back from a backup",
+                        file.path
+                    ));
                 }
             }
+        }
+        for key in written.keys {
+            overlay.insert(key.fingerprint, key.time_ms);
         }
         Ok(encode_key_run(&overlay))
     }
@@ -113,18 +110,4 @@ pub(super) fn holds(run: &[u8], other: &[u8]) -> bool {
         holds &= times.get(&key).is_some_and(|latest| *latest >= time_ms);
     });
     holds && compared.is_ok()
-}
-
-/// Values of rejected records with their log times: those that are events all the same have keys.
-fn rejected(rows: &Rows) -> impl Iterator<Item = (&[u8], i64)> {
-    rows.iter().flat_map(|batch| {
-        let raw = batch.column_by_name("raw").and_then(|raw| raw.as_binary_opt::<i32>());
-        let times =
-            batch.column_by_name("_ingested_at").and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
-        let both = raw.zip(times);
-        (0..batch.num_rows()).filter_map(move |row| {
-            let (raw, times) = both?;
-            raw.is_valid(row).then(|| (raw.value(row), times.value(row) / 1_000))
-        })
-    })
 }
