@@ -1,10 +1,15 @@
 //! Where the entries of a shard stand: open addressing in groups of six places.
 //!
 //! Of each group there is one 64-bit word (after Google's Swiss tables and Facebook's F14): ten bits of each fingerprint, its
-//! *tag*, and a count of the entries that found the group full and stand further on. Tags are compared six at a time. A
-//! look-up that finds nothing, which is nearly every one, reads one word; one in two hundred meets a tag that is the same
-//! by chance and waits for an entry, where tags of eight bits would make it one in fifty. And an entry is removed where it
-//! stands, without moving any other.
+//! *tag*, and four bits for those that found the group full and stand further on, one of which is set by each. Tags are
+//! compared six at a time. A look-up that finds nothing, which is nearly every one, ends at the first word unless the bit
+//! of its fingerprint is set there, and else at the first group that is not full. One in a hundred or so meets a tag that is
+//! the same by chance and waits for an entry.
+//!
+//! # Invariant
+//!
+//! Groups between the one that an entry begins with, its *home*, and the one it stands in are full. So entries are freed
+//! only while all are [settled](Groups::begin_settling) anew, which also keeps look-ups as short as if they had just been put.
 //!
 //! Fingerprints are uniformly distributed, so their bits serve as the hash: the highest 8 name the shard, those after them
 //! the group, the lowest 10 are the tag. So groups are in the order of their fingerprints, nearly.
@@ -15,20 +20,17 @@ pub(super) const SHARDS: usize = 256;
 pub(super) const GROUP: usize = 6;
 const TAG_WIDTH: usize = 10;
 const TAG: u64 = (1 << TAG_WIDTH) - 1;
-/// The lowest and the highest bit of each tag. Above the tags is the count.
+/// The lowest and the highest bit of each tag.
 const LOW_BITS: u64 = 1 | 1 << 10 | 1 << 20 | 1 << 30 | 1 << 40 | 1 << 50;
 const HIGH_BITS: u64 = LOW_BITS << (TAG_WIDTH - 1);
 const TAGS: u64 = LOW_BITS * TAG;
-const COUNT_SHIFT: usize = GROUP * TAG_WIDTH;
-/// A count that has come so far stays there: look-ups go on, which is never wrong.
-const MAX_COUNT: u64 = u64::MAX >> COUNT_SHIFT;
+/// Above the tags: which entries whose home is here stand further on.
+const FURTHER_SHIFT: usize = GROUP * TAG_WIDTH;
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
     words: Box<[u64]>,
     len: usize,
-    /// Groups whose count has come as far as it goes, and stays there.
-    stuck: usize,
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "the top 8 bits of a 128-bit number")]
@@ -40,6 +42,12 @@ pub(super) fn shard_of(key: u128) -> usize {
 #[allow(clippy::cast_possible_truncation, reason = "the lowest bits of a 128-bit number")]
 fn tag_of(key: u128) -> u64 {
     (key as u64 & TAG).max(1)
+}
+
+/// The bit of `key` in the word of its home: of bits that neither its tag nor its home is made of.
+#[allow(clippy::cast_possible_truncation, reason = "bits of a 128-bit number")]
+fn further(key: u128) -> u64 {
+    1 << (FURTHER_SHIFT as u32 + (key as u32 >> TAG_WIDTH) % 4)
 }
 
 /// The high bit of each tag that is 0. Nothing is carried from one to the next, so all of them are exact.
@@ -67,7 +75,7 @@ fn taken(word: u64) -> u64 {
 
 impl Groups {
     pub(super) fn new(groups: usize) -> Self {
-        Self { words: vec![0; groups].into_boxed_slice(), len: 0, stuck: 0 }
+        Self { words: vec![0; groups].into_boxed_slice(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -85,12 +93,6 @@ impl Groups {
     /// At 7/8 load; look-ups would become long.
     pub(super) fn is_full(&self) -> bool {
         (self.len + 1) * 8 > self.places() * 7
-    }
-
-    /// Groups that no look-up ends at any more, whoever has gone: they become more with time, until the entries are put
-    /// anew.
-    pub(super) fn stuck(&self) -> usize {
-        self.stuck
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -127,23 +129,24 @@ impl Groups {
     #[inline]
     pub(super) fn find(&self, key: u128, mut is_it: impl FnMut(usize) -> bool) -> Option<usize> {
         let tags = tag_of(key) * LOW_BITS;
+        let mut stands_in = |group: usize, word: u64| {
+            places(zero_tags(word ^ tags)).map(|place| group * GROUP + place).find(|at| is_it(*at))
+        };
         let home = self.home(key);
         let mut group = home;
+        let mut word = *self.words.get(home)?;
+        if word & further(key) == 0 {
+            return stands_in(home, word);
+        }
         loop {
-            let word = *self.words.get(group)?;
-            let candidates = zero_tags(word ^ tags);
-            if candidates != 0
-                && let Some(at) = places(candidates).map(|place| group * GROUP + place).find(|at| is_it(*at))
-            {
+            if let Some(at) = stands_in(group, word) {
                 return Some(at);
             }
-            if word >> COUNT_SHIFT == 0 {
-                return None;
-            }
             group = self.after(group);
-            if group == home {
+            if group == home || zero_tags(word) != 0 {
                 return None;
             }
+            word = self.words[group];
         }
     }
 
@@ -151,36 +154,40 @@ impl Groups {
     #[inline]
     pub(super) fn put(&mut self, key: u128) -> usize {
         let mut group = self.home(key);
-        loop {
-            let word = self.words[group];
-            let free = zero_tags(word);
-            if free != 0 {
-                let place = place_of(free);
-                self.words[group] = word | tag_of(key) << (place * TAG_WIDTH);
-                self.len += 1;
-                return group * GROUP + place;
+        if zero_tags(self.words[group]) == 0 {
+            self.words[group] |= further(key);
+            while zero_tags(self.words[group]) == 0 {
+                group = self.after(group);
             }
-            if word >> COUNT_SHIFT < MAX_COUNT {
-                let counted = word + (1 << COUNT_SHIFT);
-                self.words[group] = counted;
-                self.stuck += usize::from(counted >> COUNT_SHIFT == MAX_COUNT);
-            }
-            group = self.after(group);
         }
+        let place = place_of(zero_tags(self.words[group]));
+        self.words[group] |= tag_of(key) << (place * TAG_WIDTH);
+        self.len += 1;
+        group * GROUP + place
     }
 
-    /// Frees the place of `key`.
-    pub(super) fn remove(&mut self, key: u128, at: usize) {
-        let (group, place) = (at / GROUP, at % GROUP);
-        self.words[group] &= !(TAG << (place * TAG_WIDTH));
+    /// Has each entry freed or settled: groups in the order in which that has to happen, from one on that no entry has
+    /// passed. Nothing is found meanwhile.
+    pub(super) fn begin_settling(&mut self) -> impl Iterator<Item = usize> + use<> {
+        self.words.iter_mut().for_each(|word| *word &= TAGS);
+        let first = self.words.iter().position(|word| zero_tags(*word) != 0).map_or(0, |roomy| roomy + 1);
+        (first..self.words.len()).chain(0..first)
+    }
+
+    /// Frees a place that is taken.
+    pub(super) fn free(&mut self, at: usize) {
+        self.words[at / GROUP] &= !(TAG << (at % GROUP * TAG_WIDTH));
         self.len -= 1;
-        let mut passed = self.home(key);
-        while passed != group {
-            if self.words[passed] >> COUNT_SHIFT < MAX_COUNT {
-                self.words[passed] -= 1 << COUNT_SHIFT;
-            }
-            passed = self.after(passed);
+    }
+
+    /// Moves `key` from where it stands to where it would be put now, which is no later place. Returns that.
+    #[inline]
+    pub(super) fn settle(&mut self, key: u128, at: usize) -> usize {
+        if self.home(key) == at / GROUP {
+            return at;
         }
+        self.free(at);
+        self.put(key)
     }
 
     /// Places that are taken.
@@ -196,43 +203,64 @@ impl Groups {
 }
 
 #[cfg(test)]
+impl Groups {
+    /// How many groups a look-up for what is not there reads.
+    pub(super) fn reads(&self, key: u128) -> usize {
+        let home = self.home(key);
+        if self.words[home] & further(key) == 0 {
+            return 1;
+        }
+        let from_home = (0..self.words.len()).map(|step| self.words[(home + step) % self.words.len()]);
+        from_home.take_while(|word| zero_tags(*word) == 0).count() + 1
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    /// So many keys of the first of 20 groups, and where each stands.
+    /// So many keys of the last of 20 groups, and where each stands.
     fn of_one_group(count: u128) -> (Groups, Vec<(u128, usize)>) {
         let mut groups = Groups::new(20);
-        let keys = (1..=count).map(|number| (number << 40) | number);
+        let keys = (1..=count).map(|number| (0xff << 112) | (number << 40) | number);
         let placed = keys.map(|key| (key, groups.put(key))).collect();
         (groups, placed)
     }
 
-    fn find(groups: &Groups, placed: &[(u128, usize)], key: u128) -> Option<usize> {
-        groups.find(key, |at| placed.contains(&(key, at)))
+    /// Frees those that stand at `gone`, and settles the others.
+    fn without(groups: &mut Groups, placed: &[(u128, usize)], gone: &[usize]) -> Vec<usize> {
+        let mut settled = Vec::new();
+        for group in groups.begin_settling() {
+            for at in groups.taken_in(group) {
+                if gone.contains(&at) {
+                    groups.free(at);
+                } else {
+                    let (key, _) = placed.iter().find(|(_, of_it)| *of_it == at).unwrap();
+                    settled.push(groups.settle(*key, at));
+                }
+            }
+        }
+        settled
     }
 
     #[test]
-    fn look_ups_end_at_once_again_when_those_who_passed_are_gone() {
-        let (mut groups, placed) = of_one_group(20);
-        assert!(find(&groups, &placed, placed[19].0).is_some());
-        assert_eq!(groups.touch(0) >> COUNT_SHIFT, 14);
-        for (key, at) in &placed[6..] {
-            groups.remove(*key, *at);
+    fn what_went_past_full_groups_comes_back_when_it_is_settled() {
+        let (groups, placed) = of_one_group(20);
+        let (key, last) = placed[19];
+        assert_eq!(last, 13, "behind the end it goes on at the beginning");
+        assert_eq!(groups.reads(key), 4);
+        for gone in [vec![114, 115, 116, 117, 118, 119, 0, 1, 2, 3, 4, 5, 6], vec![0, 2, 4, 115, 12], vec![13], vec![]]
+        {
+            let mut groups = groups.clone();
+            let mut settled = without(&mut groups, &placed, &gone);
+            let left = 20 - gone.len();
+            assert_eq!(groups.reads(key), left / 6 + 1, "without {gone:?}");
+            settled.sort_unstable();
+            let mut expected: Vec<usize> = (114..120).chain(0..14).take(left).collect();
+            expected.sort_unstable();
+            assert_eq!(settled, expected, "without {gone:?}");
         }
-        assert_eq!(groups.touch(0) >> COUNT_SHIFT, 0);
-        assert_eq!(groups.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn more_may_pass_a_group_than_it_can_count() {
-        let (mut groups, placed) = of_one_group(60);
-        let (gone, stay) = placed.split_at(55);
-        for (key, at) in gone {
-            groups.remove(*key, *at);
-        }
-        assert_eq!(groups.len(), 5);
-        // Of 60, 45 passed the third group, and 39 the fourth: seven counts are stuck.
-        assert_eq!(groups.stuck(), 7);
-        assert!(stay.iter().all(|(key, at)| find(&groups, &placed, *key) == Some(*at)));
+        // One whose bit no other has set ends where it begins.
+        assert_eq!(groups.reads(key ^ 1 << TAG_WIDTH), 1);
     }
 }
