@@ -89,7 +89,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("dedup.window", "24h", "how far back, in log time, an equal (event_id, timestamp) is a duplicate"),
     setting(
         "dedup.max_memory",
-        "128MB",
+        "64MB",
         "memory of the keys within the window, for all partitions of the process; further ones go to `scratch.dir`",
     ),
     setting("flush.max_age", "30s", "a batch is written when its first event is this old"),

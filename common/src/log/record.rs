@@ -237,6 +237,14 @@ pub struct Chunk {
     pub times_ms: Vec<i64>,
 }
 
+impl Chunk {
+    /// An empty chunk with room for so many records, whose keys, values and headers take so many bytes together.
+    pub fn with_capacity(partition: i32, records: usize, bytes: usize) -> Self {
+        let batch = RecordBatch { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(records) };
+        Self { partition, records: batch, offsets: Vec::with_capacity(records), times_ms: Vec::with_capacity(records) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -12,8 +12,9 @@
 mod admin;
 mod client;
 mod consumer;
+mod fetched;
 mod flush;
-mod headers;
+mod queue;
 mod read_thread;
 mod reader;
 mod rebalance;

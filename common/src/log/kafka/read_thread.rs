@@ -247,10 +247,13 @@ impl ReadThread {
     /// Reads one chunk, of the partition whose turn it is of those that have any. False when none has.
     fn read_next(&mut self) -> bool {
         let after = self.sources.range(self.last.saturating_add(1)..);
-        for (partition, source) in after.chain(self.sources.range(..=self.last)) {
-            let read = if source.is_paused { Vec::new() } else { source.read(&self.settings, &self.topic) };
+        let in_turn: Vec<i32> =
+            after.chain(self.sources.range(..=self.last)).map(|(partition, _)| *partition).collect();
+        for partition in in_turn {
+            let Some(source) = self.sources.get_mut(&partition).filter(|source| !source.is_paused) else { continue };
+            let read = source.read(&self.settings, &self.topic);
             if !read.is_empty() {
-                self.last = *partition;
+                self.last = partition;
                 self.outbox.extend(read);
                 return true;
             }

@@ -10,23 +10,23 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
 
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Message, Timestamp};
+use rdkafka::types::RDKafkaRespErr;
 
 use super::KafkaSettings;
 use super::client::explain;
-use super::headers::visit_headers;
+use super::fetched::Fetched;
+use super::queue::FetchQueue;
 use super::read_thread::{Command, Failure, Sent, Tagged};
 use super::rebalance::RebalanceContext;
 use crate::log::record::MAX_HEADER_NAME_BYTES;
 use crate::log::{Chunk, LogError, LogErrorKind, ReadEvent, Result};
 
-/// A chunk is sent on when it holds this much, or when nothing more is waiting.
-const CHUNK_BYTES: usize = 512 * 1024;
+/// A chunk is sent on when it holds this much, or when nothing more is waiting. With room for one more record it stays below the
+/// half megabyte from which on the allocator takes memory for each anew.
+const CHUNK_BYTES: usize = 448 * 1024;
 const CHUNK_RECORDS: usize = 4096;
 
 pub(super) struct Source {
@@ -34,7 +34,10 @@ pub(super) struct Source {
     pub generation: u64,
     /// Its owner has enough to do: the queue is left to fill up.
     pub is_paused: bool,
-    queue: PartitionQueue<RebalanceContext>,
+    /// Records and bytes of the chunk before. The next one is about as large, and begins with room for that: growing to
+    /// half a megabyte step by step would touch twice the memory.
+    before: (usize, usize),
+    queue: FetchQueue,
 }
 
 impl Source {
@@ -49,29 +52,50 @@ impl Source {
         (generation, is_paused): (u64, bool),
         wake: Sender<Command>,
     ) -> Result<Self> {
-        let mut queue = consumer.split_partition_queue(topic, partition).ok_or_else(|| {
-            LogError::new(LogErrorKind::Other, format!("librdkafka has no queue for {topic}/{partition}"))
-        })?;
-        queue.set_nonempty_callback(move || {
+        let wake = move || {
             // Fails when the thread has ended.
             let _ = wake.send(Command::Wake);
-        });
-        Ok(Self { partition, generation, is_paused, queue })
+        };
+        let queue = FetchQueue::split_off(consumer, topic, partition, wake).ok_or_else(|| {
+            LogError::new(LogErrorKind::Other, format!("librdkafka has no queue for {topic}/{partition}"))
+        })?;
+        Ok(Self { partition, generation, is_paused, before: (0, 0), queue })
     }
 
     /// What is there, up to one chunk, and what comes right after it: the partition's end, or a failure. Never waits.
-    pub(super) fn read(&self, settings: &KafkaSettings, topic: &str) -> Vec<Sent> {
-        let mut chunk = Chunk { partition: self.partition, ..Chunk::default() };
+    pub(super) fn read(&mut self, settings: &KafkaSettings, topic: &str) -> Vec<Sent> {
+        let (records, bytes) = self.before;
+        let mut chunk = Chunk::default();
         let mut last = None;
         while last.is_none() && chunk.records.size_bytes() < CHUNK_BYTES && chunk.records.len() < CHUNK_RECORDS {
-            last = match self.queue.poll(Duration::ZERO) {
-                None => break,
-                Some(Ok(message)) => gather(&mut chunk, &message).err().map(|error| self.failed(error)),
-                Some(Err(KafkaError::PartitionEOF(_))) => Some(self.tagged(ReadEvent::EndReached(self.partition))),
-                Some(Err(error)) => Some(self.failed(explain(settings, &format!("reading topic '{topic}'"), &error))),
+            let Some(message) = self.queue.next() else { break };
+            let gathered = match message.error() {
+                None => {
+                    if chunk.offsets.is_empty() {
+                        chunk = Chunk::with_capacity(self.partition, records, bytes);
+                    }
+                    gather(&mut chunk, message, topic).map(|()| None)
+                }
+                Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {
+                    Ok(Some(ReadEvent::EndReached(self.partition)))
+                }
+                Some(error) => {
+                    let error = KafkaError::MessageConsumption(error.into());
+                    Err(explain(settings, &format!("reading topic '{topic}'"), &error))
+                }
+            };
+            self.queue.advance();
+            last = match gathered {
+                Ok(event) => event.map(|event| self.tagged(event)),
+                Err(error) => Some(self.failed(error)),
             };
         }
-        let chunk = (!chunk.offsets.is_empty()).then(|| self.tagged(ReadEvent::Chunk(chunk)));
+        let chunk = (!chunk.offsets.is_empty()).then(|| {
+            let with_room_for_one_more = |of_chunk: usize| of_chunk + of_chunk / 16;
+            let (records, bytes) = (chunk.records.len(), chunk.records.size_bytes().min(CHUNK_BYTES));
+            self.before = (with_room_for_one_more(records), with_room_for_one_more(bytes));
+            self.tagged(ReadEvent::Chunk(chunk))
+        });
         chunk.into_iter().chain(last).collect()
     }
 
@@ -84,29 +108,27 @@ impl Source {
     }
 }
 
-fn gather(chunk: &mut Chunk, message: &BorrowedMessage<'_>) -> Result<()> {
-    let Timestamp::LogAppendTime(time_ms) = message.timestamp() else {
-        return Err(LogError::new(
+fn gather(chunk: &mut Chunk, message: &Fetched, topic: &str) -> Result<()> {
+    let (partition, offset) = (chunk.partition, message.offset());
+    let time_ms = message.append_time_ms().ok_or_else(|| {
+        LogError::new(
             LogErrorKind::Misconfigured,
             format!(
-                "{}/{} offset {} carries no log-append time: set message.timestamp.type=LogAppendTime on the topic, and to \
-                 leave out what came before that, set the group's offset past it (all that is not written yet up to there \
-                 is skipped)",
-                message.topic(),
-                message.partition(),
-                message.offset()
+                "{topic}/{partition} offset {offset} carries no log-append time: set message.timestamp.type=LogAppendTime on \
+                 the topic, and to leave out what came before that, set the group's offset past it (all that is not written \
+                 yet up to there is skipped)"
             ),
-        ));
-    };
-    chunk.records.push(message.key().unwrap_or_default(), message.payload(), |writer| {
-        visit_headers(message, |name, value| {
+        )
+    })?;
+    chunk.records.push(message.key(), message.value(), |writer| {
+        message.visit_headers(|name, value| {
             // No header of ours has a longer name than fits, and nobody asks for others.
             if name.len() <= MAX_HEADER_NAME_BYTES {
                 writer.put_bytes(name, value);
             }
         });
     })?;
-    chunk.offsets.push(message.offset());
+    chunk.offsets.push(offset);
     chunk.times_ms.push(time_ms);
     Ok(())
 }
