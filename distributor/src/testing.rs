@@ -2,6 +2,7 @@
 
 mod faulty;
 pub(crate) mod interposed;
+pub(crate) mod watched_log;
 
 use std::fs;
 use std::path::{Path, PathBuf};

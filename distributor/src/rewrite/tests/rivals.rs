@@ -1,65 +1,29 @@
 //! Others that are at work while a partition is rewritten.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use common::config::{MissingFiles, TypeAges};
-use common::log::{
-    Bounds, EmbeddedLog, LogError, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult,
-    TopicInfo, TopicSpec,
-};
+use common::log::{LogError, LogErrorKind, Membership, ReadEvent, Result as LogResult};
 use common::telemetry::Registry;
 
 use super::*;
 use crate::Metrics;
 use crate::partition::{Context, Next, Partition};
 use crate::testing::interposed::{Fate, interposed};
+use crate::testing::watched_log::{Watcher, watched};
 
-/// A log whose group has a member from the given commit on.
+/// The group has a member from the given commit on.
 struct Joined {
-    inner: Arc<EmbeddedLog>,
     commits: AtomicUsize,
     from_commit: usize,
 }
 
-#[async_trait]
-impl Log for Joined {
-    async fn identity(&self) -> LogResult<String> {
-        self.inner.identity().await
-    }
-    async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
-        self.inner.ensure_topic(spec).await
-    }
-    async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
-        self.inner.verify_topic(spec).await
-    }
-    async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
-        self.inner.bounds(topic).await
-    }
-    async fn settled_end(&self, topic: &str, partition: i32) -> LogResult<i64> {
-        self.inner.settled_end(topic, partition).await
-    }
-    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
-        self.inner.offset_for_time(topic, partition, time_ms).await
-    }
-    async fn committed(&self, group: &str, topic: &str) -> LogResult<BTreeMap<i32, i64>> {
-        self.inner.committed(group, topic).await
-    }
-    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
+impl Watcher for Joined {
+    fn setting_committed(&self) -> LogResult<()> {
         if self.commits.fetch_add(1, Ordering::SeqCst) >= self.from_commit {
             return Err(LogError::new(LogErrorKind::NotAssigned, "the group has members".to_owned()));
         }
-        self.inner.set_committed(group, topic, offsets).await
-    }
-    async fn reader(&self, topic: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
-        self.inner.reader(topic, membership).await
-    }
-    async fn writer(&self, id: &str) -> LogResult<Box<dyn LogWriter>> {
-        self.inner.writer(id).await
-    }
-    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> LogResult<()> {
-        self.inner.trim(topic, partition, below_offset, before_ms).await
+        Ok(())
     }
 }
 
@@ -70,8 +34,8 @@ async fn nothing_is_rewritten_while_the_group_has_members() {
     let committed = zone.log.committed("g", "events").await.unwrap();
     for from_commit in [0, 1] {
         let mut rewriter = rewriter(&zone, other_zone(), ENCODING);
-        let joined = Joined { inner: zone.log.clone(), commits: AtomicUsize::new(0), from_commit };
-        rewriter.replayer.log = Arc::new(joined);
+        let joined = Joined { commits: AtomicUsize::new(0), from_commit };
+        rewriter.replayer.log = watched(zone.log.clone(), Arc::new(joined));
         let refused = rewrite(&rewriter).await.unwrap_err().to_string();
         assert!(refused.contains("has members"), "{refused}");
         assert_eq!(zone.files("", ".parquet"), before);

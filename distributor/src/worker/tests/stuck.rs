@@ -1,11 +1,11 @@
 //! One partition whose store does not answer, and the others beside it.
 
-use async_trait::async_trait;
 use std::sync::Mutex;
 
-use common::log::{Bounds, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult, TopicInfo, TopicSpec};
+use common::log::ReadEvent;
 
 use super::*;
+use crate::testing::watched_log::{Watcher, watched};
 
 /// How many chunks of each partition were read.
 #[derive(Default)]
@@ -17,77 +17,11 @@ impl Chunks {
     }
 }
 
-struct Counted {
-    inner: Arc<dyn Log>,
-    chunks: Arc<Chunks>,
-}
-
-struct CountedReader {
-    inner: Box<dyn LogReader>,
-    chunks: Arc<Chunks>,
-}
-
-#[async_trait]
-impl LogReader for CountedReader {
-    async fn poll(&mut self, max_wait: Duration) -> LogResult<ReadEvent> {
-        let event = self.inner.poll(max_wait).await?;
-        if let ReadEvent::Chunk(chunk) = &event {
-            *self.chunks.0.lock().unwrap().entry(chunk.partition).or_default() += 1;
+impl Watcher for Chunks {
+    fn was_read(&self, event: &ReadEvent) {
+        if let ReadEvent::Chunk(chunk) = event {
+            *self.0.lock().unwrap().entry(chunk.partition).or_default() += 1;
         }
-        Ok(event)
-    }
-    async fn start(&mut self, partition: i32, offset: i64) -> LogResult<()> {
-        self.inner.start(partition, offset).await
-    }
-    fn pause(&mut self, partition: i32) {
-        self.inner.pause(partition);
-    }
-    fn resume(&mut self, partition: i32) {
-        self.inner.resume(partition);
-    }
-    async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
-        self.inner.commit(offsets).await
-    }
-    async fn close(self: Box<Self>) {
-        self.inner.close().await;
-    }
-}
-
-#[async_trait]
-impl Log for Counted {
-    async fn identity(&self) -> LogResult<String> {
-        self.inner.identity().await
-    }
-    async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
-        self.inner.ensure_topic(spec).await
-    }
-    async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
-        self.inner.verify_topic(spec).await
-    }
-    async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
-        self.inner.bounds(topic).await
-    }
-    async fn settled_end(&self, topic: &str, partition: i32) -> LogResult<i64> {
-        self.inner.settled_end(topic, partition).await
-    }
-    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
-        self.inner.offset_for_time(topic, partition, time_ms).await
-    }
-    async fn committed(&self, group: &str, topic: &str) -> LogResult<BTreeMap<i32, i64>> {
-        self.inner.committed(group, topic).await
-    }
-    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
-        self.inner.set_committed(group, topic, offsets).await
-    }
-    async fn reader(&self, topic: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
-        let inner = self.inner.reader(topic, membership).await?;
-        Ok(Box::new(CountedReader { inner, chunks: self.chunks.clone() }))
-    }
-    async fn writer(&self, id: &str) -> LogResult<Box<dyn LogWriter>> {
-        self.inner.writer(id).await
-    }
-    async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> LogResult<()> {
-        self.inner.trim(topic, partition, below_offset, before_ms).await
     }
 }
 
@@ -106,7 +40,7 @@ impl Stuck {
     async fn on(hangs_on: &'static str) -> Self {
         let zone = Zone::filled(3).await;
         let ((store, hanging), chunks) = (Hanging::on(zone.store(), hangs_on), Arc::new(Chunks::default()));
-        let log = Arc::new(Counted { inner: zone.log.clone(), chunks: chunks.clone() });
+        let log = watched(zone.log.clone(), chunks.clone());
         let distributor = Distributor { store, log, ..zone.distributor() };
         Self { zone, hanging, chunks, distributor }
     }
