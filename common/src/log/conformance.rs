@@ -32,6 +32,7 @@ pub async fn run_all(log: Arc<dyn Log>, prefix: &str) {
     a_newer_writer_fences_the_older(&*log, &name("fence")).await;
     a_dropped_transaction_is_gone_for_its_successor(&*log, &name("dropped")).await;
     positions_are_the_callers(&*log, &name("seek")).await;
+    what_was_read_ahead_of_a_start_is_not_seen_after_it(&*log, &name("ahead")).await;
     committed_offsets_are_kept_and_do_not_move_readers(&*log, &name("group")).await;
     times_are_log_append_times_and_can_be_looked_up(&*log, &name("time")).await;
     topics_are_verified(&*log, &name("topic")).await;
@@ -235,6 +236,29 @@ async fn positions_are_the_callers(log: &dyn Log, name: &str) {
     assert_eq!(drain(&mut reader).await, all[3..]);
     let refused = reader.start(7, 0).await.map_err(|error| error.kind);
     assert_eq!(refused, Err(LogErrorKind::NotAssigned));
+    reader.close().await;
+}
+
+async fn what_was_read_ahead_of_a_start_is_not_seen_after_it(log: &dyn Log, name: &str) {
+    // Several chunks, and none that ends where the reader has to take more from the log.
+    let values: Vec<String> = (0..1_000).map(|number| format!("{number:0>3000}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    topic(log, name, 1).await;
+    let mut writer = log.writer(&format!("{name}-w")).await.unwrap();
+    for part in values.chunks(250) {
+        write(&mut writer, name, 0, part).await;
+    }
+    let earliest = log.bounds(name).await.unwrap()[&0].earliest;
+    let mut reader = started(log, name, &group(&format!("{name}-g")), earliest).await;
+    let all = drain(&mut reader).await;
+    assert_eq!(only_values(&all), values);
+    for index in [990, 10, 500] {
+        reader.start(0, earliest).await.unwrap();
+        let ReadEvent::Chunk(chunk) = next(&mut reader).await else { panic!("a chunk comes first") };
+        assert!(chunk.offsets.len() < all.len(), "there is more than what was read");
+        reader.start(0, all[index].0).await.unwrap();
+        assert_eq!(drain(&mut reader).await, all[index..], "from the one at {index} on");
+    }
     reader.close().await;
 }
 
