@@ -23,16 +23,25 @@ pub fn configure() {
 mod tests {
     use super::*;
 
-    /// Options are told apart by their place in a list that mimalloc may change: its own default shows which one this is.
+    /// Options are told apart by their place in a list that mimalloc may change: its own default shows which one this is. The
+    /// environment is asked once in a process, so this test runs itself again under another.
     #[test]
     #[expect(unsafe_code, reason = "as above")]
-    fn it_is_the_purge_delay_that_is_set() {
-        // SAFETY: reads and writes numbers; no other test does so.
+    fn the_purge_delay_is_set_unless_the_environment_says_so() {
+        // SAFETY: reads a number; no other test writes it.
         let get = || unsafe { libmimalloc_sys::mi_option_get(PURGE_DELAY) };
-        if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-            assert_eq!(get(), 1_000);
+        if let Ok(told) = std::env::var("MIMALLOC_PURGE_DELAY") {
             configure();
-            assert_eq!(get(), PURGE_DELAY_MS);
+            assert_eq!(get().to_string(), told);
+            return;
         }
+        assert_eq!(get(), 1_000);
+        configure();
+        assert_eq!(get(), PURGE_DELAY_MS);
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "allocator::tests::the_purge_delay_is_set_unless_the_environment_says_so"]);
+        let output = again.env("MIMALLOC_PURGE_DELAY", "77").output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
     }
 }

@@ -240,7 +240,7 @@ async fn positions_are_the_callers(log: &dyn Log, name: &str) {
 }
 
 async fn what_was_read_ahead_of_a_start_is_not_seen_after_it(log: &dyn Log, name: &str) {
-    // Several chunks, and none that ends where the reader has to take more from the log.
+    // Several chunks, so that there is something ahead of the first.
     let values: Vec<String> = (0..1_000).map(|number| format!("{number:0>3000}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     topic(log, name, 1).await;

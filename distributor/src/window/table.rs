@@ -31,8 +31,7 @@ impl Default for Table {
 
 impl Shard {
     fn with_groups(groups: usize) -> Self {
-        let entries = vec![Entry::default(); groups * GROUP].into_boxed_slice();
-        Self { groups: Groups::new(groups), entries }
+        Self { groups: Groups::new(groups), entries: vec![Entry::default(); groups * GROUP].into_boxed_slice() }
     }
 
     fn find(&self, key: u128) -> Option<usize> {
