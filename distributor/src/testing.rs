@@ -2,6 +2,7 @@
 
 mod faulty;
 pub(crate) mod interposed;
+mod settled;
 pub(crate) mod watched_log;
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::batch::testing::{ENCODING, event, layout};
 use crate::{Distributor, EndOfInput, Metrics, Scratch, Settings};
 
 pub(crate) use faulty::Faulty;
+pub(crate) use settled::to_its_last_effect;
 
 const EVENTS: usize = 50;
 const DAY_MS: i64 = 86_400_000;

@@ -46,7 +46,7 @@ async fn drive() {
     let client = Client::new(&common::store::aws_config("test", "SQS").await.unwrap());
     // A hint that nobody answers brings its message back after this many seconds.
     let created =
-        client.create_queue().queue_name(unique("hints")).attributes(QueueAttributeName::VisibilityTimeout, "1");
+        client.create_queue().queue_name(unique("hints")).attributes(QueueAttributeName::VisibilityTimeout, "5");
     let url = created.send().await.unwrap().queue_url.unwrap();
     let created = |key: &str| {
         format!(

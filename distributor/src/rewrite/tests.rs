@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
 use crate::batch::testing::{ENCODING, layout};
-use crate::testing::{Faulty, Zone};
+use crate::testing::{Faulty, Zone, to_its_last_effect};
 use crate::{Audit, Auditor, EndOfInput, PartitionReplay, Repair, ReplayTarget};
 
 const SNAPPY: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: true };
@@ -295,10 +295,10 @@ async fn a_batch_that_is_not_complete_is_finished_first() {
 }
 
 /// Ends a rewrite at the call with this number, before or after its effect. False if there was no such call.
-async fn cut_short(zone: &Zone, wanted: &Layout, calls: i64, after_effect: bool) -> bool {
+fn cut_short(zone: &Zone, wanted: &Layout, calls: i64, after_effect: bool) -> bool {
     let (store, faulty) = Faulty::over(zone.store(), calls, after_effect);
     let rewriter = Rewriter { replayer: replayer(zone, store), ..rewriter(zone, wanted.clone(), ENCODING) };
-    let outcome = rewrite(&rewriter).await;
+    let outcome = to_its_last_effect(async || rewrite(&rewriter).await);
     assert_eq!(outcome.is_err(), faulty.has_failed(), "{outcome:?}");
     faulty.has_failed()
 }
@@ -315,7 +315,7 @@ async fn a_rewrite_that_is_cut_short_at_any_call_is_finished_by_the_next() {
         for calls in 0.. {
             fs::remove_dir_all(zone.trusted("")).unwrap();
             copy(pristine.path(), &zone.trusted(""));
-            if !cut_short(&zone, &wanted, calls, after_effect).await {
+            if !cut_short(&zone, &wanted, calls, after_effect) {
                 assert!(calls > 60, "only {calls} calls");
                 break;
             }
@@ -363,7 +363,7 @@ async fn batches_after_one_that_got_other_keys_are_made_again_too() {
     for calls in (0..).step_by(9) {
         fs::remove_dir_all(zone.trusted("")).unwrap();
         copy(pristine.path(), &zone.trusted(""));
-        let is_cut_short = cut_short(&zone, &other_zone(), calls, false).await;
+        let is_cut_short = cut_short(&zone, &other_zone(), calls, false);
         resumed += u32::from(!zone.files("_batches/events/0", "-000001.json").is_empty() && is_cut_short);
         rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, other_zone(), ENCODING) }).await.unwrap();
         assert_eq!(rows(&zone).len(), 50, "call {calls}: the later ones are duplicates now, in batches without a file");
@@ -385,7 +385,7 @@ async fn what_a_rewrite_left_half_done_is_settled_before_it_is_replaced() {
     for calls in (0..).step_by(2) {
         fs::remove_dir_all(zone.trusted("")).unwrap();
         copy(pristine.path(), &zone.trusted(""));
-        if !cut_short(&zone, &other_zone(), calls, false).await {
+        if !cut_short(&zone, &other_zone(), calls, false) {
             break;
         }
         // As if another rewrite had taken its place at the moment of its decision.
@@ -407,7 +407,7 @@ async fn an_unfinished_rewrite_gives_way_to_one_with_other_settings() {
     let expected = rows(&zone);
     // So that one batch is settled and another is not.
     while zone.files("_batches/events/0", "-000001.json").is_empty() {
-        assert!(cut_short(&zone, &other_zone(), 40, false).await);
+        assert!(cut_short(&zone, &other_zone(), 40, false));
     }
     assert!(zone.trusted("_batches/events/0/rewrite.json").exists());
     let other = Rewriter { now_ms: 2, ..rewriter(&zone, layout(), SNAPPY) };

@@ -99,9 +99,9 @@ async fn two_runs_with_the_same_settings_work_on_one_rewrite() {
         let runs = [1, 2].map(|now_ms| Rewriter { now_ms, ..rewriter(&zone, small.clone(), ENCODING) });
         // Both begin it, or both go on with it.
         if number % 2 == 0 {
-            assert!(cut_short(&zone, &small, 30, false).await);
+            assert!(cut_short(&zone, &small, 30, false));
         }
-        let (one, other) = tokio::join!(rewrite(&runs[0]), rewrite(&runs[1]));
+        let (one, other) = to_its_last_effect(async || tokio::join!(rewrite(&runs[0]), rewrite(&runs[1])));
         for outcome in [&one, &other] {
             let stopped = outcome.as_ref().err().map(ToString::to_string);
             assert!(stopped.as_ref().is_none_or(|told| told.contains("another run")), "run {number}: {stopped:?}");
