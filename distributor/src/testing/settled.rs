@@ -13,7 +13,7 @@ pub(crate) fn to_its_last_effect<T: Send>(work: impl AsyncFnOnce() -> T + Send) 
         let run = scope.spawn(|| {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let outcome = runtime.block_on(work());
-            // Waits for the threads, also without this line; it says what the function is for.
+            // Waits for what has begun on its threads.
             drop(runtime);
             outcome
         });
@@ -33,6 +33,7 @@ async fn what_was_let_go_of_has_taken_effect() {
         let file = file.clone();
         let late = tokio::task::spawn_blocking(move || {
             started.send(()).unwrap();
+            // Nobody waits for this time: it makes sure that the file would be missed without the wait for this thread.
             thread::sleep(Duration::from_millis(50));
             fs::write(file, "").unwrap();
         });

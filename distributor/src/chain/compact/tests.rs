@@ -10,6 +10,7 @@ use super::*;
 use crate::batch::testing::{cut, origin};
 use crate::chain::{Completion, CutKind, PutDocument};
 use crate::testing::interposed::{Fate, interposed};
+use crate::testing::to_its_last_effect;
 
 /// Of the layout that tests use.
 const WINDOW_MS: i64 = 86_400_000;
@@ -123,6 +124,12 @@ impl Model {
         chain.compact(log_begins_at, at_least).await.map_err(|error| error.to_string())
     }
 
+    /// One that fails at a call, before or after its effect, or is done before it gets there.
+    fn compact_broken(&self, at: (usize, bool), log_begins_at: i64, at_least: usize) -> Result<Compacted, String> {
+        let store = broken(self.store(), at);
+        to_its_last_effect(async || self.compact(store, log_begins_at, at_least).await)
+    }
+
     fn count(&self, part: &str) -> usize {
         std::fs::read_dir(self.folder.path().join("_batches/events/0").join(part)).map_or(0, Iterator::count)
     }
@@ -145,7 +152,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Fails one call, before or after its effect.
-fn broken(store: Arc<dyn Store>, at: usize, after: bool) -> Arc<dyn Store> {
+fn broken(store: Arc<dyn Store>, (at, after): (usize, bool)) -> Arc<dyn Store> {
     let calls = AtomicUsize::new(0);
     interposed(store, move |_, _| match calls.fetch_add(1, Ordering::SeqCst) == at {
         true if after => Fate::TimeOut,
@@ -170,11 +177,10 @@ proptest! {
                     }
                     Step::Compact { at_least, log_begins_at_percent, broken_at } => {
                         let log_begins_at = model.end() * log_begins_at_percent / 100;
-                        let store = match broken_at {
-                            Some((at, after)) => broken(model.store(), at, after),
-                            None => model.store(),
+                        let compacted = match broken_at {
+                            Some(at) => model.compact_broken(at, log_begins_at, at_least),
+                            None => model.compact(model.store(), log_begins_at, at_least).await,
                         };
-                        let compacted = model.compact(store, log_begins_at, at_least).await;
                         if broken_at.is_none() {
                             compacted?;
                         }
@@ -211,7 +217,7 @@ async fn a_compaction_that_is_broken_off_anywhere_is_finished_by_the_next() {
     for after in [false, true] {
         for at in 0.. {
             let model = Model::of(6).await;
-            let whole = model.compact(broken(model.store(), at, after), model.end(), 3).await.is_ok();
+            let whole = model.compact_broken((at, after), model.end(), 3).is_ok();
             model.agrees(&model.chain()).await.unwrap_or_else(|error| panic!("broken off at {at}: {error}"));
             model.compact(model.store(), model.end(), 3).await.unwrap();
             model.agrees(&model.chain()).await.unwrap_or_else(|error| panic!("finished after {at}: {error}"));
@@ -261,7 +267,7 @@ async fn a_worker_that_slept_since_before_a_compaction_cannot_bring_a_batch_back
 #[tokio::test]
 async fn nothing_is_deleted_by_a_summary_that_does_not_hold_it_in_the_same_words() {
     let model = Model::of_ten().await;
-    model.compact(broken(model.store(), usize::MAX, false), model.end(), 3).await.unwrap();
+    model.compact(model.store(), model.end(), 3).await.unwrap();
     let path =
         std::fs::read_dir(model.folder.path().join("_batches/events/0/summaries")).unwrap().next().unwrap().unwrap();
     let whole = std::fs::read_to_string(path.path()).unwrap();

@@ -86,7 +86,7 @@ async fn a_distributor_that_was_given_up_takes_away_what_it_puts_of_an_older_rev
     assert_sound(&zone).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn two_runs_with_the_same_settings_work_on_one_rewrite() {
     let zone = Zone::new().await;
     let expected = rows(&zone);
