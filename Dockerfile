@@ -6,17 +6,16 @@
 # Needs BuildKit (the default since Docker 23) for the cache mounts.
 
 ARG RUST_IMAGE=rust:1.95-bookworm
-# glibc of the same Debian release as above, CA certificates, a user 65532, no shell.
+# glibc and OpenSSL of the same Debian release as above, CA certificates, a user 65532, no shell.
 ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
 FROM ${RUST_IMAGE} AS build
 
-# OpenSSL, librdkafka, zstd and zlib are compiled from the sources inside their crates. That takes a C and a C++
-# compiler, make, and the whole of perl: OpenSSL's Configure uses modules that perl-base lacks. The usual Rust image
-# has them all; this line makes a `-slim` one do as well.
+# librdkafka, zstd and zlib are compiled from the sources inside their crates, OpenSSL is the distribution's. The usual
+# Rust image has all that this takes; this line makes a `-slim` one do as well.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ make perl \
+    && apt-get install --yes --no-install-recommends g++ libssl-dev make pkg-config \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /src
@@ -36,7 +35,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 # What the runtime image does not hold must not be needed: better to fail here than at the first start.
 RUN ldd /out/event-distributor >/out/libraries \
     && ! grep --invert-match --extended-regexp \
-        '(linux-vdso|ld-linux[-a-z0-9_]*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+))\.so' /out/libraries
+        '(linux-vdso|ld-linux[-a-z0-9_]*|lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|ssl|crypto))\.so' /out/libraries
 
 
 FROM ${RUNTIME_IMAGE}

@@ -1,4 +1,4 @@
-//! The one list of settings: defaults, refusal of unknown keys, `config print` and the table in the README come from it.
+//! The one list of settings: defaults, refusal of unknown keys, `config print` and the table in docs/configuration.md come from it.
 
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
