@@ -40,6 +40,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     listings::delimiters_fold_and_page(store, &under("fold")).await;
     listings::pages_give_each_key_once(store, &under("pages")).await;
     listings::listings_describe_objects_as_head_does(store, &under("describe")).await;
+    listings::surveys_find_what_listings_find(store, &under("survey")).await;
     puts::reads_are_pinned_to_a_version(store, &under("pinned")).await;
     moves::renames_move_exactly_one_version(store, &under("rename")).await;
     moves::renames_never_overwrite(store, &under("taken")).await;

@@ -3,7 +3,7 @@
 use super::{Result, StoreError, StoreErrorKind};
 
 /// S3's limit for the whole key, the store's prefix included.
-const MAX_KEY_BYTES: usize = 1024;
+pub(super) const MAX_KEY_BYTES: usize = 1024;
 
 /// Refuses keys that would leave the root of a directory or that name nothing there: the same key has to work in
 /// every store, or moving a zone from one to the other loses objects.

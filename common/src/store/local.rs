@@ -10,11 +10,14 @@
 //! - A batch of moves or deletes puts each directory on disk once.
 //! - Names that start with `.` are temporary or hidden: never listed, and refused as keys. Temporary files that a crash
 //!   left behind are unfinished uploads; a file that a delete moved aside is none, for it may be the only one.
-//! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one).
+//! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one, and so may
+//!   `pending` and `processed` directly below the root of a landing zone).
 //! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
+//! - What lies deeper than a key is long cannot be listed.
 //! - A listing reads the directories on its way anew for each page: ask for large pages when sweeping a large directory.
 //! - User metadata is dropped, tags are unsupported.
 
+mod entries;
 mod failure;
 mod folders;
 mod list;
@@ -24,6 +27,7 @@ mod relocate;
 mod tests;
 mod tree;
 mod unfinished;
+mod walk;
 mod write;
 
 use std::path::PathBuf;
@@ -40,8 +44,8 @@ use self::write::Temporary;
 use super::batch::{answer_all, sort_out};
 use super::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
-    UnfinishedUpload, UploadPage, Version,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions,
+    SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
 /// See the module's documentation.
@@ -62,6 +66,12 @@ impl LocalStore {
     #[must_use]
     pub fn open(root: PathBuf) -> Self {
         Self { root: Arc::new(Root::new(root, false)) }
+    }
+
+    /// As [`LocalStore::open`], for a landing zone: `pending` and `processed` may be symbolic links to directories.
+    #[must_use]
+    pub fn landing(root: PathBuf) -> Self {
+        Self { root: Arc::new(Root::new(root, false).following(&["pending", "processed"])) }
     }
 
     /// File system calls block, so they run beside the asynchronous threads.
@@ -160,6 +170,11 @@ impl Store for LocalStore {
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
         let wanted = options.clone();
         self.run("list", &options.prefix, move |root| list::list(root, &wanted)).await
+    }
+
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        let wanted = options.clone();
+        self.run("survey", &options.prefix, move |root| list::survey(root, &wanted)).await
     }
 
     async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {

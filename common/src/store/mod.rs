@@ -10,7 +10,8 @@
 //!    object is untouched. An `AlreadyExists` may be *ours*, from a request
 //!    whose answer was lost: the caller reads the object and compares.
 //! 3. [`Store::list`] is in ascending byte order of the keys, complete up to the
-//!    page's end, and never answers a short page in place of an error.
+//!    page's end, and never answers a short page in place of an error. [`Store::survey`] lists in the same order what
+//!    can be listed, and names everything that cannot: a caller that needs all of it asks for a list.
 //! 4. A rename or a delete that names a version takes that version only: a newer object under the key stays. Stores that
 //!    cannot delete on a condition are asked first, which leaves a small window; each implementation says so.
 //! 5. A failed look-up is never reported as "not there": only a definite answer
@@ -28,6 +29,7 @@ mod location;
 mod probe;
 mod retry;
 mod s3;
+mod survey;
 mod unfinished;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ pub use location::Location;
 pub use probe::probe;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 pub use s3::{S3Settings, S3Store, aws_config};
+pub use survey::{PassedOver, PassedOverKind, SurveyOptions, SurveyPage};
 pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
@@ -207,7 +210,18 @@ pub trait Store: Send + Sync {
         upload.complete(condition).await
     }
 
+    /// # Errors
+    /// Also when only a part of what was asked for cannot be listed.
     async fn list(&self, options: &ListOptions) -> Result<ListPage>;
+
+    /// Lists like [`Store::list`], but goes on past what cannot be listed and says what that was. For stores that others
+    /// fill: one folder without permission must not hide all others.
+    ///
+    /// # Errors
+    /// Nothing can be listed: the store does not answer, or the folder that the prefix names cannot be read.
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        Ok(SurveyPage::complete(self.list(&options.strict()).await?))
+    }
 
     /// Copies within the store, on the server's side where there is one, if the source is still `source_version`.
     /// Never a lock: the destination is overwritten.

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
     ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
-    TagOutcome, UnfinishedUpload, UploadPage, Version,
+    SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -250,6 +250,10 @@ impl Store for RetryingStore {
 
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
         repeat!(self, "list", &options.prefix, self.shared.inner.list(options))
+    }
+
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        repeat!(self, "survey", &options.prefix, self.shared.inner.survey(options))
     }
 
     async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {

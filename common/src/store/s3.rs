@@ -35,8 +35,8 @@ use super::batch::{answer_all, sort_out};
 use super::key::check_key;
 use super::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Location, Metadata, Move, MultipartUpload,
-    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, TagOutcome, UnfinishedUpload,
-    UploadPage, Version,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, SurveyOptions, SurveyPage,
+    TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
 /// Where in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
@@ -106,6 +106,10 @@ impl Store for S3Store {
 
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
         list::list(&self.bucket, options).await
+    }
+
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        list::survey(&self.bucket, options).await
     }
 
     async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Listings: their order, pages and prefixes.
 
 use super::{content, list_keys, put};
-use crate::store::{ListOptions, ListPage, Store};
+use crate::store::{ListOptions, ListPage, Store, SurveyOptions};
 
 /// In ascending byte order. `a` is a directory among names that sort before and after `a/`.
 const AWKWARD: [&str; 16] = [
@@ -118,6 +118,36 @@ pub(super) async fn listings_describe_objects_as_head_does(store: &dyn Store, pr
         assert_eq!(object.modified_ms / 1000, head.modified_ms / 1000, "list and head differ in the time");
         assert!(object.modified_ms > 1_600_000_000_000, "list: the time of the last write is missing");
     }
+}
+
+pub(super) async fn surveys_find_what_listings_find(store: &dyn Store, prefix: &str) {
+    let keys = awkward_keys(prefix);
+    for key in &keys {
+        put(store, key, "x").await;
+    }
+    let options = ListOptions { prefix: format!("{prefix}/"), ..ListOptions::default() };
+    let listed = store.list(&options).await.unwrap().objects;
+    for limit in [1, 2, 5, keys.len(), keys.len() + 1] {
+        let mut options =
+            SurveyOptions { prefix: format!("{prefix}/"), limit: Some(limit), ..SurveyOptions::default() };
+        let mut surveyed = Vec::new();
+        loop {
+            let page = store.survey(&options).await.unwrap();
+            assert!(page.objects.len() <= limit, "survey: {} objects, the limit was {limit}", page.objects.len());
+            assert!(page.unlisted.is_empty(), "survey: {:?} can be listed", page.unlisted);
+            assert!(page.passed_over.is_empty(), "survey: {:?} are objects", page.passed_over);
+            surveyed.extend(page.objects);
+            match page.next {
+                Some(next) => options.start_after = Some(next),
+                None => break,
+            }
+            assert!(surveyed.len() < 1000, "survey: paging does not come to an end");
+        }
+        assert_eq!(surveyed, listed, "survey: pages of {limit} find something else than a listing");
+    }
+    let after = SurveyOptions { start_after: Some(keys[4].clone()), ..SurveyOptions::default() };
+    let rest = store.survey(&SurveyOptions { prefix: format!("{prefix}/"), ..after }).await.unwrap().objects;
+    assert_eq!(rest, listed[5..], "survey: it must begin after a key that it is given");
 }
 
 /// Objects and folded prefixes in one order.

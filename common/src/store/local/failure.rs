@@ -10,19 +10,36 @@ use crate::store::{StoreError, StoreErrorKind};
 pub(super) struct Failure {
     pub kind: StoreErrorKind,
     pub message: String,
+    errno: Option<Errno>,
 }
 
 pub(super) type Outcome<T> = std::result::Result<T, Failure>;
 
 impl Failure {
     pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into() }
+        Self { kind, message: message.into(), errno: None }
     }
 
     /// A failed system call; `step` says in words what was tried.
     pub fn io(step: &str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
-        Self { kind: kind_of(&error), message: format!("{step}: {error}") }
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        Self { kind: kind_of(errno), message: format!("{step}: {error}"), errno }
+    }
+
+    /// The process or the machine lacks something: the same call elsewhere would fail, too.
+    pub fn is_of_process(&self) -> bool {
+        matches!(self.errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
+    }
+
+    /// Whoever runs us may not do that.
+    pub fn is_denied(&self) -> bool {
+        self.kind == StoreErrorKind::Denied
+    }
+
+    /// Says where below the root it happened.
+    pub fn at(self, path: &str) -> Self {
+        Self { message: format!("{path}: {}", self.message), ..self }
     }
 
     pub fn into_error(self, operation: &'static str, key: &str) -> StoreError {
@@ -35,8 +52,8 @@ pub(super) fn while_trying<E: Into<io::Error>>(step: &'static str) -> impl FnOnc
     move |error| Failure::io(&format!("cannot {step}"), error)
 }
 
-fn kind_of(error: &io::Error) -> StoreErrorKind {
-    match error.raw_os_error().map(Errno::from_raw_os_error) {
+fn kind_of(errno: Option<Errno>) -> StoreErrorKind {
+    match errno {
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => StoreErrorKind::Denied,
         // NAMETOOLONG and ILSEQ: the file system under the root is narrower than the rules for keys.
         Some(Errno::NAMETOOLONG | Errno::ILSEQ | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP) => {

@@ -1,5 +1,6 @@
 //! The directory tree under the root: every step from the root is one `openat` that refuses symbolic links, so no
-//! key leaves the root, whatever stands in the tree and whoever changes it meanwhile.
+//! key leaves the root, whatever stands in the tree and whoever changes it meanwhile. The only exceptions are the names
+//! directly below the root that [`Root::following`] lists: an operator may put them on another disk.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -61,6 +62,8 @@ pub(super) struct Root {
     pub path: PathBuf,
     /// A missing root is an empty store, made by the first put.
     make_root: bool,
+    /// Names directly below the root that may be symbolic links to directories.
+    followed: &'static [&'static str],
     /// Held for writing while directories are made: nobody writes into a directory whose own entry in its parent is
     /// not on disk yet.
     making: RwLock<()>,
@@ -69,7 +72,17 @@ pub(super) struct Root {
 
 impl Root {
     pub fn new(path: PathBuf, make_root: bool) -> Self {
-        Self { path, make_root, making: RwLock::new(()), warned: Mutex::new(HashSet::new()) }
+        Self { path, make_root, followed: &[], making: RwLock::new(()), warned: Mutex::new(HashSet::new()) }
+    }
+
+    /// Follows symbolic links under these names, directly below the root and nowhere else.
+    pub fn following(self, followed: &'static [&'static str]) -> Self {
+        Self { followed, ..self }
+    }
+
+    /// Whether a symbolic link of this name, directly below the root, is followed.
+    pub fn follows(&self, name: &str) -> bool {
+        self.followed.contains(&name)
     }
 
     /// `None`: the root is not there and that means "empty".
@@ -88,14 +101,43 @@ impl Root {
 
     /// The directory that holds (or would hold) the object; `None` if it is certainly not there.
     pub fn find_folder(&self, place: &Place) -> Outcome<Option<OwnedFd>> {
+        self.open_path(place.folders.iter().map(String::as_str))
+    }
+
+    /// The directory at the end of this way from the root; `None` if it is certainly not there.
+    pub fn open_path<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Outcome<Option<OwnedFd>> {
         let Some(mut folder) = self.open()? else { return Ok(None) };
-        for name in &place.folders {
-            match open_folder(&folder, name)? {
+        for (depth, name) in names.into_iter().enumerate() {
+            match self.step(&folder, depth, name)? {
                 Some(next) => folder = next,
                 None => return Ok(None),
             }
         }
         Ok(Some(folder))
+    }
+
+    /// One step down from a directory that lies `depth` steps below the root; `None` as [`open_folder`] says it.
+    ///
+    /// # Errors
+    /// Besides those of the system: a name that may be a link is there and is no directory. To take that for an empty
+    /// store would hide every file behind a link to a disk that is not mounted.
+    pub fn step(&self, parent: &OwnedFd, depth: usize, name: &str) -> Outcome<Option<OwnedFd>> {
+        if depth > 0 || !self.follows(name) {
+            return open_folder(parent, name);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(Errno::NOENT) if stat(parent, name)?.is_none() => Ok(None),
+            Err(Errno::NOENT) => Err(self.no_folder(name, "is a symbolic link to something that is not there")),
+            Err(Errno::NOTDIR) => Err(self.no_folder(name, "is neither a folder nor a symbolic link to one")),
+            Err(Errno::LOOP) => Err(self.no_folder(name, "is a symbolic link that leads back to itself")),
+            Err(error) => Err(cannot_open(name, error)),
+        }
+    }
+
+    fn no_folder(&self, name: &str, why: &str) -> Failure {
+        Failure::new(StoreErrorKind::NoSuchStore, format!("{} {why}", self.path.join(name).display()))
     }
 
     /// The directory that shall hold the object; it and its parents are made, durably, where they are missing.
@@ -111,10 +153,30 @@ impl Root {
             Some(folder) => folder,
             None => self.make_own_path()?,
         };
-        for name in &place.folders {
-            folder = make_one_folder(&folder, name)?;
+        for (depth, name) in place.folders.iter().enumerate() {
+            folder = self.make_step(&folder, depth, name)?;
         }
         Ok(folder)
+    }
+
+    fn make_step(&self, parent: &OwnedFd, depth: usize, name: &str) -> Outcome<OwnedFd> {
+        if let Some(folder) = self.step(parent, depth, name)? {
+            return Ok(folder);
+        }
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) => {
+                if let Err(failure) = sync_folder(parent) {
+                    // Left in place it would pass for durable next time.
+                    let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+                    return Err(failure);
+                }
+            }
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(Failure::io(&format!("cannot make the directory '{name}'"), error)),
+        }
+        self.step(parent, depth, name)?.ok_or_else(|| {
+            Failure::new(StoreErrorKind::InvalidKey, format!("'{name}' is a file or a symbolic link, not a directory"))
+        })
     }
 
     fn make_own_path(&self) -> Outcome<OwnedFd> {
@@ -150,28 +212,12 @@ pub(super) fn open_folder(parent: &OwnedFd, name: &str) -> Outcome<Option<OwnedF
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Ok(folder) => Ok(Some(folder)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(error) => Err(Failure::io(&format!("cannot open the directory '{name}'"), error)),
+        Err(error) => Err(cannot_open(name, error)),
     }
 }
 
-fn make_one_folder(parent: &OwnedFd, name: &str) -> Outcome<OwnedFd> {
-    if let Some(folder) = open_folder(parent, name)? {
-        return Ok(folder);
-    }
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
-        Ok(()) => {
-            if let Err(failure) = sync_folder(parent) {
-                // Left in place it would pass for durable next time.
-                let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
-                return Err(failure);
-            }
-        }
-        Err(Errno::EXIST) => {}
-        Err(error) => return Err(Failure::io(&format!("cannot make the directory '{name}'"), error)),
-    }
-    open_folder(parent, name)?.ok_or_else(|| {
-        Failure::new(StoreErrorKind::InvalidKey, format!("'{name}' is a file or a symbolic link, not a directory"))
-    })
+fn cannot_open(name: &str, error: Errno) -> Failure {
+    Failure::io(&format!("cannot open the directory '{name}'"), error)
 }
 
 /// Puts a directory's entries on disk. Some file systems do not know that and say so; nothing more can be done there.

@@ -6,8 +6,9 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{Dir, FileType};
 
 use super::failure::{Failure, Outcome, while_trying};
-use super::tree::{Root, lock_replacing, meta_of, open_folder, stat_object};
+use super::tree::{Root, lock_replacing, meta_of, stat_object};
 use super::write::{is_temporary_name, unlink};
+use crate::store::key::MAX_KEY_BYTES;
 use crate::store::{
     ListUploads, ObjectMeta, Result, StoreError, StoreErrorKind, UnfinishedUpload, UploadMarker, UploadPage,
 };
@@ -17,9 +18,12 @@ const DEFAULT_PAGE: usize = 1000;
 /// Reads the whole tree below the prefix for each page; kept are as many names as the page has room for.
 pub(super) fn list(root: &Root, options: &ListUploads) -> Outcome<UploadPage> {
     let limit = options.limit.unwrap_or(DEFAULT_PAGE).max(1);
-    let mut walk = Walk { options, wanted: limit + 1, smallest: BTreeMap::new() };
-    if let Some(folder) = root.open()? {
-        walk.visit(&folder, "")?;
+    let mut walk = Walk { options, wanted: limit + 1, smallest: BTreeMap::new(), folders: vec![String::new()] };
+    while let Some(path) = walk.folders.pop() {
+        // One at a time is open: a process has fewer descriptors than a tree may have levels.
+        if let Some(folder) = root.open_path(path.split_terminator('/'))? {
+            walk.visit(&folder, &path)?;
+        }
     }
     let mut uploads: Vec<_> = walk.smallest.into_values().collect();
     let next = (uploads.len() > limit).then(|| uploads.truncate(limit)).and_then(|()| uploads.last());
@@ -31,6 +35,8 @@ struct Walk<'a> {
     options: &'a ListUploads,
     wanted: usize,
     smallest: BTreeMap<String, UnfinishedUpload>,
+    /// Still to be visited.
+    folders: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -44,11 +50,10 @@ impl Walk<'_> {
             } else if !name.starts_with('.') && matches!(entry.file_type(), FileType::Directory | FileType::Unknown) {
                 let inner_path = format!("{key}/");
                 let prefix = &self.options.prefix;
-                if !inner_path.starts_with(prefix) && !prefix.starts_with(&inner_path) {
-                    continue;
-                }
-                if let Some(inner) = open_folder(folder, name)? {
-                    self.visit(&inner, &inner_path)?;
+                let is_wanted = inner_path.starts_with(prefix) || prefix.starts_with(&inner_path);
+                // No key is longer, so none of our uploads lies deeper.
+                if is_wanted && inner_path.len() < MAX_KEY_BYTES {
+                    self.folders.push(inner_path);
                 }
             }
         }
@@ -90,11 +95,7 @@ pub(super) fn parse(upload: &UnfinishedUpload) -> Result<(Vec<String>, String)> 
 
 /// Removes the file unless it was written to since it was listed.
 pub(super) fn abort(root: &Root, folders: &[String], name: &str, upload: &UnfinishedUpload) -> Outcome<()> {
-    let Some(mut folder) = root.open()? else { return Ok(()) };
-    for segment in folders {
-        let Some(next) = open_folder(&folder, segment)? else { return Ok(()) };
-        folder = next;
-    }
+    let Some(folder) = root.open_path(folders.iter().map(String::as_str))? else { return Ok(()) };
     let _no_replacing = lock_replacing();
     let Some(stat) = stat_object(&folder, name)? else { return Ok(()) };
     if meta_of(&upload.key, &stat).version.0 != upload.id {

@@ -49,7 +49,8 @@ impl Bucket {
             let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
             match request.send().await.map_err(S3Failure::from) {
                 Ok(output) => {
-                    return meta_from(key, output.content_length(), output.e_tag(), output.last_modified()).map(Some);
+                    return meta_from("head", key, output.content_length(), output.e_tag(), output.last_modified())
+                        .map(Some);
                 }
                 Err(failure) if failure.is_bare_not_found() || failure.is_no_such_key() => {}
                 Err(failure) => return Err(failure.into_error("head", key)),
@@ -74,12 +75,13 @@ impl Bucket {
 
 /// What the head of an answer says of an object.
 pub(super) fn meta_from(
+    operation: &'static str,
     key: &str,
     length: Option<i64>,
     etag: Option<&str>,
     modified: Option<&DateTime>,
 ) -> Result<ObjectMeta> {
-    let incomplete = || StoreError::new(StoreErrorKind::Other, "head", key, "the answer has no length or no ETag");
+    let incomplete = || StoreError::new(StoreErrorKind::Other, operation, key, "the answer has no length or no ETag");
     Ok(ObjectMeta {
         key: key.to_owned(),
         size_bytes: length.and_then(size_bytes).ok_or_else(incomplete)?,

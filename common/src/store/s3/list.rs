@@ -1,11 +1,11 @@
-//! One page of a listing.
+//! One page of a listing, strict or as a survey.
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, Object};
 
 use super::bucket::{Bucket, meta_from};
 use super::errors::S3Failure;
-use crate::store::{ListOptions, ListPage, Result, StoreError, StoreErrorKind};
+use crate::store::{ListOptions, ListPage, ObjectMeta, Result, StoreError, StoreErrorKind, SurveyOptions, SurveyPage};
 
 /// S3's largest page.
 const MAX_PAGE: usize = 1000;
@@ -19,6 +19,21 @@ pub(super) async fn list(bucket: &Bucket, options: &ListOptions) -> Result<ListP
         let is_empty = page.objects.is_empty() && page.prefixes.is_empty();
         continuation = output.next_continuation_token;
         if !is_empty || !page.more || continuation.is_none() {
+            return Ok(page);
+        }
+    }
+}
+
+/// Asks on while a page ends with a key that cannot be read, so that there is one to go on from.
+pub(super) async fn survey(bucket: &Bucket, options: &SurveyOptions) -> Result<SurveyPage> {
+    let options = options.strict();
+    let mut page = SurveyPage::default();
+    let mut continuation = None;
+    loop {
+        let output = send(bucket, &options, continuation).await?;
+        add_to(&mut page, bucket, &options, &output)?;
+        continuation = output.next_continuation_token;
+        if output.is_truncated != Some(true) || page.next.is_some() || continuation.is_none() {
             return Ok(page);
         }
     }
@@ -54,27 +69,71 @@ fn start_after(options: &ListOptions) -> Option<String> {
 }
 
 fn page_of(bucket: &Bucket, options: &ListOptions, output: &ListObjectsV2Output) -> Result<ListPage> {
-    let broken = |what: String| StoreError::new(StoreErrorKind::Other, "list", &options.prefix, what);
-    let is_encoded = output.encoding_type() == Some(&EncodingType::Url);
-    let relative = |full_key: &str| -> Result<String> {
-        let full_key = if is_encoded { decode(full_key) } else { Some(full_key.to_owned()) }
-            .ok_or_else(|| broken(format!("the key '{full_key}' in the answer is not UTF-8")))?;
-        bucket
-            .relative_key(&full_key)
-            .map(str::to_owned)
-            .ok_or_else(|| broken(format!("the answer holds '{full_key}', which was not asked for")))
-    };
     let mut page = ListPage { more: output.is_truncated() == Some(true), ..ListPage::default() };
     for object in output.contents() {
-        let key = relative(object.key().unwrap_or_default())?;
+        let key = relative(bucket, options, output, object.key().unwrap_or_default())?;
         if !is_folder_marker(&key, object) {
-            page.objects.push(meta_from(&key, object.size(), object.e_tag(), object.last_modified())?);
+            page.objects.push(meta_of(&key, object)?);
         }
     }
     for prefix in output.common_prefixes() {
-        page.prefixes.push(relative(prefix.prefix().unwrap_or_default())?);
+        page.prefixes.push(relative(bucket, options, output, prefix.prefix().unwrap_or_default())?);
     }
     Ok(page)
+}
+
+fn add_to(page: &mut SurveyPage, bucket: &Bucket, options: &ListOptions, output: &ListObjectsV2Output) -> Result<()> {
+    page.next = None;
+    for object in output.contents() {
+        let full_key = object.key().unwrap_or_default();
+        page.next = match decoded(output, full_key) {
+            Some(full_key) => {
+                let key = within(bucket, options, &full_key)?;
+                if !is_folder_marker(&key, object) {
+                    match meta_of(&key, object) {
+                        Ok(meta) => page.objects.push(meta),
+                        Err(error) => page.unlisted.push(error),
+                    }
+                }
+                Some(key)
+            }
+            None => {
+                let what = "the key is not UTF-8: rename the object";
+                page.unlisted.push(StoreError::new(StoreErrorKind::InvalidKey, "list", full_key, what));
+                None
+            }
+        };
+    }
+    if output.is_truncated() != Some(true) {
+        page.next = None;
+    }
+    Ok(())
+}
+
+fn meta_of(key: &str, object: &Object) -> Result<ObjectMeta> {
+    meta_from("list", key, object.size(), object.e_tag(), object.last_modified())
+}
+
+/// A key of the answer, relative to the store's root.
+fn relative(bucket: &Bucket, options: &ListOptions, output: &ListObjectsV2Output, full_key: &str) -> Result<String> {
+    let broken = || {
+        let what = format!("the key '{full_key}' in the answer is not UTF-8");
+        StoreError::new(StoreErrorKind::Other, "list", &options.prefix, what)
+    };
+    within(bucket, options, &decoded(output, full_key).ok_or_else(broken)?)
+}
+
+/// `None` if it is not UTF-8.
+fn decoded(output: &ListObjectsV2Output, full_key: &str) -> Option<String> {
+    let is_encoded = output.encoding_type() == Some(&EncodingType::Url);
+    if is_encoded { decode(full_key) } else { Some(full_key.to_owned()) }
+}
+
+fn within(bucket: &Bucket, options: &ListOptions, full_key: &str) -> Result<String> {
+    bucket.relative_key(full_key).map(str::to_owned).ok_or_else(|| {
+        let what = format!("the answer holds '{full_key}', which was not asked for");
+        StoreError::new(StoreErrorKind::Other, "list", &options.prefix, what)
+    })
 }
 
 /// What consoles and tools leave for an empty "folder": no object of anybody's, and no key of the seam.
@@ -101,6 +160,8 @@ pub(super) fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
 
     #[test]
@@ -110,6 +171,51 @@ mod tests {
         }
         assert_eq!(decode("%C3"), None);
         assert_eq!(decode("%4"), None);
+    }
+
+    fn object(key: &str, etag: Option<&str>, size: Option<i64>) -> Object {
+        Object::builder().key(key).set_e_tag(etag.map(str::to_owned)).set_size(size).build()
+    }
+
+    fn surveyed(objects: Vec<Object>, is_truncated: bool) -> SurveyPage {
+        let config = aws_sdk_s3::Config::builder().behavior_version_latest().build();
+        let bucket = Bucket::new(aws_sdk_s3::Client::from_conf(config), "b".to_owned(), "zone".to_owned(), false);
+        let output = ListObjectsV2Output::builder()
+            .set_contents(Some(objects))
+            .encoding_type(EncodingType::Url)
+            .is_truncated(is_truncated)
+            .build();
+        let mut page = SurveyPage::default();
+        add_to(&mut page, &bucket, &ListOptions::default(), &output).unwrap();
+        page
+    }
+
+    #[test]
+    fn an_object_without_version_or_length_is_named_and_hides_no_other() {
+        let page = surveyed(
+            vec![
+                object("zone/pending/", Some("e"), Some(0)),
+                object("zone/pending/a", None, Some(1)),
+                object("zone/pending/b", Some(""), Some(1)),
+                object("zone/pending/c", Some("e"), None),
+                object("zone/pending/d+e", Some("e"), Some(1)),
+                object("zone/pending/%FF", Some("e"), Some(1)),
+                object("zone/pending/f", None, Some(1)),
+            ],
+            true,
+        );
+        let keys: Vec<&str> = page.objects.iter().map(|object| object.key.as_str()).collect();
+        assert_eq!(keys, ["pending/d e"]);
+        let unlisted: Vec<&str> = page.unlisted.iter().map(|error| error.key.as_str()).collect();
+        assert_eq!(unlisted, ["pending/a", "pending/b", "pending/c", "zone/pending/%FF", "pending/f"]);
+        assert_eq!(page.next.as_deref(), Some("pending/f"), "it goes on after what it could not list, too");
+    }
+
+    #[test]
+    fn a_survey_ends_with_the_listing_and_does_not_go_on_from_a_key_that_cannot_be_read() {
+        assert_eq!(surveyed(vec![object("zone/a", Some("e"), Some(1))], false).next, None);
+        let page = surveyed(vec![object("zone/a", Some("e"), Some(1)), object("zone/%FF", Some("e"), Some(1))], true);
+        assert_eq!((page.objects.len(), page.next), (1, None), "more has to be asked for at once");
     }
 
     #[test]
