@@ -69,6 +69,7 @@ fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings
     let limits = Limits {
         max_age: config.flush.max_age,
         max_rows: config.flush.max_rows,
+        max_files: config.flush.max_files,
         max_bytes: config.flush.max_bytes,
         max_memory: config.flush.max_memory,
         max_rows_per_file: config.trusted.max_rows_per_file,
@@ -131,7 +132,7 @@ fn mend(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
                 HumanCount(whole(with.files_a_day))
             )
         }
-        (ClosedBy::Rows | ClosedBy::Bytes, _) => format!("{closed_early}, before flush.max_age: raise it"),
+        (ClosedBy::Rows | ClosedBy::Bytes | ClosedBy::Files, _) => format!("{closed_early}, before flush.max_age: raise it"),
     }
 }
 

@@ -29,6 +29,7 @@ pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
         layout: layout(&config),
         encoding: encoding(&config),
         window_memory: config.dedup.max_memory,
+        batch_memory: config.flush.max_memory,
         scratch: scratch(&config),
         all: args.force,
         require_all: args.require_all,

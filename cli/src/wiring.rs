@@ -186,6 +186,7 @@ impl Process {
                 max_age: flush.max_age,
                 ages: flush.ages.clone(),
                 max_bytes: flush.max_bytes,
+                max_files: usize::try_from(flush.max_files).unwrap_or(usize::MAX),
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
                 window_memory: self.config.dedup.max_memory,

@@ -101,6 +101,7 @@ mod tests {
             encoding: ENCODING,
             max_rows: 20,
             max_bytes: u64::MAX,
+            max_files: usize::MAX,
             max_age: PATIENCE,
             ages: common::config::TypeAges::default(),
             budget: crate::window::Budget::new(u64::MAX, crate::Scratch::new(zone.folder.path())),

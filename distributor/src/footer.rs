@@ -14,6 +14,8 @@ use crate::batch::Encoding;
 
 /// Enough for the footer of almost every file; a larger one is read again in its own length.
 const GUESS_BYTES: u64 = 64 * 1024;
+/// Of a footer. That of the largest file of ours, with a hundred columns, takes half of it.
+const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
 pub(crate) enum FooterError {
@@ -46,6 +48,9 @@ impl Footer {
                         .finish()
                         .map(|metadata| Self(Arc::new(metadata)))
                         .map_err(|error| FooterError::Unreadable(error.to_string()));
+                }
+                Err(ParquetError::NeedMoreData(needed)) if needed as u64 > LIMIT_BYTES => {
+                    return Err(FooterError::Unreadable(format!("it has {needed} bytes, which none of ours has")));
                 }
                 Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
                     wanted = needed as u64;

@@ -323,6 +323,7 @@ mod tests {
             encoding: ENCODING,
             max_rows: u64::MAX,
             max_bytes: u64::MAX,
+            max_files: usize::MAX,
             budget: crate::window::Budget::new(u64::MAX, crate::Scratch::new(zone.folder.path())),
             scratch: crate::Scratch::new(zone.folder.path()),
             max_age: Duration::from_secs(3600),

@@ -9,6 +9,7 @@ mod batch;
 mod chain;
 mod compaction;
 mod footer;
+mod in_turn;
 mod lane;
 mod layout;
 mod metrics;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, BatchError};
 use crate::chain::Witness;
 use crate::remake::RemakeError;
 use crate::window::Window;
@@ -111,22 +111,25 @@ impl Records {
         }
     }
 
-    /// Pushes the records from `from` up to before `to`, which come next.
+    /// Pushes the records from `from` up to before `to`, which come next. The batch takes about `memory` bytes, and its
+    /// keys; its rows go to disk beyond that.
     ///
     /// # Errors
-    /// The log's and the encoder's.
+    /// The log's, the encoder's and the disk's.
     pub(crate) async fn fill(
         &mut self,
         batch: &mut Batch,
         window: &Window,
         from: i64,
         to: i64,
+        memory: u64,
     ) -> Result<Filled, RemakeError> {
         while batch.ends().is_none_or(|ends| ends.to < to) {
             let place = |offset: i64| self.chunk.offsets.partition_point(|other| *other < offset);
             let range = self.next.max(place(from))..place(to);
             if !range.is_empty() {
                 self.next = batch.push_all(window, &self.chunk, range, |_| true)?;
+                batch.keep_within(memory).map_err(BatchError::from)?;
             } else if range.end < self.chunk.offsets.len() {
                 break;
             } else if !self.read().await? {

@@ -38,7 +38,15 @@ pub(crate) struct Remake {
     records: Records,
     window: Window,
     clock_ms: i64,
-    scratch: Scratch,
+    room: Room,
+}
+
+/// For a batch that is made again.
+#[derive(Debug, Clone)]
+pub(crate) struct Room {
+    pub scratch: Scratch,
+    /// In memory, bytes. What exceeds it goes to `scratch`.
+    pub batch_memory: u64,
 }
 
 impl Remake {
@@ -51,10 +59,10 @@ impl Remake {
         cut: &Cut,
         window: Window,
         clock_ms: i64,
-        scratch: Scratch,
+        room: Room,
     ) -> Result<Self, LogError> {
         let records = Records::open(log, &cut.topic, cut.partition, cut.from).await?;
-        Ok(Self { records, window, clock_ms, scratch })
+        Ok(Self { records, window, clock_ms, room })
     }
 
     pub(crate) async fn close(self) {
@@ -73,10 +81,10 @@ impl Remake {
     /// The log's, the encoder's, or a layout of another build.
     pub(crate) async fn make(&mut self, cut: &Cut, configured: Encoding) -> Result<Remade, RemakeError> {
         let encoding = cut.encoding.unwrap_or(configured);
-        let batch =
-            Batch::new(&cut.topic, cut.partition, cut.from, self.clock_ms, &cut.layout, encoding, &self.scratch);
+        let Self { records, window, clock_ms, room } = self;
+        let batch = Batch::new(&cut.topic, cut.partition, cut.from, *clock_ms, &cut.layout, encoding, &room.scratch);
         let mut batch = batch.map_err(RemakeError::Layout)?.of_revision(cut.revision);
-        if self.records.fill(&mut batch, &self.window, cut.from, cut.to).await? == Filled::LogEnded {
+        if records.fill(&mut batch, window, cut.from, cut.to, room.batch_memory).await? == Filled::LogEnded {
             return Ok(Remade::Other("the log ends before the batch does".to_owned()));
         }
         let Some(encoded) = batch.finish()? else {

@@ -63,7 +63,9 @@ impl From<ChainError> for ReplayError {
     fn from(error: ChainError) -> Self {
         match error {
             ChainError::Store(error) => Self::Store(error),
-            damaged @ ChainError::Damaged { .. } => Self::Refused(damaged.to_string()),
+            refused @ (ChainError::Damaged { .. } | ChainError::Unwritable { .. }) => {
+                Self::Refused(refused.to_string())
+            }
         }
     }
 }

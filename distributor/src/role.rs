@@ -54,7 +54,7 @@ impl PartitionError {
             }
             // The next session rebuilds the window; there may be room then.
             Self::Scratch(_) => !once,
-            Self::Refused(_) | Self::Damaged { .. } | Self::Encode(_) => false,
+            Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) => false,
         }
     }
 }
@@ -104,6 +104,8 @@ pub struct Settings {
     pub ages: TypeAges,
     pub max_bytes: u64,
     pub max_rows: u64,
+    /// Files of a batch.
+    pub max_files: usize,
     pub max_memory: u64,
     /// Memory of all deduplication windows, bytes. What exceeds it goes to `scratch`.
     pub window_memory: u64,
@@ -204,6 +206,7 @@ impl Distributor {
             ages: settings.ages.clone(),
             max_rows: settings.max_rows,
             max_bytes: settings.max_bytes,
+            max_files: settings.max_files,
             scratch: settings.scratch.clone(),
             budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,

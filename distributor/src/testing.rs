@@ -136,6 +136,7 @@ impl Zone {
                 max_age: Duration::from_secs(60),
                 ages: TypeAges::default(),
                 max_bytes: u64::MAX,
+                max_files: usize::MAX,
                 max_rows: 20,
                 max_memory: u64::MAX,
                 window_memory: 1_000_000_000,

@@ -29,7 +29,7 @@ pub(crate) struct Watermark {
     /// Of all partitions; `None` until each of them has one.
     pub complete_before_ms: Option<i64>,
     /// The same, for people.
-    complete_before: serde_json::Value,
+    complete_before: Option<String>,
     pub partitions: BTreeMap<i32, Reached>,
 }
 
@@ -48,7 +48,7 @@ impl Watermark {
             version: VERSION,
             topic: topic.to_owned(),
             complete_before_ms: None,
-            complete_before: serde_json::Value::Null,
+            complete_before: None,
             partitions: BTreeMap::new(),
         }
     }
@@ -64,7 +64,7 @@ impl Watermark {
         // A partition that nothing is known of holds the rest back.
         let slowest = of_all.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
         self.complete_before_ms = self.complete_before_ms.max(slowest);
-        self.complete_before = self.complete_before_ms.map_or(serde_json::Value::Null, time);
+        self.complete_before = self.complete_before_ms.and_then(|ms| time(ms).as_str().map(str::to_owned));
     }
 }
 
@@ -102,6 +102,11 @@ pub(crate) async fn put(
         }
         let mut body = serde_json::to_vec_pretty(&after).map_err(unreadable)?;
         body.push(b'\n');
+        if body.len() as u64 > LIMIT_BYTES {
+            let message =
+                format!("it would have {} bytes, more than the {LIMIT_BYTES} that are read again", body.len());
+            return Err(StoreError::new(StoreErrorKind::TooLarge, "put", &key, message));
+        }
         if let PutOutcome::Written(_) = store.put(&key, Bytes::from(body), condition, &Metadata::new()).await? {
             return Ok(after);
         }

@@ -37,6 +37,7 @@ pub struct Input {
 pub struct Limits {
     pub max_age: Duration,
     pub max_rows: u64,
+    pub max_files: u64,
     pub max_bytes: u64,
     pub max_memory: u64,
     pub max_rows_per_file: u64,
@@ -49,6 +50,7 @@ pub enum ClosedBy {
     Rows,
     Bytes,
     Memory,
+    Files,
 }
 
 impl ClosedBy {
@@ -59,6 +61,7 @@ impl ClosedBy {
             Self::Rows => "flush.max_rows",
             Self::Bytes => "flush.max_bytes",
             Self::Memory => "flush.max_memory",
+            Self::Files => "flush.max_files",
         }
     }
 }
@@ -145,6 +148,7 @@ fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
         (float(limits.max_rows), ClosedBy::Rows),
         (float(limits.max_bytes) / (float(input.event_bytes) * ENCODED_RATIO), ClosedBy::Bytes),
         (by_memory, ClosedBy::Memory),
+        (rows_of(buckets(input), float(limits.max_files)), ClosedBy::Files),
     ]
     .into_iter()
     .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
@@ -167,6 +171,11 @@ fn distinct(buckets: f64, rows: f64) -> f64 {
     buckets * -(rows * (-1.0 / buckets).ln_1p()).exp_m1()
 }
 
+/// How many rows that are spread evenly over `buckets` are expected to meet so many of them: what [`distinct`] takes back.
+fn rows_of(buckets: f64, met: f64) -> f64 {
+    if met >= buckets { f64::INFINITY } else { (-met / buckets).ln_1p() / (-1.0 / buckets).ln_1p() }
+}
+
 #[allow(clippy::cast_precision_loss, reason = "an estimate")]
 pub fn float(number: u64) -> f64 {
     number as f64
@@ -182,6 +191,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         max_age: Duration::from_secs(30),
         max_rows: 1_000_000,
+        max_files: 10_000,
         max_bytes: 128_000_000,
         max_memory: 32_000_000,
         max_rows_per_file: 1_000_000,
@@ -193,6 +203,18 @@ mod tests {
 
     fn is_about(left: f64, right: f64) -> bool {
         (left / right - 1.0).abs() < 0.01
+    }
+
+    #[test]
+    fn a_batch_of_many_types_and_days_is_closed_by_its_files() {
+        let backfill = Input { types: 1_000, days: 90, ..at(100_000.0) };
+        let told = forecast(&backfill, &LIMITS);
+        assert_eq!(told.closed_by, ClosedBy::Files);
+        // Nearly every row is the first of its file.
+        assert!(told.rows_a_file.is_some_and(|rows| (1.0..1.1).contains(&rows)), "{told:?}");
+        let wider = forecast(&backfill, &Limits { max_files: 90_000, ..LIMITS });
+        assert!(wider.closed_by != ClosedBy::Files && wider.files_a_day < told.files_a_day, "{wider:?}");
+        assert!(is_about(distinct(90_000.0, rows_of(90_000.0, 10_000.0)), 10_000.0));
     }
 
     #[test]

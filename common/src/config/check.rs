@@ -7,8 +7,8 @@ use super::group::check_group_protocol;
 use super::tree::{ConfigTree, Raw};
 use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
 use super::{
-    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Kafka, Landing, Ledger, LogConfig, MissingFiles,
-    Quarantine, Trusted, TypeAges,
+    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Kafka, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
+    MAX_ROWS_PER_BATCH, MissingFiles, Quarantine, Trusted, TypeAges,
 };
 use crate::log::RESERVED_CLIENT_SETTINGS;
 use crate::store::Location;
@@ -195,7 +195,8 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             max_age: checker.positive("flush.max_age"),
             ages: checker.ages(),
             max_bytes: checker.size("flush.max_bytes", 1_000..=64_000_000_000),
-            max_rows: checker.count("flush.max_rows", 1..=1_000_000_000).unsigned_abs(),
+            max_rows: checker.count("flush.max_rows", 1..=MAX_ROWS_PER_BATCH.cast_signed()).unsigned_abs(),
+            max_files: checker.count("flush.max_files", 1..=MAX_FILES_PER_BATCH.cast_signed()).unsigned_abs(),
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
             warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=i64::MAX).unsigned_abs(),
         },
@@ -248,13 +249,14 @@ mod tests {
     #[test]
     fn every_error_is_reported_at_once_with_its_key_and_origin() {
         let mut tree = ConfigTree::default();
-        tree.add_file("x.toml", "[flush]\nmax_agee = \"10s\"\nmax_rows = \"many\"\n[trusted]\ncompression = \"lzo\"\nmin_year = 3000\n[kafka.client]\n\"acks\" = \"1\"\n[extra]\na = 1");
+        tree.add_file("x.toml", "[flush]\nmax_agee = \"10s\"\nmax_rows = \"many\"\nmax_files = 20001\n[trusted]\ncompression = \"lzo\"\nmin_year = 3000\n[kafka.client]\n\"acks\" = \"1\"\n[extra]\na = 1");
         tree.add_environment([("ED__DEDUP__WINDOW".to_owned(), "soon".to_owned())]);
         let errors = tree.check().err().map(|errors| errors.0).unwrap_or_default();
         for part in [
             "flush.max_agee (x.toml): no such setting; did you mean flush.max_age?",
             "extra.a (x.toml): no such setting",
             "flush.max_rows (x.toml): 'many' is not a whole number",
+            "flush.max_files (x.toml): '20001' is not a whole number from 1 to 20000",
             "trusted.compression (x.toml): 'lzo' is not one of: zstd, snappy",
             "trusted.min_year must not be after",
             "kafka.client.acks (x.toml): is set by Event Distributor",

@@ -23,6 +23,12 @@ pub use ages::TypeAges;
 pub use settings::{SETTINGS, Setting};
 pub use tree::ConfigTree;
 
+/// The most files a batch may be allowed (`flush.max_files`): the documents that list them stay below what a reader takes,
+/// however long their names are, which the distributor's tests hold against its limit.
+pub const MAX_FILES_PER_BATCH: u64 = 20_000;
+/// The most records a batch may be allowed (`flush.max_rows`): its keys, 20 bytes each, are one object, read whole.
+pub const MAX_ROWS_PER_BATCH: u64 = 100_000_000;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<String>);
@@ -184,6 +190,7 @@ pub struct Flush {
     /// Estimate of the encoded size of the batch's files together.
     pub max_bytes: u64,
     pub max_rows: u64,
+    pub max_files: u64,
     /// Memory of all open batches of the process together.
     pub max_memory: u64,
     /// More files a day are worth a warning.

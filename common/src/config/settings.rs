@@ -101,6 +101,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("flush.max_bytes", "128MB", "… or when its files are about this large together"),
     setting("flush.max_rows", "1000000", "… or at this many events"),
     setting(
+        "flush.max_files",
+        "10000",
+        "… or when the next event would begin one more file: a batch has a file for each event type and day in it",
+    ),
+    setting(
         "flush.max_memory",
         "32MB",
         "memory of all open batches of the process; past it rows go to `scratch.dir`, and batches are written whose keys alone take too much",

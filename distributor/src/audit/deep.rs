@@ -1,16 +1,18 @@
 //! The parts of an audit that read rows: are keys unique within the window, and do the log's records make these rows?
 
-use arrow_array::RecordBatch;
-use bytes::Bytes;
+use std::fmt;
+use std::sync::Arc;
+
 use common::log::{Log, LogError};
-use common::store::{Store, StoreError, StoreErrorKind, read_all};
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use common::store::{GetOptions, Store};
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 
 use super::AuditError;
-use crate::batch::{BatchError, Encoded, Encoding, Place};
+use crate::batch::{Body, Encoded, Encoding, Place, Spool};
 use crate::chain::{Completion, Cut};
-use crate::remake::{Remade, Remake};
+use crate::partition::file_entries;
+use crate::remake::{Remade, Remake, Room};
 use crate::scratch::Scratch;
 use crate::window::Window;
 pub(super) use crate::written::Key;
@@ -19,27 +21,73 @@ use crate::written::Written;
 /// Rows are decoded so many at a time, for both sides of a comparison.
 const DECODED_ROWS: usize = 8_192;
 
-pub(super) type Rows = Vec<RecordBatch>;
+/// A file is taken from the store a piece of this size after another, and waits on local disk.
+const PIECE_BYTES: usize = 1024 * 1024;
 
 /// A file; `None` if it is gone or larger than the chain says, which its size has told already.
-pub(super) async fn body(store: &dyn Store, path: &str, size_bytes: u64) -> Result<Option<Bytes>, StoreError> {
-    match read_all(store, path, size_bytes).await {
-        Ok(found) => Ok(found.map(|(_, body)| body)),
-        Err(error) if error.kind == StoreErrorKind::TooLarge => Ok(None),
-        Err(error) => Err(error),
+///
+/// # Errors
+/// The store's and the disk's.
+pub(super) async fn fetch(
+    store: &dyn Store,
+    path: &str,
+    size_bytes: u64,
+    scratch: &Scratch,
+) -> Result<Option<Body>, AuditError> {
+    let Some((meta, mut reader)) = store.open(path, GetOptions::default()).await? else { return Ok(None) };
+    if meta.size_bytes > size_bytes {
+        return Ok(None);
     }
+    let (mut spool, mut disk) = (Spool::default(), None);
+    while let Some(piece) = reader.next().await? {
+        spool.push(&piece);
+        if spool.memory_bytes() > PIECE_BYTES {
+            let disk = match &mut disk {
+                Some(disk) => disk,
+                None => disk.insert(Arc::new(scratch.file()?)),
+            };
+            spool.spill(disk)?;
+        }
+    }
+    Ok(Some(spool.finish()))
 }
 
-pub(super) fn decode(body: Bytes) -> Result<Rows, ParquetError> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(body)?.with_batch_size(DECODED_ROWS).build()?;
-    reader.collect::<Result<_, _>>().map_err(Into::into)
+type Batches = ParquetRecordBatchReader;
+
+fn batches(body: &Body) -> Result<Batches, ParquetError> {
+    ParquetRecordBatchReaderBuilder::try_new(body.clone())?.with_batch_size(DECODED_ROWS).build()
 }
 
-/// Offsets of all rows, and keys of those that have one.
-pub(super) fn keys(rows: &Rows) -> Result<(Vec<i64>, Vec<Key>), String> {
+/// Offsets of all rows of a file, and keys of those that have one.
+///
+/// # Errors
+/// It is not a file of ours, or is damaged.
+pub(super) fn written(body: &Body) -> Result<Written, String> {
     let mut written = Written::default();
-    rows.iter().try_for_each(|batch| written.add(batch))?;
-    Ok((written.offsets, written.keys))
+    let unreadable = |error: &dyn fmt::Display| format!("its rows cannot be read: {error}");
+    for batch in batches(body).map_err(|error| unreadable(&error))? {
+        written.add(&batch.map_err(|error| unreadable(&error))?)?;
+    }
+    Ok(written)
+}
+
+/// Whether a file that was read before has the rows of one that was made.
+///
+/// # Errors
+/// The disk's, or either cannot be decoded.
+pub(super) fn same_rows(made: &Body, there: &Body) -> Result<bool, AuditError> {
+    if made.is_same(there)? {
+        return Ok(true);
+    }
+    let (mut made, mut there) = (batches(made)?, batches(there)?);
+    loop {
+        match (made.next().transpose(), there.next().transpose()) {
+            (Ok(None), Ok(None)) => return Ok(true),
+            (Ok(made), Ok(there)) if made == there => {}
+            (Ok(_), Ok(_)) => return Ok(false),
+            (Err(error), _) | (_, Err(error)) => return Err(ParquetError::from(error).into()),
+        }
+    }
 }
 
 /// The rows of consecutive batches, made again from the log.
@@ -50,8 +98,8 @@ pub(super) struct Recount {
 
 /// What the log's records make of a batch.
 pub(super) enum Made {
-    /// The same: files as the completion lists them, with their bytes.
-    Files(Vec<(String, Bytes)>),
+    /// The same: its files, in sequence.
+    Files(Vec<Body>),
     /// Something else, which this says.
     Other(String),
 }
@@ -66,9 +114,9 @@ impl Recount {
         cut: &Cut,
         window: Window,
         clock_ms: i64,
-        scratch: Scratch,
+        room: Room,
     ) -> Result<Self, LogError> {
-        let remake = Remake::new(log, cut, window, clock_ms, scratch).await?;
+        let remake = Remake::new(log, cut, window, clock_ms, room).await?;
         Ok(Self { remake, window_ms: cut.layout.window_ms })
     }
 
@@ -100,18 +148,11 @@ impl Recount {
             let message = format!("the log's records make {counts:?}, the chain says {:?}", completion.counts);
             return Ok(Made::Other(message));
         }
-        let place = Place::of(cut);
-        let made: Vec<_> = files.into_iter().map(|file| (place.path(&file.folder, file.sequence), file)).collect();
-        let same = made.len() == completion.files.len()
-            && made
-                .iter()
-                .zip(&completion.files)
-                .all(|((path, file), listed)| (path, file.rows) == (&listed.path, listed.rows));
-        if !same {
+        let listed = completion.files.iter().map(|file| (file.path.as_str(), file.rows));
+        let entries = file_entries(Place::of(cut), &files);
+        if !entries.iter().map(|file| (file.path.as_str(), file.rows)).eq(listed) {
             return Ok(Made::Other("the log's records make other files".to_owned()));
         }
-        let files: Result<_, BatchError> =
-            made.into_iter().map(|(path, file)| Ok((path, file.body.bytes()?))).collect();
-        Ok(Made::Files(files?))
+        Ok(Made::Files(files.into_iter().map(|file| file.body).collect()))
     }
 }

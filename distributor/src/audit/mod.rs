@@ -45,6 +45,8 @@ pub struct Auditor {
     pub encoding: Encoding,
     /// Memory of deduplication windows, bytes, and where they go when it does not suffice.
     pub window_memory: u64,
+    /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
+    pub batch_memory: u64,
     pub scratch: Scratch,
     /// Read every row.
     pub deep: bool,
@@ -111,7 +113,7 @@ impl Work<'_> {
         match read {
             Ok(found) => Ok(found),
             Err(ChainError::Store(error)) => Err(error.into()),
-            Err(ChainError::Damaged { key, message }) => {
+            Err(ChainError::Damaged { key, message } | ChainError::Unwritable { key, message }) => {
                 self.find(FindingKind::ChainDamaged, key, message);
                 Ok(None)
             }

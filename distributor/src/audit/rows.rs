@@ -6,6 +6,7 @@ use crate::batch::BatchError;
 use crate::chain::{ChainStore, Completion, Cut, Standing};
 use crate::partition::PartitionError;
 use crate::partition::rebuild::rebuild;
+use crate::remake::Room;
 use crate::window::Window;
 
 async fn stop(recount: Option<Recount>) {
@@ -99,8 +100,8 @@ impl Work<'_> {
         let Some(log) = &self.auditor.log else { return Ok(None) };
         match rebuild(chain, cut.from, cut.layout.window_ms, &self.budget).await {
             Ok(rebuilt) => {
-                let scratch = self.auditor.scratch.clone();
-                Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms, scratch).await?))
+                let room = Room { scratch: self.auditor.scratch.clone(), batch_memory: self.auditor.batch_memory };
+                Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms, room).await?))
             }
             Err(PartitionError::Store(error)) => Err(error.into()),
             Err(PartitionError::Scratch(error)) => Err(BatchError::from(error).into()),
@@ -131,27 +132,23 @@ impl Work<'_> {
         let mut all_offsets: Vec<i64> = Vec::new();
         let mut all_keys: Vec<Key> = Vec::new();
         for (index, file) in completion.files.iter().enumerate() {
-            let Some(body) = deep::body(&*self.auditor.store, &file.path, file.bytes).await? else { continue };
-            let rows = match deep::decode(body.clone()) {
-                Ok(rows) => rows,
-                Err(error) => {
-                    self.find(FindingKind::FileAltered, file.path.clone(), format!("its rows cannot be read: {error}"));
+            let (store, scratch) = (&*self.auditor.store, &self.auditor.scratch);
+            let Some(body) = deep::fetch(store, &file.path, file.bytes, scratch).await? else { continue };
+            match deep::written(&body) {
+                Ok(written) => {
+                    all_offsets.extend(written.offsets);
+                    all_keys.extend(written.keys);
+                }
+                Err(message) => {
+                    self.find(FindingKind::FileAltered, file.path.clone(), message);
                     continue;
                 }
-            };
-            if let Some((_, expected)) = made.get(index)
-                && *expected != body
-                && deep::decode(expected.clone())? != rows
+            }
+            if let Some(expected) = made.get(index)
+                && !deep::same_rows(expected, &body)?
             {
                 let message = "its rows are not those that the log's records make";
                 self.find(FindingKind::RowsDiffer, file.path.clone(), message);
-            }
-            match deep::keys(&rows) {
-                Ok((offsets, keys)) => {
-                    all_offsets.extend(offsets);
-                    all_keys.extend(keys);
-                }
-                Err(message) => self.find(FindingKind::FileAltered, file.path.clone(), message),
             }
         }
         all_offsets.sort_unstable();

@@ -24,6 +24,7 @@ impl Zone {
     fn auditor(&self, deep: bool) -> Auditor {
         Auditor {
             window_memory: 1_000_000_000,
+            batch_memory: 5_000,
             scratch: Scratch::new(self.folder.path()),
             store: self.store(),
             log: Some(self.log.clone()),

@@ -21,8 +21,15 @@ use crate::scratch::{ScratchError, ScratchFile};
 
 /// Row groups end by rows only: sizes would depend on how rows were delivered.
 const ROWS_PER_ROW_GROUP: usize = 16 * ROWS_PER_BATCH;
-/// Of an open file besides its rows and its encoder.
-const FIXED_MEMORY_BYTES: usize = 512;
+/// Of an open file besides its rows, its encoder and its names: itself, and its place among the batch's files.
+const FIXED_MEMORY_BYTES: usize = size_of::<OpenFile>() + 64;
+
+/// Of an encoder, whatever its columns: what it writes through, its schema and properties.
+const WRITER_BYTES: usize = 12 * 1024;
+/// Of a column in a row group under way, besides what the encoder says of itself: the codec's state for compressing pages.
+const CODEC_BYTES: usize = 48 * 1024;
+/// Of a column of a finished row group: what the footer will say of it.
+const CHUNK_BYTES: usize = 1024;
 
 /// What decides bytes but not rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +78,14 @@ impl Table {
         Arc::new(Self { schema, options })
     }
 
+    /// About what an encoder takes, with what it has encoded.
+    fn encoder_bytes(&self, writer: &ArrowWriter<Spool>) -> usize {
+        let columns = self.schema.fields().len();
+        let codecs = if writer.in_progress_rows() > 0 { columns * CODEC_BYTES } else { 0 };
+        let chunks = writer.flushed_row_groups().len() * columns;
+        WRITER_BYTES + codecs + chunks * CHUNK_BYTES + writer.memory_size() + writer.inner().memory_bytes()
+    }
+
     pub(super) fn events(encoding: Encoding, promoted: &Promoted) -> Arc<Self> {
         // Ids, times and free-form text hardly repeat: a dictionary would be built only to be thrown away. Statistics
         // of free-form text help no query.
@@ -96,7 +111,7 @@ pub(super) struct OpenFile {
     table: Arc<Table>,
     rows: Rows,
     /// Begun when there is something to encode: most files of many types are small.
-    writer: Option<ArrowWriter<Spool>>,
+    writer: Option<Box<ArrowWriter<Spool>>>,
     total_rows: u64,
     /// Of the rows that were handed to the encoder, before that.
     raw_bytes: usize,
@@ -138,7 +153,7 @@ impl OpenFile {
     ) -> Result<(), BatchError> {
         push(&mut self.rows)?;
         self.total_rows += 1;
-        if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode() } else { Ok(()) }
+        if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode(None) } else { Ok(()) }
     }
 
     /// By promoted column: values that did not fit it, in what was encoded.
@@ -150,34 +165,43 @@ impl OpenFile {
         self.total_rows
     }
 
-    fn encode(&mut self) -> Result<(), BatchError> {
+    /// Finished row groups go to disk if there is one given.
+    fn encode(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<(), BatchError> {
         let Self { table, rows, writer, .. } = self;
         self.raw_bytes += rows.bytes();
         let writer = match writer {
             Some(writer) => writer,
-            None => writer.insert(ArrowWriter::try_new_with_options(
+            None => writer.insert(Box::new(ArrowWriter::try_new_with_options(
                 Spool::default(),
                 table.schema.clone(),
                 table.options.clone(),
-            )?),
+            )?)),
         };
-        rows.hand_over(&table.schema, |batch| writer.write(batch))?;
+        rows.hand_over(&table.schema, |batch| {
+            writer.write(batch)?;
+            match disk {
+                // Nothing is written past the encoder.
+                Some(disk) if writer.in_progress_rows() == 0 => Ok(writer.inner_mut().spill(disk)?),
+                _ => Ok(()),
+            }
+        })?;
         // Row groups end where a hand-over does. What of others is not compressed yet says little.
         if writer.in_progress_rows() == 0 {
             self.finished = [self.raw_bytes, writer.bytes_written()];
         }
-        self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
+        self.encoder_memory_bytes = table.encoder_bytes(writer);
         Ok(())
     }
 
     /// Rows not encoded, the encoder's buffers and the encoded file, as far as they are not on disk.
     pub(super) fn memory_bytes(&self) -> usize {
-        FIXED_MEMORY_BYTES + self.folder.capacity() + self.rows.memory_bytes() + self.encoder_memory_bytes
+        // The key that decides its folder is about as long as that.
+        FIXED_MEMORY_BYTES + 2 * self.folder.capacity() + self.rows.memory_bytes() + self.encoder_memory_bytes
     }
 
     /// The part of it that [`OpenFile::spill`] gives back.
     pub(super) fn spillable_bytes(&self) -> usize {
-        self.rows.memory_bytes() + self.writer.as_ref().map_or(0, |writer| writer.inner().memory_bytes())
+        self.rows.spillable_bytes() + self.writer.as_ref().map_or(0, |writer| writer.inner().memory_bytes())
     }
 
     /// Bytes of rows that are in no finished row group yet, and those of rows that are, before and after encoding.
@@ -195,39 +219,46 @@ impl OpenFile {
         if let Some(writer) = &mut self.writer {
             // Everything that was written went through; nothing is written past the encoder.
             writer.inner_mut().spill(file)?;
-            self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
+            self.encoder_memory_bytes = self.table.encoder_bytes(writer);
         }
         Ok(())
     }
 
-    /// Encodes what is left and ends the row group, when no more rows will come.
-    pub(super) fn seal(&mut self) -> Result<(), BatchError> {
+    /// Encodes what is left and ends the row group, when no more rows will come. Row groups go to disk if there is one
+    /// given.
+    pub(super) fn seal(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<(), BatchError> {
         if self.rows.len() > 0 || self.writer.is_none() {
-            self.encode()?;
+            self.encode(disk)?;
         }
         if let Some(writer) = &mut self.writer {
             writer.flush()?;
-            self.encoder_memory_bytes = writer.memory_size() + writer.inner().memory_bytes();
+            self.encoder_memory_bytes = self.table.encoder_bytes(writer);
         }
         Ok(())
     }
 
-    /// Ends the file; `facts` go into its footer. Its bytes go to disk if there is one given.
-    pub(super) fn finish(
-        mut self,
-        facts: &[(&str, String)],
-        disk: Option<&Arc<ScratchFile>>,
-    ) -> Result<FinishedFile, BatchError> {
-        self.seal()?;
+    /// Ends a sealed file; `facts` go into its footer.
+    pub(super) fn finish(self, facts: &[(&str, String)]) -> Result<FinishedFile, BatchError> {
         let none = || ParquetError::General("a file without an encoder".to_owned());
         let mut writer = self.writer.ok_or_else(none)?;
         for (key, value) in facts {
             writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
         }
-        let mut spool = writer.into_inner()?;
-        if let Some(disk) = disk {
-            spool.spill(disk)?;
-        }
-        Ok(FinishedFile { folder: self.folder, sequence: self.sequence, rows: self.total_rows, body: spool.finish() })
+        let body = writer.into_inner()?.finish();
+        Ok(FinishedFile { folder: self.folder, sequence: self.sequence, rows: self.total_rows, body })
+    }
+}
+
+impl FinishedFile {
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.folder.capacity() + self.body.memory_bytes()
+    }
+
+    /// Lets its bytes go to disk.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost.
+    pub(super) fn spill(&mut self, disk: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+        self.body.spill(disk)
     }
 }

@@ -2,10 +2,14 @@
 //! its files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use common::event::Event;
 use common::log::RecordRef;
 
+use super::file::Table;
+use super::finish::{Ended, end_all};
+use super::promoted::Promoted;
 use super::rows::{Kind, Lineage, Rows};
 use super::{Batch, BatchError, FinishedFile, OpenFile, Place, STANDS_IN, Series};
 use crate::chain::Cut;
@@ -172,7 +176,7 @@ impl Batch {
     /// The one file of a folder, however many rows it gets.
     fn open_left(&mut self, folder: String, sequence: u32, kind: Kind) -> usize {
         let table = if type_of(&folder).is_some() { self.events.clone() } else { self.rejected.clone() };
-        let promoted = self.promoted.builders(type_of(&folder).unwrap_or_default());
+        let promoted = self.promoted.of_type(type_of(&folder).unwrap_or_default());
         let rows = Rows::new(kind, self.partition, promoted);
         self.next_sequence = sequence;
         self.open_file(folder.clone(), &table, folder, rows)
@@ -197,33 +201,40 @@ impl Batch {
                 self.open_left(folder.clone(), *sequence, nobody(folder));
             }
         }
-        let disk = self.overflow.used();
-        let unfit = self.seal_all(disk.as_ref())?;
         self.files.sort_unstable_by_key(|file| file.sequence);
-        let files = self.files.into_iter().map(|file| {
-            let facts = place.footer_facts(file.sequence)?;
-            file.finish(&facts, disk.as_ref())
-        });
-        Ok(LeftOver {
-            files: files.collect::<Result<_, BatchError>>()?,
-            overlay: self.overlay,
-            duplicates: self.counts.duplicates,
-            unfit,
-            stranger: left.stranger,
-        })
+        let Ended { files, unfit } =
+            end_all(self.files, &self.promoted, &mut self.overflow, |file| Ok(place.footer_facts(file.sequence)?))?;
+        let duplicates = self.counts.duplicates;
+        Ok(LeftOver { files, overlay: self.overlay, duplicates, unfit, stranger: left.stranger })
     }
 
-    /// A file without rows that takes the name of one: what comes later under that name is turned away by the store.
-    ///
+    pub(crate) fn stand_ins(&self) -> StandIns {
+        let (events, rejected, promoted) = (self.events.clone(), self.rejected.clone(), self.promoted.clone());
+        StandIns { events, rejected, promoted, partition: self.partition }
+    }
+}
+
+/// Makes files without rows that take the names of a batch's: what comes later under such a name is turned away by the
+/// store.
+pub(crate) struct StandIns {
+    events: Arc<Table>,
+    rejected: Arc<Table>,
+    promoted: Arc<Promoted>,
+    partition: i32,
+}
+
+impl StandIns {
     /// # Errors
     /// The encoder's.
-    pub(crate) fn stand_in(&self, place: Place<'_>, folder: &str, sequence: u32) -> Result<FinishedFile, BatchError> {
+    pub(crate) fn of(&self, place: Place<'_>, folder: &str, sequence: u32) -> Result<FinishedFile, BatchError> {
         let table = if type_of(folder).is_some() { &self.events } else { &self.rejected };
-        let promoted = self.promoted.builders(type_of(folder).unwrap_or_default());
+        let promoted = self.promoted.of_type(type_of(folder).unwrap_or_default());
         let rows = Rows::new(nobody(folder), self.partition, promoted);
         let mut facts = place.footer_facts(sequence)?;
         facts.push((STANDS_IN, "true".to_owned()));
-        OpenFile::new(table, folder.to_owned(), sequence, rows).finish(&facts, None)
+        let mut file = OpenFile::new(table, folder.to_owned(), sequence, rows);
+        file.seal(None)?;
+        file.finish(&facts)
     }
 }
 

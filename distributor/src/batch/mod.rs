@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod finish;
 mod left;
 mod place;
 mod promoted;
@@ -24,19 +25,20 @@ pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
-pub(crate) use left::{Left, LeftOver, distinct, series_of};
+pub(crate) use finish::UNFIT;
+pub(crate) use left::{Left, LeftOver, StandIns, distinct, series_of};
 pub(crate) use place::{Place, STANDS_IN, Series};
 use promoted::Promoted;
 use rows::{Kind, Lineage, Rows};
-pub(crate) use spool::Body;
 use spool::Overflow;
+pub(crate) use spool::{Body, Spool};
 pub(crate) use stated::{STATED, Stated};
 
 use crate::chain::Witness;
 use crate::layout::Layout;
 use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
-use crate::scratch::{Scratch, ScratchError, ScratchFile};
+use crate::scratch::{Scratch, ScratchError};
 use crate::window::{GROUP, Overlay, Window};
 use common::event::Event;
 
@@ -89,6 +91,8 @@ pub(crate) struct Batch {
     scratch: String,
     /// In sequence.
     files: Vec<OpenFile>,
+    /// No record is taken that would begin a further one.
+    max_files: usize,
     types: BTreeSet<String>,
     /// The file that the last record began.
     begun: Option<usize>,
@@ -153,6 +157,7 @@ impl Batch {
             open: HashMap::new(),
             scratch: String::new(),
             files: Vec::new(),
+            max_files: usize::MAX,
             types: BTreeSet::new(),
             begun: None,
             next_sequence: 0,
@@ -166,6 +171,11 @@ impl Batch {
     /// The batch is one made again: its files are named so.
     pub(crate) fn of_revision(self, revision: u32) -> Self {
         Self { revision, ..self }
+    }
+
+    /// Takes no record that would begin a file more than these, at least one. For batches whose end is not fixed yet.
+    pub(crate) fn of_files(self, max_files: usize) -> Self {
+        Self { max_files: max_files.max(1), ..self }
     }
 
     pub(crate) fn from(&self) -> i64 {
@@ -232,6 +242,25 @@ impl Batch {
         Ok(())
     }
 
+    /// Lets rows go to disk, and encodes no more before the end, as far as it takes to need about `limit_bytes` besides its
+    /// keys.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn keep_within(&mut self, limit_bytes: u64) -> Result<(), ScratchError> {
+        if self.memory_bytes as u64 <= limit_bytes {
+            return Ok(());
+        }
+        // Little is not worth a write to disk.
+        if self.spillable_bytes as u64 > limit_bytes / 16 {
+            self.spill()?;
+        }
+        if self.memory_bytes as u64 > limit_bytes / 2 {
+            self.defer();
+        }
+        Ok(())
+    }
+
     /// Something of it went to disk.
     pub(crate) fn has_spilled(&self) -> bool {
         self.overflow.used().is_some()
@@ -264,8 +293,9 @@ impl Batch {
     }
 
     /// Takes records of a chunk, `from` up to before `to`, some at a time: what they are is read first, and what of the
-    /// window they will ask for is fetched for all of them at once. `goes_on` is asked after each; once it says no, the
-    /// rest is as if it had not been looked at. Returns the index of the first record that was not taken.
+    /// window they will ask for is fetched for all of them at once. `goes_on` is asked after each; once it says no, or
+    /// the next one would begin a file too many, the rest is as if it had not been looked at. Returns the index of the
+    /// first record that was not taken.
     ///
     /// # Errors
     /// The encoder's or the disk's; the batch is useless then.
@@ -290,6 +320,9 @@ impl Batch {
             }
             window.warm(&self.overlay, &keys);
             for (index, record, read, offset, append_ms) in ahead.drain(..) {
+                if self.files.len() >= self.max_files && !self.has_file_for(&read, append_ms) {
+                    return Ok(index);
+                }
                 self.take(window, &record, read, offset, append_ms)?;
                 if !goes_on(self) {
                     return Ok(index + 1);
@@ -353,8 +386,8 @@ impl Batch {
         }
     }
 
-    /// The open file for an event, begun if need be.
-    fn file_for(&mut self, event: &Event<'_>) -> Result<usize, Rejection> {
+    /// Puts what decides an event's folder in `scratch`.
+    fn name(&mut self, event: &Event<'_>) {
         use std::fmt::Write;
         let date = civil_from_micros(event.timestamp_us);
         self.scratch.clear();
@@ -369,23 +402,48 @@ impl Batch {
             date.month,
             date.day
         );
+    }
+
+    /// The folder of an event, if the batch may have its type.
+    fn folder_of(&self, event: &Event<'_>) -> Result<String, Rejection> {
+        let folder = folder(event, &self.layout)?;
+        let is_one_too_many = self.types.len() >= self.layout.max_types as usize;
+        if is_one_too_many && !type_of(&folder).is_some_and(|name| self.types.contains(name)) {
+            return Err(Rejection::TooManyTypes);
+        }
+        Ok(folder)
+    }
+
+    /// Whether a record needs no file that is not open. Of a duplicate it is not known here whether it needs any.
+    fn has_file_for(&mut self, read: &Result<(u128, Event<'_>), Rejection>, append_ms: i64) -> bool {
+        if let Ok((_, event)) = read {
+            self.name(event);
+            if self.open.contains_key(&self.scratch) {
+                return true;
+            }
+            if self.folder_of(event).is_ok() {
+                return false;
+            }
+        }
+        self.open.contains_key(&rejected_key(&rejected_folder(self.clock_ms.max(append_ms))))
+    }
+
+    /// The open file for an event, begun if need be.
+    fn file_for(&mut self, event: &Event<'_>) -> Result<usize, Rejection> {
+        self.name(event);
         if let Some(index) = self.open.get(&self.scratch) {
             return Ok(*index);
         }
-        let folder = folder(event, &self.layout)?;
-        let segment = folder.split('/').nth(1).unwrap_or_default();
-        if !self.types.contains(segment) {
-            if self.types.len() >= self.layout.max_types as usize {
-                return Err(Rejection::TooManyTypes);
-            }
-            self.types.insert(segment.to_owned());
-        }
+        let folder = self.folder_of(event)?;
         let name = type_of(&folder).unwrap_or_default();
+        if !self.types.contains(name) {
+            self.types.insert(name.to_owned());
+        }
         let kind = Kind::Events {
             domain: event.domain.clone().into_owned(),
             event_type: event.event_type.clone().into_owned(),
         };
-        let rows = Rows::new(kind, self.partition, self.promoted.builders(name));
+        let rows = Rows::new(kind, self.partition, self.promoted.of_type(name));
         let (key, table) = (self.scratch.clone(), self.events.clone());
         Ok(self.open_file(key, &table, folder, rows))
     }
@@ -411,12 +469,11 @@ impl Batch {
     ) -> Result<(), BatchError> {
         self.counts.rejected += 1;
         let folder = rejected_folder(lineage.log_time_ms);
-        // No event's key begins like this: theirs begin with a digit.
-        let key = format!("rejected|{folder}");
+        let key = rejected_key(&folder);
         let index = match self.open.get(&key) {
             Some(index) => *index,
             None => {
-                let rows = Rows::new(Kind::Rejected, self.partition, self.promoted.builders(""));
+                let rows = Rows::new(Kind::Rejected, self.partition, self.promoted.of_type(""));
                 let table = self.rejected.clone();
                 self.open_file(key, &table, folder, rows)
             }
@@ -435,62 +492,19 @@ impl Batch {
         self.account(index, |file| {
             file.push(is_deferred, push)?;
             is_full = file.total_rows() >= max_rows;
-            // It is closed with the batch, for its footer names the batch's end.
-            if is_full && !is_deferred { file.seal() } else { Ok(()) }
+            // It is ended with the batch, for its footer names the batch's end.
+            if is_full && !is_deferred { file.seal(None) } else { Ok(()) }
         })?;
         if is_full {
             self.open.retain(|_, open| *open != index);
         }
         Ok(())
     }
+}
 
-    /// Encodes what is left of all files. Returns, by promoted column, the values that did not fit it.
-    fn seal_all(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<BTreeMap<String, u64>, BatchError> {
-        let mut unfit: BTreeMap<String, u64> = BTreeMap::new();
-        for file in &mut self.files {
-            file.seal()?;
-            if let Some(disk) = disk {
-                file.spill(disk)?;
-            }
-            for (name, count) in self.promoted.names().iter().zip(file.unfit()).filter(|(_, count)| **count > 0) {
-                *unfit.entry(name.clone()).or_default() += count;
-            }
-        }
-        Ok(unfit)
-    }
-
-    /// Ends all files; `None` if no record came.
-    ///
-    /// # Errors
-    /// The encoder's.
-    pub(crate) fn finish(mut self) -> Result<Option<Encoded>, BatchError> {
-        let Some(ends) = self.ends else { return Ok(None) };
-        // Who has put rows on disk has no memory for the files either.
-        let disk = self.overflow.used();
-        let unfit = self.seal_all(disk.as_ref())?;
-        let open = std::mem::take(&mut self.files);
-        let place = Place {
-            topic: &self.topic,
-            partition: self.partition,
-            from: self.from,
-            to: ends.to,
-            series: Series::of_revision(self.revision),
-            layout: &self.layout,
-        };
-        let counts = Counts { unfit: unfit.values().sum(), ..self.counts };
-        let stated = Stated::new(&ends, counts, open.len()).fact()?;
-        let files = open.into_iter().map(|file| {
-            let mut facts = place.footer_facts(file.sequence)?;
-            facts.push(stated.clone());
-            file.finish(&facts, disk.as_ref())
-        });
-        let files = files.collect::<Result<Vec<_>, BatchError>>()?;
-        let [waiting, raw, _] = self.progress;
-        let encoded: usize = files.iter().map(|file| file.body.len()).sum();
-        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-        let ratio = encoded as f64 / (waiting + raw).max(1) as f64;
-        Ok(Some(Encoded { files, overlay: self.overlay, counts, ends, unfit, ratio }))
-    }
+/// No event's key begins like this: theirs begin with a digit.
+fn rejected_key(folder: &str) -> String {
+    format!("rejected|{folder}")
 }
 
 #[cfg(test)]

@@ -42,26 +42,25 @@ impl Promoted {
         self.names.iter().zip(self.columns.types()).map(move |(name, kind)| Field::new(name, data_type(kind), true))
     }
 
-    /// For the rows of one type. They take no room before there are rows.
-    pub(super) fn builders(self: &Arc<Self>, domain_event_type: &str) -> PromotedRows {
+    /// For the rows of one type.
+    pub(super) fn of_type(self: &Arc<Self>, domain_event_type: &str) -> PromotedRows {
+        PromotedRows { wanted: self.columns.of_type(domain_event_type), unfit: Vec::new(), promoted: self.clone() }
+    }
+
+    fn builders(&self, rows: usize) -> Vec<Builder> {
         let builder = |column_type| match column_type {
-            ColumnType::Int => Builder::Int(Int64Builder::with_capacity(0)),
-            ColumnType::Double => Builder::Double(Float64Builder::with_capacity(0)),
+            ColumnType::Int => Builder::Int(Int64Builder::with_capacity(rows)),
+            ColumnType::Double => Builder::Double(Float64Builder::with_capacity(rows)),
             ColumnType::Decimal { precision, scale } => Builder::Decimal(
-                Decimal128Builder::with_capacity(0).with_data_type(DataType::Decimal128(precision, scale)),
+                Decimal128Builder::with_capacity(rows).with_data_type(DataType::Decimal128(precision, scale)),
             ),
-            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(0)),
-            ColumnType::String => Builder::String(StringBuilder::with_capacity(0, 0)),
+            ColumnType::Boolean => Builder::Boolean(BooleanBuilder::with_capacity(rows)),
+            ColumnType::String => Builder::String(StringBuilder::with_capacity(rows, 8 * rows)),
             ColumnType::Timestamp => {
-                Builder::Timestamp(TimestampMicrosecondBuilder::with_capacity(0).with_data_type(timestamp()))
+                Builder::Timestamp(TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(timestamp()))
             }
         };
-        PromotedRows {
-            wanted: self.columns.of_type(domain_event_type),
-            builders: self.columns.types().map(builder).collect(),
-            unfit: vec![0; self.names.len()],
-            promoted: self.clone(),
-        }
+        self.columns.types().map(builder).collect()
     }
 }
 
@@ -74,42 +73,56 @@ enum Builder {
     Timestamp(TimestampMicrosecondBuilder),
 }
 
-/// Cells that are not handed to the encoder yet.
+/// What is read out of the rows of one type. Small, for there may be many types.
 pub(super) struct PromotedRows {
     promoted: Arc<Promoted>,
     wanted: Vec<bool>,
-    builders: Vec<Builder>,
-    /// By column: values that did not fit.
+    /// By column: values that did not fit. Empty as long as all did.
     unfit: Vec<u64>,
 }
 
+/// Cells on their way to the encoder.
+pub(super) struct PromotedColumns(Vec<Builder>);
+
 impl PromotedRows {
-    /// Adds a row.
-    pub(super) fn push(&mut self, data: &str) {
-        let Self { promoted, wanted, builders, unfit } = self;
+    /// With room for so many rows.
+    pub(super) fn columns(&self, rows: usize) -> PromotedColumns {
+        PromotedColumns(self.promoted.builders(rows))
+    }
+
+    /// Adds a row to `columns`.
+    pub(super) fn push(&mut self, columns: &mut PromotedColumns, data: &str) {
+        let Self { promoted, wanted, unfit } = self;
         promoted.columns.read(data, wanted, |index, found| {
             let value = match found {
                 Found::Value(value) => Some(value),
                 Found::Nothing => None,
                 Found::Unfit => {
+                    unfit.resize(promoted.names.len(), 0);
                     if let Some(count) = unfit.get_mut(index) {
                         *count += 1;
                     }
                     None
                 }
             };
-            if let Some(builder) = builders.get_mut(index) {
+            if let Some(builder) = columns.0.get_mut(index) {
                 builder.append(value);
             }
         });
     }
 
-    pub(super) fn finish(&mut self) -> Vec<ArrayRef> {
-        self.builders.iter_mut().map(Builder::finish).collect()
-    }
-
     pub(super) fn unfit(&self) -> &[u64] {
         &self.unfit
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.wanted.capacity() + self.unfit.capacity() * size_of::<u64>()
+    }
+}
+
+impl PromotedColumns {
+    pub(super) fn finish(&mut self) -> Vec<ArrayRef> {
+        self.0.iter_mut().map(Builder::finish).collect()
     }
 }
 

@@ -84,6 +84,12 @@ impl RawRows {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
+        let places = self.blocks.capacity() * size_of::<Vec<u8>>() + self.spilled.capacity() * size_of::<Extent>();
+        self.spillable_bytes() + places
+    }
+
+    /// The part of it that [`RawRows::spill`] gives back.
+    pub(super) fn spillable_bytes(&self) -> usize {
         self.memory_bytes + self.last_source.as_ref().map_or(0, String::capacity)
     }
 
@@ -94,6 +100,10 @@ impl RawRows {
             let grown = self.blocks.last().map_or(FIRST_BLOCK_BYTES, |block| (block.capacity() * 2).min(BLOCK_BYTES));
             let block = Vec::with_capacity(grown.max(bytes));
             self.memory_bytes += block.capacity();
+            if self.blocks.is_empty() {
+                // Most files of many types have one.
+                self.blocks.reserve_exact(1);
+            }
             self.blocks.push(block);
         }
         let last = self.blocks.len().saturating_sub(1);
@@ -127,6 +137,9 @@ impl RawRows {
     /// # Errors
     /// The disk's; nothing is lost.
     pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+        if self.spilled.is_empty() {
+            self.spilled.reserve_exact(self.blocks.len());
+        }
         // One after the other, so that what was written is not kept when the next one fails.
         while !self.blocks.is_empty() {
             let block = std::mem::take(&mut self.blocks[0]);
@@ -141,6 +154,7 @@ impl RawRows {
             self.blocks.remove(0);
             self.disk = Some(file.clone());
         }
+        self.blocks = Vec::new();
         self.last_source = None;
         Ok(())
     }

@@ -12,7 +12,7 @@ use common::event::Event;
 use parquet::errors::ParquetError;
 
 use super::BatchError;
-use super::promoted::{Promoted, PromotedRows};
+use super::promoted::{Promoted, PromotedColumns, PromotedRows};
 use super::raw::{RawRow, RawRows};
 use crate::scratch::{ScratchError, ScratchFile};
 
@@ -98,7 +98,16 @@ impl Rows {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        self.raw.memory_bytes()
+        let names = match &self.kind {
+            Kind::Events { domain, event_type } => domain.capacity() + event_type.capacity(),
+            Kind::Rejected => 0,
+        };
+        names + self.raw.memory_bytes() + self.promoted.memory_bytes()
+    }
+
+    /// The part of it that [`Rows::spill`] gives back.
+    pub(super) fn spillable_bytes(&self) -> usize {
+        self.raw.spillable_bytes()
     }
 
     /// By promoted column: values that did not fit it, in what was handed over.
@@ -133,29 +142,29 @@ impl Rows {
     pub(super) fn hand_over(
         &mut self,
         schema: &SchemaRef,
-        mut write: impl FnMut(&RecordBatch) -> Result<(), ParquetError>,
+        mut write: impl FnMut(&RecordBatch) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
         let Self { kind, partition, raw, promoted } = self;
         let mut rows = 0;
         let mut lineage = LineageColumns::default();
         let mut end = |own: Vec<ArrayRef>, lineage: &mut LineageColumns| {
             let columns = own.into_iter().chain(lineage.finish(*partition)).collect();
-            write(&RecordBatch::try_new(schema.clone(), columns).map_err(ParquetError::from)?).map_err(BatchError::from)
+            write(&RecordBatch::try_new(schema.clone(), columns).map_err(ParquetError::from)?)
         };
         match kind {
             Kind::Events { domain, event_type } => {
-                let mut columns = EventColumns::new(raw.len().min(ROWS_PER_BATCH), raw.bytes());
+                let mut columns = EventColumns::new(raw.len(), raw.bytes(), promoted);
                 raw.drain(|row| {
                     columns.push(row, domain, event_type, promoted)?;
                     lineage.push(row);
                     rows += 1;
                     if rows == ROWS_PER_BATCH {
                         rows = 0;
-                        return end(columns.finish(promoted), &mut lineage);
+                        return end(columns.finish(), &mut lineage);
                     }
                     Ok(())
                 })?;
-                if rows > 0 { end(columns.finish(promoted), &mut lineage) } else { Ok(()) }
+                if rows > 0 { end(columns.finish(), &mut lineage) } else { Ok(()) }
             }
             Kind::Rejected => {
                 let mut columns = RejectedColumns::default();
@@ -186,16 +195,21 @@ struct EventColumns {
     domain: StringBuilder,
     event_type: StringBuilder,
     data: StringBuilder,
+    promoted: PromotedColumns,
 }
 
 impl EventColumns {
-    fn new(rows: usize, bytes: usize) -> Self {
+    /// For `all` rows of so many `bytes`, of which it holds a batch at a time.
+    fn new(all: usize, bytes: usize, promoted: &PromotedRows) -> Self {
+        let rows = all.min(ROWS_PER_BATCH);
+        let bytes = if all > rows { bytes / all * rows } else { bytes };
         Self {
             event_id: StringBuilder::with_capacity(rows, rows * 36),
             timestamp: TimestampMicrosecondBuilder::with_capacity(rows).with_data_type(timestamp()),
             domain: StringBuilder::with_capacity(rows, rows * 8),
             event_type: StringBuilder::with_capacity(rows, rows * 8),
             data: StringBuilder::with_capacity(rows, bytes),
+            promoted: promoted.columns(rows),
         }
     }
 
@@ -215,11 +229,11 @@ impl EventColumns {
         self.domain.append_value(domain);
         self.event_type.append_value(event_type);
         self.data.append_value(data);
-        promoted.push(data);
+        promoted.push(&mut self.promoted, data);
         Ok(())
     }
 
-    fn finish(&mut self, promoted: &mut PromotedRows) -> Vec<ArrayRef> {
+    fn finish(&mut self) -> Vec<ArrayRef> {
         let mut own: Vec<ArrayRef> = vec![
             Arc::new(self.event_id.finish()),
             Arc::new(self.timestamp.finish()),
@@ -227,7 +241,7 @@ impl EventColumns {
             Arc::new(self.event_type.finish()),
             Arc::new(self.data.finish()),
         ];
-        own.extend(promoted.finish());
+        own.extend(self.promoted.finish());
         own
     }
 }

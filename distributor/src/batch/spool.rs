@@ -6,8 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::store::Parts;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
 
 use crate::scratch::{Extent, Scratch, ScratchError, ScratchFile};
+
+/// Of two files at a time.
+const COMPARED_BYTES: usize = 64 * 1024;
+/// Of a file that is decoded, beyond what is asked for.
+const READ_AHEAD_BYTES: usize = 4 * 1024;
 
 /// The file on local disk that the files of one batch share; begun when it is needed.
 #[derive(Debug)]
@@ -47,11 +54,15 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.memory.extend_from_slice(bytes);
+    }
+
     /// Lets what is in memory go to disk.
     ///
     /// # Errors
     /// The disk's; nothing is lost.
-    pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+    pub(crate) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         if !self.memory.is_empty() {
             self.extents.push(file.append(&self.memory)?);
             self.memory = Vec::new();
@@ -60,18 +71,19 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub(crate) fn memory_bytes(&self) -> usize {
         self.memory.capacity()
     }
 
-    pub(super) fn finish(self) -> Body {
+    pub(crate) fn finish(mut self) -> Body {
+        self.memory.shrink_to_fit();
         Body { disk: self.disk, extents: self.extents, memory: Bytes::from(self.memory) }
     }
 }
 
 impl io::Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.memory.extend_from_slice(bytes);
+        self.push(bytes);
         Ok(bytes.len())
     }
 
@@ -89,6 +101,23 @@ pub(crate) struct Body {
 }
 
 impl Body {
+    /// Lets what is in memory go to disk.
+    ///
+    /// # Errors
+    /// The disk's; nothing is lost.
+    pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
+        if !self.memory.is_empty() {
+            self.extents.push(file.append(&self.memory)?);
+            self.memory = Bytes::new();
+            self.disk = Some(file.clone());
+        }
+        Ok(())
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.memory.len() + self.extents.capacity() * size_of::<Extent>()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.extents.iter().map(|extent| extent.len).sum::<usize>() + self.memory.len()
     }
@@ -123,6 +152,25 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Whether the bytes are the same as another's.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn is_same(&self, other: &Self) -> Result<bool, ScratchError> {
+        if self.len() != other.len() {
+            return Ok(false);
+        }
+        for start in (0..self.len()).step_by(COMPARED_BYTES) {
+            let range = start..self.len().min(start + COMPARED_BYTES);
+            if self.part(range.clone())? != other.part(range)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 impl Parts for Body {
     fn len_bytes(&self) -> usize {
         self.len()
@@ -133,9 +181,47 @@ impl Parts for Body {
     }
 }
 
+impl Length for Body {
+    fn len(&self) -> u64 {
+        Self::len(self) as u64
+    }
+}
+
+impl ChunkReader for Body {
+    type T = io::BufReader<BodyReader>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T, ParquetError> {
+        let at = usize::try_from(start).map_err(|error| ParquetError::External(Box::new(error)))?;
+        Ok(io::BufReader::with_capacity(READ_AHEAD_BYTES, BodyReader { body: self.clone(), at }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes, ParquetError> {
+        let start = usize::try_from(start).map_err(|error| ParquetError::External(Box::new(error)))?;
+        let end = start.checked_add(length).filter(|end| *end <= Self::len(self));
+        let end = end.ok_or_else(|| ParquetError::General(format!("it has no {length} bytes at {start}")))?;
+        self.part(start..end).map_err(|error| ParquetError::External(Box::new(error)))
+    }
+}
+
+/// Reads a file from a place on.
+pub(crate) struct BodyReader {
+    body: Body,
+    at: usize,
+}
+
+impl io::Read for BodyReader {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let end = self.body.len().min(self.at.saturating_add(into.len()));
+        let part = self.body.part(self.at.min(end)..end).map_err(io::Error::other)?;
+        into[..part.len()].copy_from_slice(&part);
+        self.at += part.len();
+        Ok(part.len())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use proptest::prelude::*;
 
@@ -167,6 +253,17 @@ mod tests {
             let at = |share: f64| (share * expected.len() as f64) as usize;
             let (start, end) = (at(ends.0).min(at(ends.1)), at(ends.0).max(at(ends.1)));
             prop_assert_eq!(&body.part(start..end).unwrap()[..], &expected[start..end]);
+            prop_assert_eq!(&body.get_bytes(start as u64, end - start).unwrap()[..], &expected[start..end]);
+            prop_assert!(body.get_bytes(start as u64, expected.len() - start + 1).is_err());
+            let mut read = Vec::new();
+            body.get_read(start as u64).unwrap().read_to_end(&mut read).unwrap();
+            prop_assert_eq!(&read[..], &expected[start..]);
+            let mut copy = Spool::default();
+            copy.push(&expected);
+            prop_assert!(body.is_same(&copy.finish()).unwrap());
+            let mut other = Spool::default();
+            other.push(&expected.iter().map(|byte| !byte).collect::<Vec<_>>());
+            prop_assert_eq!(body.is_same(&other.finish()).unwrap(), expected.is_empty());
         }
     }
 }

@@ -16,7 +16,8 @@ pub(crate) struct Stated {
     pub last: Witness,
     /// Log time (running maximum) after the last record.
     pub clock_ms: i64,
-    pub counts: Counts,
+    /// But for values that did not fit their column, which are known when their file is encoded: each says its own.
+    counts: Counts,
     /// How many files the batch has.
     pub files: u32,
 }
@@ -24,7 +25,13 @@ pub(crate) struct Stated {
 impl Stated {
     pub(crate) fn new(ends: &Ends, counts: Counts, files: usize) -> Self {
         let Ends { first, last, clock_ms, .. } = *ends;
+        let counts = Counts { unfit: 0, ..counts };
         Self { first, last, clock_ms, counts, files: u32::try_from(files).unwrap_or(u32::MAX) }
+    }
+
+    /// The batch's, with the values that did not fit in all its files together.
+    pub(crate) fn counts(&self, unfit: u64) -> Counts {
+        Counts { unfit, ..self.counts }
     }
 
     /// The fact as it stands in a footer.

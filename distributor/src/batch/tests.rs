@@ -1,3 +1,4 @@
+mod limit;
 mod room;
 
 use std::collections::BTreeMap;

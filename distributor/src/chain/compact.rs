@@ -7,16 +7,19 @@
 //! then. Broken off anywhere, the next run goes on: readers find each cut in the one place or in the other. Of two that
 //! compact at the same time one puts the summary, and both delete by it.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::storage::READS_AT_ONCE;
 use super::summary::{Held, Summary};
-use super::{ChainError, ChainStore, Cut, DOCUMENT_VERSION, Part};
+use super::{ChainError, ChainStore, Cut, DOCUMENT_VERSION, Part, json};
 
 /// Fewer cuts are not worth a summary.
 pub(crate) const CUTS_PER_SUMMARY: usize = 1_000;
-/// Files listed in one summary, so that it stays far below the limit of a document.
-const FILES_PER_SUMMARY: usize = 100_000;
+/// A summary is about this large at most, unless a single batch takes more: far below the limit of a document, and soon read.
+/// In tests that is soon reached.
+const SUMMARY_BYTES: usize = if cfg!(test) { 64 * 1024 } else { 16 * 1024 * 1024 };
+/// Batches whose documents are read at the same time.
+const DOCUMENTS_AT_ONCE: usize = 4;
 /// Beyond the window; its slices reach a little further back than it does.
 const MARGIN_MS: i64 = 3_600_000;
 
@@ -94,13 +97,12 @@ impl ChainStore {
             return Ok(None);
         }
         let wanted = &candidates[..candidates.len().min(at_least.max(CUTS_PER_SUMMARY))];
-        let documents: Vec<_> = stream::iter(wanted.to_vec())
+        let mut documents = stream::iter(wanted.to_vec())
             .map(async |begin| Ok::<_, ChainError>((begin, self.single(begin).await?, self.completion(begin).await?)))
-            .buffered(READS_AT_ONCE)
-            .try_collect()
-            .await?;
-        let (mut held, mut to, mut files) = (Vec::new(), from, 0);
-        for (begin, cut, completion) in documents {
+            .buffered(DOCUMENTS_AT_ONCE);
+        let (mut held, mut to, mut bytes, mut is_full) = (Vec::new(), from, 0, false);
+        while let Some(read) = documents.next().await {
+            let (begin, cut, completion) = read?;
             // Gone: another worker compacts. Not complete: nobody may touch it.
             let Some(cut) = cut.filter(&is_old) else { break };
             if cut.is_batch() && completion.is_none() {
@@ -110,14 +112,16 @@ impl ChainStore {
                 let message = format!("no cut begins at {to}, though later ones are there");
                 return Err(ChainError::Damaged { key: self.cut_key(to), message });
             }
-            files += completion.as_ref().map_or(0, |completion| completion.files.len());
-            to = cut.to;
-            held.push(Held { cut, completion });
-            if files >= FILES_PER_SUMMARY {
+            let next = Held { cut, completion };
+            bytes += json::len_bytes(&next);
+            is_full = bytes > SUMMARY_BYTES && !held.is_empty();
+            if is_full {
                 break;
             }
+            to = next.cut.to;
+            held.push(next);
         }
-        if held.len() < at_least && files < FILES_PER_SUMMARY {
+        if held.is_empty() || (held.len() < at_least && !is_full) {
             return Ok(None);
         }
         Ok(Some(Summary { version: DOCUMENT_VERSION, from, to, held }))

@@ -3,6 +3,7 @@
 use common::log::RecordRef;
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use crate::batch::{Counts, Encoding};
 use crate::layout::Layout;
 
@@ -57,7 +58,11 @@ pub(crate) struct Cut {
     pub last: Option<Witness>,
     /// Of a batch: the folder of each of its files, in sequence. With it a batch whose head the log lets go of can be
     /// closed (see [`Salvage`]). Cuts of earlier builds do not have it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "json::some_list::<_, _, { json::LISTED }>"
+    )]
     pub folders: Option<Vec<String>>,
     /// Of every file of the batch, whoever makes it and whenever. `None` for offsets that were passed over, and in cuts of
     /// builds that did not say it: such a batch is made as is configured.
@@ -102,6 +107,7 @@ pub(crate) struct Completion {
     pub version: u32,
     pub from: i64,
     pub to: i64,
+    #[serde(deserialize_with = "json::list::<_, _, { json::LISTED }>")]
     pub files: Vec<FileEntry>,
     pub counts: Counts,
     /// Log-append times of the first and last record.

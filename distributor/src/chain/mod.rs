@@ -3,6 +3,7 @@
 mod compact;
 mod decide;
 mod documents;
+mod json;
 mod listing;
 #[cfg(test)]
 mod model;

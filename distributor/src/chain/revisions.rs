@@ -12,6 +12,7 @@ use common::store::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use super::storage::{KEY_RUN_LIMIT_BYTES, inverted};
 use super::{ChainError, ChainStore, Completion, Cut, PutDocument};
 use crate::batch::Encoding;
@@ -35,6 +36,7 @@ pub(crate) struct Revision {
     pub key_run: String,
     pub completion: Completion,
     /// The files of what stood before: removed before any of the new ones is visible.
+    #[serde(deserialize_with = "json::list::<_, _, { json::LISTED }>")]
     pub removals: Vec<String>,
 }
 
@@ -213,8 +215,7 @@ impl ChainStore {
     pub(crate) async fn replace_rewrite(&self, unfinished: &Rewrite, rewrite: &Rewrite) -> Result<bool, ChainError> {
         let Some(version) = self.version_of(unfinished).await? else { return Ok(false) };
         let key = self.rewrite_key();
-        let body = serde_json::to_vec_pretty(rewrite)
-            .map_err(|error| ChainError::Damaged { key: key.clone(), message: error.to_string() })?;
+        let body = json::encode(&key, rewrite)?;
         let put = self.store.put(&key, Bytes::from(body), PutCondition::IfVersion(version), &Metadata::new()).await?;
         // Ours, if an answer was lost.
         Ok(matches!(put, PutOutcome::Written(_)) || self.rewrite().await?.as_ref() == Some(rewrite))

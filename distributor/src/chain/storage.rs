@@ -8,26 +8,35 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreError, read_all};
+use common::config::MAX_ROWS_PER_BATCH;
+use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreError, StoreErrorKind, read_all};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::documents::DOCUMENT_VERSION;
 use super::summary::Summary;
-use super::{Completion, Cut, Origin};
+use super::{Completion, Cut, Origin, json};
+use crate::window::KEY_RUN_ENTRY_BYTES;
 
-/// No document of the chain comes near this.
-const DOCUMENT_LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const CUTS_PER_PAGE: usize = 64;
 pub(super) const READS_AT_ONCE: usize = 16;
-pub(super) const KEY_RUN_LIMIT_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// Of a key run, written or read: more than that of the most records that a batch may be allowed.
+pub(super) const KEY_RUN_LIMIT_BYTES: u64 = 2_100_000_000;
+const _: () = assert!(
+    MAX_ROWS_PER_BATCH * KEY_RUN_ENTRY_BYTES as u64 <= KEY_RUN_LIMIT_BYTES / 21 * 20,
+    "keys could not be read again"
+);
 
 #[derive(Debug)]
 pub(crate) enum ChainError {
     Store(StoreError),
     /// An object of the chain cannot be understood.
     Damaged {
+        key: String,
+        message: String,
+    },
+    /// It is not put, for it could not be read again.
+    Unwritable {
         key: String,
         message: String,
     },
@@ -38,6 +47,13 @@ impl fmt::Display for ChainError {
         match self {
             Self::Store(error) => error.fmt(formatter),
             Self::Damaged { key, message } => write!(formatter, "'{key}' cannot be understood: {message}"),
+            Self::Unwritable { key, message } => {
+                write!(
+                    formatter,
+                    "'{key}' is not written, for it could not be read again: {message}. Fewer files in a batch make it smaller: lower \
+                     flush.max_files, or give a rewrite settings that make fewer"
+                )
+            }
         }
     }
 }
@@ -64,6 +80,10 @@ pub(crate) struct ChainStore {
     pub(super) prefix: String,
     /// The summary that was read last, for the look-ups that follow one another.
     summary: Arc<Mutex<Option<Arc<Summary>>>>,
+}
+
+fn without_folders(cut: Cut) -> Cut {
+    Cut { folders: None, ..cut }
 }
 
 pub(super) fn inverted(from: i64) -> String {
@@ -121,14 +141,23 @@ impl ChainStore {
     }
 
     pub(super) async fn read<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, ChainError> {
-        let Some((_, body)) = read_all(&*self.store, key, DOCUMENT_LIMIT_BYTES).await? else { return Ok(None) };
-        let damaged = |message: String| ChainError::Damaged { key: key.to_owned(), message };
-        let value: serde_json::Value = serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?;
-        match value.get("version").and_then(serde_json::Value::as_u64) {
-            Some(version) if version == u64::from(DOCUMENT_VERSION) => {}
-            other => return Err(damaged(format!("it has version {other:?}, this build knows {DOCUMENT_VERSION}"))),
+        match read_all(&*self.store, key, json::LIMIT_BYTES).await {
+            Ok(Some((_, body))) => json::decode(key, &body).map(Some),
+            Ok(None) => Ok(None),
+            Err(error) if error.kind == StoreErrorKind::TooLarge => {
+                let message = format!("{error}; it is none of ours: bring the right one back from a backup");
+                Err(ChainError::Damaged { key: key.to_owned(), message })
+            }
+            Err(error) => Err(error.into()),
         }
-        serde_json::from_value(value).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Whether a document could be put: before what it lists is.
+    ///
+    /// # Errors
+    /// It is too large to be read again.
+    pub(crate) fn check<T: Serialize + DeserializeOwned>(&self, key: &str, document: &T) -> Result<(), ChainError> {
+        json::encode(key, document).map(drop)
     }
 
     pub(super) async fn put<T: Serialize + DeserializeOwned + PartialEq>(
@@ -136,9 +165,7 @@ impl ChainStore {
         key: &str,
         document: &T,
     ) -> Result<PutDocument<T>, ChainError> {
-        let mut body = serde_json::to_vec_pretty(document)
-            .map_err(|error| ChainError::Damaged { key: key.to_owned(), message: error.to_string() })?;
-        body.push(b'\n');
+        let body = json::encode(key, document)?;
         match self.store.put(key, Bytes::from(body), PutCondition::IfAbsent, &Metadata::new()).await? {
             PutOutcome::Written(_) => Ok(PutDocument::Ours),
             PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => match self.read(key).await? {
@@ -228,7 +255,8 @@ impl ChainStore {
         Ok(single.into_iter().chain(held).max_by_key(|cut| cut.from))
     }
 
-    /// A page of cuts before the one that begins at `from`, newest first.
+    /// A page of cuts before the one that begins at `from`, newest first. Without the folders of their files, which take
+    /// memory and which nobody asks for here.
     pub(crate) async fn cuts_before(&self, from: i64) -> Result<Vec<Cut>, ChainError> {
         let prefix = format!("{}cuts/", self.prefix);
         let start_after = Some(self.cut_key(from));
@@ -240,7 +268,7 @@ impl ChainStore {
             let cut = self.cut_from(begin).await?;
             let gone =
                 || ChainError::Damaged { key: self.cut_key(begin), message: "it was listed and is gone".to_owned() };
-            cut.ok_or_else(gone)
+            cut.map(without_folders).ok_or_else(gone)
         });
         let mut cuts: Vec<Cut> = reads.buffered(READS_AT_ONCE).try_collect().await?;
         let mut at = from;
@@ -253,7 +281,7 @@ impl ChainStore {
         if let Some(summary) = self.summary_at_or_before(at.saturating_sub(1)).await?.filter(|summary| summary.to >= at)
         {
             cuts.truncate(joined);
-            cuts.extend(summary.before(at).cloned());
+            cuts.extend(summary.before(at).cloned().map(without_folders));
         }
         Ok(cuts)
     }
@@ -332,6 +360,10 @@ impl ChainStore {
 
     /// Puts a key run if it is not there; equal by construction for the same batch, so an existing one stays.
     pub(crate) async fn put_key_run(&self, key: &str, run: Vec<u8>) -> Result<(), ChainError> {
+        if run.len() as u64 > KEY_RUN_LIMIT_BYTES {
+            let message = format!("it has {} bytes, more than {KEY_RUN_LIMIT_BYTES}; lower flush.max_rows", run.len());
+            return Err(ChainError::Unwritable { key: key.to_owned(), message });
+        }
         self.store.put(key, Bytes::from(run), PutCondition::IfAbsent, &Metadata::new()).await?;
         Ok(())
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use common::store::ListOptions;
 use serde::{Deserialize, Serialize};
 
+use super::json;
 use super::storage::{ChainStore, inverted};
 use super::{ChainError, Completion, Cut};
 
@@ -21,6 +22,7 @@ pub(crate) struct Summary {
     pub from: i64,
     pub to: i64,
     /// Oldest first, without a gap.
+    #[serde(deserialize_with = "json::list::<_, _, { json::SUMMARISED }>")]
     pub held: Vec<Held>,
 }
 

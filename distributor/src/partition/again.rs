@@ -1,12 +1,11 @@
 //! Beside rewrites (see [`crate::rewrite`]): no partition is taken while one is under way, or while its chain is made
 //! again, and what was put for a batch that was revised meanwhile is taken away again.
 
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 
 use super::{Context, Partition, Result, refused};
 use crate::chain::{ChainStore, Cut};
-
-const AT_ONCE: usize = 8;
+use crate::in_turn::in_turn;
 
 /// # Errors
 /// A refusal while the partition is being rewritten, or its chain made again: batches would be made from a window that is
@@ -49,13 +48,9 @@ impl Partition {
             to = cut.to,
             "this batch was rewritten while its files were made again; they are removed"
         );
-        let removals: Vec<_> = made
-            .completion
-            .files
-            .into_iter()
-            .map(|file| async move { context.store.delete(&file.path, None).await }.boxed())
-            .collect();
-        let mut removals = stream::iter(removals).buffered(AT_ONCE);
+        let files = made.completion.files.into_iter();
+        let mut removals =
+            in_turn(files.map(|file| async move { context.store.delete(&file.path, None).await }.boxed()));
         while let Some(removed) = removals.next().await {
             removed?;
         }

@@ -39,7 +39,7 @@ impl Zone {
         self.distribute_as(encoding).await;
     }
 
-    async fn assert_sound_for(&self, encoding: Encoding) {
+    pub(super) async fn assert_sound_for(&self, encoding: Encoding) {
         let auditor = Auditor {
             store: self.store(),
             log: Some(self.log.clone()),
@@ -47,6 +47,7 @@ impl Zone {
             group: "g".into(),
             encoding,
             window_memory: 1_000_000_000,
+            batch_memory: 1_000_000_000,
             scratch: Scratch::new(self.folder.path()),
             deep: true,
             uploads_older_than: std::time::Duration::from_secs(86_400),
@@ -65,6 +66,7 @@ impl Zone {
             group: "g".into(),
             encoding,
             window_memory: 1_000_000_000,
+            batch_memory: 1_000_000_000,
             scratch: Scratch::new(self.folder.path()),
             accept_gaps: false,
             on_batch: Box::new(|_| {}),

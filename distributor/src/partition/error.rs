@@ -22,6 +22,8 @@ pub(crate) enum PartitionError {
         key: String,
         message: String,
     },
+    /// A document would be too large.
+    Unwritable(String),
     Log(LogError),
     Encode(ParquetError),
     /// Local disk.
@@ -34,6 +36,7 @@ impl fmt::Display for PartitionError {
             Self::Refused(refusal) => refusal.fmt(formatter),
             Self::Store(error) => write!(formatter, "trusted zone: {error}"),
             Self::Damaged { key, message } => write!(formatter, "trusted zone: '{key}': {message}"),
+            Self::Unwritable(message) => write!(formatter, "trusted zone: {message}"),
             Self::Log(error) => error.fmt(formatter),
             Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
             Self::Scratch(error) => error.fmt(formatter),
@@ -54,6 +57,7 @@ impl From<ChainError> for PartitionError {
         match error {
             ChainError::Store(error) => Self::Store(error),
             ChainError::Damaged { key, message } => Self::Damaged { key, message },
+            unwritable @ ChainError::Unwritable { .. } => Self::Unwritable(unwritable.to_string()),
         }
     }
 }

@@ -1,17 +1,16 @@
 //! Putting the files of a batch, and knowing them again.
 
 use common::store::{Metadata, PutCondition, PutOutcome, Store};
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::PartitionError;
 use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Stated};
 use crate::chain::{Completion, FileEntry};
 use crate::footer::{Footer, FooterError};
+use crate::in_turn::in_turn;
 
 /// A file that is removed each time it was found to be there is not put for ever.
 const MAX_PUTS: usize = 10;
-/// Files put or looked at at the same time.
-pub(super) const AT_ONCE: usize = 8;
 /// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts. In tests
 /// these are files that are soon made.
 const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
@@ -25,11 +24,19 @@ pub(crate) async fn put_all(
     files: Vec<FinishedFile>,
     stated: Option<&Stated>,
 ) -> Result<Option<Vec<FileEntry>>, PartitionError> {
-    // Boxed and gathered: the compiler cannot see otherwise that the whole may move between threads.
-    let puts: Vec<_> = files.into_iter().map(|file| put(store, prefix, place, file, stated).boxed()).collect();
-    let puts = stream::iter(puts);
-    let outcomes: Vec<Option<FileEntry>> = puts.buffered(AT_ONCE).try_collect().await?;
+    let puts = in_turn(files.into_iter().map(|file| put(store, prefix, place, file, stated).boxed()));
+    let outcomes: Vec<Option<FileEntry>> = puts.try_collect().await?;
     Ok(outcomes.into_iter().collect())
+}
+
+/// Files as a completion lists them once they are put.
+pub(crate) fn entries(place: Place<'_>, files: &[FinishedFile]) -> Vec<FileEntry> {
+    let entry = |file: &FinishedFile| FileEntry {
+        path: place.path(&file.folder, file.sequence),
+        rows: file.rows,
+        bytes: file.body.len() as u64,
+    };
+    files.iter().map(entry).collect()
 }
 
 async fn put(
@@ -148,9 +155,8 @@ fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
 
 /// The files a completion lists that are not there. One of another size is reported and kept.
 pub(crate) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
-    let heads: Vec<_> =
-        completion.files.iter().map(|file| async move { (file, store.head(&file.path).await) }.boxed()).collect();
-    let mut heads = stream::iter(heads).buffered(AT_ONCE);
+    let heads = completion.files.iter().map(|file| async move { (file, store.head(&file.path).await) }.boxed());
+    let mut heads = in_turn(heads);
     let mut missing = Vec::new();
     while let Some((file, head)) = heads.next().await {
         match head? {

@@ -30,7 +30,7 @@ pub(crate) use crate::chain::Facts;
 use again::refuse_while_rewritten;
 pub(crate) use error::PartitionError;
 use error::Result;
-pub(crate) use files::{missing as missing_files, put_all as put_files};
+pub(crate) use files::{entries as file_entries, missing as missing_files, put_all as put_files};
 use salvage::Salvaging;
 
 const DOCUMENT_VERSION: u32 = 1;
@@ -50,6 +50,8 @@ pub(crate) struct Context {
     pub ages: TypeAges,
     pub max_rows: u64,
     pub max_bytes: u64,
+    /// Files of a batch.
+    pub max_files: usize,
     /// Of the windows of all partitions.
     pub budget: Arc<Budget>,
     pub scratch: Scratch,
@@ -237,7 +239,7 @@ impl Partition {
     fn new_batch(&self, context: &Context, at: i64) -> Result<Box<Batch>> {
         let Context { topic, layout, encoding, scratch, .. } = context;
         let batch = Batch::new(topic, self.id, at, self.clock_ms, layout, *encoding, scratch);
-        let mut batch = batch.map_err(|message| refused(context, self.id, message))?;
+        let mut batch = batch.map_err(|message| refused(context, self.id, message))?.of_files(context.max_files);
         if let Some(ratio) = self.ratio {
             batch.expect_ratio(ratio);
         }
@@ -381,6 +383,7 @@ impl Partition {
         // No more is read ahead than the batch may take.
         let room = usize::try_from(context.max_rows.saturating_sub(batch.rows())).unwrap_or(usize::MAX);
         let range = from..chunk.offsets.len().min(from.saturating_add(room.max(1)));
+        let end = range.end;
         let mut is_full = false;
         let taken_to = batch.push_all(&self.window, chunk, range, |batch| {
             if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
@@ -390,7 +393,8 @@ impl Partition {
             is_full = batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes;
             !is_full
         })?;
-        Ok((taken_to, is_full))
+        // The next record would begin a file too many.
+        Ok((taken_to, is_full || taken_to < end))
     }
 
     /// The first record fixes the origin. False when another owner fixed another one.
@@ -434,5 +438,7 @@ fn refused(context: &Context, partition: i32, message: impl std::fmt::Display) -
 
 #[cfg(test)]
 mod encodings;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod rivals;

@@ -7,10 +7,12 @@ use futures_util::stream;
 
 use crate::chain::{ChainStore, Cut, Revisions};
 use crate::partition::PartitionError;
-use crate::window::{Budget, Window, decode_key_run};
+use crate::window::{Budget, KEY_RUN_ENTRY_BYTES, Window, decode_key_run};
 
-/// Cuts and key runs read at the same time.
+/// Key runs read at the same time …
 const READS_AT_ONCE: usize = 16;
+/// … if they are no larger than this together.
+const READ_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) struct Rebuilt {
     pub window: Window,
@@ -27,6 +29,26 @@ fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
              backup, or make it again with 'verify --rebuild-chain'"
         ),
     }
+}
+
+fn missing(key: String) -> PartitionError {
+    PartitionError::Damaged {
+        key,
+        message: "this key run is missing, and duplicates could not be told without it; bring it back from a backup, or make it \
+                  again with 'verify --rebuild-chain'"
+            .to_owned(),
+    }
+}
+
+/// How many of these batches' key runs are read at the same time: as many as fit in memory, at least one.
+fn read_together(cuts: &[Cut]) -> usize {
+    let mut bytes = 0;
+    let fit = cuts.iter().take_while(|cut| {
+        // No more keys than offsets.
+        bytes += cut.to.saturating_sub(cut.from).unsigned_abs().saturating_mul(KEY_RUN_ENTRY_BYTES as u64);
+        bytes <= READ_BYTES
+    });
+    fit.count().max(1)
 }
 
 /// The window valid at offset `at`, which is where the chain begins or where a cut ends.
@@ -72,29 +94,30 @@ pub(crate) async fn rebuild(
             _ => Revisions::new(),
         };
         let reached_old = needed.last().map(|cut| cut.from) != oldest_from;
-        let with_keys = needed.into_iter().filter(Cut::is_batch);
-        let mut runs = stream::iter(with_keys)
-            .map(async |cut| (cut.from, chain.standing_key_run(cut.from, revisions.get(&cut.from).copied()).await))
-            .buffered(READS_AT_ONCE);
-        while let Some((from, run)) = runs.next().await {
-            let (key, run) = run?;
-            let Some(run) = run else {
-                // Compaction lets go of keys that no window of its time could reach: a longer one begins after them.
-                if chain.is_summarised(from).await? {
-                    tracing::warn!(from, "the window reaches back to keys that are gone; it begins after them");
-                    return Ok(Rebuilt { window, clock_ms, window_from });
-                }
-                return Err(PartitionError::Damaged {
-                    key,
-                    message: "this key run is missing, and duplicates could not be told without it; bring it back from a backup, or make it \
-                              again with 'verify --rebuild-chain'"
-                        .to_owned(),
-                });
-            };
-            decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
-                .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
-            window.fit()?;
-            window_from = from;
+        let with_keys: Vec<Cut> = needed.into_iter().filter(Cut::is_batch).collect();
+        let mut to_read = &with_keys[..];
+        while !to_read.is_empty() {
+            let (together, rest) = to_read.split_at(read_together(to_read));
+            to_read = rest;
+            let begins: Vec<i64> = together.iter().map(|cut| cut.from).collect();
+            let mut runs = stream::iter(begins)
+                .map(async |from| (from, chain.standing_key_run(from, revisions.get(&from).copied()).await))
+                .buffered(READS_AT_ONCE);
+            while let Some((from, run)) = runs.next().await {
+                let (key, run) = run?;
+                let Some(run) = run else {
+                    // Compaction lets go of keys that no window of its time could reach: a longer one begins after them.
+                    if chain.is_summarised(from).await? {
+                        tracing::warn!(from, "the window reaches back to keys that are gone; it begins after them");
+                        return Ok(Rebuilt { window, clock_ms, window_from });
+                    }
+                    return Err(missing(key));
+                };
+                decode_key_run(&run, |fingerprint, time_ms| window.restore(fingerprint, time_ms))
+                    .map_err(|error| PartitionError::Damaged { key, message: error.to_string() })?;
+                window.fit()?;
+                window_from = from;
+            }
         }
         if !reached_old && let Some(from) = oldest_from {
             before = chain.cut_at_or_before(from - 1).await?;

@@ -71,6 +71,7 @@ impl Zone {
             encoding: ENCODING,
             max_rows: u64::MAX,
             max_bytes: u64::MAX,
+            max_files: usize::MAX,
             budget: Budget::new(u64::MAX, Scratch::new(self.folder.path())),
             scratch: Scratch::new(self.folder.path()),
             max_age: std::time::Duration::from_secs(3_600),

@@ -20,15 +20,18 @@
 use std::ops::Range;
 
 use common::log::Chunk;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 
-use super::files::{self, AT_ONCE, Known};
+use super::files::{self, Known};
 use super::phases::Phases;
 use super::write::same_files;
 use super::{Context, DOCUMENT_VERSION, Partition, PartitionError, Phase, Result, Start, changed, refused};
-use crate::batch::{Batch, BatchError, Counts, FinishedFile, Left, LeftOver, Place, STATED, Series, Stated, distinct};
+use crate::batch::{
+    Batch, BatchError, Counts, Left, LeftOver, Place, STATED, Series, StandIns, Stated, UNFIT, distinct,
+};
 use crate::chain::{Completion, Cut, Damage, FileEntry, PutDocument, Salvage};
 use crate::footer::{Footer, FooterError};
+use crate::in_turn::in_turn;
 use crate::metrics::BatchDone;
 use crate::reader::EventReader;
 use crate::window::{Window, encode_key_run};
@@ -43,6 +46,8 @@ pub(super) struct Salvaging {
     files: Vec<FileEntry>,
     /// If all files of the cut are there: what they say of the batch.
     stated: Option<Stated>,
+    /// Values that did not fit their column, in the files that are there.
+    unfit: u64,
     left: Left,
     /// Rows whose records the log has let go of.
     kept_of_lost: u64,
@@ -70,11 +75,19 @@ impl Salvaging {
     }
 }
 
-/// A file whose name is taken.
+/// What stands under the names of the files of the cut, and of rounds of salvage.
+#[derive(Default)]
 struct Taken {
-    entry: FileEntry,
-    /// None: another one stands in.
-    footer: Option<Footer>,
+    /// As the completion will list them.
+    files: Vec<FileEntry>,
+    /// The round whose files were all there, 0 for those of the cut.
+    whole: Option<u32>,
+    /// If all files of the cut are there: what they say of the batch.
+    stated: Option<Stated>,
+    /// Values that did not fit their column, in the files that are there.
+    unfit: u64,
+    /// Offsets of all rows in them; keys of those whose records the log has let go of.
+    written: Written,
 }
 
 impl Partition {
@@ -103,36 +116,23 @@ impl Partition {
             round = round.round,
             "the log let go of records of this batch before all its files were written; it is closed with what is left"
         );
-        let (mut files, mut whole, mut stated) = (Vec::new(), None, None);
-        let mut written = Written::default();
+        let (mut taken, stand_ins) = (Taken::default(), batch.stand_ins());
         for number in 0..round.round {
-            let stand_ins = stand_ins(&batch, &cut, number)?;
-            let taken = take_names(context, place(&cut, number), stand_ins).await?;
-            let is_whole = taken.iter().all(|file| file.footer.is_some());
-            for Taken { entry, footer } in taken {
-                if let Some(footer) = footer {
-                    read(context, &mut written, &entry.path, &footer, &reader).await?;
-                    if number == 0 && is_whole {
-                        stated = footer.fact(STATED).and_then(|fact| serde_json::from_str(fact).ok());
-                    }
-                }
-                files.push(entry);
-            }
-            if is_whole {
-                whole = Some(number);
+            taken.take(context, &cut, number, &stand_ins, &reader, round.log_from).await?;
+            if taken.whole.is_some() {
                 break;
             }
         }
+        let Taken { files, whole, stated, unfit, written } = taken;
         let (lost, there): (Vec<i64>, Vec<i64>) =
             written.offsets.into_iter().partition(|offset| *offset < round.log_from);
         let mut keys = written.keys;
-        keys.retain(|key| key.offset < round.log_from);
         keys.sort_unstable_by_key(|key| key.offset);
         keys.iter().for_each(|key| batch.know(key.fingerprint, key.time_ms));
         let at = round.log_from;
         let is_read = at >= cut.to;
-        let salvaging =
-            Salvaging { left: Left::new(&cut, there), kept_of_lost: lost.len() as u64, round, whole, files, stated };
+        let (left, kept_of_lost) = (Left::new(&cut, there), lost.len() as u64);
+        let salvaging = Salvaging { left, kept_of_lost, round, whole, files, stated, unfit };
         self.phase = Phase::Redo {
             cut: Box::new(cut),
             batch: Box::new(batch),
@@ -180,7 +180,7 @@ impl Partition {
         else {
             return Err(refused(context, self.id, "no batch is being closed".to_owned()));
         };
-        let Salvaging { round, whole, mut files, stated, left, kept_of_lost } = *salvaging;
+        let Salvaging { round, whole, mut files, stated, unfit: unfit_there, left, kept_of_lost } = *salvaging;
         let is_same = round.log_from >= cut.to
             || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
         let place = place(&cut, round.round);
@@ -198,8 +198,8 @@ impl Partition {
         }
         phases.end("files");
         let counts = match (whole, stated) {
-            (Some(0), Some(stated)) => stated.counts,
-            _ => counts(&files, duplicates, unfit.values().sum()),
+            (Some(0), Some(stated)) => stated.counts(unfit_there),
+            _ => counts(&files, duplicates, unfit_there + unfit.values().sum::<u64>()),
         };
         let damage = match (whole, stated) {
             (Some(0), Some(_)) => None,
@@ -270,31 +270,65 @@ fn place(cut: &Cut, round: u32) -> Place<'_> {
     Place { series, ..Place::of(cut) }
 }
 
-/// Files without rows that take the names of all files of the cut (0) or of a round.
-fn stand_ins(batch: &Batch, cut: &Cut, round: u32) -> Result<Vec<FinishedFile>> {
-    let folders = cut.folders.as_deref().unwrap_or_default();
-    let folders = if round == 0 { folders.iter().map(String::as_str).collect() } else { distinct(folders) };
-    let place = place(cut, round);
-    let files = (0..).zip(folders).map(|(sequence, folder)| batch.stand_in(place, folder, sequence));
-    Ok(files.collect::<std::result::Result<_, _>>()?)
-}
-
-async fn take_names(context: &Context, place: Place<'_>, stand_ins: Vec<FinishedFile>) -> Result<Vec<Taken>> {
-    let take = |stand_in| {
-        async move {
-            let (path, known) = files::take_name(&*context.store, place, stand_in).await?;
-            match known {
+impl Taken {
+    /// Takes the names of all files of the cut (0) or of a round, each by a file without rows unless it is there, and reads
+    /// the rows of those that are there: whatever stands there now stays.
+    async fn take(
+        &mut self,
+        context: &Context,
+        cut: &Cut,
+        number: u32,
+        stand_ins: &StandIns,
+        reader: &EventReader,
+        log_from: i64,
+    ) -> Result<()> {
+        let folders = cut.folders.as_deref().unwrap_or_default();
+        let folders = if number == 0 { folders.iter().map(String::as_str).collect() } else { distinct(folders) };
+        let place = place(cut, number);
+        let mut names = in_turn((0..).zip(folders).map(|(sequence, folder)| {
+            let stand_in = stand_ins.of(place, folder, sequence);
+            async move { files::take_name(&*context.store, place, stand_in?).await }.boxed()
+        }));
+        let (mut is_whole, mut stated) = (true, None);
+        while let Some(taken) = names.next().await {
+            let (path, known) = taken?;
+            let (rows, bytes) = match known {
                 Known::File { footer, bytes } => {
-                    Ok(Taken { entry: FileEntry { path, rows: footer.rows(), bytes }, footer: Some(footer) })
+                    self.read(context, &path, &footer, reader, log_from).await?;
+                    stated = footer.fact(STATED).and_then(|fact| serde_json::from_str(fact).ok());
+                    (footer.rows(), bytes)
                 }
-                Known::StandIn { bytes } => Ok(Taken { entry: FileEntry { path, rows: 0, bytes }, footer: None }),
-                Known::Gone => Err(gone(path)),
-            }
+                Known::StandIn { bytes } => {
+                    is_whole = false;
+                    (0, bytes)
+                }
+                Known::Gone => return Err(gone(path)),
+            };
+            self.files.push(FileEntry { path, rows, bytes });
         }
-        .boxed()
-    };
-    let puts: Vec<_> = stand_ins.into_iter().map(take).collect();
-    stream::iter(puts).buffered(AT_ONCE).try_collect().await
+        if is_whole {
+            self.whole = Some(number);
+            self.stated = stated.filter(|_| number == 0);
+        }
+        Ok(())
+    }
+
+    async fn read(
+        &mut self,
+        context: &Context,
+        path: &str,
+        footer: &Footer,
+        reader: &EventReader,
+        log_from: i64,
+    ) -> Result<()> {
+        let known = self.written.keys.len();
+        read(context, &mut self.written, path, footer, reader).await?;
+        // The others are in the log, and come from there.
+        let lost = self.written.keys.split_off(known).into_iter().filter(|key| key.offset < log_from);
+        self.written.keys.extend(lost);
+        self.unfit += footer.fact(UNFIT).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        Ok(())
+    }
 }
 
 fn counts(files: &[FileEntry], duplicates: u64, unfit: u64) -> Counts {

@@ -39,6 +39,10 @@ impl Partition {
             revision: 0,
         };
         phases.end("encode");
+        self.chain.check(
+            &self.chain.completion_key(from),
+            &completion(&cut, &encoded, files::entries(Place::of(&cut), &encoded.files)),
+        )?;
         if let PutDocument::Theirs(theirs) = self.chain.put_cut(&cut).await? {
             tracing::info!(
                 topic = context.topic,
@@ -92,26 +96,18 @@ impl Partition {
         &mut self,
         context: &Context,
         cut: &Cut,
-        encoded: Encoded,
+        mut encoded: Encoded,
         fresh: bool,
         mut phases: Phases,
     ) -> Result<bool> {
-        let Encoded { files, overlay, counts, ends, unfit, ratio } = encoded;
-        self.ratio = Some(ratio);
-        let stated = Stated::new(&ends, counts, files.len());
+        let files = std::mem::take(&mut encoded.files);
+        self.ratio = Some(encoded.ratio);
+        let stated = Stated::new(&encoded.ends, encoded.counts, files.len());
         let entries = files::put_all(&*context.store, "", Place::of(cut), files, Some(&stated)).await?;
         let Some(entries) = entries else { return Ok(false) };
         phases.end("files");
-        let completion = Completion {
-            version: DOCUMENT_VERSION,
-            from: cut.from,
-            to: cut.to,
-            files: entries,
-            counts,
-            first_append_ms: ends.first.append_ms,
-            last_append_ms: ends.last.append_ms,
-            damage: None,
-        };
+        let completion = completion(cut, &encoded, entries);
+        let Encoded { overlay, ends, unfit, .. } = encoded;
         let theirs = if cut.revision > 0 {
             self.chain.revision(cut.from, Some(cut.revision)).await?.map(|revision| revision.completion)
         } else {
@@ -146,6 +142,20 @@ impl Partition {
             phases: phases.all(),
         });
         Ok(true)
+    }
+}
+
+/// What says that a batch is complete, with these files.
+fn completion(cut: &Cut, encoded: &Encoded, files: Vec<FileEntry>) -> Completion {
+    Completion {
+        version: DOCUMENT_VERSION,
+        from: cut.from,
+        to: cut.to,
+        files,
+        counts: encoded.counts,
+        first_append_ms: encoded.ends.first.append_ms,
+        last_append_ms: encoded.ends.last.append_ms,
+        damage: None,
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Rewriter {
     pub encoding: Encoding,
     /// Memory of a deduplication window, bytes, and where its keys go when that does not suffice.
     pub window_memory: u64,
+    /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
+    pub batch_memory: u64,
     pub scratch: Scratch,
     /// Also batches that are like that already.
     pub all: bool,
@@ -110,6 +112,7 @@ impl From<PartitionError> for ReplayError {
             other @ (PartitionError::Refused(_)
             | PartitionError::Damaged { .. }
             | PartitionError::Encode(_)
+            | PartitionError::Unwritable(_)
             | PartitionError::Scratch(_)) => Self::Refused(other.to_string()),
         }
     }

@@ -8,9 +8,9 @@ use super::settle::{clear, settle};
 use super::{ReplayError, Rewriter};
 use crate::batch::{Encoded, Place, Stated};
 use crate::chain::{ChainStore, Cut, PutDocument, Revision, Rewrite, Standing};
-use crate::partition::put_files;
 use crate::partition::rebuild::rebuild;
-use crate::remake::{Remade, Remake};
+use crate::partition::{file_entries, put_files};
+use crate::remake::{Remade, Remake, Room};
 use crate::window::{Budget, encode_key_run};
 
 /// Batches made one after another share the reader and the window.
@@ -206,8 +206,8 @@ impl Rewriter {
             }
             let budget = Budget::new(self.window_memory, self.scratch.clone());
             let rebuilt = rebuild(chain, cut.from, cut.layout.window_ms, &budget).await?;
-            let (log, scratch) = (&*self.replayer.log, self.scratch.clone());
-            let remake = Remake::new(log, &cut, rebuilt.window, rebuilt.clock_ms, scratch).await?;
+            let room = Room { scratch: self.scratch.clone(), batch_memory: self.batch_memory };
+            let remake = Remake::new(&*self.replayer.log, &cut, rebuilt.window, rebuilt.clock_ms, room).await?;
             *making = Some(Making { remake, at: cut.from, window_from: rebuilt.window_from });
         }
         let Some(Making { remake, at, window_from }) = making else { return Ok(()) };
@@ -219,21 +219,16 @@ impl Rewriter {
             }
         };
         let stated = Stated::new(&ends, counts, files.len());
-        let staged = chain.staged_prefix(rewrite.id);
-        let Some(files) = put_files(store, &staged, Place::of(&cut), files, Some(&stated)).await? else {
-            let message = format!("a file below '{staged}' is none that was staged; the trusted zone was altered");
-            return Err(self.refused(cut.partition, message));
-        };
-        let key_run = if cut.layout.reads_like(&standing.cut.layout) {
+        let place = Place::of(&cut);
+        let reads_like = cut.layout.reads_like(&standing.cut.layout);
+        let key_run = if reads_like {
             standing.key_run.clone()
         } else {
-            let key = chain.revised_key_run_key(cut.from, cut.revision, rewrite.id);
-            chain.put_key_run(&key, encode_key_run(&overlay)).await?;
-            key
+            chain.revised_key_run_key(cut.from, cut.revision, rewrite.id)
         };
         let mut completion = standing.completion.clone();
-        (completion.files, completion.counts) = (files, counts);
-        let revision = Revision {
+        (completion.files, completion.counts) = (file_entries(place, &files), counts);
+        let mut revision = Revision {
             version: DOCUMENT_VERSION,
             revision: cut.revision,
             rewrite: rewrite.id,
@@ -244,6 +239,17 @@ impl Rewriter {
             completion,
             removals: standing.completion.files.iter().map(|file| file.path.clone()).collect(),
         };
+        // Other settings may make any number of files of it.
+        chain.check(&chain.revision_key(cut.from, cut.revision), &revision)?;
+        let staged = chain.staged_prefix(rewrite.id);
+        let Some(files) = put_files(store, &staged, place, files, Some(&stated)).await? else {
+            let message = format!("a file below '{staged}' is none that was staged; the trusted zone was altered");
+            return Err(self.refused(cut.partition, message));
+        };
+        revision.completion.files = files;
+        if !reads_like {
+            chain.put_key_run(&revision.key_run, encode_key_run(&overlay)).await?;
+        }
         let revision = self.decide(chain, cut.partition, rewrite, revision).await?;
         settle(store, chain, &revision).await?;
         remake.take(overlay, ends.clock_ms)?;

@@ -2,33 +2,38 @@
 //! and needs no log.
 
 use common::store::{RenameOutcome, Store};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 
 use super::ReplayError;
 use crate::chain::{ChainStore, FileEntry, Revision};
-
-const AT_ONCE: usize = 8;
+use crate::in_turn::in_turn;
 
 /// Removes the files that a revision replaces, then makes its own visible.
 ///
 /// # Errors
 /// The store's, or a foreign object where a file belongs. Nothing that was begun is under way any more then.
 pub(super) async fn settle(store: &dyn Store, chain: &ChainStore, revision: &Revision) -> Result<(), ReplayError> {
-    let removals: Vec<_> = revision
-        .removals
-        .iter()
-        .map(|path| async move { store.delete(path, None).await.map(|_| ()).map_err(ReplayError::from) }.boxed())
-        .collect();
-    each(removals).await?;
+    each(revision.removals.iter().map(|path| remove(store, path).boxed())).await?;
     let staged = chain.staged_prefix(revision.rewrite);
-    let moves: Vec<_> = revision.completion.files.iter().map(|file| publish(store, &staged, file).boxed()).collect();
-    each(moves).await
+    each(revision.completion.files.iter().map(|file| publish(store, &staged, file).boxed())).await
 }
 
 /// Awaits all, also after one has failed: what is still under way then could be overtaken by the next run.
-async fn each(steps: Vec<impl Future<Output = Result<(), ReplayError>>>) -> Result<(), ReplayError> {
-    let outcomes: Vec<Result<(), ReplayError>> = stream::iter(steps).buffered(AT_ONCE).collect().await;
-    outcomes.into_iter().collect()
+async fn each<'a>(
+    steps: impl Iterator<Item = BoxFuture<'a, Result<(), ReplayError>>> + Send + 'a,
+) -> Result<(), ReplayError> {
+    let mut steps = in_turn(steps);
+    let mut outcome = Ok(());
+    while let Some(step) = steps.next().await {
+        outcome = outcome.and(step);
+    }
+    outcome
+}
+
+async fn remove(store: &dyn Store, path: &str) -> Result<(), ReplayError> {
+    store.delete(path, None).await?;
+    Ok(())
 }
 
 async fn publish(store: &dyn Store, staged: &str, file: &FileEntry) -> Result<(), ReplayError> {

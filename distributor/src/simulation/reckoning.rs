@@ -98,6 +98,7 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
         group: roles::GROUP.into(),
         encoding: roles::ENCODING,
         window_memory: roles::WINDOW_MEMORY,
+        batch_memory: 5_000,
         scratch: roles::scratch(),
         deep: true,
         uploads_older_than: std::time::Duration::from_secs(86_400),

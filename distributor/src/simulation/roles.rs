@@ -38,6 +38,7 @@ pub(super) fn settings(once: bool) -> Settings {
         max_age: Duration::from_secs(1),
         ages: TypeAges::default(),
         max_bytes: u64::MAX,
+        max_files: usize::MAX,
         max_rows: 8,
         max_memory: MEMORY,
         window_memory: WINDOW_MEMORY,

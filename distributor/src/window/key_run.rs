@@ -11,7 +11,8 @@ use super::Overlay;
 use super::epochs::EPOCH_MS;
 
 const MAGIC: &[u8; 8] = b"EDKEYS01";
-const ENTRY_BYTES: usize = 20;
+/// Of a key in a run.
+pub(crate) const ENTRY_BYTES: usize = 20;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRunError(&'static str);

@@ -7,7 +7,7 @@ use super::known::{Known, Present, damaged};
 use super::partition::Pass;
 use super::runs::holds;
 use super::{Stop, refused};
-use crate::batch::{Batch, Encoded, Encoding, Place, Stated};
+use crate::batch::{Batch, Counts, Encoded, Encoding, Place, Stated};
 use crate::chain::{Completion, Cut, CutKind, DOCUMENT_VERSION, FileEntry};
 use crate::layout::Layout;
 use crate::records::{Filled, Records};
@@ -38,7 +38,9 @@ impl Pass<'_> {
             }
             None => records.insert(Records::open(log, topic, *id, from).await?),
         };
-        if records.fill(&mut batch, window, from, to).await? == Filled::LogEnded && to > self.log.latest {
+        if records.fill(&mut batch, window, from, to, rebuilder.batch_memory).await? == Filled::LogEnded
+            && to > self.log.latest
+        {
             return refused(format!(
                 "the log ends at {}, before offset {to} that was written: it is not the log that the files were written from",
                 self.log.latest
@@ -126,7 +128,7 @@ impl Pass<'_> {
             Ok(entries) => entries,
             Err(path) => return other(&format!("has no such file as '{path}'; move it away")),
         };
-        let done = completion(from, to, entries, &stated);
+        let done = completion(from, to, entries, &stated, encoded.counts);
         if let Some(there) = listed
             && (there.counts, there.files.len()) != (done.counts, done.files.len())
         {
@@ -189,7 +191,8 @@ impl Pass<'_> {
                 }
                 let entries = known.files.values().map(Present::entry).collect::<Option<Vec<_>>>();
                 let Some(entries) = entries else { return unsaid("completion") };
-                completion(from, to, entries, stated)
+                let unfit = known.footer.as_ref().map_or(0, |footer| footer.unfit);
+                completion(from, to, entries, stated, stated.counts(unfit))
             }
         };
         if known.has_lost_its_revision() && self.chain.is_summarised(from).await? {
@@ -247,13 +250,13 @@ pub(super) fn stated(encoded: &Encoded) -> Stated {
     Stated::new(&encoded.ends, encoded.counts, encoded.files.len())
 }
 
-pub(super) fn completion(from: i64, to: i64, files: Vec<FileEntry>, stated: &Stated) -> Completion {
+pub(super) fn completion(from: i64, to: i64, files: Vec<FileEntry>, stated: &Stated, counts: Counts) -> Completion {
     Completion {
         version: DOCUMENT_VERSION,
         from,
         to,
         files,
-        counts: stated.counts,
+        counts,
         damage: None,
         first_append_ms: stated.first.append_ms,
         last_append_ms: stated.last.append_ms,

@@ -10,7 +10,7 @@ use super::super::AT_ONCE;
 use super::super::present::FileName;
 use super::known::{Present, damaged};
 use super::{Stop, refused};
-use crate::batch::{Encoding, STANDS_IN, STATED, Stated};
+use crate::batch::{Encoding, STANDS_IN, STATED, Stated, UNFIT};
 use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
 
@@ -21,6 +21,8 @@ pub(super) struct Footing {
     pub layout: Layout,
     /// `None` in files of version 0.1.0.
     pub stated: Option<Stated>,
+    /// Values that did not fit their column, in all of them.
+    pub unfit: u64,
     /// `None` if they do not agree on it, or if it cannot be seen.
     pub encoding: Option<Encoding>,
 }
@@ -39,7 +41,7 @@ pub(super) async fn footing(
         })
         .buffered(AT_ONCE);
     let mut agreed: Option<Footing> = None;
-    let mut encodings = Vec::new();
+    let (mut encodings, mut unfit) = (Vec::new(), 0);
     while let Some((sequence, file, footer)) = reads.next().await {
         let footer = match footer {
             Ok(footer) => footer,
@@ -52,7 +54,7 @@ pub(super) async fn footing(
                 ));
             }
         };
-        let Some(said) = said(&footer, &file.path, from, revision, sequence) else {
+        let Some(mut said) = said(&footer, &file.path, from, revision, sequence) else {
             return refused(format!(
                 "the footer of '{}' does not say what its name does; move the file away",
                 file.path
@@ -62,6 +64,7 @@ pub(super) async fn footing(
             return refused(damaged(from));
         }
         file.rows = Some(footer.rows());
+        unfit += std::mem::take(&mut said.unfit);
         encodings.push((footer.codec(), file.path.starts_with("events/").then(|| footer.has_filter())));
         match &mut agreed {
             Some(before) if before.stated.is_none() && (before.to, &before.layout) == (said.to, &said.layout) => {
@@ -80,7 +83,7 @@ pub(super) async fn footing(
     }
     if let Some(agreed) = &mut agreed {
         let is_whole = agreed.stated.is_some_and(|stated| encodings.len() == stated.files as usize);
-        agreed.encoding = encoding(&encodings, is_whole);
+        (agreed.encoding, agreed.unfit) = (encoding(&encodings, is_whole), unfit);
     }
     Ok(agreed)
 }
@@ -110,6 +113,7 @@ fn said(footer: &Footer, path: &str, from: i64, revision: u32, sequence: u32) ->
         Some(text) => Some(serde_json::from_str(text).ok()?),
         None => None,
     };
+    let unfit = footer.fact(UNFIT).map_or(Some(0), |text| text.parse().ok())?;
     let (to, layout) = (fact("to")?.parse().ok()?, serde_json::from_str(fact("layout")?).ok()?);
-    (is_here && to > from).then_some(Footing { to, layout, stated, encoding: None })
+    (is_here && to > from).then_some(Footing { to, layout, stated, unfit, encoding: None })
 }

@@ -41,7 +41,7 @@ impl Pass<'_> {
             return Ok(());
         };
         if encoded.files.is_empty() {
-            let completion = completion(from, encoded.ends.to, Vec::new(), &stated(&encoded));
+            let completion = completion(from, encoded.ends.to, Vec::new(), &stated(&encoded), encoded.counts);
             let cut = self.cut_of(from, encoded.ends.to, layout, &stated(&encoded));
             let run = encode_key_run(&encoded.overlay);
             if !self.key_runs.contains(&from) {

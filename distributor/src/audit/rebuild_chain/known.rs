@@ -162,7 +162,7 @@ async fn refuse_unfinished_rewrites(chain: &ChainStore) -> Result<(), Stop> {
         Ok(rewrite) => rewrite.is_some(),
         Err(ChainError::Store(error)) => return Err(error.into()),
         // Whatever it says, it was put by a rewrite.
-        Err(ChainError::Damaged { .. }) => true,
+        Err(ChainError::Damaged { .. } | ChainError::Unwritable { .. }) => true,
     };
     if is_under_way {
         return refused(

@@ -51,6 +51,8 @@ pub struct ChainRebuilder {
     pub encoding: Encoding,
     /// Memory of deduplication windows, bytes, and where they go when it does not suffice.
     pub window_memory: u64,
+    /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
+    pub batch_memory: u64,
     pub scratch: Scratch,
     /// Offsets that nobody can account for are passed over, as cuts that say so.
     pub accept_gaps: bool,
@@ -122,6 +124,7 @@ impl From<ChainError> for Stop {
             damaged @ ChainError::Damaged { .. } => {
                 Self::Refused(format!("{damaged}; move it away, and it is made again"))
             }
+            unwritable @ ChainError::Unwritable { .. } => Self::Refused(unwritable.to_string()),
         }
     }
 }

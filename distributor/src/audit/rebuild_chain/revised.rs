@@ -72,7 +72,7 @@ impl Pass<'_> {
             self.put_run(&key, &run).await?;
         }
         self.take(&key, &run, cut.clock_ms)?;
-        let done = completion(cut.from, cut.to, Vec::new(), &stated);
+        let done = completion(cut.from, cut.to, Vec::new(), &stated, encoded.counts);
         let standing = Cut { revision: number, encoding: None, ..self.cut_of(cut.from, cut.to, &layout, &stated) };
         self.stands(known, standing, done, key);
         Ok(true)

@@ -60,6 +60,7 @@ async fn damage_to_a_summary_is_found_and_a_lost_one_is_made_again_from_the_file
         group: "g".into(),
         encoding: ENCODING,
         window_memory: 1_000_000_000,
+        batch_memory: 1_000_000_000,
         scratch: crate::Scratch::new(std::env::temp_dir()),
         accept_gaps: false,
         on_batch: Box::new(|_| {}),

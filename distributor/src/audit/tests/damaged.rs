@@ -90,6 +90,7 @@ async fn a_damaged_batch_is_not_guessed_when_its_part_of_the_chain_is_lost() {
             group: "g".into(),
             encoding: ENCODING,
             window_memory: 1_000_000_000,
+            batch_memory: 1_000_000_000,
             scratch: Scratch::new(zone.folder.path()),
             accept_gaps: false,
             on_batch: Box::new(|_| {}),

@@ -60,6 +60,67 @@ fn ten_thousand_types_take_little_memory_when_rows_go_to_disk_and_the_files_are_
     assert!(bytes(&plain) == bytes(&relieved));
 }
 
+/// A Parquet file is larger than its few rows.
+#[test]
+fn encoded_files_take_no_more_memory_than_their_rows_did_whatever_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, scratch) = (Layout { max_types: 20_000, ..layout() }, Scratch::new(folder.path()));
+    let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, scratch.clone()));
+    let filled = |count: usize| {
+        let mut batch = Batch::new("events", 3, 0, i64::MIN, &layout, ENCODING, &scratch).unwrap();
+        let values = types(count, count);
+        for (offset, record) in (0..).zip(records(&values).iter()) {
+            batch.push(&window, &record, offset, 1).unwrap();
+        }
+        batch
+    };
+    let batch = filled(3_000);
+    let open_bytes = batch.memory_bytes;
+    let encoded = batch.finish().unwrap().unwrap();
+    let held_bytes: usize = encoded.files.iter().map(FinishedFile::memory_bytes).sum();
+    let bytes: usize = encoded.files.iter().map(|file| file.body.len()).sum();
+    assert!(2 * bytes > 3 * open_bytes, "{bytes} encoded of {open_bytes}: the test shows nothing");
+    assert!(held_bytes <= open_bytes, "{held_bytes} of {open_bytes}");
+    assert!(scratch.used_bytes() > 0);
+    drop(encoded);
+    let few = filled(20).finish().unwrap().unwrap();
+    assert_eq!((few.files.len(), scratch.used_bytes()), (20, 0), "a few small files need no disk");
+}
+
+/// What goes by one of them is counted for each.
+#[test]
+fn an_open_file_of_few_rows_takes_little_and_has_no_encoder() {
+    let layout = Layout { max_types: 20_000, ..layout() };
+    let (encoded, held) = encode_with(&types(2_000, 2_000), &layout, |_| None);
+    assert_eq!(encoded.files.len(), 2_000);
+    assert!((1_000..3_000).contains(&(held / 2_000)), "{} bytes a file", held / 2_000);
+}
+
+#[test]
+fn a_batch_that_is_made_again_keeps_within_its_memory_and_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (layout, scratch) = (layout(), Scratch::new(folder.path()));
+    let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, scratch.clone()));
+    let values = types(40, 20_000);
+    let records = records(&values);
+    let made = |limit_bytes: u64| {
+        let mut batch = Batch::new("events", 3, 0, i64::MIN, &layout, ENCODING, &scratch).unwrap();
+        let mut peak = 0;
+        for (offset, record) in (0..).zip(records.iter()) {
+            batch.push(&window, &record, offset, 1).unwrap();
+            peak = peak.max(batch.memory_bytes);
+            if offset % 100 == 0 {
+                batch.keep_within(limit_bytes).unwrap();
+            }
+        }
+        (batch.finish().unwrap().unwrap(), peak)
+    };
+    let (plain, held) = made(u64::MAX);
+    let (tight, peak) = made(500_000);
+    assert!(held > 5_000_000 && peak < 800_000, "{peak} of {held}");
+    assert!(bytes(&plain) == bytes(&tight));
+}
+
 #[test]
 fn a_large_file_that_goes_to_disk_by_row_groups_is_the_same() {
     let values = types(1, 150_000);

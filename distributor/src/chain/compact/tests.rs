@@ -40,9 +40,13 @@ impl Model {
     }
 
     async fn append(&mut self, kind: CutKind, length: i64, step_ms: i64) {
+        self.append_of(kind, length, step_ms, None).await;
+    }
+
+    async fn append_of(&mut self, kind: CutKind, length: i64, step_ms: i64, folders: Option<Vec<String>>) {
         let from = self.end();
         let clock_ms = self.documents.last().map_or(0, |(cut, _)| cut.clock_ms) + step_ms;
-        let cut = Cut { kind, clock_ms, ..cut(from, from + length) };
+        let cut = Cut { kind, clock_ms, folders, ..cut(from, from + length) };
         let completion = cut.is_batch().then(|| Completion {
             version: 1,
             from,
@@ -287,5 +291,22 @@ async fn nothing_is_deleted_by_a_summary_that_does_not_hold_it_in_the_same_words
         let error = model.compact(model.store(), model.end(), 3).await.unwrap_err();
         assert!(error.contains(words), "{error}");
         assert_eq!(model.count("cuts"), 2);
+    }
+}
+
+/// Batches of many files: what is read again as one object stays small, and one batch that is larger goes alone.
+#[tokio::test]
+async fn summaries_end_by_their_size_and_hold_one_batch_at_least() {
+    let mut model = Model::new().await;
+    let folders = |count: usize| Some(vec!["f".repeat(90); count]);
+    for files in [100, 100, 100, 400, 2_000, 100, 1_000, 1_000, 1] {
+        model.append_of(CutKind::Batch, 1, 2 * WINDOW_MS, folders(files)).await;
+    }
+    let done = model.compact(model.store(), model.end(), 3).await.unwrap();
+    assert_eq!(done, Compacted { summaries: 4, cuts: 6 }, "100, 100, 100; 400; 2,000; 100; not yet 1,000, 1,000");
+    assert_eq!(model.count("summaries"), 4);
+    for offset in 0..model.end() {
+        let cut = model.chain().cut_from(offset).await.unwrap().unwrap();
+        assert_eq!(cut, model.documents[usize::try_from(offset).unwrap()].0);
     }
 }

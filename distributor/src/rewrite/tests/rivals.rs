@@ -59,6 +59,7 @@ async fn a_distributor_that_was_given_up_takes_away_what_it_puts_of_an_older_rev
         encoding: ENCODING,
         max_rows: 20,
         max_bytes: u64::MAX,
+        max_files: usize::MAX,
         budget: crate::window::Budget::new(u64::MAX, Scratch::new(zone.folder.path())),
         scratch: Scratch::new(zone.folder.path()),
         max_age: std::time::Duration::from_secs(3_600),

@@ -57,6 +57,7 @@ impl Zone {
             layout,
             encoding,
             window_memory: 1_000_000_000,
+            batch_memory: 1_000_000_000,
             scratch: crate::Scratch::new(self.folder.path()),
             all: false,
             require_all: false,
