@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::ChainError;
 use super::documents::DOCUMENT_VERSION;
 
-/// Of a document. One of the largest batch that may be configured, with the longest names, takes a fifth of it, and half of
-/// it once it is rewritten or its head was lost.
+/// Of a document. One of the largest batch that may be configured, with the longest names, takes less than a quarter of it,
+/// and less than half once the batch is rewritten.
 pub(crate) const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 /// Files, folders or keys that a document lists. They take memory however short they are.
 pub(super) const LISTED: usize = 250_000;

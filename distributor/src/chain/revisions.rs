@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use common::store::{
-    DeleteOutcome, ListOptions, Metadata, ObjectMeta, PutCondition, PutOutcome, StoreError, Version, read_all,
+    DeleteOutcome, ListOptions, Metadata, ObjectMeta, PutCondition, PutOutcome, StoreError, StoreErrorKind, Version,
+    read_all,
 };
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,7 @@ use super::storage::{KEY_RUN_LIMIT_BYTES, inverted};
 use super::{ChainError, ChainStore, Completion, Cut, PutDocument};
 use crate::batch::Encoding;
 use crate::layout::Layout;
+use crate::window::most_bytes;
 
 /// Says that a batch was made again, under which layout, and which files that replaces. Written once, when every file
 /// it lists is durable.
@@ -158,21 +160,36 @@ impl ChainStore {
         Ok(completion.map(|completion| Standing::as_cut(self, cut, completion)))
     }
 
-    /// Key and content of the key run that holds for a batch; `newest` as for [`Self::standing`].
+    /// Key and content of the key run that holds for the batch `from..to`; `newest` as for [`Self::standing`].
+    ///
+    /// # Errors
+    /// The store's, or it has more keys than the batch has offsets: it is none of ours, and is not read.
     pub(crate) async fn standing_key_run(
         &self,
-        from: i64,
+        (from, to): (i64, i64),
         newest: Option<u32>,
     ) -> Result<(String, Option<Bytes>), ChainError> {
         let revision = self.revision(from, newest).await?;
         let key = revision.map_or_else(|| self.key_run_key(from), |revision| revision.key_run);
-        let body = self.key_run(&key).await?;
+        let body = self.read_key_run(&key, most_bytes(to.saturating_sub(from).unsigned_abs())).await?;
         Ok((key, body))
     }
 
     /// A key run, as it was put.
-    pub(crate) async fn key_run(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
-        Ok(read_all(&*self.store, key, KEY_RUN_LIMIT_BYTES).await?.map(|(_, body)| body))
+    pub(crate) async fn key_run(&self, key: &str) -> Result<Option<Bytes>, ChainError> {
+        self.read_key_run(key, KEY_RUN_LIMIT_BYTES).await
+    }
+
+    async fn read_key_run(&self, key: &str, limit_bytes: u64) -> Result<Option<Bytes>, ChainError> {
+        match read_all(&*self.store, key, limit_bytes.min(KEY_RUN_LIMIT_BYTES)).await {
+            Ok(found) => Ok(found.map(|(_, body)| body)),
+            Err(error) if error.kind == StoreErrorKind::TooLarge => {
+                let message =
+                    format!("{error}: its batch cannot have so many keys; bring the right one back from a backup");
+                Err(ChainError::Damaged { key: key.to_owned(), message })
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Keys of the objects that hold keys of batches made again, of whichever revision and rewrite, by where the batch

@@ -50,6 +50,16 @@ async fn no_batch_has_more_files_than_configured_and_every_row_is_there_once() {
     zone.assert_sound_for(ENCODING).await;
 }
 
+/// Whoever can write to the trusted zone can put anything there.
+#[tokio::test]
+async fn a_key_run_with_more_keys_than_its_batch_has_offsets_is_refused_unread() {
+    let zone = Zone::new().await;
+    let run = &zone.chain("keys")[1];
+    fs::write(run, vec![0; 20 * 32 + 21]).unwrap();
+    let error = zone.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap_err().to_string();
+    assert!(error.contains("keys/") && error.contains("cannot have so many keys"), "{error}");
+}
+
 #[tokio::test]
 async fn who_adopts_a_batch_makes_its_files_whatever_its_own_limit() {
     let zone = Zone::of_days(28).await;

@@ -99,9 +99,9 @@ pub(crate) async fn rebuild(
         while !to_read.is_empty() {
             let (together, rest) = to_read.split_at(read_together(to_read));
             to_read = rest;
-            let begins: Vec<i64> = together.iter().map(|cut| cut.from).collect();
-            let mut runs = stream::iter(begins)
-                .map(async |from| (from, chain.standing_key_run(from, revisions.get(&from).copied()).await))
+            let ranges: Vec<(i64, i64)> = together.iter().map(|cut| (cut.from, cut.to)).collect();
+            let mut runs = stream::iter(ranges)
+                .map(async |range| (range.0, chain.standing_key_run(range, revisions.get(&range.0).copied()).await))
                 .buffered(READS_AT_ONCE);
             while let Some((from, run)) = runs.next().await {
                 let (key, run) = run?;

@@ -13,6 +13,15 @@ use super::epochs::EPOCH_MS;
 const MAGIC: &[u8; 8] = b"EDKEYS01";
 /// Of a key in a run.
 pub(crate) const ENTRY_BYTES: usize = 20;
+/// Of a section, besides its keys.
+const SECTION_BYTES: usize = 12;
+/// Of a run, besides its sections.
+const FRAME_BYTES: usize = 20;
+
+/// The most that a run of so many keys takes: each in a section of its own.
+pub(crate) fn most_bytes(keys: u64) -> u64 {
+    keys.saturating_mul((ENTRY_BYTES + SECTION_BYTES) as u64).saturating_add(FRAME_BYTES as u64)
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyRunError(&'static str);
@@ -97,5 +106,16 @@ mod tests {
         }
         assert!(decode_key_run(&run[..run.len() - 1], |_, _| {}).is_err());
         assert!(decode_key_run(&[], |_, _| {}).is_err());
+    }
+
+    #[test]
+    fn a_run_is_largest_where_each_key_has_a_section_of_its_own() {
+        let mut overlay = Overlay::default();
+        for number in 0..10_u32 {
+            overlay.insert(u128::from(number) << 100, i64::from(number) * EPOCH_MS);
+        }
+        assert_eq!(encode_key_run(&overlay).len() as u64, most_bytes(10));
+        overlay.insert(1, 0);
+        assert!((encode_key_run(&overlay).len() as u64) < most_bytes(11));
     }
 }

@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 pub(crate) use budget::Budget;
 use budget::Lease;
-pub(crate) use key_run::{ENTRY_BYTES as KEY_RUN_ENTRY_BYTES, KeyRunError, decode_key_run, encode_key_run};
+pub(crate) use key_run::{ENTRY_BYTES as KEY_RUN_ENTRY_BYTES, KeyRunError, decode_key_run, encode_key_run, most_bytes};
 use keys::Keys;
 pub(crate) use overlay::Overlay;
 use run::RunWriter;
