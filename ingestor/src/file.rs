@@ -210,6 +210,8 @@ impl<'a> Reading<'a> {
         Entry {
             events: self.entry.events + self.records.events(),
             rejected: self.entry.rejected + self.records.dead_letters(),
+            cut: self.entry.cut + self.records.cut_letters(),
+            published_bytes: self.entry.published_bytes + self.records.bytes() as u64,
             ..self.entry.clone()
         }
     }

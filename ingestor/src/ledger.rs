@@ -50,6 +50,12 @@ pub(crate) struct Entry {
     pub framing: FramingState,
     pub events: u64,
     pub rejected: u64,
+    /// Of the rejected, those of which the dead letter keeps only the first bytes: the file alone holds them whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: u64,
+    /// Bytes of the events and dead letters, with keys and headers, that are committed.
+    #[serde(default)]
+    pub published_bytes: u64,
     /// Of the whole content as stored, if it was read in one go: xxh3-128, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
@@ -106,6 +112,8 @@ impl Entry {
             framing: FramingState::default(),
             events: 0,
             rejected: 0,
+            cut: 0,
+            published_bytes: 0,
             hash: None,
             archive: None,
             mode: None,
@@ -137,6 +145,11 @@ pub(crate) struct Meta {
     /// Absent in ledgers of 0.1.0, which had one.
     #[serde(default = "one")]
     pub ledger_partitions: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn one() -> u32 {
