@@ -23,6 +23,7 @@ mod kafka_s3;
 mod kills;
 mod landing;
 mod lost_chain;
+mod once;
 mod outage;
 mod rewrite;
 mod seams;

@@ -8,6 +8,7 @@ use common::log::{Log, LogErrorKind};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind};
 use ingestor::IngestError;
 
+use super::archivable::try_archive;
 use super::report::Findings;
 use crate::args::CheckArgs;
 use crate::wiring::{
@@ -173,6 +174,9 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
             let mode = common::config::Archive::NAMES.iter().find(|(_, mode)| *mode == archive);
             let mode = mode.map_or("move", |(name, _)| *name);
             findings.note(ABOUT, format!("{location} can be read, {files} there, and landing.archive is '{mode}'"));
+            if let Err(why) = try_archive(location, &*store, archive).await {
+                findings.warn(ABOUT, why);
+            }
         }
         Err(IngestError::Store(error)) => store_failed(ABOUT, &error, findings),
         Err(error) => findings.error(ABOUT, error),

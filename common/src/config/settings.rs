@@ -30,7 +30,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "landing.min_age",
         "2s",
-        "local folders, without `--once`: a file must be unchanged this long before it is read",
+        "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is passed over",
     ),
     setting(
         "landing.ignore_suffixes",

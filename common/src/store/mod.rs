@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use local::LocalStore;
+pub use local::{LocalStore, is_later_state};
 pub use location::Location;
 pub use probe::probe;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
