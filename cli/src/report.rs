@@ -88,6 +88,9 @@ impl Report {
             rows.push(("rows written", count(written.rows)));
             rows.push(("duplicates dropped", count(written.duplicates)));
             rows.push(("rows rejected", count(written.rejected)));
+            if written.replaced_surrogates > 0 {
+                rows.push(("rows with lone surrogates replaced", count(written.replaced_surrogates)));
+            }
             rows.push(("Parquet files", format!("{} ({})", count(written.files), HumanBytes(written.bytes))));
         }
         rows.push(("took", format!("{:.1} s", took.as_secs_f64())));

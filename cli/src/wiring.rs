@@ -216,7 +216,7 @@ pub fn layout(config: &Config) -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         preset: format.preset.to_owned(),
-        rules: Some(format.events.rules().clone()),
+        rules: format.events.rules().clone(),
         timezone: format.events.time().name().to_owned(),
         window_ms: i64::try_from(config.dedup.window.as_millis()).unwrap_or(i64::MAX),
         max_types: trusted.max_types,

@@ -16,6 +16,7 @@ mod distributors;
 mod documents;
 mod embedded;
 mod foreign;
+mod formats;
 mod harness;
 mod hints;
 mod ingestors;
