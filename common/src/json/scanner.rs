@@ -217,11 +217,7 @@ impl<'a> Scanner<'a> {
     /// The end of the string whose first character is at `at`.
     #[inline(always)]
     fn string(&mut self, at: usize) -> Result<StringEnd, ScanError> {
-        let end = end_of_string(self.bytes, at)?;
-        if end.surrogates {
-            self.spans.surrogates = true;
-        }
-        Ok(end)
+        end_of_string(self.bytes, at, &mut self.spans.surrogates)
     }
 
     fn is_wanted(&self) -> bool {

@@ -46,36 +46,33 @@ fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// A string's closing quotation mark, and what is before it.
+/// A string's closing quotation mark, and whether there are escapes before it.
 #[derive(Clone, Copy)]
 pub(super) struct StringEnd {
     pub quote: usize,
-    /// Escapes.
     pub escaped: bool,
-    /// Escapes of surrogates among them, in pairs or not.
-    pub surrogates: bool,
 }
 
-/// Looks for the end of the string whose first character is at `at`.
+/// Looks for the end of the string whose first character is at `at`. Sets `surrogates` if there are escapes of such before
+/// it, in pairs or not.
 #[inline(always)]
-pub(super) fn end_of_string(bytes: &[u8], at: usize) -> Result<StringEnd, ScanError> {
+pub(super) fn end_of_string(bytes: &[u8], at: usize, surrogates: &mut bool) -> Result<StringEnd, ScanError> {
     let quote = skip_plain(bytes, at);
     if bytes.get(quote) == Some(&b'"') {
-        return Ok(StringEnd { quote, escaped: false, surrogates: false });
+        return Ok(StringEnd { quote, escaped: false });
     }
-    end_of_odd_string(bytes, quote)
+    end_of_odd_string(bytes, quote, surrogates)
 }
 
 /// As [`end_of_string`], from the first character that is not plain.
-fn end_of_odd_string(bytes: &[u8], mut at: usize) -> Result<StringEnd, ScanError> {
-    let mut surrogates = false;
+fn end_of_odd_string(bytes: &[u8], mut at: usize, surrogates: &mut bool) -> Result<StringEnd, ScanError> {
     loop {
         at = skip_plain(bytes, at);
         match bytes.get(at) {
-            Some(b'"') => return Ok(StringEnd { quote: at, escaped: true, surrogates }),
+            Some(b'"') => return Ok(StringEnd { quote: at, escaped: true }),
             Some(b'\\') => {
                 let end = end_of_escape(bytes, at)?;
-                surrogates |= is_surrogate(bytes.get(at..end).unwrap_or_default());
+                *surrogates |= is_surrogate(bytes.get(at..end).unwrap_or_default());
                 at = end;
             }
             Some(_) => return Err(ScanError::syntax(at, "a control character in a string")),
