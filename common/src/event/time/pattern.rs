@@ -47,10 +47,10 @@ impl TimePattern {
             return Err("%s reads numbers without their fraction; epoch_s reads them whole".to_owned());
         }
         let (sample, offset) = sample();
-        let zoned = offset.to_timestamp(sample).map_err(because)?.to_zoned(offset.to_time_zone());
-        let printed = strtime::format(&self.0, &zoned).map_err(because)?;
-        let fields = BrokenDownTime::parse(&self.0, &printed).map_err(because)?;
-        let read = fields.to_datetime().map_err(because)?;
+        let zoned = offset.to_timestamp(sample).map_err(|error| error.to_string())?.to_zoned(offset.to_time_zone());
+        let printed = strtime::format(&self.0, &zoned).map_err(|error| error.to_string())?;
+        let fields = BrokenDownTime::parse(&self.0, &printed).map_err(|error| error.to_string())?;
+        let read = fields.to_datetime().map_err(|error| error.to_string())?;
         if read.date() != sample.date() {
             return Err("it does not say which day is meant".to_owned());
         }
@@ -86,10 +86,6 @@ impl TimePattern {
 fn sample() -> (DateTime, Offset) {
     let offset = Offset::from_seconds(5 * 3600 + 45 * 60).unwrap_or(Offset::UTC);
     (date(2021, 11, 14).at(22, 17, 38, 123_456_789), offset)
-}
-
-fn because(error: jiff::Error) -> String {
-    error.to_string()
 }
 
 /// The letters of its directives.
