@@ -196,7 +196,7 @@ impl Ed {
     }
 
     /// As a user who may be refused: tests run as root, who never is.
-    pub fn as_nobody(self) -> Self {
+    pub fn without_rights(self) -> Self {
         use std::os::fd::AsRawFd as _;
         use std::os::unix::process::CommandExt as _;
         // By its descriptor: that user may have no way through the folders above it.

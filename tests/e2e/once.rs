@@ -68,7 +68,7 @@ fn files_that_cannot_be_read_are_all_named_and_every_other_one_becomes_rows() {
     }
     // Again and again: one bad file never keeps rows from being written.
     for round in 0..3 {
-        let (report, message) = failed_report(run(root).as_nobody());
+        let (report, message) = failed_report(run(root).without_rights());
         assert_eq!(report["problems_total"].as_u64(), Some(2), "{report}");
         let named: Vec<_> = report["problems"].as_array().unwrap().iter().map(|problem| &problem["file"]).collect();
         assert_eq!(named, ["pending/b", "pending/d"], "{report}");
@@ -82,7 +82,7 @@ fn files_that_cannot_be_read_are_all_named_and_every_other_one_becomes_rows() {
         assert_eq!(ids(root), ["a", "c"]);
     }
     give_to_nobody(root);
-    let report = run(root).as_nobody().report();
+    let report = run(root).without_rights().report();
     assert_eq!((report.get("problems"), report["written"]["rows"].as_u64()), (None, Some(2)), "{report}");
 }
 
@@ -102,17 +102,18 @@ fn files_that_cannot_be_archived_become_rows_and_leave_releases_them() {
         assert!(status.success());
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let checked = Ed::new(&["check", "--landing", "landing", "--trusted", "trusted"]).in_dir(root).as_nobody().output();
+    let checked =
+        Ed::new(&["check", "--landing", "landing", "--trusted", "trusted"]).in_dir(root).without_rights().output();
     let printed = String::from_utf8_lossy(&checked.stdout).into_owned();
     assert!(printed.contains("pending/ cannot be written to") && printed.contains("landing.archive"), "{printed}");
     assert!(!printed.contains("nothing was found"), "{printed}");
     for round in 0..2 {
-        let (report, message) = failed_report(run(root).as_nobody());
+        let (report, message) = failed_report(run(root).without_rights());
         assert_eq!(report["problems_total"].as_u64(), Some(2), "{report}");
         assert_eq!(report["written"]["rows"].as_u64(), Some(if round == 0 { 2 } else { 0 }), "{report}");
         assert!(message.contains("cannot be archived") && message.contains("landing.archive = \"leave\""), "{message}");
     }
-    let report = run(root).as_nobody().set("landing.archive=leave").report();
+    let report = run(root).without_rights().set("landing.archive=leave").report();
     assert_eq!(
         (report["files"]["skipped"].as_u64(), report["written"]["rows"].as_u64()),
         (Some(2), Some(0)),
@@ -120,7 +121,7 @@ fn files_that_cannot_be_archived_become_rows_and_leave_releases_them() {
     );
     assert_eq!(ids(root), ["a", "b"]);
     let checked = Ed::new(&["check", "--landing", "landing", "--trusted", "trusted", "--set", "landing.archive=leave"]);
-    let printed = String::from_utf8_lossy(&checked.in_dir(root).as_nobody().output().stdout).into_owned();
+    let printed = String::from_utf8_lossy(&checked.in_dir(root).without_rights().output().stdout).into_owned();
     assert!(!printed.contains("cannot be written to"), "{printed}");
 }
 
