@@ -105,7 +105,7 @@ mod tests {
                 match decide(Standing::Whole(Box::new(done)), today, None) {
                     Decision::Archive(entry) => assert_eq!(entry.mode(), ArchiveMode::Leave),
                     decided => {
-                        assert!(matches!(decided, Decision::ArchiveOtherwise(_, ArchiveMode::Leave)), "{decided:?}")
+                        assert!(matches!(decided, Decision::ArchiveOtherwise(_, ArchiveMode::Leave)), "{decided:?}");
                     }
                 }
             }
