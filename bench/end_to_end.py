@@ -45,8 +45,7 @@ def main():
     events = parser.parse_args().events
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     work = pathlib.Path(tempfile.mkdtemp(prefix="bench.", dir=ROOT / ".work"))
-    # Sample files are whole: none is waited for.
-    env = dict(os.environ, ED__LANDING__MIN_AGE="0s")
+    env = dict(os.environ)
     try:
         up = subprocess.run([ROOT / "tests/services/up", work / "services"], check=True, capture_output=True, text=True).stdout
         kafka = re.search(r"ED_TEST_KAFKA=(\S+)", up).group(1)

@@ -32,8 +32,7 @@ Examples:
 
 Exit codes:
   0  done
-  1  something failed while running, or a file could not be dealt with: everything else is done, and the error names what
-     is not; start it again when the cause is mended
+  1  it failed while running; start it again when the cause is mended
   2  wrong usage or configuration; nothing was done";
 
 #[derive(Debug, Parser)]
@@ -171,7 +170,7 @@ pub struct RunArgs {
 
     /// Folder of the embedded log [default: <trusted>/_log, or .event-distributor/<bucket> for s3]
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub data_dir: Option<String>,
 
     /// End when everything pending at the start is in the trusted zone
     #[arg(long)]
@@ -238,7 +237,7 @@ pub struct LogArgs {
 
     /// Folder of the embedded log, if `run` was given one
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
+    pub data_dir: Option<String>,
 }
 
 #[derive(Debug, Args)]

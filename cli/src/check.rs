@@ -1,6 +1,5 @@
 //! `check`: what would stop the roles, and what will hurt later, told before they run.
 
-mod archivable;
 mod forecast;
 mod look;
 mod report;
@@ -10,7 +9,7 @@ use common::config::Config;
 use indicatif::HumanCount;
 
 use crate::args::{CheckArgs, Output};
-use crate::{Failure, configure};
+use crate::{Failure, configure, trusted};
 use forecast::{ClosedBy, Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
 use look::Seen;
 use report::{Findings, size, whole};
@@ -35,13 +34,10 @@ pub async fn check(args: &CheckArgs) -> Result<(), Failure> {
 }
 
 async fn findings(args: &CheckArgs) -> Result<Findings, Failure> {
-    let flags = [
-        ("--brokers", "kafka.brokers", args.log.brokers.as_ref()),
-        ("--landing", "landing.url", args.landing.as_ref()),
-        ("--trusted", "trusted.url", args.log.trusted.as_ref()),
-    ];
+    let landing = ("--landing", "landing.url", args.landing.as_ref());
+    let flags: Vec<_> = trusted::flags(&args.log).into_iter().chain([landing]).collect();
     let mut findings = Findings::default();
-    let config = match configure::tree(&args.common, &flags)?.check() {
+    let config = match configure::check(&configure::tree(&args.common, &flags)?) {
         Ok(config) => config,
         Err(errors) => {
             for error in errors.0 {
@@ -51,7 +47,8 @@ async fn findings(args: &CheckArgs) -> Result<Findings, Failure> {
         }
     };
     look::check_settings(&config, &mut findings);
-    let seen = if args.offline { Seen::default() } else { look::look(args, &config, &mut findings).await };
+    findings.looked = !args.offline && look::is_anything_named(&config);
+    let seen = if args.offline { Seen::default() } else { look::look(&config, &mut findings).await };
     judge(args, &config, &seen, &mut findings);
     Ok(findings)
 }

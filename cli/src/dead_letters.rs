@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use common::config::Config;
-use common::log::Log;
+use common::log::{Log, LogErrorKind};
 
 use crate::args::{CommonArgs, LogArgs};
 use crate::{Failure, trusted};
@@ -22,11 +22,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The configuration, and the log that it and the flags name.
 async fn open(args: &LogArgs, common: &CommonArgs) -> Result<(Config, Arc<dyn Log>), Failure> {
     let config = trusted::config(args, common)?;
-    match trusted::log(args, &config).await? {
-        Some(log) => Ok((config, log)),
-        None => {
-            let data_dir = trusted::data_dir(args, &config)?;
-            Err(Failure::usage(anyhow!("there is no embedded log in {}", data_dir.display())))
-        }
+    let Some(log) = trusted::log(&config).await? else {
+        return Err(Failure::usage(anyhow!("{}", trusted::no_log(&config))));
+    };
+    if let Err(error) = log.bounds(&config.log.dlq_topic).await {
+        let error = match error.kind {
+            LogErrorKind::Misconfigured => {
+                let topic = &config.log.events_topic;
+                anyhow::Error::new(error)
+                    .context(format!("no ingestor has worked with log.events_topic = '{topic}' here"))
+            }
+            _ => error.into(),
+        };
+        return Err(Failure::Runtime(error));
     }
+    Ok((config, log))
 }

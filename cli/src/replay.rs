@@ -14,11 +14,7 @@ use crate::{Failure, trusted};
 pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let target = self::target(args)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
-    let log = trusted.log.ok_or_else(|| {
-        Failure::usage(anyhow!(
-            "no log to set offsets of: name it with --brokers, or with --data-dir for an embedded one"
-        ))
-    })?;
+    let log = trusted.need_log("replay")?;
     let replayer =
         Replayer { store: trusted.store, log, topic: trusted.config.log.events_topic.clone(), group: trusted.group };
     let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);
@@ -61,6 +57,11 @@ fn parse(text: &str) -> Result<ReplayTarget, String> {
     }
 }
 
+/// A number and what it counts, in the singular or the plural.
+pub fn counted(number: u64, name: &str) -> String {
+    format!("{} {name}{}", HumanCount(number), if number == 1 { "" } else { "s" })
+}
+
 fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -68,7 +69,7 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
         let _ = writeln!(text, "{words}");
     };
     if plans.is_empty() {
-        line(format_args!("nothing to set back: no batch was written at or after that"));
+        line(format_args!("nothing to set back: no batch was written there or later"));
         return text;
     }
     line(format_args!(
@@ -86,13 +87,15 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
         let gone = HumanCount(missing - restorable);
         line(format_args!("{gone} of the missing files cannot be made again: the log has let go of their records"));
     }
-    if dry_run {
-        line(format_args!("nothing was set; {} files would be made again", HumanCount(restorable)));
-    } else {
-        let made = HumanCount(restorable);
-        line(format_args!(
-            "set; the next `distribute` (or `run`) makes {made} files again, unless replay.missing is 'report'"
-        ));
+    let whole = if missing == 0 { "no file is missing" } else { "none of them can be made again" };
+    match (restorable, dry_run) {
+        (0, true) => line(format_args!("nothing was set; {whole}")),
+        (0, false) => line(format_args!("set; {whole}, so the next `distribute` (or `run`) only looks at them")),
+        (_, true) => line(format_args!("nothing was set; {} would be made again", counted(restorable, "file"))),
+        (_, false) => line(format_args!(
+            "set; the next `distribute` (or `run`) makes {} again, unless replay.missing is 'report'",
+            counted(restorable, "file")
+        )),
     }
     text
 }
@@ -120,5 +123,15 @@ mod tests {
         let told = text(&[plan], true);
         assert!(told.contains("2 of the missing files cannot be made again"), "{told}");
         assert!(told.contains("nothing was set; 3 files would be made again"), "{told}");
+    }
+
+    #[test]
+    fn where_nothing_is_missing_nothing_is_said_to_be_made() {
+        let plan = PartitionReplay { partition: 0, committed: None, to: 0, batches: 1, missing: 0, restorable: 0 };
+        let told = [true, false].map(|dry_run| text(std::slice::from_ref(&plan), dry_run));
+        assert!(told[0].ends_with("nothing was set; no file is missing\n"), "{}", told[0]);
+        assert!(told[1].contains("set; no file is missing, so the next"), "{}", told[1]);
+        let one = PartitionReplay { missing: 1, restorable: 1, ..plan };
+        assert!(text(&[one], true).contains("1 file would be made again"));
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
 use distributor::{PartitionRewrite, Replayer, Rewriter};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,12 +15,9 @@ use crate::{Failure, replay};
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
     let target = replay::target(args)?;
-    let Trusted { config, store, log, group, .. } = trusted::open(&args.log, &args.common).await?;
-    let log = log.ok_or_else(|| {
-        Failure::usage(anyhow!(
-            "no log to make batches from: name it with --brokers, or with --data-dir for an embedded one"
-        ))
-    })?;
+    let trusted = trusted::open(&args.log, &args.common).await?;
+    let log = trusted.need_log("replay --rewrite")?;
+    let Trusted { config, store, group, .. } = trusted;
     let bar = progress(args.common.output);
     let drawn = bar.clone();
     let rewriter = Rewriter {
@@ -30,7 +26,7 @@ pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
         encoding: encoding(&config),
         window_memory: config.dedup.max_memory,
         batch_memory: config.flush.max_memory,
-        scratch: scratch(&config),
+        scratch: scratch(&config)?,
         all: args.force,
         require_all: args.require_all,
         now_ms: SystemClock.now_ms(),
@@ -68,6 +64,10 @@ fn progress(output: Output) -> ProgressBar {
     bar
 }
 
+fn batches(number: u64) -> String {
+    format!("{} batch{}", HumanCount(number), if number == 1 { "" } else { "es" })
+}
+
 fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
@@ -75,7 +75,7 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
         let _ = writeln!(text, "{words}");
     };
     if partitions.is_empty() {
-        line(format_args!("nothing to rewrite: no batch was written at or after that"));
+        line(format_args!("nothing to rewrite: no batch was written there or later"));
         return text;
     }
     let count = |number: u64| HumanCount(number).to_string();
@@ -107,16 +107,18 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
     }
     let not_in_log: u64 = partitions.iter().map(|partition| partition.not_in_log).sum();
     if not_in_log > 0 {
-        line(format_args!("{} batches stay as they are: the log has let go of their records", count(not_in_log)));
+        let stay = if not_in_log == 1 { "stays as it is" } else { "stay as they are" };
+        line(format_args!("{} {stay}: the log no longer has the records", batches(not_in_log)));
     }
     let rewritten: u64 = partitions.iter().map(|partition| partition.rewritten).sum();
     let is_due = partitions.iter().any(PartitionRewrite::is_due);
     match (is_due, dry_run) {
-        (false, _) => line(format_args!(
-            "nothing to do: every other batch is as the settings say; --force rewrites it nevertheless"
-        )),
-        (true, true) => line(format_args!("nothing was changed; {} batches would be made again", count(rewritten))),
-        (true, false) => line(format_args!("{} batches made again", count(rewritten))),
+        (false, _) => {
+            let every = if not_in_log > 0 { "every other batch" } else { "every batch" };
+            line(format_args!("nothing to do: {every} is as the settings say; --force rewrites it nevertheless"));
+        }
+        (true, true) => line(format_args!("nothing was changed; {} would be made again", batches(rewritten))),
+        (true, false) => line(format_args!("{} made again", batches(rewritten))),
     }
     text
 }
@@ -153,6 +155,6 @@ mod tests {
         let told = text(&[PartitionRewrite { unfinished: true, ..partition() }], false);
         assert!(told.contains("1,100") && told.contains("interrupted is finished"), "{told}");
         let idle = PartitionRewrite { rewritten: 0, not_in_log: 0, ..partition() };
-        assert!(text(&[idle], false).contains("nothing to do"));
+        assert!(text(&[idle], false).contains("nothing to do: every batch is"));
     }
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use common::clock::SystemClock;
 use common::config::Config;
-use common::log::{EmbeddedLog, Log};
+use common::log::{EmbeddedLog, Log, LogErrorKind};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, Store};
 
 use crate::args::{CommonArgs, LogArgs};
-use crate::wiring::{EMBEDDED_GROUP, default_data_dir, kafka_log, required, s3};
+use crate::wiring::{EMBEDDED_GROUP, kafka_log, required, s3};
 use crate::{Failure, configure};
 
 /// The trusted zone, the log it was written from, if that is known, and the group that wrote it.
@@ -24,20 +24,35 @@ pub struct Trusted {
     pub group: String,
 }
 
+impl Trusted {
+    /// The log, for commands that cannot do without it.
+    pub fn need_log(&self, command: &str) -> Result<Arc<dyn Log>, Failure> {
+        let missing = || Failure::usage(anyhow!("{command} needs the log: {}", no_log(&self.config)));
+        self.log.clone().ok_or_else(missing)
+    }
+}
+
 pub async fn open(args: &LogArgs, common: &CommonArgs) -> Result<Trusted, Failure> {
     let config = config(args, common)?;
     let location = required(config.trusted.location.as_ref(), "trusted.url", "--trusted")?.clone();
-    let log = log(args, &config).await?;
-    let group = config.kafka.as_ref().map_or_else(|| EMBEDDED_GROUP.to_owned(), |kafka| kafka.group.clone());
     let store = store(&config, &location).await?;
+    let log = log(&config).await?;
+    let group = config.kafka.as_ref().map_or_else(|| EMBEDDED_GROUP.to_owned(), |kafka| kafka.group.clone());
     Ok(Trusted { config, location, store, log, group })
 }
 
 /// The configuration with what the flags say.
 pub fn config(args: &LogArgs, common: &CommonArgs) -> Result<Config, Failure> {
-    let flags =
-        [("--brokers", "kafka.brokers", args.brokers.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
-    configure::config(common, &flags)
+    configure::config(common, &flags(args))
+}
+
+/// The settings that the flags stand for.
+pub fn flags(args: &LogArgs) -> [(&'static str, &'static str, Option<&String>); 3] {
+    [
+        ("--brokers", "kafka.brokers", args.brokers.as_ref()),
+        ("--trusted", "trusted.url", args.trusted.as_ref()),
+        ("--data-dir", "log.data_dir", args.data_dir.as_ref()),
+    ]
 }
 
 async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, Failure> {
@@ -45,7 +60,8 @@ async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, F
         // Opened as it is: nothing here makes folders.
         Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
         Location::Local(path) => {
-            return Err(Failure::usage(anyhow!("trusted.url: {} is not a folder", path.display())));
+            let why = if path.exists() { "is not a folder" } else { "does not exist" };
+            return Err(Failure::usage(anyhow!("trusted.url: {} {why}", path.display())));
         }
         location => s3(location).await?,
     };
@@ -59,22 +75,32 @@ async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, F
 }
 
 /// Kafka if it is configured, else the embedded log if there is one.
-pub async fn log(args: &LogArgs, config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
+pub async fn log(config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
     if config.kafka.is_some() {
         return Ok(Some(kafka_log(config)?));
     }
-    let data_dir = data_dir(args, config)?;
-    if !EmbeddedLog::exists(&data_dir) {
+    let data_dir = data_dir(config)?;
+    if !EmbeddedLog::exists(&data_dir)? {
         return Ok(None);
     }
-    Ok(Some(Arc::new(EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await?)))
+    match EmbeddedLog::open(&data_dir, Arc::new(SystemClock)).await {
+        Ok(log) => Ok(Some(Arc::new(log))),
+        Err(error) if error.kind == LogErrorKind::Locked => {
+            Err(anyhow::Error::new(error).context("stop the other process first, then run this again").into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What to say where there is no log: where one was looked for, and how to name it.
+pub fn no_log(config: &Config) -> String {
+    let looked =
+        config.data_dir().map_or_else(String::new, |dir| format!("there is no embedded log in {}; ", dir.display()));
+    format!("{looked}name the log with --brokers, or the folder that `run` keeps it in with --data-dir")
 }
 
 /// Where the embedded log is, if there is one.
-pub fn data_dir(args: &LogArgs, config: &Config) -> Result<PathBuf, Failure> {
-    if let Some(data_dir) = &args.data_dir {
-        return Ok(data_dir.clone());
-    }
-    let trusted = config.trusted.location.as_ref();
-    Ok(default_data_dir(required(trusted, "kafka.brokers and trusted.url", "--brokers, --trusted or --data-dir")?))
+pub fn data_dir(config: &Config) -> Result<PathBuf, Failure> {
+    let nothing = "kafka.brokers, trusted.url and log.data_dir are not set: give --brokers, --trusted or --data-dir";
+    config.data_dir().ok_or_else(|| Failure::usage(anyhow!(nothing)))
 }

@@ -4,30 +4,32 @@ use std::fmt::Write;
 
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
+use common::store::{ListOptions, Location, Store};
 use distributor::{Audit, Auditor, ChainRebuilder, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::Failure;
 use crate::args::{Output, VerifyArgs};
+use crate::replay::counted;
 use crate::trusted::{self, Trusted};
 use crate::wiring::{encoding, scratch};
 
 mod rebuild_chain;
 
+/// Where the trusted zone has a folder for each topic.
+const BATCHES: &str = "_batches/";
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
 
 #[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let Trusted { config, location, store, log, group } = trusted::open(&args.log, &args.common).await?;
+    let trusted = trusted::open(&args.log, &args.common).await?;
+    let rebuild_log = if args.rebuild_chain { Some(trusted.need_log("verify --rebuild-chain")?) } else { None };
+    let no_log = trusted::no_log(&trusted.config);
+    let Trusted { config, location, store, log, group } = trusted;
     let bar = progress(args.common.output);
     let encoding = encoding(&config);
-    if args.rebuild_chain {
-        let log = log.clone().ok_or_else(|| {
-            Failure::usage(anyhow!(
-                "--rebuild-chain needs the log: name it with --brokers, or with --data-dir for an embedded one"
-            ))
-        })?;
+    if let Some(log) = rebuild_log {
         let rebuilder = ChainRebuilder {
             store: store.clone(),
             log,
@@ -36,7 +38,7 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
             encoding,
             window_memory: config.dedup.max_memory,
             batch_memory: config.flush.max_memory,
-            scratch: scratch(&config),
+            scratch: scratch(&config)?,
             accept_gaps: args.accept_gaps,
             on_batch: on_batch(&bar),
         };
@@ -46,14 +48,14 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         }
     }
     let auditor = Auditor {
-        store,
+        store: store.clone(),
         log,
         topic: config.log.events_topic.clone(),
         group,
         encoding,
         window_memory: config.dedup.max_memory,
         batch_memory: config.flush.max_memory,
-        scratch: scratch(&config),
+        scratch: scratch(&config)?,
         deep: args.deep,
         uploads_older_than: args.uploads_older_than,
         now_ms: SystemClock.now_ms(),
@@ -64,12 +66,37 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let audit = audit?;
     match args.common.output {
         Output::Json => println!("{}", serde_json::to_string(&audit)?),
-        Output::Text => print!("{}", text(&audit)),
+        Output::Text if audit.partitions.is_empty() && audit.is_sound() => {
+            print!("{}", nothing(&audit, &location, &topics(&*store).await?));
+        }
+        Output::Text => print!("{}", text(&audit, &no_log)),
     }
     match audit.findings.len() {
         0 => Ok(()),
-        count => Err(anyhow!("{count} findings in {location}").into()),
+        count => Err(anyhow!("{} in {location}", counted(count as u64, "finding")).into()),
     }
+}
+
+/// The topics that the trusted zone has batches of.
+async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
+    let options = ListOptions { prefix: BATCHES.to_owned(), delimiter: true, ..ListOptions::default() };
+    let page = store.list(&options).await?;
+    let names = page.prefixes.iter().filter_map(|prefix| prefix.strip_prefix(BATCHES));
+    Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
+}
+
+/// Where there is nothing to audit, nothing is sound.
+fn nothing(audit: &Audit, location: &Location, topics: &[String]) -> String {
+    let mut text = format!("nothing to audit: {location} has no batches of topic '{}'\n", audit.topic);
+    if topics.is_empty() {
+        text.push_str("nothing was written there yet, or trusted.url is another place\n");
+    } else {
+        text.push_str(&format!("it has batches of: {}; log.events_topic says which to audit\n", topics.join(", ")));
+    }
+    for note in &audit.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    text
 }
 
 fn on_batch(bar: &ProgressBar) -> Box<dyn Fn(u64) + Send + Sync> {
@@ -86,7 +113,7 @@ fn progress(output: Output) -> ProgressBar {
     bar
 }
 
-fn text(audit: &Audit) -> String {
+fn text(audit: &Audit, no_log: &str) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| {
         // Writing to a String cannot fail.
@@ -110,7 +137,7 @@ fn text(audit: &Audit) -> String {
         }
         if partition.revised_batches > 0 {
             let revised = HumanCount(partition.revised_batches);
-            line(format_args!("partition {}: {revised} batches stand as they were rewritten", partition.partition));
+            line(format_args!("partition {}: batches that were rewritten: {revised}", partition.partition));
         }
         if let Some(rewrite) = partition.rewrite {
             line(format_args!(
@@ -141,7 +168,7 @@ fn text(audit: &Audit) -> String {
         ));
     }
     if !audit.log_compared {
-        line(format_args!("no log to compare with: name it with --brokers or --data-dir"));
+        line(format_args!("not compared with the log: {no_log}"));
     }
     for removed in &audit.removed {
         line(format_args!("removed {removed}"));
@@ -158,8 +185,10 @@ fn text(audit: &Audit) -> String {
     if audit.findings.len() > SHOWN {
         line(format_args!("… and {} more; --output json has all", audit.findings.len() - SHOWN));
     }
-    if audit.is_sound() {
-        line(format_args!("sound: nothing missing, nothing twice, nothing that should not be there"));
+    match (audit.is_sound(), audit.log_compared) {
+        (true, true) => line(format_args!("sound: nothing missing, nothing twice, nothing that should not be there")),
+        (true, false) => line(format_args!("sound by itself: whether the log holds more was not looked at")),
+        (false, _) => {}
     }
     text
 }
@@ -190,14 +219,31 @@ mod tests {
     fn the_table_tells_what_was_found_and_what_was_passed_over() {
         let partition = PartitionAudit { partition: 3, to: 1_200, rows: 1_000, lost_offsets: 7, ..Default::default() };
         let mut audit = Audit { topic: "events".into(), partitions: vec![partition], ..Audit::default() };
-        let told = text(&audit);
+        let told = text(&audit, "there is none");
         assert!(told.contains("0..1200") && told.contains("1,000") && told.contains("7 offsets were lost"), "{told}");
-        assert!(told.contains("no log to compare with") && told.contains("sound"), "{told}");
+        assert!(
+            told.contains("not compared with the log: there is none") && told.contains("sound by itself"),
+            "{told}"
+        );
+        audit.log_compared = true;
+        assert!(text(&audit, "").contains("sound: nothing missing"), "{told}");
         let finding =
             Finding { kind: FindingKind::FileMissing, place: "events/x.parquet".into(), message: "3 rows".into() };
         audit.findings = vec![finding; SHOWN + 2];
-        let told = text(&audit);
+        let told = text(&audit, "");
         assert!(told.contains("file-missing: events/x.parquet: 3 rows") && told.contains("and 2 more"), "{told}");
         assert!(!told.contains("sound"), "{told}");
+    }
+
+    #[test]
+    fn an_empty_zone_is_not_called_sound() {
+        let audit = Audit { topic: "events".into(), ..Audit::default() };
+        let location = Location::Local("t".into());
+        let told = nothing(&audit, &location, &[]);
+        assert!(
+            told.contains("nothing to audit: t has no batches of topic 'events'") && !told.contains("sound"),
+            "{told}"
+        );
+        assert!(nothing(&audit, &location, &["other".into()]).contains("it has batches of: other; log.events_topic"));
     }
 }

@@ -1,6 +1,6 @@
 //! Putting the parts together for each command.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,9 @@ use common::clock::{Clock, SystemClock};
 use common::config::{Config, Landing};
 use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
-use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, StoreError, probe};
+use common::store::{
+    LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, StoreError, check_writable, probe,
+};
 use common::telemetry::{Health, Http, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
 use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
@@ -77,16 +79,6 @@ impl Process {
         Ok(process)
     }
 
-    /// Prints what was achieved, whatever went wrong, and then fails with all that did.
-    fn conclude(&self, common: &CommonArgs, once: bool, report: &Report) -> Result<(), Failure> {
-        // A role looks only at its own zone, whatever else is configured.
-        let landing = self.config.landing.location.as_ref().filter(|_| report.ingest.is_some());
-        let trusted = self.config.trusted.location.as_ref().filter(|_| report.written.is_some());
-        report.print(common.output, self.begun.elapsed(), landing, trusted)?;
-        report.failure().map_or(Ok(()), |failure| Err(Failure::Runtime(failure)))?;
-        self.refuse_interrupted(once)
-    }
-
     /// Work that was to be done in one go and was interrupted is not done.
     fn refuse_interrupted(&self, once: bool) -> Result<(), Failure> {
         if once && self.shutdown.is_triggered() {
@@ -102,6 +94,8 @@ impl Process {
     /// The trusted store, checked to keep what exactly-once needs of it.
     async fn trusted(&self, once: bool) -> Result<Arc<dyn Store>, Failure> {
         let location = required(self.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
+        // What the distributor cannot do without is missed before anything is made.
+        scratch(&self.config)?;
         if let Location::Local(path) = location {
             return Ok(Arc::new(LocalStore::new(path.clone())));
         }
@@ -138,7 +132,7 @@ impl Process {
             clock: self.clock.clone(),
             metrics,
             health: self.health.clone(),
-            hints: hint_sources(landing)?,
+            hints: hint_sources(landing),
             settings: ingestor::Settings {
                 events_topic: topics.events_topic.clone(),
                 dlq_topic: topics.dlq_topic.clone(),
@@ -151,8 +145,8 @@ impl Process {
                 discovery: DiscoverySettings {
                     poll_interval: landing.poll_interval,
                     full_sweep_interval: landing.full_sweep_interval,
-                    // Objects in a bucket appear whole.
-                    min_age: if local { landing.min_age } else { Duration::ZERO },
+                    // Objects in a bucket appear whole, and with --once the files are what they are.
+                    min_age: if local && !once { landing.min_age } else { Duration::ZERO },
                     ignore_suffixes: landing.ignore_suffixes.clone(),
                 },
                 quarantine: self.config.quarantine,
@@ -200,7 +194,7 @@ impl Process {
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
                 window_memory: self.config.dedup.max_memory,
-                scratch: scratch(&self.config),
+                scratch: scratch(&self.config)?,
                 missing: self.config.replay_missing,
                 retention: topics.retention,
                 once,
@@ -216,7 +210,7 @@ pub fn layout(config: &Config) -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         preset: format.preset.to_owned(),
-        rules: format.events.rules().clone(),
+        rules: Some(format.events.rules().clone()),
         timezone: format.events.time().name().to_owned(),
         window_ms: i64::try_from(config.dedup.window.as_millis()).unwrap_or(i64::MAX),
         max_types: trusted.max_types,
@@ -241,6 +235,11 @@ struct Tries {
 /// The landing zone as it is.
 pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     match location {
+        Location::Local(path) if is_pending_itself(path) => Err(Failure::usage(anyhow!(
+            "landing.url: {} holds no folder pending/, and is called so itself; did you mean '{}'?",
+            path.display(),
+            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
+        ))),
         Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::open(path.clone()))),
         Location::Local(path) => Err(Failure::usage(anyhow!(
             "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
@@ -250,21 +249,23 @@ pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     }
 }
 
+/// Whether the folder with the files was given, not the one that holds it.
+fn is_pending_itself(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "pending") && path.is_dir() && !path.join("pending").exists()
+}
+
 /// Checks that a store keeps what exactly-once needs of the trusted zone. What it writes for this, it removes.
 pub async fn probe_trusted(store: &dyn Store) -> Result<(), StoreError> {
     probe(store, PROBE_PREFIX).await
 }
 
-pub fn hint_sources(landing: &Landing) -> Result<Vec<HintSource>, Failure> {
+fn hint_sources(landing: &Landing) -> Vec<HintSource> {
     match (&landing.location, &landing.sqs_queue_url) {
-        (Some(Location::Local(_)), Some(_)) => Err(Failure::usage(anyhow!(
-            "landing.sqs_queue_url: notifications are of S3 buckets, but landing.url is a folder"
-        ))),
-        (Some(Location::Local(root)), None) if landing.watch => Ok(vec![HintSource::Folder(root.clone())]),
+        (Some(Location::Local(root)), _) if landing.watch => vec![HintSource::Folder(root.clone())],
         (Some(Location::S3 { bucket, prefix }), Some(url)) => {
-            Ok(vec![HintSource::Queue { url: url.clone(), bucket: bucket.clone(), prefix: prefix.clone() }])
+            vec![HintSource::Queue { url: url.clone(), bucket: bucket.clone(), prefix: prefix.clone() }]
         }
-        _ => Ok(Vec::new()),
+        _ => Vec::new(),
     }
 }
 
@@ -272,9 +273,16 @@ pub fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'
     value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
 }
 
-/// Local disk for what does not fit in memory.
-pub fn scratch(config: &Config) -> Scratch {
-    Scratch::new(config.scratch_dir.clone().unwrap_or_else(std::env::temp_dir))
+/// Local disk for what does not fit in memory. Noticed now rather than when there is something to put there.
+pub fn scratch(config: &Config) -> Result<Scratch, Failure> {
+    let folder = config.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
+    let wrong =
+        |why: String| Failure::usage(anyhow!("scratch.dir: {why}; files are put there that do not fit in memory"));
+    if !folder.is_dir() {
+        return Err(wrong(format!("{} is not a folder", folder.display())));
+    }
+    check_writable(&folder).map_err(|error| wrong(format!("no files can be made in {}: {error}", folder.display())))?;
+    Ok(Scratch::new(folder))
 }
 
 pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {
@@ -291,24 +299,18 @@ pub async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     Ok(Arc::new(S3Store::connect(settings).await.map_err(Failure::usage)?))
 }
 
-/// Beside the tables when those are local, so that deleting the folder is a fresh start in every respect; engines pass
-/// over names that begin with an underscore.
-pub fn default_data_dir(trusted: &Location) -> PathBuf {
-    match trusted {
-        Location::Local(path) => path.join("_log"),
-        Location::S3 { bucket, prefix } => Path::new(".event-distributor").join(bucket).join(prefix),
-    }
-}
-
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {
-    let flags =
-        [("--landing", "landing.url", args.landing.as_ref()), ("--trusted", "trusted.url", args.trusted.as_ref())];
+    let flags = [
+        ("--landing", "landing.url", args.landing.as_ref()),
+        ("--trusted", "trusted.url", args.trusted.as_ref()),
+        ("--data-dir", "log.data_dir", args.data_dir.as_ref()),
+    ];
     let process = Process::start(configure::config(&args.common, &flags)?, EMBEDDED_PARTITIONS).await?;
     let landing = process.landing().await?;
-    let trusted_location = required(process.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
-    let data_dir = args.data_dir.clone().unwrap_or_else(|| default_data_dir(trusted_location));
+    let data_dir = process.config.data_dir();
+    let data_dir = required(data_dir.as_ref(), "trusted.url", "--trusted")?;
     let trusted = process.trusted(args.once).await?;
-    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(&data_dir, process.clock.clone()).await?);
+    let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(data_dir, process.clock.clone()).await?);
     let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
     let ingestor = process.ingestor(landing, log.clone(), tries, EMBEDDED_LEDGER_PARTITIONS, None)?;
     let distributor = process.distributor(trusted, log, args.once, EMBEDDED_GROUP, None)?;
@@ -316,38 +318,32 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
     let ingesting = async {
         let outcome = ingestor.run(shutdown).await;
-        // Nothing more comes, be it because something failed: what is in the log becomes rows all the same.
-        if args.once || outcome.is_err() {
-            end.announce();
-        }
-        if let Err(error) = &outcome
-            && !args.once
-        {
-            tracing::error!(%error, "the ingestor failed; the process ends when what is in the log is written");
+        match &outcome {
+            Ok(_) if args.once => end.announce(),
+            Ok(_) => {}
+            // The other role ends too: what is in the log is distributed by the next run.
+            Err(_) => shutdown.trigger(),
         }
         outcome
     };
     let distributing = async {
         let outcome = distributor.run(&end, shutdown).await;
-        // With `once` the ingestor ends by itself, and what it publishes meanwhile is written by the next run.
-        if let Err(error) = &outcome
-            && !args.once
-        {
-            tracing::error!(%error, "the distributor failed; the process ends");
+        if outcome.is_err() {
             shutdown.trigger();
         }
         outcome
     };
     let (ingested, distributed) = tokio::join!(ingesting, distributing);
     drop(progress);
-    let mut report = Report {
-        ingest: Some(ingestor.metrics.report()),
-        written: Some(distributor.metrics.report()),
-        ..Report::default()
-    };
-    report.ingest_ended(ingested);
-    report.distribute_ended(distributed);
-    process.conclude(&args.common, args.once, &report)
+    let report = Report { ingest: Some(ingested?), written: Some(distributed?) };
+    let Config { landing, trusted, .. } = &process.config;
+    process.refuse_interrupted(args.once)?;
+    Ok(report.print(
+        args.common.output,
+        process.begun.elapsed(),
+        landing.location.as_ref(),
+        trusted.location.as_ref(),
+    )?)
 }
 
 pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
@@ -361,9 +357,9 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
     let outcome = ingestor.run(&process.shutdown).await;
     drop(progress);
-    let mut report = Report { ingest: Some(ingestor.metrics.report()), ..Report::default() };
-    report.ingest_ended(outcome);
-    process.conclude(&args.common, args.once, &report)
+    let report = Report { ingest: Some(outcome?), written: None };
+    process.refuse_interrupted(args.once)?;
+    Ok(report.print(args.common.output, process.begun.elapsed(), process.config.landing.location.as_ref(), None)?)
 }
 
 pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
@@ -378,7 +374,7 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let end = if args.once { EndOfInput::now() } else { EndOfInput::later() };
     let outcome = distributor.run(&end, &process.shutdown).await;
     drop(progress);
-    let mut report = Report { written: Some(distributor.metrics.report()), ..Report::default() };
-    report.distribute_ended(outcome);
-    process.conclude(&args.common, args.once, &report)
+    let report = Report { ingest: None, written: Some(outcome?) };
+    process.refuse_interrupted(args.once)?;
+    Ok(report.print(args.common.output, process.begun.elapsed(), None, process.config.trusted.location.as_ref())?)
 }

@@ -11,6 +11,8 @@ pub mod event;
 pub mod glob;
 pub mod json;
 pub mod log;
+pub mod redact;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod visible;

@@ -14,6 +14,7 @@ mod lane;
 mod layout;
 mod metrics;
 mod partition;
+mod reader;
 mod records;
 mod remake;
 mod replay;

@@ -175,7 +175,7 @@ impl Replayer {
         };
         if offset >= last.to {
             return refused(format!(
-                "offset {offset} is not written yet: the chain ends at {}. Leave the partition out with --partitions, or, to skip records, set the group's offset with Kafka's tools",
+                "offset {offset} is not written yet: what is written ends at {}. Name an earlier place, or leave the partition out with --partitions",
                 last.to
             ));
         }

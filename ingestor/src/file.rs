@@ -9,13 +9,12 @@ use common::store::{GetOptions, ObjectMeta, ObjectReader, Store, StoreError, Sto
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::archive::Names;
+use crate::archive::target;
 use crate::content::{Compression, Content, ContentError};
 use crate::error::IngestError;
 use crate::framing::{Framer, FramingState};
 use crate::identity::PENDING;
-use crate::lane::allowed;
-use crate::ledger::{ArchiveMode, Entry, FileState, Twin};
+use crate::ledger::{Entry, FileState};
 use crate::metrics::Metrics;
 use crate::quarantine::{Counts, judge};
 use crate::settings::Settings;
@@ -36,7 +35,6 @@ pub(crate) struct FileContext {
     pub metrics: Arc<Metrics>,
     pub settings: Arc<Settings>,
     pub archive: Archive,
-    pub names: Names,
     pub events_partitions: u32,
     pub memory: Arc<Semaphore>,
 }
@@ -56,8 +54,8 @@ pub(crate) struct Job {
     pub identity: String,
     /// What is committed of it already.
     pub resume: Option<Entry>,
-    /// An earlier version of the same path and size.
-    pub twin: Option<Twin>,
+    /// Content hash of an earlier version of the same path and size.
+    pub twin: Option<u128>,
 }
 
 /// How reading a file ended. The last batch, if there is one, was handed over before.
@@ -108,7 +106,7 @@ impl From<common::log::LogError> for Failure {
 
 async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Result<FileEnd, Failure> {
     if let Some(twin) = job.twin
-        && hash(context, &job).await? == Some(twin.hash)
+        && hash(context, &job).await? == Some(twin)
     {
         return Reading::begin(context, &job, batches).await.finish_twin(twin).await;
     }
@@ -212,8 +210,6 @@ impl<'a> Reading<'a> {
         Entry {
             events: self.entry.events + self.records.events(),
             rejected: self.entry.rejected + self.records.dead_letters(),
-            cut: self.entry.cut + self.records.cut_letters(),
-            published_bytes: self.entry.published_bytes + self.records.bytes() as u64,
             ..self.entry.clone()
         }
     }
@@ -249,26 +245,20 @@ impl<'a> Reading<'a> {
     }
 
     /// The same content was ingested before.
-    async fn finish_twin(mut self, twin: Twin) -> Result<FileEnd, Failure> {
+    async fn finish_twin(mut self, hash: u128) -> Result<FileEnd, Failure> {
         tracing::info!(file = self.job.path, "the same content was ingested before; not again");
-        let known = Entry { only_copy: twin.only_copy, ..self.entry.clone() };
-        let entry = Entry { hash: Some(format!("{:032x}", twin.hash)), ..self.done(known) };
+        let entry = Entry { hash: Some(format!("{hash:032x}")), ..self.done(self.entry.clone()) };
         self.hand_over(entry, Last::Known(self.job.object.version.clone())).await;
         Ok(FileEnd::HandedOver)
     }
 
-    /// Mode and target are recorded here, so that a repeated archive step does the same.
+    /// Mode and target are fixed here, so that a repeated archive step does the same.
     fn done(&self, entry: Entry) -> Entry {
-        let FileContext { clock, archive, names, .. } = self.context;
-        let now_ms = clock.now_ms();
-        let only_copy = entry.only_copy || entry.is_only_copy();
-        let mode = allowed((*archive).into(), only_copy);
-        let target = || names.target(&self.job.path, &self.job.identity, now_ms);
+        let now_ms = self.context.clock.now_ms();
         Entry {
             state: FileState::Done,
-            archive: (mode == ArchiveMode::Move).then(target),
-            mode: Some(mode),
-            only_copy,
+            archive: (self.context.archive == Archive::Move).then(|| target(&self.job.path, now_ms)),
+            mode: Some(self.context.archive.into()),
             at_ms: now_ms,
             ..entry
         }

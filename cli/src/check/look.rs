@@ -4,16 +4,14 @@
 use std::sync::Arc;
 
 use common::config::Config;
-use common::log::{Log, LogErrorKind};
-use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind};
+use common::log::{Log, LogError, LogErrorKind};
+use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
 use ingestor::IngestError;
 
-use super::archivable::try_archive;
 use super::report::Findings;
-use crate::args::CheckArgs;
 use crate::wiring::{
-    EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, hint_sources, landing,
-    probe_trusted, s3,
+    EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, landing, probe_trusted,
+    s3, scratch,
 };
 use crate::{Failure, trusted};
 
@@ -32,35 +30,65 @@ pub fn default_partitions(config: &Config) -> u32 {
     config.log.partitions.unwrap_or(if config.kafka.is_some() { KAFKA_PARTITIONS } else { EMBEDDED_PARTITIONS })
 }
 
-pub async fn look(args: &CheckArgs, config: &Config, findings: &mut Findings) -> Seen {
+/// Whether there is anything to look at.
+pub fn is_anything_named(config: &Config) -> bool {
+    config.kafka.is_some() || config.landing.location.is_some() || config.data_dir().is_some()
+}
+
+pub async fn look(config: &Config, findings: &mut Findings) -> Seen {
     let mut seen = Seen::default();
+    look_at_folders(config, findings);
     if let Some(location) = &config.trusted.location {
         look_at_trusted(location, &mut seen, findings).await;
     }
     if let Some(location) = &config.landing.location {
         look_at_landing(location, config, findings).await;
     }
-    look_at_log(args, config, &mut seen, findings).await;
+    look_at_log(config, &mut seen, findings).await;
     seen
 }
 
-async fn look_at_log(args: &CheckArgs, config: &Config, seen: &mut Seen, findings: &mut Findings) {
-    if config.kafka.is_none() && args.log.data_dir.is_none() && config.trusted.location.is_none() {
-        findings.note("log", "none is named: give --brokers, --trusted or --data-dir");
+/// Whether files can be made where they will have to be.
+fn look_at_folders(config: &Config, findings: &mut Findings) {
+    let trusted = match &config.trusted.location {
+        // One that is no folder is noticed when it is looked at.
+        Some(Location::Local(path)) if path.is_dir() || !path.exists() => Some(path.clone()),
+        _ => None,
+    };
+    // By default it is inside a local trusted zone.
+    let is_own = config.log.data_dir.is_some() || matches!(config.trusted.location, Some(Location::S3 { .. }));
+    let data_dir = config.data_dir().filter(|_| config.kafka.is_none() && is_own);
+    for (key, folder) in [("trusted.url", trusted), ("log.data_dir", data_dir)] {
+        if let Some(folder) = folder
+            && let Err(error) = check_writable(&folder)
+        {
+            findings.error(key, format!("no files can be made in {}: {error}", folder.display()));
+        }
+    }
+    // Only the distributor needs it.
+    if config.trusted.location.is_some()
+        && let Err(Failure::Usage(error) | Failure::Runtime(error)) = scratch(config)
+    {
+        findings.error("scratch.dir", format!("{error:#}"));
+    }
+}
+
+async fn look_at_log(config: &Config, seen: &mut Seen, findings: &mut Findings) {
+    if config.kafka.is_none() && config.data_dir().is_none() {
+        findings.note("log", "no log is named, so none was looked at: give --brokers, --trusted or --data-dir");
         return;
     }
-    let log = match trusted::log(&args.log, config).await {
+    let log = match trusted::log(config).await {
         Ok(Some(log)) => log,
         Ok(None) => {
             findings.note("log", "there is no embedded log yet; `run` makes one");
             return;
         }
-        // A log that another process works with, or one that cannot be opened.
-        Err(Failure::Runtime(error)) => {
-            findings.warn("log", format!("could not be looked at: {error:#}"));
+        Err(Failure::Runtime(error)) if is_locked(&error) => {
+            findings.note("log", "another process has the embedded log, such as `run`: it was not looked at");
             return;
         }
-        Err(Failure::Usage(error)) => {
+        Err(Failure::Usage(error) | Failure::Runtime(error)) => {
             findings.error("log", format!("{error:#}"));
             return;
         }
@@ -87,12 +115,17 @@ async fn look_at_topics(log: &dyn Log, config: &Config, seen: &mut Seen, finding
                 findings.note(&about, format!("is as it must be, with {}", partitions(info.partitions)));
             }
             Ok(None) => {
-                findings.note(&about, format!("does not exist yet; it is made with {}", partitions(spec.partitions)));
+                let partitions = partitions(spec.partitions);
+                findings.note(&about, format!("does not exist yet; the ingestor makes it with {partitions}"));
             }
             Err(error) if error.kind == LogErrorKind::Misconfigured => findings.error(&about, error),
-            Err(error) => {
+            // The others would only take as long.
+            Err(error) if matches!(error.kind, LogErrorKind::Transient) => {
                 findings.warn(&about, format!("could not be looked at: {error}"));
-                // The others would only take as long.
+                return;
+            }
+            Err(error) => {
+                findings.error(&about, error);
                 return;
             }
         }
@@ -112,7 +145,7 @@ async fn look_at_trusted(location: &Location, seen: &mut Seen, findings: &mut Fi
             return;
         }
         Location::Local(path) => {
-            findings.note(ABOUT, format!("{} is not there yet; it is made", path.display()));
+            findings.note(ABOUT, format!("{} does not exist yet; the distributor makes it", path.display()));
             return;
         }
         location => match s3(location).await {
@@ -132,9 +165,9 @@ async fn look_at_trusted(location: &Location, seen: &mut Seen, findings: &mut Fi
     match counted.await {
         Ok(types) => {
             seen.types = Some(types).filter(|types| *types > 0);
-            findings.note(ABOUT, format!("{location} has {types} event types"));
+            findings.note(ABOUT, tables(location, types));
         }
-        Err(error) => store_failed(ABOUT, &error, findings),
+        Err(error) => store_failed(ABOUT, location, &error, findings),
     }
 }
 
@@ -153,6 +186,15 @@ async fn count_types(store: &dyn Store) -> Result<u64, StoreError> {
     }
 }
 
+fn tables(location: &Location, types: u64) -> String {
+    match types {
+        0 => format!("{location} has no tables yet"),
+        1 => format!("{location} has tables of 1 event type"),
+        types if types >= MAX_TYPES_COUNTED as u64 => format!("{location} has tables of {types} event types or more"),
+        types => format!("{location} has tables of {types} event types"),
+    }
+}
+
 async fn look_at_landing(location: &Location, config: &Config, findings: &mut Findings) {
     const ABOUT: &str = "landing zone";
     let store = match landing(location).await {
@@ -162,40 +204,98 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
             return;
         }
     };
-    let pending = ListOptions { prefix: "pending/".to_owned(), limit: Some(1), ..ListOptions::default() };
     let looked = async {
         let archive = ingestor::archive_mode(&*store, config.landing.archive).await?;
-        let page = store.list(&pending).await?;
-        Ok::<_, IngestError>((archive, !page.objects.is_empty()))
+        Ok::<_, IngestError>((archive, waiting(&*store).await?))
     };
     match looked.await {
         Ok((archive, waiting)) => {
-            let files = if waiting { "files wait" } else { "no files wait" };
             let mode = common::config::Archive::NAMES.iter().find(|(_, mode)| *mode == archive);
             let mode = mode.map_or("move", |(name, _)| *name);
-            findings.note(ABOUT, format!("{location} can be read, {files} there, and landing.archive is '{mode}'"));
-            if let Err(why) = try_archive(location, &*store, archive).await {
-                findings.warn(ABOUT, why);
+            findings
+                .note(ABOUT, format!("{location} can be read, {}, and landing.archive is '{mode}'", waiting.told()));
+            if let Some(misplaced) = waiting.misplaced(location) {
+                findings.warn(ABOUT, misplaced);
             }
         }
-        Err(IngestError::Store(error)) => store_failed(ABOUT, &error, findings),
+        Err(IngestError::Store(error)) => store_failed(ABOUT, location, &error, findings),
         Err(error) => findings.error(ABOUT, error),
     }
 }
 
-fn store_failed(about: &str, error: &StoreError, findings: &mut Findings) {
+/// What waits in a landing zone.
+struct Waiting {
+    in_pending: bool,
+    /// A file beside `pending/`, which nobody reads.
+    beside: Option<String>,
+}
+
+impl Waiting {
+    fn told(&self) -> &'static str {
+        if self.in_pending { "files wait in its pending/" } else { "no files wait in its pending/" }
+    }
+
+    /// Files that were put where they are not looked for.
+    fn misplaced(&self, location: &Location) -> Option<String> {
+        let beside = self.beside.as_ref().filter(|_| !self.in_pending)?;
+        let shown = location.to_string();
+        let meant = match shown.trim_end_matches('/').strip_suffix("/pending").filter(|outer| !outer.is_empty()) {
+            Some(outer) => format!("did you mean landing.url = '{outer}'?"),
+            None => format!("move such files into {}", location.join("pending")),
+        };
+        Some(format!("'{beside}' is not in pending/, where files are looked for; {meant}"))
+    }
+}
+
+async fn waiting(store: &dyn Store) -> Result<Waiting, StoreError> {
+    let first = |prefix: &str| ListOptions { prefix: prefix.to_owned(), limit: Some(1), ..ListOptions::default() };
+    let in_pending = !store.list(&first("pending/")).await?.objects.is_empty();
+    let root = ListOptions { delimiter: true, limit: Some(100), ..ListOptions::default() };
+    let beside = store.list(&root).await?.objects.into_iter().map(|object| object.key);
+    Ok(Waiting { in_pending, beside: beside.into_iter().find(|key| key != ingestor::MARKER_KEY) })
+}
+
+fn is_locked(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<LogError>().is_some_and(|error| error.kind == LogErrorKind::Locked)
+}
+
+fn store_failed(about: &str, location: &Location, error: &StoreError, findings: &mut Findings) {
     match error.kind {
-        StoreErrorKind::Transient => findings.warn(about, format!("could not be looked at: {error}")),
-        _ => findings.error(about, error),
+        StoreErrorKind::Transient => findings.warn(about, format!("{location} could not be looked at: {error}")),
+        _ => findings.error(about, format!("{location}: {error}")),
     }
 }
 
 /// What no look is needed for, and yet only the roles refuse.
 pub fn check_settings(config: &Config, findings: &mut Findings) {
-    if let Err(Failure::Usage(error) | Failure::Runtime(error)) = hint_sources(&config.landing) {
-        findings.error("landing.sqs_queue_url", format!("{error:#}"));
-    }
     if config.landing.location.is_none() && config.trusted.location.is_none() {
-        findings.note("landing.url", "neither it nor trusted.url is set, which roles need");
+        findings.note(
+            "landing.url",
+            "neither it nor trusted.url is set: give --landing and --trusted to have them looked at",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_lie_where_nobody_looks_are_noticed() {
+        let waiting = |in_pending, beside: Option<&str>| Waiting { in_pending, beside: beside.map(str::to_owned) };
+        let misplaced = |waiting: Waiting, location: &str| waiting.misplaced(&Location::parse(location).ok()?);
+        let told = misplaced(waiting(false, Some("a.json")), "zone/pending/").unwrap_or_default();
+        assert!(told.contains("'a.json' is not in pending/") && told.contains("landing.url = 'zone'?"), "{told}");
+        let told = misplaced(waiting(false, Some("a.json")), "s3://lake").unwrap_or_default();
+        assert!(told.contains("move such files into s3://lake/pending"), "{told}");
+        assert_eq!(misplaced(waiting(true, Some("a.json")), "zone"), None);
+        assert_eq!(misplaced(waiting(false, None), "zone"), None);
+    }
+
+    #[test]
+    fn tables_are_counted_by_their_types() {
+        let location = Location::Local("t".into());
+        let told = [0, 1, 12].map(|types| tables(&location, types));
+        assert_eq!(told, ["t has no tables yet", "t has tables of 1 event type", "t has tables of 12 event types"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Display, Write};
 
+use common::visible::visible;
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
@@ -12,6 +13,15 @@ pub struct Finding {
     /// A setting, a topic or a zone.
     pub about: String,
     pub message: String,
+}
+
+impl Finding {
+    fn new(about: &str, message: impl Display) -> Self {
+        let message = visible(&message.to_string());
+        // Many errors name by themselves what they are about.
+        let message = message.strip_prefix(&format!("{about}: ")).unwrap_or(&message);
+        Self { about: about.to_owned(), message: message.to_owned() }
+    }
 }
 
 /// The JSON contract.
@@ -25,19 +35,29 @@ pub struct Findings {
     pub notes: Vec<Finding>,
     /// Unless the configuration is wrong.
     pub forecast: Option<Forecast>,
+    /// A zone or the log was looked at, not only the configuration.
+    pub looked: bool,
 }
 
 impl Findings {
     pub fn error(&mut self, about: &str, message: impl Display) {
-        self.errors.push(Finding { about: about.to_owned(), message: message.to_string() });
+        self.errors.push(Finding::new(about, message));
     }
 
     pub fn warn(&mut self, about: &str, message: impl Display) {
-        self.warnings.push(Finding { about: about.to_owned(), message: message.to_string() });
+        self.warnings.push(Finding::new(about, message));
     }
 
     pub fn note(&mut self, about: &str, message: impl Display) {
-        self.notes.push(Finding { about: about.to_owned(), message: message.to_string() });
+        self.notes.push(Finding::new(about, message));
+    }
+
+    fn verdict(&self) -> &'static str {
+        if self.looked {
+            "nothing was found that would hurt"
+        } else {
+            "the configuration is sound; nothing else was looked at"
+        }
     }
 
     pub fn text(&self) -> String {
@@ -67,7 +87,7 @@ impl Findings {
             }
         }
         if self.errors.is_empty() && self.warnings.is_empty() {
-            line(format_args!("nothing was found that would hurt"));
+            line(format_args!("{}", self.verdict()));
         }
         text
     }
@@ -97,4 +117,20 @@ pub fn whole(number: f64) -> u64 {
 
 pub fn size(bytes: f64) -> String {
     DecimalBytes(whole(bytes)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_names_once_what_it_is_about_and_steers_no_terminal() {
+        let mut findings = Findings::default();
+        findings.error("scratch.dir", "scratch.dir: none is not a folder");
+        findings.warn("landing zone", "a\u{1b}[2Jb");
+        let text = findings.text();
+        assert!(text.contains("error: scratch.dir: none is not a folder\n"), "{text}");
+        assert!(text.contains("warning: landing zone: a\\u{1b}[2Jb\n") && !text.contains('\u{1b}'), "{text}");
+        assert_eq!(Findings::default().text(), "the configuration is sound; nothing else was looked at\n");
+    }
 }

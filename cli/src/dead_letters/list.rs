@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use common::log::{Chunk, Log, LogError, LogErrorKind, read_to_end};
+use common::visible::visible;
 use indicatif::HumanCount;
 use ingestor::{DeadLetter, ReplayProgress};
 use serde::Serialize;
@@ -47,7 +48,11 @@ impl Wanted<'_> {
     }
 
     fn has(&self, letter: &DeadLetter<'_>, is_open: bool) -> bool {
-        (is_open || self.args.all) && self.args.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
+        (is_open || self.args.all) && self.has_reason(letter)
+    }
+
+    fn has_reason(&self, letter: &DeadLetter<'_>) -> bool {
+        self.args.reason.as_ref().is_none_or(|reason| *reason == letter.reason)
     }
 }
 
@@ -66,6 +71,8 @@ struct Summary {
     reasons: BTreeMap<String, Reason>,
     /// Letters that were passed over because they were replayed.
     replayed: u64,
+    /// Open letters of other reasons than the one asked for.
+    others: u64,
 }
 
 impl Summary {
@@ -103,7 +110,7 @@ impl Summary {
             writeln!(
                 out,
                 "{:width$}  {:>10}  {}",
-                plain(code),
+                visible(code),
                 HumanCount(reason.letters).to_string(),
                 reason.example
             )?;
@@ -126,10 +133,18 @@ impl Summary {
     }
 
     fn write_total(&self, out: &mut impl Write) -> io::Result<()> {
-        let letters = self.letters();
-        write!(out, "\n{} dead letter{}", HumanCount(letters), if letters == 1 { "" } else { "s" })?;
-        if self.replayed > 0 {
-            write!(out, "; {} more were replayed (--all shows them)", HumanCount(self.replayed))?;
+        match self.letters() {
+            0 => write!(out, "no dead letters")?,
+            1 => write!(out, "\n1 dead letter")?,
+            letters => write!(out, "\n{} dead letters", HumanCount(letters))?,
+        }
+        if self.others > 0 {
+            write!(out, " of this reason; {} of others", HumanCount(self.others))?;
+        }
+        match self.replayed {
+            0 => {}
+            1 => write!(out, "; 1 more was replayed (--all shows it)")?,
+            replayed => write!(out, "; {} more were replayed (--all shows them)", HumanCount(replayed))?,
         }
         writeln!(out)
     }
@@ -180,7 +195,9 @@ async fn list_text(
         let is_open = wanted.is_open(partition, offset, letter);
         if wanted.has(letter, is_open) {
             summary.add(letter, wanted.args.limit);
-        } else if !is_open {
+        } else if !wanted.has_reason(letter) {
+            summary.others += u64::from(is_open);
+        } else {
             summary.replayed += 1;
         }
         Ok(())
@@ -190,7 +207,9 @@ async fn list_text(
     if wanted.args.limit > 0 {
         summary.write_shown(out)?;
     } else {
-        writeln!(out)?;
+        if summary.letters() > 0 {
+            writeln!(out)?;
+        }
         for_each_letter(log, topic, |partition, offset, letter| {
             let is_wanted = wanted.has(letter, wanted.is_open(partition, offset, letter));
             if is_wanted { writeln!(out, "{}", text_line(letter)) } else { Ok(()) }
@@ -236,20 +255,20 @@ fn json_line(letter: &DeadLetter<'_>, offset: i64, open: bool) -> serde_json::Va
 }
 
 fn place(letter: &DeadLetter<'_>) -> String {
-    format!("{}:{}", plain(&letter.source), letter.byte_offset)
+    format!("{}:{}", visible(&letter.source), letter.byte_offset)
 }
 
 fn text_line(letter: &DeadLetter<'_>) -> String {
     let raw = String::from_utf8_lossy(letter.kept);
-    let mut begins = plain(&raw.chars().take(SHOWN_CHARS).collect::<String>());
+    let mut begins = visible(&raw.chars().take(SHOWN_CHARS).collect::<String>());
     if raw.chars().nth(SHOWN_CHARS).is_some() {
         begins.push('…');
     }
     format!(
         "{}  {}: {}, {}: {begins}",
-        plain(&letter.reason),
+        visible(&letter.reason),
         place(letter),
-        plain(&letter.detail),
+        visible(&letter.detail),
         length(letter.kept.len() as u64, letter)
     )
 }
@@ -259,19 +278,6 @@ fn length(kept: u64, letter: &DeadLetter<'_>) -> String {
         return format!("first {} of {} bytes", HumanCount(kept), HumanCount(letter.length));
     }
     format!("{} bytes", HumanCount(letter.length))
-}
-
-/// File names and contents are foreign: what would steer a terminal, or cannot be seen, is escaped. Quotes are not, for
-/// the sake of JSON.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '"' | '\'' | '\\' => plain.push(char),
-            char => plain.extend(char.escape_debug()),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ fn json(report: &ReplayReport, dry_run: bool) -> Result<serde_json::Value, serde
 fn text(report: &ReplayReport, dry_run: bool) -> String {
     let row = |name: &str, count: u64| format!("  {name:<36} {}\n", HumanCount(count));
     let mut text = String::new();
+    if report.letters + report.cut == 0 {
+        return "no dead letters are open: nothing to replay\n".to_owned();
+    }
     if dry_run {
         text.push_str("nothing was written; a replay would come to this:\n");
     }

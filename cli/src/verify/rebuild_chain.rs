@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::anyhow;
-use distributor::{ChainRebuild, ChainRebuilder};
+use distributor::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 use indicatif::{HumanCount, ProgressBar};
 
 use crate::Failure;
@@ -38,6 +38,11 @@ fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
             line(format_args!("refused: {message}"));
             continue;
         }
+        if !partition.is_due() && partition.gap_offsets == 0 {
+            let PartitionRebuild { partition, from, to, .. } = partition;
+            line(format_args!("partition {partition}, offsets {from}..{to}: nothing is missing"));
+            continue;
+        }
         line(format_args!(
             "partition {}, offsets {}..{}: {verb}: {} origin, {} cuts, {} completions, {} revisions, {} key runs",
             partition.partition,
@@ -67,8 +72,6 @@ fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use distributor::PartitionRebuild;
-
     use super::*;
 
     #[test]
@@ -79,6 +82,8 @@ mod tests {
         assert!(told.contains("partition 3, offsets 0..90: put: 0 origin, 1,200 cuts"), "{told}");
         assert!(told.contains("7 key runs are from rows"), "{told}");
         assert!(text(&rebuild, true).contains("missing: 0 origin"), "{told}");
+        let nothing = ChainRebuild { partitions: vec![PartitionRebuild { partition: 1, to: 7, ..Default::default() }] };
+        assert_eq!(text(&nothing, false), "partition 1, offsets 0..7: nothing is missing\n");
         rebuild.partitions.push(PartitionRebuild { refused: Some("events/4: why".into()), ..Default::default() });
         let told = text(&rebuild, false);
         assert!(told.contains("refused: events/4: why") && !told.contains("put:"), "{told}");

@@ -1,21 +1,38 @@
 //! From raw settings to [`Config`], gathering every error.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::group::check_group_protocol;
+use super::secrets::is_secret;
 use super::tree::{ConfigTree, Raw};
-use super::values::{bytes, choice, duration, flag, queue_url, ratio, suffixes, topic_name, whole};
+use super::values::{
+    MAX_DURATION, bytes, choice, duration, events_topic, flag, listen_address, queue_url, ratio, show_bytes,
+    show_duration, suffixes, whole,
+};
 use super::{
-    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Kafka, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
+    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
     MAX_ROWS_PER_BATCH, MissingFiles, Quarantine, Trusted, TypeAges,
 };
-use crate::log::RESERVED_CLIENT_SETTINGS;
+use crate::redact::{MASK, without_credentials};
 use crate::store::Location;
+use crate::visible::visible;
+
+/// The longest `dedup.window`: log time plus a window is a number of milliseconds by a wide margin.
+pub const MAX_DEDUP_WINDOW: Duration = MAX_DURATION;
+/// Shorter pauses and ages would only keep a processor busy.
+const SHORTEST: Duration = Duration::from_millis(1);
+/// Of settings that are bounded by what a number can hold.
+const MANY: i64 = 1_000_000_000_000;
+
+/// For the key, headers and framing of a message; as much as the default limits leave.
+const MESSAGE_OVERHEAD_BYTES: usize = 48_576;
 
 pub(super) struct Checker<'a> {
     pub(super) tree: &'a ConfigTree,
     pub(super) errors: Vec<String>,
+    /// What the settings that were checked may be, for the documentation.
+    limits: BTreeMap<String, String>,
 }
 
 impl Checker<'_> {
@@ -23,6 +40,10 @@ impl Checker<'_> {
         let Raw { text, origin } = self.tree.get(path)?;
         match parse(&text) {
             Ok(value) => Some(value),
+            Err(_) if is_secret(path) => {
+                self.errors.push(format!("{path} ({origin}): the value ({MASK}) is not valid"));
+                None
+            }
             Err(message) => {
                 self.errors.push(format!("{path} ({origin}): {message}"));
                 None
@@ -40,72 +61,86 @@ impl Checker<'_> {
         value.unwrap_or(fallback)
     }
 
-    fn positive(&mut self, path: &str) -> Duration {
-        self.required(path, Duration::ZERO, |text| match duration(text)? {
-            Duration::ZERO => Err("must be longer than 0".to_owned()),
-            value => Ok(value),
+    /// A duration within `range`.
+    fn period(&mut self, path: &str, range: RangeInclusive<Duration>) -> Duration {
+        let limits = format!("{} to {}", show_duration(*range.start()), show_duration(*range.end()));
+        self.limits.insert(path.to_owned(), limits.clone());
+        self.required(path, *range.start(), |text| match duration(text)? {
+            value if range.contains(&value) => Ok(value),
+            _ => Err(format!("'{text}' is not from {limits}")),
         })
     }
 
-    fn location(&mut self, path: &str) -> Option<Location> {
-        self.optional(path, |text| Location::parse(text).map_err(|error| error.message))
+    fn positive(&mut self, path: &str) -> Duration {
+        self.period(path, SHORTEST..=MAX_DURATION)
     }
 
-    pub(super) fn count(&mut self, path: &str, range: std::ops::RangeInclusive<i64>) -> i64 {
+    fn location(&mut self, path: &str) -> Option<Location> {
+        self.optional(path, |text| Location::parse(text).map_err(|error| error.to_string()))
+    }
+
+    fn folder(&mut self, path: &str) -> Option<std::path::PathBuf> {
+        self.optional(path, |text| Location::parse_folder(text).map_err(|error| error.to_string()))
+    }
+
+    fn count_limits(&mut self, path: &str, range: &RangeInclusive<i64>) {
+        self.limits.insert(path.to_owned(), format!("{} to {}", range.start(), range.end()));
+    }
+
+    pub(super) fn count(&mut self, path: &str, range: RangeInclusive<i64>) -> i64 {
+        self.count_limits(path, &range);
         let fallback = *range.start();
         self.required(path, fallback, |text| whole(text, range))
     }
 
-    pub(super) fn size(&mut self, path: &str, range: std::ops::RangeInclusive<u64>) -> u64 {
+    fn optional_count(&mut self, path: &str, range: RangeInclusive<i64>) -> Option<u64> {
+        self.count_limits(path, &range);
+        self.optional(path, |text| whole(text, range)).map(i64::unsigned_abs)
+    }
+
+    fn partitions(&mut self, path: &str, at_most: i64) -> Option<u32> {
+        self.optional_count(path, 1..=at_most).and_then(|count| u32::try_from(count).ok())
+    }
+
+    pub(super) fn size(&mut self, path: &str, range: RangeInclusive<u64>) -> u64 {
         let fallback = *range.start();
-        self.required(path, fallback, |text| {
-            let value = bytes(text)?;
-            if range.contains(&value) {
-                Ok(value)
-            } else {
-                Err(format!("must be from {} to {} bytes", range.start(), range.end()))
-            }
-        })
+        let size = self.size_limits(path, range);
+        self.required(path, fallback, size)
+    }
+
+    fn optional_size(&mut self, path: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let size = self.size_limits(path, range);
+        self.optional(path, size)
+    }
+
+    fn size_limits(
+        &mut self,
+        path: &str,
+        range: RangeInclusive<u64>,
+    ) -> impl FnOnce(&str) -> Result<u64, String> + use<> {
+        let limits = format!("{} to {}", show_bytes(*range.start()), show_bytes(*range.end()));
+        self.limits.insert(path.to_owned(), limits.clone());
+        move |text| match bytes(text)? {
+            value if range.contains(&value) => Ok(value),
+            _ => Err(format!("'{text}' is not from {limits}")),
+        }
+    }
+
+    fn ratio(&mut self, path: &str) -> f64 {
+        self.limits.insert(path.to_owned(), "0 to 1".to_owned());
+        self.required(path, 1.0, ratio)
     }
 
     fn log(&mut self) -> LogConfig {
-        let events_topic = self.required("log.events_topic", "events".to_owned(), topic_name);
+        let events_topic = self.required("log.events_topic", "events".to_owned(), events_topic);
         LogConfig {
             dlq_topic: format!("{events_topic}.dlq"),
             ledger_topic: format!("{events_topic}.ledger"),
-            partitions: self
-                .optional("log.partitions", |text| whole(text, 1..=10_000))
-                .and_then(|count| u32::try_from(count).ok()),
+            partitions: self.partitions("log.partitions", 10_000),
             retention: self.positive("log.retention"),
+            data_dir: self.folder("log.data_dir"),
             events_topic,
         }
-    }
-
-    fn kafka(&mut self) -> Option<Kafka> {
-        let brokers = self.optional("kafka.brokers", |text| {
-            let valid = |broker: &str| {
-                broker.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
-            };
-            if text.split(',').all(|broker| valid(broker.trim())) {
-                Ok(text.to_owned())
-            } else {
-                Err(format!("'{text}' is not host:port[,host:port]"))
-            }
-        });
-        let group = self.required("kafka.group", String::new(), topic_name);
-        let instance_id = self.optional("kafka.instance_id", topic_name);
-        let client = self.tree.section("kafka.client.");
-        for (key, raw) in &client {
-            if RESERVED_CLIENT_SETTINGS.contains(&key.as_str()) {
-                self.errors.push(format!(
-                    "kafka.client.{key} ({}): is set by Event Distributor, exactly-once rests on it",
-                    raw.origin
-                ));
-            }
-        }
-        self.errors.extend(check_group_protocol(&client));
-        let client = client.into_iter().map(|(key, raw)| (key, raw.text)).collect();
-        brokers.map(|brokers| Kafka { brokers, group, instance_id, client })
     }
 
     fn ages(&mut self) -> TypeAges {
@@ -134,14 +169,65 @@ impl Checker<'_> {
             max_rows_per_file: self.count("trusted.max_rows_per_file", 8_192..=1_000_000_000).unsigned_abs(),
         };
         if trusted.min_year > trusted.max_year {
-            self.errors.push("trusted.min_year must not be after trusted.max_year".to_owned());
+            self.errors.push(format!(
+                "trusted.min_year{} must not be after trusted.max_year",
+                self.origin("trusted.min_year")
+            ));
         }
         trusted
     }
+
+    fn origin(&self, path: &str) -> String {
+        self.tree.get(path).map_or_else(String::new, |raw| format!(" ({})", raw.origin))
+    }
+
+    /// Settings that are sound by themselves and not together.
+    fn check_together(&mut self, config: &Config) {
+        let Landing { location, sqs_queue_url, archive, .. } = &config.landing;
+        if let Some(Location::Local(_)) = location {
+            if sqs_queue_url.is_some() {
+                let origin = self.origin("landing.sqs_queue_url");
+                self.errors.push(format!(
+                    "landing.sqs_queue_url{origin}: notifications are of S3 buckets, but landing.url is a folder"
+                ));
+            }
+            if *archive == Some(Archive::Tag) {
+                let origin = self.origin("landing.archive");
+                self.errors.push(format!(
+                    "landing.archive{origin}: 'tag' is for S3, but landing.url is a folder; use move, leave or delete"
+                ));
+            }
+        }
+        self.check_message_size(config);
+    }
+
+    /// The client would refuse what the limits of events and dead letters allow, and the ingestor would stop there.
+    fn check_message_size(&mut self, config: &Config) {
+        const PATH: &str = "kafka.client.message.max.bytes";
+        let Some(raw) = self.tree.get(PATH) else { return };
+        let needed = config.format.max_event_bytes.max(config.dlq_max_bytes) + MESSAGE_OVERHEAD_BYTES;
+        // What is no number is refused elsewhere.
+        if raw.text.parse().is_ok_and(|bytes: usize| bytes < needed) {
+            self.errors.push(format!(
+                "{PATH} ({}): must be at least {needed}, so that the largest event (format.max_event_bytes) or dead letter (dlq.max_bytes) fits",
+                raw.origin
+            ));
+        }
+    }
+}
+
+/// What each setting with a range may be, by its path: `1 to 100`, `1ms to 10y`, `8MB to 64GB`.
+#[must_use]
+pub fn limits() -> BTreeMap<String, String> {
+    gather(&ConfigTree::default(), Vec::new()).1
 }
 
 pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, ConfigErrors> {
-    let mut checker = Checker { tree, errors };
+    gather(tree, errors).0
+}
+
+fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigErrors>, BTreeMap<String, String>) {
+    let mut checker = Checker { tree, errors, limits: BTreeMap::new() };
     let config = Config {
         patience: checker.positive("patience"),
         landing: Landing {
@@ -149,28 +235,21 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             archive: checker.optional("landing.archive", Archive::parse),
             poll_interval: checker.positive("landing.poll_interval"),
             full_sweep_interval: checker.positive("landing.full_sweep_interval"),
-            min_age: checker.required("landing.min_age", Duration::ZERO, duration),
+            min_age: checker.period("landing.min_age", Duration::ZERO..=MAX_DURATION),
             ignore_suffixes: checker.optional("landing.ignore_suffixes", suffixes).unwrap_or_default(),
             watch: checker.required("landing.watch", true, flag),
             sqs_queue_url: checker.optional("landing.sqs_queue_url", queue_url),
             parallel_files: usize::try_from(checker.count("landing.parallel_files", 1..=1_000)).unwrap_or(1),
             max_memory_bytes: checker.size("landing.max_memory", 16_000_000..=64_000_000_000),
-            max_bytes_per_second: checker.optional("landing.max_rate", |text| match bytes(text)? {
-                0 => Err("must be more than 0; leave it out for no limit".to_owned()),
-                rate => Ok(rate),
-            }),
+            max_bytes_per_second: checker.optional_size("landing.max_rate", 1_000..=1_000_000_000_000),
         },
         quarantine: Quarantine {
-            max_error_ratio: checker.required("quarantine.max_error_ratio", 1.0, ratio),
-            min_events: checker.count("quarantine.min_events", 1..=i64::MAX).unsigned_abs(),
-            max_errors: checker
-                .optional("quarantine.max_errors", |text| whole(text, 0..=i64::MAX))
-                .map(i64::unsigned_abs),
+            max_error_ratio: checker.ratio("quarantine.max_error_ratio"),
+            min_events: checker.count("quarantine.min_events", 1..=MANY).unsigned_abs(),
+            max_errors: checker.optional_count("quarantine.max_errors", 0..=MANY),
         },
         ledger: Ledger {
-            partitions: checker
-                .optional("ledger.partitions", |text| whole(text, 1..=1_000))
-                .and_then(|count| u32::try_from(count).ok()),
+            partitions: checker.partitions("ledger.partitions", 1_000),
             retain: checker.positive("ledger.retain"),
         },
         // The whole message stays below Kafka's default limit.
@@ -179,18 +258,10 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
         log: checker.log(),
         kafka: checker.kafka(),
         dedup: Dedup {
-            window: checker.required("dedup.window", Duration::ZERO, |text| {
-                let window = duration(text)?;
-                // So that log time plus a window is a number of milliseconds by a wide margin.
-                if window > Duration::from_secs(3_660 * 86_400) {
-                    Err("must be at most 10y".to_owned())
-                } else {
-                    Ok(window)
-                }
-            }),
+            window: checker.period("dedup.window", Duration::ZERO..=MAX_DEDUP_WINDOW),
             max_memory: checker.size("dedup.max_memory", 8_000_000..=1_000_000_000_000),
         },
-        scratch_dir: checker.optional("scratch.dir", |text| Ok(PathBuf::from(text))),
+        scratch_dir: checker.folder("scratch.dir"),
         flush: Flush {
             max_age: checker.positive("flush.max_age"),
             ages: checker.ages(),
@@ -198,18 +269,18 @@ pub(super) fn check(tree: &ConfigTree, errors: Vec<String>) -> Result<Config, Co
             max_rows: checker.count("flush.max_rows", 1..=MAX_ROWS_PER_BATCH.cast_signed()).unsigned_abs(),
             max_files: checker.count("flush.max_files", 1..=MAX_FILES_PER_BATCH.cast_signed()).unsigned_abs(),
             max_memory: checker.size("flush.max_memory", 8_000_000..=64_000_000_000),
-            warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=i64::MAX).unsigned_abs(),
+            warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=MANY).unsigned_abs(),
         },
         replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
         columns: checker.columns(),
         trusted: checker.trusted(),
-        http_listen: checker.optional("http.listen", |text| {
-            text.parse::<std::net::SocketAddr>()
-                .map(|_| text.to_owned())
-                .map_err(|_| format!("'{text}' is not an address such as 0.0.0.0:8080"))
-        }),
+        http_listen: checker.optional("http.listen", listen_address),
     };
-    if checker.errors.is_empty() { Ok(config) } else { Err(ConfigErrors(checker.errors)) }
+    checker.check_together(&config);
+    let Checker { errors, limits, .. } = checker;
+    // Values and names are quoted: whatever they hold, a message shows no credentials and steers no terminal.
+    let errors: Vec<String> = errors.iter().map(|error| visible(&without_credentials(error))).collect();
+    (if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }, limits)
 }
 
 #[cfg(test)]
@@ -258,13 +329,13 @@ mod tests {
             "flush.max_rows (x.toml): 'many' is not a whole number",
             "flush.max_files (x.toml): '20001' is not a whole number from 1 to 20000",
             "trusted.compression (x.toml): 'lzo' is not one of: zstd, snappy",
-            "trusted.min_year must not be after",
+            "trusted.min_year (x.toml) must not be after",
             "kafka.client.acks (x.toml): is set by Event Distributor",
             "dedup.window (environment variable ED__DEDUP__WINDOW): 'soon' is not a duration",
         ] {
             assert!(errors.iter().any(|error| error.contains(part)), "{part:?} is missing in {errors:#?}");
         }
-        assert_eq!(errors.len(), 7, "{errors:#?}");
+        assert_eq!(errors.len(), 8, "{errors:#?}");
     }
 
     #[test]
@@ -287,5 +358,91 @@ mod tests {
         tree.add_file("x.toml", "[kafka.client]\n\"sasl.password\" = hush\n");
         let errors = tree.check().err().map(|errors| errors.to_string()).unwrap_or_default();
         assert!(errors.contains("x.toml, line 2") && !errors.contains("hush"), "{errors}");
+    }
+
+    fn errors(settings: &[(&str, &str)]) -> Vec<String> {
+        let mut tree = ConfigTree::default();
+        for (path, text) in settings {
+            tree.set(path, text, "--set");
+        }
+        tree.check().err().map(|errors| errors.0).unwrap_or_default()
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused() {
+        for (path, bad) in [
+            ("patience", "0s"),
+            ("patience", "500y"),
+            ("landing.poll_interval", "1ns"),
+            ("landing.full_sweep_interval", "0"),
+            ("landing.min_age", "11y"),
+            ("landing.parallel_files", "0"),
+            ("landing.max_memory", "1MB"),
+            ("landing.max_rate", "0"),
+            ("landing.max_rate", "18446744073709551615"),
+            ("landing.sqs_queue_url", "https://"),
+            ("landing.sqs_queue_url", "queue"),
+            ("quarantine.max_error_ratio", "NaN"),
+            ("quarantine.max_error_ratio", "1.1"),
+            ("quarantine.min_events", "-1"),
+            ("quarantine.max_errors", "9223372036854775807"),
+            ("log.events_topic", "__consumer_offsets"),
+            ("log.events_topic", ".."),
+            ("log.events_topic", "a b"),
+            ("log.partitions", "0"),
+            ("log.retention", "-1s"),
+            ("log.retention", "9999999999999999999y"),
+            ("log.data_dir", "s3://lake/log"),
+            ("log.data_dir", "~/log"),
+            ("scratch.dir", "file://scratch"),
+            ("ledger.partitions", "1001"),
+            ("dlq.max_bytes", "1MB"),
+            ("dedup.window", "3653d"),
+            ("dedup.max_memory", "99999999999999999999MB"),
+            ("flush.max_age", "0ms"),
+            ("flush.max_rows", "1e6"),
+            ("trusted.max_rows_per_file", "100"),
+            ("trusted.min_year", "0"),
+            ("http.listen", "8080"),
+        ] {
+            let told = errors(&[(path, bad)]);
+            assert!(told.len() == 1 && told[0].starts_with(&format!("{path} (--set): ")), "{path} = {bad}: {told:?}");
+        }
+    }
+
+    #[test]
+    fn the_window_has_one_limit_which_settings_and_message_say() {
+        let longest = show_duration(MAX_DEDUP_WINDOW);
+        assert_eq!(errors(&[("dedup.window", &longest)]), Vec::<String>::new());
+        let told = errors(&[("dedup.window", "87661h")]).join("");
+        assert!(told.contains(&format!("'87661h' is longer than {longest}")), "{told}");
+        assert_eq!(limits().get("dedup.window"), Some(&format!("0s to {longest}")));
+        let help =
+            super::super::SETTINGS.iter().find(|setting| setting.path == "dedup.window").map(|setting| setting.help);
+        assert!(help.is_some_and(|help| help.contains(&format!("at most {longest}"))), "{help:?}");
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_reported_with_its_origin() {
+        let told = errors(&[
+            ("landing.url", "land"),
+            ("landing.archive", "tag"),
+            ("landing.sqs_queue_url", "https://sqs.eu-west-1.amazonaws.com/1/q"),
+        ]);
+        assert!(told.iter().any(|error| error.starts_with("landing.archive (--set): 'tag' is for S3")), "{told:?}");
+        assert!(told.iter().any(|error| error.starts_with("landing.sqs_queue_url (--set): notifications")), "{told:?}");
+        let told = errors(&[("kafka.client.message.max.bytes", "1000000")]).join("");
+        assert!(told.contains("kafka.client.message.max.bytes (--set): must be at least 1048576"), "{told}");
+        let smaller = [("kafka.client.message.max.bytes", "500000"), ("format.max_event_bytes", "400KB")];
+        assert_eq!(errors(&smaller), Vec::<String>::new());
+    }
+
+    #[test]
+    fn messages_steer_no_terminal() {
+        let told = errors(&[("trusted.compression", "a\u{1b}[2Jb\u{202e}c"), ("flush.x\u{7}", "1")]).join("");
+        assert!(
+            told.contains("a\\u{1b}[2Jb\\u{202e}c") && told.contains("x\\u{7}") && !told.contains('\u{1b}'),
+            "{told}"
+        );
     }
 }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use super::check::Checker;
 use super::tree::Raw;
-use crate::event::{ColumnRule, Columns, TimeRule};
+use crate::event::{ColumnRule, Columns};
 
 const PREFIX: &str = "columns.";
 const KEYS: [&str; 4] = ["name", "pointer", "type", "events"];
+const REQUIRED: [&str; 3] = ["name", "pointer", "type"];
 const ALL_EVENTS: &str = "*";
 
 impl Checker<'_> {
@@ -25,22 +26,33 @@ impl Checker<'_> {
                 }
             }
         }
-        let mut rules = Vec::new();
-        let mut indices = Vec::new();
-        for (index, mut column) in columns {
-            let mut take = |key: &str| column.remove(key).map(|raw| raw.text);
-            let (name, pointer, column_type) = (take("name"), take("pointer"), take("type"));
-            let events = take("events").unwrap_or_else(|| ALL_EVENTS.to_owned());
-            let (Some(name), Some(pointer), Some(column_type)) = (name, pointer, column_type) else {
-                self.errors.push(format!("{PREFIX}{index}: a column needs name, pointer and type"));
-                continue;
-            };
-            rules.push(ColumnRule { name, pointer, column_type, events });
-            indices.push(index);
+        let (mut rules, mut places) = (Vec::new(), Vec::new());
+        for (index, column) in columns {
+            let text = |key: &str| column.get(key).map(|raw| raw.text.clone());
+            let missing: Vec<_> = REQUIRED.into_iter().filter(|key| !column.contains_key(*key)).collect();
+            let origin = column.values().next().map_or_else(String::new, |raw| raw.origin.clone());
+            let named = column.get("name").map_or_else(String::new, |raw| format!(", column '{}'", raw.text));
+            if !missing.is_empty() {
+                self.errors.push(format!(
+                    "{PREFIX}{index} ({origin}{named}): a column needs {}; {} missing",
+                    REQUIRED.join(", "),
+                    missing.join(" and ") + if missing.len() == 1 { " is" } else { " are" }
+                ));
+            }
+            // What is missing is reported; a stand-in lets the rest be checked.
+            let or_sound = |key: &str, sound: &str| text(key).unwrap_or_else(|| sound.to_owned());
+            rules.push(ColumnRule {
+                name: or_sound("name", &format!("unnamed_{index}")),
+                pointer: or_sound("pointer", "/x"),
+                column_type: or_sound("type", "string"),
+                events: or_sound("events", ALL_EVENTS),
+            });
+            places.push((index, named, column));
         }
-        if let Err((at, key, message)) = Columns::new(&rules, TimeRule::utc()) {
-            let index = indices.get(at).copied().unwrap_or_default();
-            self.errors.push(format!("{PREFIX}{index}.{key}: {message}"));
+        for (at, key, message) in Columns::faults(&rules) {
+            let Some((index, named, column)) = places.get(at) else { continue };
+            let origin = column.get(key).map_or("default", |raw| raw.origin.as_str());
+            self.errors.push(format!("{PREFIX}{index}.{key} ({origin}{named}): {message}"));
         }
         rules
     }
@@ -76,16 +88,45 @@ mod tests {
     #[test]
     fn what_is_wrong_with_a_column_is_told_with_its_number_and_key() {
         for (from, to, part) in [
-            ("/amount", "amount", "columns.0.pointer: 'amount' is not a JSON pointer"),
-            ("\"country\"", "\"data\"", "columns.1.name: 'data' is a column of every table"),
+            ("/amount", "amount", "columns.0.pointer (x.toml, column 'amount'): 'amount' is not a JSON pointer"),
+            ("\"country\"", "\"data\"", "columns.1.name (x.toml, column 'data'): 'data' is a column of every table"),
             ("type = \"string\"", "kind = \"string\"", "columns.1.kind (x.toml): a column has no such setting"),
-            ("type = \"string\"", "", "columns.1: a column needs name, pointer and type"),
-            ("decimal(18,2)", "money", "columns.0.type: 'money' is not one of"),
+            (
+                "type = \"string\"",
+                "",
+                "columns.1 (x.toml, column 'country'): a column needs name, pointer, type; type is missing",
+            ),
+            ("decimal(18,2)", "money", "columns.0.type (x.toml, column 'amount'): 'money' is not one of"),
         ] {
             let mut tree = ConfigTree::default();
             tree.add_file("x.toml", &TWO.replace(from, to));
             let errors = tree.check().err().map(|errors| errors.to_string()).unwrap_or_default();
             assert!(errors.contains(part), "{errors}");
         }
+    }
+
+    #[test]
+    fn all_wrong_columns_are_reported_at_once_each_with_its_number_and_name() {
+        let mut tree = ConfigTree::default();
+        let wrong =
+            TWO.replace("/amount", "amount").replace("decimal(18,2)", "money").replace("country\"\n", "amount\"\n");
+        tree.add_file(
+            "x.toml",
+            &format!("{wrong}\n[[columns]]\nname = \"third\"\n\n[[columns]]\nevents = [\"a\", \"\"]\n"),
+        );
+        tree.set("columns.1.type", "text", "--set");
+        let errors = tree.check().err().map(|errors| errors.0).unwrap_or_default();
+        for part in [
+            "columns.0.pointer (x.toml, column 'amount')",
+            "columns.0.type (x.toml, column 'amount'): 'money'",
+            "columns.1.name (x.toml, column 'amount'): 'amount' is there twice: columns.0 has it too",
+            "columns.1.type (--set, column 'amount'): 'text' is not one of",
+            "columns.2 (x.toml, column 'third'): a column needs name, pointer, type; pointer and type are missing",
+            "columns.3 (x.toml): a column needs name, pointer, type; name and pointer and type are missing",
+            "columns.3.events (x.toml): must be patterns",
+        ] {
+            assert!(errors.iter().any(|error| error.contains(part)), "{part:?} is missing in {errors:#?}");
+        }
+        assert_eq!(errors.len(), 7, "{errors:#?}");
     }
 }

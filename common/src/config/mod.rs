@@ -4,22 +4,26 @@
 
 mod ages;
 mod check;
+mod client;
 mod columns;
 mod format;
 mod group;
+mod overlap;
+mod secrets;
 mod settings;
 mod tree;
 mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::event::{ColumnRule, EventFormat};
 use crate::store::Location;
 
 pub use ages::TypeAges;
+pub use check::{MAX_DEDUP_WINDOW, limits};
 pub use settings::{SETTINGS, Setting};
 pub use tree::ConfigTree;
 
@@ -69,6 +73,19 @@ pub struct Config {
     pub http_listen: Option<String>,
     /// How long a role keeps trying with `--once` while a log or store is down.
     pub patience: Duration,
+}
+
+impl Config {
+    /// Folder of the embedded log. By default it is beside the tables when those are local, so that deleting the folder is
+    /// a fresh start in every respect; engines pass over names that begin with an underscore.
+    #[must_use]
+    pub fn data_dir(&self) -> Option<PathBuf> {
+        let default = |trusted: &Location| match trusted {
+            Location::Local(path) => path.join("_log"),
+            Location::S3 { bucket, prefix } => Path::new(".event-distributor").join(bucket).join(prefix),
+        };
+        self.log.data_dir.clone().or_else(|| self.trusted.location.as_ref().map(default))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -171,14 +188,31 @@ pub struct LogConfig {
     pub partitions: Option<u32>,
     /// How long the embedded log keeps records that are in the trusted zone.
     pub retention: Duration,
+    /// Folder of the embedded log; [`Config::data_dir`] has the default.
+    pub data_dir: Option<PathBuf>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Kafka {
     pub brokers: String,
     pub group: String,
     pub instance_id: Option<String>,
+    /// Holds secrets.
     pub client: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Kafka {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { brokers, group, instance_id, client } = self;
+        let keys: Vec<_> = client.keys().collect();
+        formatter
+            .debug_struct("Kafka")
+            .field("brokers", brokers)
+            .field("group", group)
+            .field("instance_id", instance_id)
+            .field("client", &keys)
+            .finish()
+    }
 }
 
 /// A batch is closed by whichever comes first.

@@ -30,7 +30,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "landing.min_age",
         "2s",
-        "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is passed over",
+        "local folders, without `--once`: a file must be unchanged this long before it is read",
     ),
     setting(
         "landing.ignore_suffixes",
@@ -64,17 +64,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "instead of the preset's: JSON pointer of the array that holds the events in wrapper objects, such as `/Records`; `none`: events stand by themselves",
     ),
-    setting(
-        "format.timestamp_format",
-        "rfc3339",
-        "`rfc3339` (and other unambiguous spellings), `epoch_s`, `epoch_ms`, `epoch_us`, `epoch_ns`, or a pattern such as `%Y/%m/%d %H:%M:%S %z`",
-    ),
+    setting("format.timestamp_format", "rfc3339", "`rfc3339`, `epoch_s`, `epoch_ms`, `epoch_us` or `epoch_ns`"),
     setting("format.timezone", "UTC", "IANA zone of timestamps that carry none"),
-    setting(
-        "format.lone_surrogates",
-        "replace",
-        "half of a surrogate pair in `data`, which makes queries fail: `replace` it by `\\ufffd`, `reject` the event, or `keep` it",
-    ),
     setting("format.max_depth", "128", "arrays and objects within each other that an event may have, 1 to 1024"),
     setting("format.max_event_bytes", "1MB", "a larger event goes to the dead-letter topic"),
     setting("log.events_topic", "events", "topic of events; `<name>.dlq` and `<name>.ledger` go with it"),
@@ -85,6 +76,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("log.retention", "7d", "embedded log: how long records stay after they are in the trusted zone"),
     setting(
+        "log.data_dir",
+        "",
+        "folder of the embedded log (`--data-dir`); not set: `_log` in a local trusted zone, else `.event-distributor/<bucket>/<prefix>` in the working directory",
+    ),
+    setting(
         "ledger.partitions",
         "",
         "partitions of the ledger when it is created, the most ingestors that can share the work; not set: 8 on Kafka, 1 in the embedded log",
@@ -94,8 +90,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("kafka.brokers", "", "`host:port[,host:port]`"),
     setting("kafka.group", "event-distributor", "consumer group of the distributor"),
     setting("kafka.instance_id", "", "static membership: a stable name of this member"),
-    setting("kafka.client.*", "", "any librdkafka setting, such as `security.protocol` or `sasl.username`"),
-    setting("dedup.window", "24h", "how far back, in log time, an equal (event_id, timestamp) is a duplicate"),
+    setting(
+        "kafka.client.*",
+        "",
+        "any librdkafka setting, such as `security.protocol` or `sasl.username`; some are reserved",
+    ),
+    setting(
+        "dedup.window",
+        "24h",
+        "how far back, in log time, an equal (event_id, timestamp) is a duplicate; at most 10y, 0s: nothing is one",
+    ),
     setting(
         "dedup.max_memory",
         "64MB",

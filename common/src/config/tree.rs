@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::secrets::shown;
 use super::settings::{SETTINGS, find, nearest};
 use super::{Config, ConfigErrors, check};
+use crate::visible::visible;
 
 /// The value of `format.data` that stands for the empty JSON pointer.
 pub(super) const WHOLE_RECORD: &str = "whole";
@@ -20,11 +22,6 @@ pub(super) struct Raw {
 pub struct ConfigTree {
     values: BTreeMap<String, Raw>,
     errors: Vec<String>,
-}
-
-/// Names of settings whose values must never be shown.
-fn is_secret(path: &str) -> bool {
-    ["password", "secret", "token", "jaas", "key.pem", "ssl.key", "credential"].iter().any(|word| path.contains(word))
 }
 
 impl ConfigTree {
@@ -137,13 +134,13 @@ impl ConfigTree {
                     .find(|known| *known == head)
                     .unwrap_or_default();
             }
-            let key = if key.contains('.') { format!("\"{key}\"") } else { key.to_owned() };
+            let is_bare = key.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));
+            let key = if is_bare { key.to_owned() } else { toml::Value::String(key.to_owned()).to_string() };
             match raw {
                 None => lines.push_str(&format!("# {key} is not set\n")),
                 Some(raw) => {
-                    let shown = if is_secret(path) { "********" } else { &raw.text };
-                    let shown = toml::Value::String(shown.to_owned());
-                    lines.push_str(&format!("{key} = {shown}  # {}\n", raw.origin));
+                    let shown = toml::Value::String(shown(path, &raw.text).into_owned());
+                    lines.push_str(&format!("{key} = {shown}  # {}\n", visible(&raw.origin)));
                 }
             }
         };

@@ -4,6 +4,7 @@
 //! stands in a layout.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -116,17 +117,15 @@ pub struct Columns {
 
 impl Columns {
     /// # Errors
-    /// The index of a rule that cannot be, which key of it, and why.
+    /// The index of the first rule that cannot be, which key of it, and why.
     pub fn new(rules: &[ColumnRule], time: TimeRule) -> Result<Self, (usize, &'static str, String)> {
+        if let Some(fault) = Self::faults(rules).into_iter().next() {
+            return Err(fault);
+        }
         let mut columns = Vec::new();
         let mut passes: Vec<FieldPaths> = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let wrong = |key| move |message| (index, key, message);
-            check_name(&rule.name).map_err(wrong("name"))?;
-            // Engines tell names apart without regard to case.
-            if rules.iter().take(index).any(|other| other.name.eq_ignore_ascii_case(&rule.name)) {
-                return Err((index, "name", format!("'{}' is there twice", rule.name)));
-            }
             let column_type = ColumnType::parse(&rule.column_type).map_err(wrong("type"))?;
             let pointer = Pointer::parse(&rule.pointer).map_err(wrong("pointer"))?;
             let slot = passes.last_mut().and_then(|paths| paths.add(&pointer).ok());
@@ -139,17 +138,37 @@ impl Columns {
                     slot
                 }
             };
-            let events: Vec<String> = rule.events.split(',').map(|pattern| pattern.trim().to_owned()).collect();
-            if events.iter().any(String::is_empty) {
-                let message = "must be patterns of domain-event_type, separated by commas, such as orders-*,*-failed";
-                return Err((index, "events", message.to_owned()));
-            }
+            let events = rule.events.split(',').map(|pattern| pattern.trim().to_owned()).collect();
             columns.push(Column { column_type, pass: passes.len() - 1, slot, events });
         }
-        if columns.len() > MAX_COLUMNS {
-            return Err((MAX_COLUMNS, "name", format!("there are more than {MAX_COLUMNS} columns")));
-        }
         Ok(Self { columns, passes, time })
+    }
+
+    /// Everything that is wrong with `rules`, in their order: the index of the rule, which key of it, and why.
+    #[must_use]
+    pub fn faults(rules: &[ColumnRule]) -> Vec<(usize, &'static str, String)> {
+        let mut faults = Vec::new();
+        let mut first_of_name = HashMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let pointer = Pointer::parse(&rule.pointer).and_then(|pointer| FieldPaths::default().add(&pointer));
+            // Engines tell names apart without regard to case.
+            let first = *first_of_name.entry(rule.name.to_ascii_lowercase()).or_insert(index);
+            let name = match check_name(&rule.name) {
+                Ok(()) if first < index => Err(format!("'{}' is there twice: columns.{first} has it too", rule.name)),
+                checked => checked,
+            };
+            let checked = [
+                ("name", name.err()),
+                ("pointer", pointer.err()),
+                ("type", ColumnType::parse(&rule.column_type).err()),
+                ("events", check_events(&rule.events).err()),
+            ];
+            faults.extend(checked.into_iter().filter_map(|(key, message)| Some((index, key, message?))));
+        }
+        if rules.len() > MAX_COLUMNS {
+            faults.push((MAX_COLUMNS, "name", format!("there are {} columns; at most {MAX_COLUMNS}", rules.len())));
+        }
+        faults
     }
 
     pub fn is_empty(&self) -> bool {
@@ -239,6 +258,14 @@ fn check_name(name: &str) -> Result<(), String> {
     }
     if TAKEN.contains(&name) {
         return Err(format!("'{name}' is a column of every table"));
+    }
+    Ok(())
+}
+
+fn check_events(patterns: &str) -> Result<(), String> {
+    if patterns.split(',').any(|pattern| pattern.trim().is_empty()) {
+        let message = "must be patterns of domain-event_type, separated by commas, such as orders-*,*-failed";
+        return Err(message.to_owned());
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Rules for the formats that many producers share.
 
-use super::rule::{EventRules, LoneSurrogates, TimestampFormat};
+use super::rule::{EventRules, TimestampFormat};
 
 /// Deepest nesting unless configured otherwise.
 const DEFAULT_MAX_DEPTH: usize = 128;
@@ -53,7 +53,6 @@ impl Preset {
             event_type,
             data,
             timestamp_format: TimestampFormat::Rfc3339,
-            lone_surrogates: LoneSurrogates::Replace,
             max_depth: DEFAULT_MAX_DEPTH,
         }
     }

@@ -32,7 +32,7 @@ use async_trait::async_trait;
 
 pub use embedded::EmbeddedLog;
 pub use error::{LogError, LogErrorKind};
-pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS};
+pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS, client_setting_fault};
 pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};
 
 /// How often an open transaction is looked at.

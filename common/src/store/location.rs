@@ -1,9 +1,15 @@
 //! Where a zone lives: `s3://bucket/prefix` or a directory.
+//!
+//! A text that no person can have meant as a folder (`~/x`, `s3:/bucket`, `gs://bucket`, `C:\x`) is refused with what was
+//! probably meant. Otherwise a folder of that very name would be made, and the events would go there.
+
+mod meant;
 
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{StoreError, StoreErrorKind};
+/// Longer prefixes leave no room for the names below them: a key of S3 has at most 1,024 bytes.
+const MAX_PREFIX_BYTES: usize = 512;
 
 /// A parsed landing or trusted location.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,35 +22,69 @@ pub enum Location {
     },
 }
 
+/// Why a text is no location, and what would be. Quotes the text, so credentials in it have to be masked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LocationError(String);
+
 impl Location {
     /// Parses `s3://bucket[/prefix]`, `file:///dir` or a plain path.
     ///
     /// # Errors
-    /// Empty input, another scheme, an empty bucket name, or an S3 prefix with `.`/`..`/empty segments.
-    pub fn parse(text: &str) -> Result<Self, StoreError> {
-        let invalid = |message: &str| Err(StoreError::new(StoreErrorKind::InvalidKey, "parse location", text, message));
-        if text.is_empty() {
-            return invalid("is empty; give a directory or s3://bucket/prefix");
-        }
+    /// Anything else, and texts that look like something else.
+    pub fn parse(text: &str) -> Result<Self, LocationError> {
+        meant::refuse_common(text, "a folder or s3://bucket/prefix")?;
         if let Some(rest) = text.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return invalid("has no bucket name; expected s3://bucket/prefix");
-            }
-            let prefix = prefix.trim_end_matches('/');
-            if !prefix.is_empty() && prefix.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-                return invalid("has an empty, '.' or '..' segment in its prefix");
-            }
-            return Ok(Self::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() });
+            return parse_s3(text, rest);
         }
-        if let Some(path) = text.strip_prefix("file://") {
-            return Ok(Self::Local(PathBuf::from(path)));
+        if let Some(rest) = text.strip_prefix("file://") {
+            return meant::folder_of_url(text, rest).map(Self::Local);
         }
-        if let Some((scheme, _)) = text.split_once("://") {
-            return invalid(&format!("has the scheme '{scheme}'; only s3:// and local directories are supported"));
-        }
+        meant::refuse_schemes(text)?;
         Ok(Self::Local(PathBuf::from(text)))
     }
+
+    /// Parses a folder on local disk: `file:///dir` or a plain path.
+    ///
+    /// # Errors
+    /// As [`Location::parse`], and an S3 location.
+    pub fn parse_folder(text: &str) -> Result<PathBuf, LocationError> {
+        match Self::parse(text)? {
+            Self::Local(path) => Ok(path),
+            Self::S3 { .. } => Err(LocationError(format!("'{text}' is in S3; this must be a folder on local disk"))),
+        }
+    }
+
+    /// The location of `name` inside this one.
+    #[must_use]
+    pub fn join(&self, name: &str) -> Self {
+        match self {
+            Self::Local(path) => Self::Local(path.join(name)),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => {
+                Self::S3 { bucket: bucket.clone(), prefix: name.to_owned() }
+            }
+            Self::S3 { bucket, prefix } => Self::S3 { bucket: bucket.clone(), prefix: format!("{prefix}/{name}") },
+        }
+    }
+}
+
+fn parse_s3(text: &str, rest: &str) -> Result<Location, LocationError> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    meant::check_bucket(text, bucket, prefix)?;
+    let prefix = prefix.trim_end_matches('/');
+    if !prefix.is_empty() && prefix.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        let plain: Vec<&str> = prefix.split('/').filter(|segment| !matches!(*segment, "" | "." | "..")).collect();
+        let meant = Location::S3 { bucket: bucket.to_owned(), prefix: plain.join("/") };
+        let message = format!("'{text}' has an empty, '.' or '..' segment in its prefix; did you mean '{meant}'?");
+        return Err(LocationError(message));
+    }
+    if prefix.len() > MAX_PREFIX_BYTES {
+        return Err(LocationError(format!(
+            "the prefix has {} bytes; at most {MAX_PREFIX_BYTES} leave room for the names below it",
+            prefix.len()
+        )));
+    }
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned() })
 }
 
 impl fmt::Display for Location {
@@ -58,18 +98,4 @@ impl fmt::Display for Location {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locations_are_parsed_and_printed() -> Result<(), StoreError> {
-        assert_eq!(Location::parse("s3://b/p/q/")?, Location::S3 { bucket: "b".into(), prefix: "p/q".into() });
-        assert_eq!(Location::parse("s3://b")?.to_string(), "s3://b");
-        assert_eq!(Location::parse("file:///x")?, Location::Local("/x".into()));
-        assert_eq!(Location::parse("./x")?, Location::Local("./x".into()));
-        for wrong in ["", "s3://", "s3:///p", "gs://b", "s3://b/../c", "s3://b/a//c"] {
-            assert!(Location::parse(wrong).is_err(), "{wrong:?} was accepted");
-        }
-        Ok(())
-    }
-}
+mod tests;

@@ -26,11 +26,13 @@ mod error;
 mod key;
 mod local;
 mod location;
+mod place;
 mod probe;
 mod retry;
 mod s3;
 mod survey;
 mod unfinished;
+mod writable;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,13 +41,15 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use local::{LocalStore, is_later_state};
-pub use location::Location;
+pub use local::LocalStore;
+pub use location::{Location, LocationError};
+pub use place::{FileId, Place};
 pub use probe::probe;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 pub use s3::{S3Settings, S3Store, aws_config};
 pub use survey::{PassedOver, PassedOverKind, SurveyOptions, SurveyPage};
 pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
+pub use writable::check_writable;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 

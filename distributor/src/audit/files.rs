@@ -52,8 +52,12 @@ async fn check_file(
     file: &FileEntry,
     listed_size: Option<u64>,
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
-    let missing =
-        || Some((FindingKind::FileMissing, format!("{} rows; set offsets back to have it made again", file.rows)));
+    let missing = || {
+        Some((
+            FindingKind::FileMissing,
+            format!("rows: {}; `replay` sets offsets back, so that it is made again", file.rows),
+        ))
+    };
     let size = match listed_size {
         Some(size) => size,
         // It may have come after the listing.

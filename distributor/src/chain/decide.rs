@@ -61,14 +61,16 @@ pub(crate) fn decide(facts: &Facts) -> Result<Plan, Refusal> {
         return match committed {
             Some(offset) => refuse(format!(
                 "group '{group}' has committed offset {offset}, but the trusted zone has no _batches for it. If its files are \
-                 there, 'verify --rebuild-chain' makes it again. If trusted.url is right and you mean to start afresh, delete the group's offsets (kafka-consumer-groups --delete-offsets), or use another kafka.group"
+                 there, 'verify --rebuild-chain' makes it again. If trusted.url is right and you mean to start afresh: with Kafka delete the \
+                 group's offsets (kafka-consumer-groups --delete-offsets) or use another kafka.group; with 'run' name a new --data-dir"
             )),
             None => Ok(Plan::Begin { at: log.earliest }),
         };
     };
     if origin.log_id != facts.log_id {
         return refuse(format!(
-            "the trusted zone was written from log {}, this is {}; use a new log.events_topic and kafka.group, or the right brokers (or --data-dir)",
+            "the trusted zone was written from log {}, this is {}. Name the right one (kafka.brokers, with 'run' --data-dir), or use a new trusted.url; \
+             on Kafka a new log.events_topic and kafka.group do as well",
             origin.log_id, facts.log_id
         ));
     }

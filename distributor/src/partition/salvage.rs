@@ -19,7 +19,6 @@
 
 use std::ops::Range;
 
-use common::event::EventFormat;
 use common::log::Chunk;
 use futures_util::{FutureExt, StreamExt};
 
@@ -34,6 +33,7 @@ use crate::chain::{Completion, Cut, Damage, FileEntry, PutDocument, Salvage};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::metrics::BatchDone;
+use crate::reader::EventReader;
 use crate::window::{Window, encode_key_run};
 use crate::written::Written;
 
@@ -184,8 +184,7 @@ impl Partition {
         let is_same = round.log_from >= cut.to
             || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
         let place = place(&cut, round.round);
-        let LeftOver { files: made, overlay, duplicates, replaced, unfit, stranger } =
-            batch.finish_left(&left, place)?;
+        let LeftOver { files: made, overlay, duplicates, unfit, stranger } = batch.finish_left(&left, place)?;
         if !is_same || stranger.is_some() {
             return Err(changed(context, &cut));
         }
@@ -200,10 +199,7 @@ impl Partition {
         phases.end("files");
         let counts = match (whole, stated) {
             (Some(0), Some(stated)) => stated.counts(unfit_there),
-            _ => {
-                let unfit = unfit_there + unfit.values().sum::<u64>();
-                Counts { replaced, unfit, ..counts(&files, duplicates) }
-            }
+            _ => counts(&files, duplicates, unfit_there + unfit.values().sum::<u64>()),
         };
         let damage = match (whole, stated) {
             (Some(0), Some(_)) => None,
@@ -283,7 +279,7 @@ impl Taken {
         cut: &Cut,
         number: u32,
         stand_ins: &StandIns,
-        reader: &EventFormat,
+        reader: &EventReader,
         log_from: i64,
     ) -> Result<()> {
         let folders = cut.folders.as_deref().unwrap_or_default();
@@ -322,7 +318,7 @@ impl Taken {
         context: &Context,
         path: &str,
         footer: &Footer,
-        reader: &EventFormat,
+        reader: &EventReader,
         log_from: i64,
     ) -> Result<()> {
         let known = self.written.keys.len();
@@ -335,13 +331,13 @@ impl Taken {
     }
 }
 
-fn counts(files: &[FileEntry], duplicates: u64) -> Counts {
+fn counts(files: &[FileEntry], duplicates: u64, unfit: u64) -> Counts {
     let rows_of = |is_event: bool| {
         let files = files.iter().filter(|file| file.path.starts_with("events/") == is_event);
         files.map(|file| file.rows).sum::<u64>()
     };
     let (written, rejected) = (rows_of(true), rows_of(false));
-    Counts { read: written + rejected + duplicates, written, duplicates, rejected, ..Counts::default() }
+    Counts { read: written + rejected + duplicates, written, duplicates, rejected, unfit }
 }
 
 async fn read(
@@ -349,7 +345,7 @@ async fn read(
     written: &mut Written,
     path: &str,
     footer: &Footer,
-    reader: &EventFormat,
+    reader: &EventReader,
 ) -> Result<()> {
     match written.read(&*context.store, path, footer, reader).await {
         Ok(()) => Ok(()),

@@ -27,8 +27,7 @@ impl Worker<'_> {
     /// Reading of a partition is paused while its lane has enough to do.
     fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
         if let Err(gone) = handed_over {
-            let failure = self.failure_of(id).unwrap_or(gone.into());
-            return self.lane_failed(id, failure);
+            return Err(self.failure_of(id).unwrap_or(gone.into()));
         }
         let lanes = self.lanes.len();
         if let Some(lane) = self.lanes.get_mut(&id)
@@ -40,13 +39,14 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// What a lane that is gone said last. What others reported before is heeded next.
+    /// What a lane that is gone said last. Nothing else that was reported matters then.
     fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
         let generation = self.lanes.get(&id)?.generation;
         while let Ok((reporter, of, report)) = self.reports.try_recv() {
-            match report {
-                Report::Failed(error) if (reporter, of) == (id, generation) => return Some(error),
-                report => self.earlier_reports.push_back((reporter, of, report)),
+            if let Report::Failed(error) = report
+                && (reporter, of) == (id, generation)
+            {
+                return Some(error);
             }
         }
         None

@@ -145,6 +145,16 @@ fn a_rule_that_cannot_be_is_told_with_its_key() {
     assert_eq!((twice.0, twice.1), (1, "name"));
 }
 
+#[test]
+fn every_fault_of_every_rule_is_found() {
+    let rules = [rule("a", "a", "integer"), rule("b", "/b", "int"), rule("B", "/c", "int"), rule("b", "", "money")];
+    let found: Vec<(usize, &str)> = Columns::faults(&rules).into_iter().map(|(index, key, _)| (index, key)).collect();
+    assert_eq!(found, [(0, "pointer"), (0, "type"), (2, "name"), (3, "name"), (3, "type")]);
+    let many: Vec<ColumnRule> = (0..=MAX_COLUMNS).map(|index| rule(&format!("c{index}"), "/a", "int")).collect();
+    assert_eq!(Columns::faults(&many).len(), 1);
+    assert_eq!(Columns::faults(&many[1..]), []);
+}
+
 proptest! {
     #[test]
     fn a_decimal_is_exactly_what_was_written(value in -1_000_000_000_i64..1_000_000_000, scale in 0_usize..9) {

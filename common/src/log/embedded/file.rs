@@ -145,7 +145,7 @@ fn in_use(directory: &Path) -> LogError {
     LogError::new(
         LogErrorKind::Locked,
         format!(
-            "the embedded log in {} is in use by another process; stop it, or give this one its own --data-dir",
+            "the embedded log in {} is in use by another process, such as `run`; only one can use it at a time",
             directory.display()
         ),
     )

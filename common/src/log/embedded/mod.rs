@@ -35,8 +35,17 @@ pub struct EmbeddedLog {
 
 impl EmbeddedLog {
     /// Whether there is a log in `directory`.
-    pub fn exists(directory: &Path) -> bool {
-        directory.join(file::FILE_NAME).exists()
+    ///
+    /// # Errors
+    /// The folder cannot be looked into.
+    pub fn exists(directory: &Path) -> Result<bool> {
+        match directory.join(file::FILE_NAME).try_exists() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
+            looked => looked.map_err(|error| {
+                let place = directory.display();
+                LogError::new(LogErrorKind::Other, format!("embedded log in {place}: cannot look for it: {error}"))
+            }),
+        }
     }
 
     /// Opens or creates the log in `directory` (file `log.redb`).

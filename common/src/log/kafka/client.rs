@@ -7,6 +7,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaSettings;
 use crate::log::{LogError, LogErrorKind};
+use crate::redact::without_credentials;
 
 /// librdkafka's logs become ours; its error callbacks are debug lines, for the same errors come back from calls.
 #[derive(Debug, Default)]
@@ -25,6 +26,7 @@ impl ClientContext for LoggingContext {
 impl ConsumerContext for LoggingContext {}
 
 pub(super) fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    let message = without_credentials(message);
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
@@ -47,6 +49,29 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
     config
 }
 
+/// What librdkafka has against a setting by itself: that it knows no such one, or not such a value. Nothing is connected.
+#[must_use]
+pub fn client_setting_fault(key: &str, value: &str) -> Option<String> {
+    if value.contains('\0') || key.contains('\0') {
+        return Some("holds a zero byte".to_owned());
+    }
+    let mut config = ClientConfig::new();
+    config.set(key, value);
+    config.create_native_config().err().map(|error| fault_of(&error))
+}
+
+/// Without the value, which the binding appends whatever it is.
+fn fault_of(error: &KafkaError) -> String {
+    use RDKafkaErrorCode as Code;
+    match (error, error.rdkafka_error_code()) {
+        (KafkaError::ClientConfig(_, description, ..), _) => description.clone(),
+        (_, Some(Code::BrokerTransportFailure | Code::AllBrokersDown | Code::Resolve)) => {
+            "no broker can be reached".to_owned()
+        }
+        (other, _) => other.to_string(),
+    }
+}
+
 /// Turns librdkafka's error into ours, saying what was being done and where.
 pub(super) fn explain(settings: &KafkaSettings, doing: &str, error: &KafkaError) -> LogError {
     let code = match error {
@@ -60,7 +85,7 @@ pub(super) fn explain(settings: &KafkaSettings, doing: &str, error: &KafkaError)
     };
     let detail = match error {
         KafkaError::Transaction(inner) => inner.string(),
-        other => other.to_string(),
+        other => fault_of(other),
     };
     LogError::new(kind, format!("Kafka at {}, {doing}: {detail}", settings.brokers))
 }

@@ -31,23 +31,32 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
+pub use client::client_setting_fault;
 use client::{LoggingContext, explain};
 
 /// How long one metadata or offset request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where the brokers are and how to talk to them.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct KafkaSettings {
     /// `host:port[,host:port]`.
     pub brokers: String,
-    /// librdkafka settings passed through as they are (`security.protocol`, `sasl.*`, `ssl.*`, …).
+    /// librdkafka settings passed through as they are (`security.protocol`, `sasl.*`, `ssl.*`, …). Holds secrets.
     pub client: BTreeMap<String, String>,
 }
 
+impl std::fmt::Debug for KafkaSettings {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let keys: Vec<_> = self.client.keys().collect();
+        formatter.debug_struct("KafkaSettings").field("brokers", &self.brokers).field("client", &keys).finish()
+    }
+}
+
 /// Client settings that the guarantees rest on: they cannot be passed through.
-pub const RESERVED_CLIENT_SETTINGS: [&str; 14] = [
+pub const RESERVED_CLIENT_SETTINGS: [&str; 16] = [
     "acks",
+    "auto.commit.enable",
     "auto.offset.reset",
     "bootstrap.servers",
     "delivery.report.only.error",
@@ -60,6 +69,7 @@ pub const RESERVED_CLIENT_SETTINGS: [&str; 14] = [
     "isolation.level",
     "metadata.broker.list",
     "partitioner",
+    "request.required.acks",
     "transactional.id",
 ];
 

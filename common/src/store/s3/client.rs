@@ -11,6 +11,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use crate::redact::without_credentials;
 use crate::store::{Result, StoreError, StoreErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,6 +72,7 @@ fn check_endpoint_variables(location: &str, service: &str) -> Result<()> {
     for variable in [&*format!("AWS_ENDPOINT_URL_{service}"), "AWS_ENDPOINT_URL"] {
         let value = std::env::var(variable).unwrap_or_default();
         if !value.is_empty() && !value.starts_with("http://") && !value.starts_with("https://") {
+            let value = without_credentials(&value);
             let message = format!("{variable} is '{value}'; it must start with http:// or https://");
             return Err(StoreError::new(StoreErrorKind::Other, "connect", location, message));
         }

@@ -100,7 +100,7 @@ pub struct PartitionRebuild {
 
 impl PartitionRebuild {
     /// Whether anything is missing.
-    fn is_due(&self) -> bool {
+    pub fn is_due(&self) -> bool {
         self.origins + self.cuts + self.completions + self.key_runs + self.revisions > 0
     }
 }

@@ -1,0 +1,38 @@
+//! Can files be made in a folder? Asked before a role finds out in the middle of its work.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+/// Whether this process may make files in a folder, or may make the folder where it does not exist yet. Makes nothing.
+///
+/// # Errors
+/// Why not, of the folder or of the nearest one above it that exists.
+pub fn check_writable(path: &Path) -> io::Result<()> {
+    let exists = |path: &&Path| path.as_os_str().is_empty() || path.symlink_metadata().is_ok();
+    let nearest = path.ancestors().find(exists).unwrap_or(path);
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    if !nearest.metadata()?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    Ok(access(nearest, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_exists_or_can_be_made_is_writable() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(check_writable(root.path()).is_ok());
+        assert!(check_writable(&root.path().join("a/b/c")).is_ok());
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+        std::fs::write(root.path().join("file"), b"").unwrap();
+        for below in ["file", "file/x"] {
+            let error = check_writable(&root.path().join(below)).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{below}");
+        }
+    }
+}

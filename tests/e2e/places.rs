@@ -1,0 +1,97 @@
+//! Places that lie inside each other, and texts that cannot be meant as a place: refused before anything is done.
+
+use std::path::Path;
+
+use crate::harness::{Ed, contents, generate};
+
+/// Exit code, and what was said on either stream.
+fn said(root: &Path, args: &[&str]) -> (Option<i32>, String) {
+    let output = Ed::new(args).in_dir(root).env("AWS_REGION", "us-east-1").output();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// Every command that takes places, with what it needs besides.
+const COMMANDS: [&[&str]; 8] = [
+    &["run", "--once"],
+    &["ingest", "--once", "--brokers", "127.0.0.1:1"],
+    &["distribute", "--once", "--brokers", "127.0.0.1:1"],
+    &["check"],
+    &["verify"],
+    &["replay", "--to", "earliest"],
+    &["dlq", "list"],
+    &["dlq", "replay"],
+];
+
+#[test]
+fn places_inside_each_other_are_refused_by_every_command_and_nothing_is_made() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    generate(&root.join("land/pending"), 100, "ndjson", 1);
+    std::os::unix::fs::symlink("land", root.join("link")).unwrap();
+    let before = contents(root);
+    for (landing, trusted, data_dir, part) in [
+        ("land", "land/pending/trusted", "log", "trusted.url ('land/pending/trusted') lies inside pending/"),
+        ("land", "link/x/../pending/t", "log", "lies inside pending/ of landing.url ('land')"),
+        ("./land", "trusted", "land/processed/log", "log.data_dir ('land/processed/log') lies inside processed/"),
+        ("land", "land/", "log", "is the same place as landing.url"),
+        ("s3://lake/zone", "s3://lake/zone/pending", "log", "lies inside pending/ of landing.url ('s3://lake/zone')"),
+    ] {
+        let settings = [
+            format!("landing.url={landing}"),
+            format!("trusted.url={trusted}"),
+            format!("log.data_dir={data_dir}"),
+            "landing.archive=delete".to_owned(),
+        ];
+        let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+        for command in COMMANDS {
+            let (code, told) = said(root, &[command, &settings].concat());
+            assert!(code == Some(2) && told.contains(part), "{command:?} with {trusted}, {data_dir}: {code:?} {told}");
+        }
+    }
+    assert!(contents(root) == before && std::fs::read_dir(root).unwrap().count() == 2, "nothing was made or moved");
+}
+
+#[test]
+fn no_folder_is_made_of_a_text_that_means_something_else() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    generate(&root.join("land/pending"), 10, "ndjson", 1);
+    for (trusted, meant) in [
+        ("~/trusted", "only a shell replaces"),
+        ("s3:/lake/x", "did you mean 's3://lake/x'?"),
+        ("s3:lake", "did you mean 's3://lake'?"),
+        ("file://trusted", "did you mean '/trusted' or './trusted'?"),
+        ("https://lake.s3.amazonaws.com", "did you mean 's3://lake'?"),
+        ("C:\\trusted", "a path of Windows"),
+        (" trusted", "did you mean 'trusted'?"),
+    ] {
+        for command in [&["run", "--once", "--landing", "land"][..], &["check"], &["verify"]] {
+            let (code, told) = said(root, &[command, &["--trusted", trusted]].concat());
+            assert!(code == Some(2) && told.contains(meant), "{command:?} with {trusted}: {code:?} {told}");
+        }
+        let (code, told) = said(root, &["run", "--once", "--landing", "land", "--trusted", "t", "--data-dir", trusted]);
+        assert!(code == Some(2) && told.contains("log.data_dir (--data-dir)"), "{trusted}: {code:?} {told}");
+    }
+    assert_eq!(std::fs::read_dir(root).unwrap().count(), 1, "only the landing zone is there");
+    let (code, told) =
+        said(root, &["run", "--once", "--landing", "land", "--trusted", &format!("file://{}/t", root.display())]);
+    assert!(code == Some(0) && root.join("t/events").is_dir(), "{told}");
+}
+
+#[test]
+fn who_names_the_folder_of_the_files_is_told_of_the_one_that_holds_it() {
+    let root = tempfile::tempdir().unwrap();
+    generate(&root.path().join("land/pending"), 10, "ndjson", 1);
+    for command in [&["run", "--once", "--trusted", "t"][..], &["check", "--trusted", "t"]] {
+        let (code, told) = said(root.path(), &[command, &["--landing", "land/pending"]].concat());
+        assert!(code == Some(2) && told.contains("did you mean 'land'?"), "{command:?}: {code:?} {told}");
+    }
+    assert!(!root.path().join("t").exists());
+    let land = root.path().join("land");
+    for file in crate::harness::files(&land.join("pending"), "") {
+        std::fs::rename(&file, land.join(file.file_name().unwrap())).unwrap();
+    }
+    let (code, told) = said(root.path(), &["check", "--trusted", "t", "--landing", "land"]);
+    assert!(code == Some(0) && told.contains("is not in pending/, where files are looked for"), "{told}");
+}
