@@ -45,7 +45,8 @@ def main():
     events = parser.parse_args().events
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True).stdout.strip()
     work = pathlib.Path(tempfile.mkdtemp(prefix="bench.", dir=ROOT / ".work"))
-    env = dict(os.environ)
+    # Sample files are whole: none is waited for.
+    env = dict(os.environ, ED__LANDING__MIN_AGE="0s")
     try:
         up = subprocess.run([ROOT / "tests/services/up", work / "services"], check=True, capture_output=True, text=True).stdout
         kafka = re.search(r"ED_TEST_KAFKA=(\S+)", up).group(1)

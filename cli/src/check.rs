@@ -1,5 +1,6 @@
 //! `check`: what would stop the roles, and what will hurt later, told before they run.
 
+mod archivable;
 mod forecast;
 mod look;
 mod report;

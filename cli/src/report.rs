@@ -3,10 +3,11 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use common::store::Location;
-use distributor::DistributeReport;
+use distributor::{DistributeError, DistributeReport};
 use indicatif::{HumanBytes, HumanCount};
-use ingestor::IngestReport;
+use ingestor::{IngestError, IngestReport, Problem};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -18,9 +19,41 @@ pub struct Report {
     pub ingest: Option<IngestReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<DistributeReport>,
+    /// What went wrong, a text for each role that failed. Not there when nothing did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Files that could not be dealt with, the first hundred.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<Problem>,
+    /// How many there are.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub problems_total: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Report {
+    pub fn ingest_ended(&mut self, outcome: Result<IngestReport, IngestError>) {
+        let Err(error) = outcome else { return };
+        self.errors.push(error.to_string());
+        if let IngestError::Incomplete(problems) = error {
+            self.problems_total = problems.total;
+            self.problems = problems.listed;
+        }
+    }
+
+    pub fn distribute_ended(&mut self, outcome: Result<DistributeReport, DistributeError>) {
+        self.errors.extend(outcome.err().map(|error| error.to_string()));
+    }
+
+    /// All that went wrong, if anything did.
+    pub fn failure(&self) -> Option<anyhow::Error> {
+        (!self.errors.is_empty()).then(|| anyhow!("{}", self.errors.join("\nerror: ")))
+    }
+
     #[allow(clippy::print_stdout, reason = "the command's result")]
     pub fn print(
         &self,
@@ -45,6 +78,9 @@ impl Report {
             if report.files.quarantined > 0 {
                 rows.push(("files in quarantine", count(report.files.quarantined)));
             }
+            if report.files.kept > 0 {
+                rows.push(("files kept in pending/", count(report.files.kept)));
+            }
             rows.push(("events published", count(report.events.published)));
             rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
         }
@@ -52,6 +88,9 @@ impl Report {
             rows.push(("rows written", count(written.rows)));
             rows.push(("duplicates dropped", count(written.duplicates)));
             rows.push(("rows rejected", count(written.rejected)));
+            if written.replaced_surrogates > 0 {
+                rows.push(("rows with lone surrogates replaced", count(written.replaced_surrogates)));
+            }
             rows.push(("Parquet files", format!("{} ({})", count(written.files), HumanBytes(written.bytes))));
         }
         rows.push(("took", format!("{:.1} s", took.as_secs_f64())));
@@ -61,7 +100,10 @@ impl Report {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {name:width$}  {value}");
         }
-        text.push_str(&self.next_steps(landing, trusted));
+        // Where something failed, that is what is to be done next.
+        if self.errors.is_empty() {
+            text.push_str(&self.next_steps(landing, trusted));
+        }
         text
     }
 
@@ -78,6 +120,11 @@ impl Report {
         }
         if self.ingest.is_some_and(|report| report.files.quarantined > 0) {
             text.push_str("\nFiles in quarantine stay in pending/; the log says why. Another try, after a fix: --retry-quarantined\n");
+        }
+        if self.ingest.is_some_and(|report| report.files.kept > 0) {
+            text.push_str(
+                "\nFiles that hold what neither rows nor dead letters hold whole stay in pending/, whatever landing.archive says; the log names them.\n",
+            );
         }
         if self.ingest.is_some_and(|report| report.events.rejected > 0) {
             text.push_str("\nWhat was rejected, and why: event-distributor dlq list (with the same --brokers, --trusted or --data-dir)\n");

@@ -79,6 +79,16 @@ impl Process {
         Ok(process)
     }
 
+    /// Prints what was achieved, whatever went wrong, and then fails with all that did.
+    fn conclude(&self, common: &CommonArgs, once: bool, report: &Report) -> Result<(), Failure> {
+        // A role looks only at its own zone, whatever else is configured.
+        let landing = self.config.landing.location.as_ref().filter(|_| report.ingest.is_some());
+        let trusted = self.config.trusted.location.as_ref().filter(|_| report.written.is_some());
+        report.print(common.output, self.begun.elapsed(), landing, trusted)?;
+        report.failure().map_or(Ok(()), |failure| Err(Failure::Runtime(failure)))?;
+        self.refuse_interrupted(once)
+    }
+
     /// Work that was to be done in one go and was interrupted is not done.
     fn refuse_interrupted(&self, once: bool) -> Result<(), Failure> {
         if once && self.shutdown.is_triggered() {
@@ -145,8 +155,8 @@ impl Process {
                 discovery: DiscoverySettings {
                     poll_interval: landing.poll_interval,
                     full_sweep_interval: landing.full_sweep_interval,
-                    // Objects in a bucket appear whole, and with --once the files are what they are.
-                    min_age: if local && !once { landing.min_age } else { Duration::ZERO },
+                    // Objects in a bucket appear whole.
+                    min_age: if local { landing.min_age } else { Duration::ZERO },
                     ignore_suffixes: landing.ignore_suffixes.clone(),
                 },
                 quarantine: self.config.quarantine,
@@ -210,7 +220,7 @@ pub fn layout(config: &Config) -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         preset: format.preset.to_owned(),
-        rules: Some(format.events.rules().clone()),
+        rules: format.events.rules().clone(),
         timezone: format.events.time().name().to_owned(),
         window_ms: i64::try_from(config.dedup.window.as_millis()).unwrap_or(i64::MAX),
         max_types: trusted.max_types,
@@ -318,32 +328,38 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
     let ingesting = async {
         let outcome = ingestor.run(shutdown).await;
-        match &outcome {
-            Ok(_) if args.once => end.announce(),
-            Ok(_) => {}
-            // The other role ends too: what is in the log is distributed by the next run.
-            Err(_) => shutdown.trigger(),
+        // Nothing more comes, be it because something failed: what is in the log becomes rows all the same.
+        if args.once || outcome.is_err() {
+            end.announce();
+        }
+        if let Err(error) = &outcome
+            && !args.once
+        {
+            tracing::error!(%error, "the ingestor failed; the process ends when what is in the log is written");
         }
         outcome
     };
     let distributing = async {
         let outcome = distributor.run(&end, shutdown).await;
-        if outcome.is_err() {
+        // With `once` the ingestor ends by itself, and what it publishes meanwhile is written by the next run.
+        if let Err(error) = &outcome
+            && !args.once
+        {
+            tracing::error!(%error, "the distributor failed; the process ends");
             shutdown.trigger();
         }
         outcome
     };
     let (ingested, distributed) = tokio::join!(ingesting, distributing);
     drop(progress);
-    let report = Report { ingest: Some(ingested?), written: Some(distributed?) };
-    let Config { landing, trusted, .. } = &process.config;
-    process.refuse_interrupted(args.once)?;
-    Ok(report.print(
-        args.common.output,
-        process.begun.elapsed(),
-        landing.location.as_ref(),
-        trusted.location.as_ref(),
-    )?)
+    let mut report = Report {
+        ingest: Some(ingestor.metrics.report()),
+        written: Some(distributor.metrics.report()),
+        ..Report::default()
+    };
+    report.ingest_ended(ingested);
+    report.distribute_ended(distributed);
+    process.conclude(&args.common, args.once, &report)
 }
 
 pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
@@ -357,9 +373,9 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
     let outcome = ingestor.run(&process.shutdown).await;
     drop(progress);
-    let report = Report { ingest: Some(outcome?), written: None };
-    process.refuse_interrupted(args.once)?;
-    Ok(report.print(args.common.output, process.begun.elapsed(), process.config.landing.location.as_ref(), None)?)
+    let mut report = Report { ingest: Some(ingestor.metrics.report()), ..Report::default() };
+    report.ingest_ended(outcome);
+    process.conclude(&args.common, args.once, &report)
 }
 
 pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
@@ -374,7 +390,7 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let end = if args.once { EndOfInput::now() } else { EndOfInput::later() };
     let outcome = distributor.run(&end, &process.shutdown).await;
     drop(progress);
-    let report = Report { ingest: None, written: Some(outcome?) };
-    process.refuse_interrupted(args.once)?;
-    Ok(report.print(args.common.output, process.begun.elapsed(), None, process.config.trusted.location.as_ref())?)
+    let mut report = Report { written: Some(distributor.metrics.report()), ..Report::default() };
+    report.distribute_ended(outcome);
+    process.conclude(&args.common, args.once, &report)
 }

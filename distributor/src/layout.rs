@@ -5,23 +5,18 @@
 use common::event::{ColumnRule, Columns, EventFormat, EventRules, TimeRule};
 use serde::{Deserialize, Serialize};
 
-use crate::reader::EventReader;
-
-/// Raised by hand whenever rows would move for the same input. The golden test fails until it is.
-///
-/// It is still 1: a layout of version 0.1.0 is known by having no `rules`, and is read as it was then, to the wording
-/// of its rejections.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Raised by hand whenever rows would move for the same input, be it by the wording of a rejection. The golden test fails
+/// until it is.
+pub const LAYOUT_VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
     pub version: u32,
-    /// Name of the preset that the rules began with, for people; without rules it decides.
+    /// Name of the preset that the rules began with, for people.
     pub preset: String,
-    /// How fields are found in an event. `None` in layouts that were written by version 0.1.0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rules: Option<EventRules>,
+    /// How an event's fields are found and read.
+    pub rules: EventRules,
     /// Zone of timestamps that carry none.
     pub timezone: String,
     /// Deduplication window in log time, milliseconds.
@@ -51,10 +46,8 @@ impl Layout {
 
     /// Whether records have the same keys under both: the same ones are events, with the same ids and times.
     pub(crate) fn reads_like(&self, other: &Self) -> bool {
-        let Self { version, preset, rules, timezone, .. } = self;
-        // The preset's name decides only without rules.
-        let is_same_preset = rules.is_some() || *preset == other.preset;
-        (version, rules, timezone) == (&other.version, &other.rules, &other.timezone) && is_same_preset
+        let Self { version, rules, timezone, .. } = self;
+        (version, timezone) == (&other.version, &other.timezone) && rules.has_keys_of(&other.rules)
     }
 
     /// What reads events under this layout.
@@ -62,62 +55,72 @@ impl Layout {
     /// # Errors
     /// The layout is of a version, or has rules or a time zone, that this build does not have: the message names what is
     /// needed.
-    pub(crate) fn reader(&self) -> Result<EventReader, String> {
+    pub(crate) fn reader(&self) -> Result<EventFormat, String> {
         if self.version != LAYOUT_VERSION {
             return Err(format!("its layout has version {}, this build writes {LAYOUT_VERSION}", self.version));
         }
         let time = TimeRule::named(&self.timezone)?;
-        match &self.rules {
-            Some(rules) => {
-                let format = EventFormat::new(rules, time, None);
-                format.map(EventReader::by_rules).map_err(|error| format!("its layout has rules unknown here: {error}"))
-            }
-            None if self.preset == "seed" => Ok(EventReader::of_0_1_0(time)),
-            None => Err(format!("its layout has the event preset '{}', which this build does not know", self.preset)),
-        }
+        EventFormat::new(&self.rules, time, None).map_err(|error| format!("its layout has rules unknown here: {error}"))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use common::event::parse_event;
+
     use super::*;
 
-    const OF_0_1_0: &str = r#"{"version":1,"preset":"seed","timezone":"Europe/Berlin","window_ms":86400000,"max_types":1000,"min_year":1970,"max_year":2100,"max_rows_per_file":1000000}"#;
-    const EVENT: &str =
-        r#"{"event_id":"a","timestamp":"2021-07-14T12:00:00","domain":"d","event_type":"t","data":[[1]]}"#;
+    const LAYOUT: &str = r#"{"version":2,"preset":"seed","rules":{"event_id":"/event_id","timestamp":"/timestamp","domain":"/domain","event_type":"const:x","data":"","timestamp_format":"rfc3339","lone_surrogates":"replace","max_depth":3},"timezone":"Europe/Berlin","window_ms":86400000,"max_types":1000,"min_year":1970,"max_year":2100,"max_rows_per_file":1000000}"#;
+    const EVENT: &str = r#"{"event_id":"a","timestamp":"2021-07-14T12:00:00","domain":"d","data":[["\ud83d"]]}"#;
 
-    fn read(layout: &str) -> Result<i64, String> {
+    fn read(layout: &str, event: &str) -> Result<(i64, String), String> {
         let layout: Layout = serde_json::from_str(layout).map_err(|error| error.to_string())?;
-        let event = layout.reader()?.read(EVENT.as_bytes()).map(|event| event.timestamp_us);
-        event.map_err(|problem| problem.to_string())
+        let event = parse_event(event.as_bytes(), &layout.reader()?).map_err(|problem| problem.to_string())?;
+        Ok((event.timestamp_us, event.data.into_owned()))
     }
 
     #[test]
-    fn layouts_of_version_0_1_0_are_read_and_written_as_they_were() -> Result<(), serde_json::Error> {
-        let layout: Layout = serde_json::from_str(OF_0_1_0)?;
-        assert_eq!(serde_json::to_string(&layout)?, OF_0_1_0, "it stands in every footer");
-        assert_eq!(read(OF_0_1_0), Ok(1_626_256_800_000_000));
+    fn a_layout_is_written_as_it_was_read() -> Result<(), serde_json::Error> {
+        let layout: Layout = serde_json::from_str(LAYOUT)?;
+        assert_eq!(serde_json::to_string(&layout)?, LAYOUT, "it stands in every footer");
         Ok(())
     }
 
     #[test]
     fn a_batch_is_read_under_the_rules_of_its_cut() {
-        let rules = r#""rules":{"event_id":"/domain","timestamp":"/timestamp","domain":"/domain","event_type":"const:x","data":"","timestamp_format":"rfc3339","max_depth":3},"timezone""#;
-        let with_rules = OF_0_1_0.replace("\"timezone\"", rules);
-        assert_eq!(read(&with_rules), Ok(1_626_256_800_000_000));
-        let shallow = with_rules.replace("\"max_depth\":3", "\"max_depth\":2");
-        assert_eq!(read(&shallow), Err("has more than 2 arrays and objects within each other".to_owned()));
+        let read_by = |from: &str, to: &str| read(&LAYOUT.replace(from, to), EVENT);
+        let at = 1_626_256_800_000_000;
+        assert_eq!(read_by("", ""), Ok((at, EVENT.replace("ud83d", "ufffd"))));
+        assert_eq!(read_by("replace", "keep"), Ok((at, EVENT.to_owned())));
+        assert!(read_by("replace", "reject").is_err_and(|message| message.contains("half of a surrogate pair")));
+        let shallow = read_by("\"max_depth\":3", "\"max_depth\":2");
+        assert!(shallow.is_err_and(|message| message.contains("more than 2 arrays and objects")));
+        let slashes = LAYOUT.replace("rfc3339", "%d/%m/%Y %H:%M");
+        let event = EVENT.replace("2021-07-14T12:00:00", "14/07/2021 12:00");
+        assert_eq!(read(&slashes, &event).map(|(time, _)| time), Ok(at), "in the zone of the layout");
+    }
+
+    #[test]
+    fn layouts_that_only_write_rows_otherwise_find_the_same_keys() -> Result<(), serde_json::Error> {
+        let layout = |from: &str, to: &str| serde_json::from_str::<Layout>(&LAYOUT.replace(from, to));
+        let before = layout("", "")?;
+        assert!(before.reads_like(&layout("replace", "keep")?) && before.reads_like(&layout("1000,", "7,")?));
+        for (from, to) in [("replace", "reject"), ("Berlin", "Paris"), ("rfc3339", "epoch_s"), ("/domain", "/d")] {
+            assert!(!before.reads_like(&layout(from, to)?), "{from} -> {to}");
+        }
+        Ok(())
     }
 
     #[test]
     fn a_layout_that_this_build_cannot_read_is_refused_with_what_it_needs() {
         for (from, to, part) in [
-            ("\"version\":1", "\"version\":2", "version 2, this build writes 1"),
-            ("seed", "other", "event preset 'other'"),
+            ("\"version\":2", "\"version\":3", "version 3, this build writes 2"),
             ("Europe/Berlin", "Mars/Olympus", "'Mars/Olympus' is not an IANA time zone"),
+            ("rfc3339", "%Y-%m-%d %K", "%K"),
+            ("/domain", "domain", "its layout has rules unknown here: domain: 'domain' is neither"),
             ("\"min_year\"", "\"min_month\"", "unknown field"),
         ] {
-            let error = read(&OF_0_1_0.replace(from, to)).err().unwrap_or_default();
+            let error = read(&LAYOUT.replace(from, to), EVENT).err().unwrap_or_default();
             assert!(error.contains(part), "{error}");
         }
     }

@@ -14,7 +14,6 @@ mod lane;
 mod layout;
 mod metrics;
 mod partition;
-mod reader;
 mod records;
 mod remake;
 mod replay;

@@ -24,6 +24,9 @@ pub struct DistributeReport {
     pub rejected: u64,
     pub files: u64,
     pub bytes: u64,
+    /// Rows in whose `data` lone surrogates were replaced.
+    #[serde(skip_serializing_if = "crate::batch::is_zero")]
+    pub replaced_surrogates: u64,
 }
 
 pub struct Metrics {
@@ -33,6 +36,7 @@ pub struct Metrics {
     files: IntCounter,
     bytes: IntCounter,
     unfit: IntCounterVec,
+    replaced: IntCounter,
     restored: IntCounter,
     missing: IntCounter,
     passed_over: IntCounterVec,
@@ -150,6 +154,10 @@ impl Metrics {
                 "ed_distribute_unfit_values_total",
                 "Values that did not fit their column and are null there",
                 "column",
+            )?,
+            replaced: counter(
+                "ed_distribute_replaced_surrogates_total",
+                "Rows of events in whose data lone surrogates were replaced by U+FFFD (format.lone_surrogates)",
             )?,
             restored: counter(
                 "ed_distribute_batches_restored_total",
@@ -275,6 +283,7 @@ impl Metrics {
             self.rows.inc_by(counts.written);
             self.duplicates.inc_by(counts.duplicates);
             self.rejected.inc_by(counts.rejected);
+            self.replaced.inc_by(counts.replaced);
             self.files.inc_by(files);
             self.bytes.inc_by(bytes);
             for (column, count) in done.unfit {
@@ -303,6 +312,7 @@ impl Metrics {
             rows = counts.written,
             duplicates = counts.duplicates,
             rejected = counts.rejected,
+            replaced_surrogates = (counts.replaced > 0).then_some(counts.replaced),
             files,
             bytes,
             restored = !done.fresh,
@@ -396,6 +406,7 @@ impl Metrics {
             rejected: self.rejected.get(),
             files: self.files.get(),
             bytes: self.bytes.get(),
+            replaced_surrogates: self.replaced.get(),
         }
     }
 }

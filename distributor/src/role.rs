@@ -9,7 +9,7 @@ use common::clock::Clock;
 use common::config::{MissingFiles, TypeAges};
 use common::log::{Log, LogErrorKind, Membership, Retention, TopicSpec, settled_bounds};
 use common::shutdown::Shutdown;
-use common::store::{RetryPolicy, RetryingStore, Store, StoreErrorKind};
+use common::store::{RetryPolicy, RetryingStore, Store, StoreError, StoreErrorKind};
 use common::telemetry::Health;
 use tokio::time::Instant;
 
@@ -38,7 +38,15 @@ impl fmt::Display for DistributeError {
 impl std::error::Error for DistributeError {}
 
 impl PartitionError {
-    fn is_retryable(&self, once: bool) -> bool {
+    pub(crate) fn of_the_store(&self) -> Vec<&StoreError> {
+        match self {
+            Self::Store(error) => vec![error],
+            Self::Partitions(failed) => failed.values().flat_map(Self::of_the_store).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub(crate) fn is_retryable(&self, once: bool) -> bool {
         match self {
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
@@ -54,6 +62,7 @@ impl PartitionError {
             }
             // The next session rebuilds the window; there may be room then.
             Self::Scratch(_) => !once,
+            Self::Partitions(failed) => failed.values().any(|error| error.is_retryable(once)),
             Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) => false,
         }
     }
@@ -142,7 +151,7 @@ impl Distributor {
         let store = self.retrying_store(shutdown);
         loop {
             let Err(error) = self.session(&store, end, shutdown).await else { return Ok(self.metrics.report()) };
-            if let PartitionError::Store(error) = &error {
+            for error in error.of_the_store() {
                 self.metrics.store_failed(error);
             }
             if shutdown.is_triggered() {

@@ -2,11 +2,10 @@
 
 use std::fmt::Write;
 
-use common::event::{Event, EventProblem, civil_from_micros};
+use common::event::{Event, EventFormat, EventProblem, civil_from_micros, parse_event};
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::layout::Layout;
-use crate::reader::EventReader;
 
 /// Longest `name=value` segment of a path, in bytes: below every store's limit for one segment.
 const MAX_SEGMENT_BYTES: usize = 200;
@@ -62,18 +61,23 @@ impl Rejection {
         match self {
             Self::NotAnEvent(problem) => problem.to_string(),
             Self::NullValue => "the record has no value".to_owned(),
-            Self::YearOutOfRange => format!("the year is not within {} to {}", layout.min_year, layout.max_year),
+            Self::YearOutOfRange => format!(
+                "the year is not within {} to {} (trusted.min_year, trusted.max_year)",
+                layout.min_year, layout.max_year
+            ),
             Self::TypeTooLong => {
                 format!("domain and event_type make a path segment of more than {MAX_SEGMENT_BYTES} bytes")
             }
-            Self::TooManyTypes => format!("one batch may hold {} event types", layout.max_types),
+            Self::TooManyTypes => {
+                format!("the batch holds {} event types already (trusted.max_types)", layout.max_types)
+            }
         }
     }
 }
 
 /// Reads a record's value as an event.
-pub(crate) fn read_event<'a>(value: Option<&'a [u8]>, reader: &EventReader) -> Result<Event<'a>, Rejection> {
-    reader.read(value.ok_or(Rejection::NullValue)?).map_err(Rejection::NotAnEvent)
+pub(crate) fn read_event<'a>(value: Option<&'a [u8]>, format: &EventFormat) -> Result<Event<'a>, Rejection> {
+    parse_event(value.ok_or(Rejection::NullValue)?, format).map_err(Rejection::NotAnEvent)
 }
 
 /// The folder of an event below the trusted zone: `events/domain_event_type=…/year=…/month=…/day=…`.
@@ -152,7 +156,7 @@ mod tests {
             timestamp_us,
             domain: Cow::Borrowed(domain),
             event_type: Cow::Borrowed(event_type),
-            data: "{}",
+            data: Cow::Borrowed("{}"),
         }
     }
 

@@ -8,8 +8,9 @@
 mod end;
 mod memory;
 mod orders;
+mod parked;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::metrics::WorkerState;
 use crate::partition::{Context, PartitionError};
 use crate::role::{COMPONENT, Distributor, EndOfInput};
 use crate::watch::{Lanes, Watch};
+use parked::Parked;
 
 /// The longest the worker sleeps between looks at ages and ends.
 const MAX_POLL: Duration = Duration::from_millis(250);
@@ -40,6 +42,9 @@ pub(crate) struct Worker<'a> {
     generation: u64,
     shared: Shared,
     reports: mpsc::UnboundedReceiver<(i32, u64, Report)>,
+    /// Reports that came before one that was looked for.
+    earlier_reports: VecDeque<(i32, u64, Report)>,
+    parked: Parked,
     /// A lane has taken an order, or is gone.
     room: Arc<Notify>,
     assigned_once: bool,
@@ -76,6 +81,8 @@ impl<'a> Worker<'a> {
             generation: 0,
             shared,
             reports,
+            earlier_reports: VecDeque::new(),
+            parked: Parked::default(),
             room,
             assigned_once: false,
             targets,
@@ -113,14 +120,22 @@ impl<'a> Worker<'a> {
                 self.targets.send_replace(Some(Arc::new(Target { asked_ms, bounds })));
             }
             if self.is_finished().await? {
+                if !self.parked.is_empty() {
+                    return Err(self.parked.take_errors());
+                }
                 let targets = self.targets.borrow().clone();
                 if let Some(targets) = targets {
                     self.watch().at_the_end(targets.asked_ms, &targets.bounds).await;
                 }
                 return Ok(());
             }
+            if let Some((id, generation, report)) = self.earlier_reports.pop_front() {
+                self.heed(id, generation, report).await?;
+                continue;
+            }
             self.make_room();
             let has_room = self.has_room();
+            let retry = self.parked.next_retry();
             let any_paused = self.lanes.values().any(|lane| lane.is_paused);
             // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, and
             // take what they were given, so that neither can hold up reading for ever.
@@ -135,6 +150,13 @@ impl<'a> Worker<'a> {
                         heeded = self.heed(id, generation, report) => heeded?,
                     }
                     quiet_since = Instant::now();
+                    continue;
+                }
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                    let due = self.parked.due(Instant::now());
+                    due.iter().for_each(|id| self.reader.resume(*id));
+                    self.take_over(&due).await?;
+                    self.tell_health();
                     continue;
                 }
                 () = self.room.notified(), if any_paused => {
@@ -170,6 +192,31 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// A partition that cannot go on is parked, as long as others can.
+    ///
+    /// # Errors
+    /// What all of them failed with, when none is left: then the role begins again, or ends.
+    fn lane_failed(&mut self, id: i32, error: PartitionError) -> Result<(), PartitionError> {
+        self.starting.remove(&id);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.lanes.remove(&id);
+        if self.lanes.is_empty() && self.parked.is_empty() {
+            return Err(error);
+        }
+        tracing::warn!(partition = id, %error, "a partition cannot go on; the others do");
+        for error in error.of_the_store() {
+            self.role.metrics.store_failed(error);
+        }
+        self.reader.pause(id);
+        let settings = &self.role.settings;
+        self.parked.park(id, error, settings.once, Instant::now());
+        if self.lanes.is_empty() {
+            return Err(self.parked.take_errors());
+        }
+        self.tell_health();
+        Ok(())
+    }
+
     async fn give_up(&mut self, id: i32) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(lane) = self.lanes.remove(&id) {
@@ -203,6 +250,8 @@ impl<'a> Worker<'a> {
             ReadEvent::Revoked(partitions) => {
                 self.role.metrics.rebalanced("revoked", &partitions);
                 for partition in partitions {
+                    // Its next owner tries it again.
+                    self.parked.forget(partition);
                     self.starting.remove(&partition);
                     self.give_up(partition).await;
                 }
@@ -223,6 +272,10 @@ impl<'a> Worker<'a> {
     }
 
     fn tell_health(&self) {
+        if let Some(reason) = self.parked.reason() {
+            self.role.health.not_ready(COMPONENT, &reason);
+            return;
+        }
         match self.starting.len() {
             0 => self.role.health.ready(COMPONENT),
             count => self.role.health.not_ready(COMPONENT, &format!("rebuilding the windows of {count} partitions")),
@@ -242,6 +295,7 @@ impl<'a> Worker<'a> {
                 LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
             })?;
             self.give_up(*id).await;
+            self.parked.is_tried(*id);
             self.generation += 1;
             let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
             self.starting.insert(*id);
@@ -261,9 +315,12 @@ impl<'a> Worker<'a> {
                 self.restart(id, offset).await?;
                 self.tell_health();
             }
-            Report::Commit(offset) => self.commit(id, offset).await,
+            Report::Commit(offset) => {
+                self.parked.forget(id);
+                self.commit(id, offset).await;
+            }
             Report::Progress => {}
-            Report::Failed(error) => return Err(error),
+            Report::Failed(error) => return self.lane_failed(id, error),
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, RecordBatch, TimestampMicrosecondArray};
 use bytes::Bytes;
+use common::event::EventFormat;
 use common::store::Store;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -13,7 +14,6 @@ use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::footer::{Footer, FooterError, read_range};
-use crate::reader::EventReader;
 use crate::route::{fingerprint, read_event};
 
 /// Columns that say where a row comes from and what its key is.
@@ -57,7 +57,7 @@ impl Written {
     }
 
     /// Adds the keys of rejected rows: those of events, as `reader` reads them.
-    fn add_rejected(&mut self, batch: &RecordBatch, reader: &EventReader) -> Result<(), String> {
+    fn add_rejected(&mut self, batch: &RecordBatch, reader: &EventFormat) -> Result<(), String> {
         let (Some(raw), Some(offset)) = (batch.column_by_name("raw"), batch.column_by_name("_offset")) else {
             return Ok(());
         };
@@ -83,7 +83,7 @@ impl Written {
         store: &dyn Store,
         path: &str,
         footer: &Footer,
-        reader: &EventReader,
+        reader: &EventFormat,
     ) -> Result<(), FooterError> {
         let unreadable = |error: ParquetError| FooterError::Unreadable(error.to_string());
         let metadata = footer.metadata();

@@ -3,35 +3,25 @@
 //! Every step may be repeated after a crash at any point, and is done for many files at once: on S3 a thousand deletes
 //! are one request, in a folder a thousand moves are two syncs.
 
-use common::event::civil_from_micros;
+mod names;
+
 use common::store::{
-    DeleteOutcome, Metadata, Move, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, Version,
+    DeleteOutcome, Metadata, Move, ObjectMeta, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    Version,
 };
 
 use crate::identity::PENDING;
 
-const PROCESSED: &str = "processed/";
+pub(crate) use names::Names;
+
 /// The tag that says that an object's events are all on the log: for the filter of a lifecycle rule.
 pub const TAG: (&str, &str) = ("event-distributor", "ingested");
 
-/// `processed/date=YYYY-MM-DD/<path>`; the date is that of the commit, in UTC.
-pub(crate) fn target(path: &str, now_ms: i64) -> String {
-    let date = civil_from_micros(now_ms.saturating_mul(1000));
-    format!("{PROCESSED}date={:04}-{:02}-{:02}/{path}", date.year, date.month, date.day)
-}
-
-/// The name for when `target` is taken by another file: the identity's hash before the extension.
-fn other_target(target: &str, identity: &str) -> String {
-    let hash = xxhash_rust::xxh3::xxh3_64(identity.as_bytes());
-    let (folder, name) = target.rsplit_once('/').unwrap_or(("", target));
-    match name.rsplit_once('.') {
-        Some((stem, extension)) if !stem.is_empty() => format!("{folder}/{stem}.{hash:016x}.{extension}"),
-        _ => format!("{folder}/{name}.{hash:016x}"),
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Archived {
+    /// It stands there now.
+    Moved { target: String },
+    /// Tagged or deleted.
     Done,
     /// The file is gone or has been replaced; whatever stands there now is not ours to touch.
     SourceChanged,
@@ -61,9 +51,9 @@ impl Task {
 }
 
 /// Does every step; the outcomes are independent and in the order of the tasks.
-pub(crate) async fn archive(store: &dyn Store, tasks: &[Task]) -> Vec<Result<Archived>> {
+pub(crate) async fn archive(store: &dyn Store, names: Names, tasks: &[Task]) -> Vec<Result<Archived>> {
     let mut outcomes: Vec<Option<Result<Archived>>> = tasks.iter().map(|_| None).collect();
-    move_all(store, tasks, &mut outcomes).await;
+    move_all(store, names, tasks, &mut outcomes).await;
     delete_all(store, tasks, &mut outcomes).await;
     for (task, outcome) in tasks.iter().zip(&mut outcomes) {
         if task.step == Step::Tag {
@@ -81,7 +71,7 @@ pub(crate) async fn archive(store: &dyn Store, tasks: &[Task]) -> Vec<Result<Arc
     tasks.iter().zip(outcomes).map(|(task, outcome)| outcome.unwrap_or_else(|| missing(task))).collect()
 }
 
-async fn move_all(store: &dyn Store, tasks: &[Task], outcomes: &mut [Option<Result<Archived>>]) {
+async fn move_all(store: &dyn Store, names: Names, tasks: &[Task], outcomes: &mut [Option<Result<Archived>>]) {
     let mut moves = Vec::new();
     let mut places = Vec::new();
     for (place, task) in tasks.iter().enumerate() {
@@ -93,41 +83,71 @@ async fn move_all(store: &dyn Store, tasks: &[Task], outcomes: &mut [Option<Resu
     if moves.is_empty() {
         return;
     }
-    for (place, outcome) in places.into_iter().zip(store.rename_many(&moves).await) {
+    for ((place, moved), outcome) in places.into_iter().zip(moves.clone()).zip(store.rename_many(&moves).await) {
         let task = &tasks[place];
-        outcomes[place] = Some(match (outcome, &task.step) {
-            (Ok(RenameOutcome::TargetExists), Step::Move { target }) => resolve_taken(store, task, target).await,
-            (Ok(RenameOutcome::SourceChanged), _) => Ok(Archived::SourceChanged),
-            (Ok(_), _) => Ok(Archived::Done),
-            (Err(error), _) => Err(error),
+        outcomes[place] = Some(match outcome {
+            Ok(RenameOutcome::Moved) => Ok(Archived::Moved { target: moved.to }),
+            Ok(RenameOutcome::SourceChanged) => Ok(Archived::SourceChanged),
+            Ok(RenameOutcome::TargetExists) => resolve_taken(store, names, task, moved.to).await,
+            Err(error) if may_be_the_name(error.kind) => resolve_refused(store, names, task, &moved.to, error).await,
+            Err(error) => Err(error),
         });
     }
 }
 
+/// Whether another name may do: S3 servers that keep objects as files have codes of their own for names they cannot hold.
+fn may_be_the_name(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::InvalidKey | StoreErrorKind::Other)
+}
+
 /// The target is taken: by an earlier, interrupted move of this very version, or by another file.
-async fn resolve_taken(store: &dyn Store, task: &Task, target: &str) -> Result<Archived> {
-    let from = task.key();
-    let other = other_target(target, &task.identity);
-    if finish_interrupted(store, task, target).await? {
-        return Ok(Archived::Done);
+async fn resolve_taken(store: &dyn Store, names: Names, task: &Task, target: String) -> Result<Archived> {
+    if finish_interrupted(store, task, &target).await? {
+        return Ok(Archived::Moved { target });
     }
-    match store.rename(&from, &task.version, &other).await? {
-        RenameOutcome::Moved => Ok(Archived::Done),
+    let other = names.when_taken(&target, &task.identity);
+    move_or_finish(store, task, other, |other| format!("both {target} and {other} are taken; move one away")).await
+}
+
+/// The target cannot be made. Where the reason is that one of its folders is a file, another name does.
+async fn resolve_refused(
+    store: &dyn Store,
+    names: Names,
+    task: &Task,
+    target: &str,
+    refused: StoreError,
+) -> Result<Archived> {
+    let other = names.when_folder_is_file(target, &task.identity);
+    let taken = |other: &str| format!("{target} cannot be made, and {other} is taken; move it away");
+    // What is wrong with the first choice says more than what is wrong with the second.
+    move_or_finish(store, task, other, taken)
+        .await
+        .map_err(|error| if may_be_the_name(error.kind) { refused } else { error })
+}
+
+async fn move_or_finish(
+    store: &dyn Store,
+    task: &Task,
+    target: String,
+    when_taken: impl Fn(&str) -> String,
+) -> Result<Archived> {
+    let from = task.key();
+    match store.rename(&from, &task.version, &target).await? {
+        RenameOutcome::Moved => Ok(Archived::Moved { target }),
         RenameOutcome::SourceChanged => Ok(Archived::SourceChanged),
-        RenameOutcome::TargetExists if finish_interrupted(store, task, &other).await? => Ok(Archived::Done),
-        RenameOutcome::TargetExists => Err(StoreError::new(
-            StoreErrorKind::Other,
-            "archive",
-            &from,
-            format!("both {target} and {other} are taken; move one away"),
-        )),
+        RenameOutcome::TargetExists if finish_interrupted(store, task, &target).await? => {
+            Ok(Archived::Moved { target })
+        }
+        RenameOutcome::TargetExists => {
+            Err(StoreError::new(StoreErrorKind::Other, "archive", &from, when_taken(&target)))
+        }
     }
 }
 
 /// Whether `target` holds this very version, as after a move that ended between its two halves; if so the second half is
 /// done.
 async fn finish_interrupted(store: &dyn Store, task: &Task, target: &str) -> Result<bool> {
-    let holds = |meta: common::store::ObjectMeta| meta.version == task.version;
+    let holds = |meta: ObjectMeta| meta.version == task.version;
     if !store.head(target).await?.is_some_and(holds) || !store.head(&task.key()).await?.is_some_and(holds) {
         return Ok(false);
     }
@@ -159,24 +179,4 @@ async fn tag(store: &dyn Store, task: &Task) -> Result<Archived> {
         TagOutcome::Tagged => Archived::Done,
         TagOutcome::VersionMismatch => Archived::SourceChanged,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_carry_the_date_and_the_whole_path() {
-        let target = target("a/x.json", 1_610_619_330_000);
-        assert_eq!(target, "processed/date=2021-01-14/a/x.json");
-        let other = other_target(&target, "id");
-        assert!(
-            other.starts_with("processed/date=2021-01-14/a/x.")
-                && other.ends_with(".json")
-                && other.len() == target.len() + 17,
-            "{other}"
-        );
-        assert_ne!(other, other_target(&target, "id2"));
-        assert!(other_target("processed/date=2021-01-14/noext", "id").starts_with("processed/date=2021-01-14/noext."));
-    }
 }

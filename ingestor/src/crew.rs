@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use crate::discovery::Discovery;
 use crate::error::IngestError;
 use crate::hints::Hint;
-use crate::identity::PENDING;
 use crate::lane::{self, Shared};
+use crate::problems::{Kind, Problems};
 use crate::role::{COMPONENT, Ingestor};
 use crate::routes::{Route, Waiting};
 use crate::tries::Tries;
@@ -46,7 +46,6 @@ struct Once {
     /// A whole listing was made since the last change of lanes.
     swept: bool,
     changed_sweeps: u32,
-    replaced_before: u64,
 }
 
 pub(crate) struct Crew<'a> {
@@ -62,6 +61,8 @@ pub(crate) struct Crew<'a> {
     discovery: Option<JoinHandle<Result<(), StoreError>>>,
     discover_at: Instant,
     once: Once,
+    /// With `once`: partitions that cannot be worked on.
+    failed: BTreeMap<i32, IngestError>,
     /// With `once`: since when no partition has been ours.
     unassigned_since: Option<Instant>,
     group_failure_told: Option<Instant>,
@@ -81,6 +82,7 @@ impl<'a> Crew<'a> {
             discovery: None,
             discover_at: Instant::now(),
             once: Once::default(),
+            failed: BTreeMap::new(),
             unassigned_since: None,
             group_failure_told: None,
         }
@@ -146,6 +148,7 @@ impl<'a> Crew<'a> {
             Ok(ReadEvent::Revoked(partitions)) => {
                 tracing::info!(?partitions, "ledger partitions revoked");
                 for partition in partitions {
+                    self.failed.remove(&partition);
                     self.restarts.remove(&partition);
                     self.stop(partition);
                 }
@@ -247,12 +250,36 @@ impl<'a> Crew<'a> {
             Ok(()) => Duration::ZERO,
             Err(error) => {
                 let fenced = matches!(&error, IngestError::Log(error) if error.kind == LogErrorKind::Fenced);
-                let wait = self.wait_after(error, tries, &format!("ledger partition {partition}"))?;
-                if fenced { wait.max(AFTER_FENCE) } else { wait }
+                match self.wait_after(error, tries, &format!("ledger partition {partition}")) {
+                    Ok(wait) if fenced => wait.max(AFTER_FENCE),
+                    Ok(wait) => wait,
+                    Err(error) => return self.lane_failed(partition, error),
+                }
             }
         };
         self.restarts.insert(partition, Instant::now() + wait);
         Ok(())
+    }
+
+    /// A partition that cannot be worked on keeps no other from its end, if there is one.
+    fn lane_failed(&mut self, partition: i32, error: IngestError) -> Result<(), IngestError> {
+        let is_only_one = self.handles.is_empty() && self.restarts.is_empty() && self.failed.is_empty();
+        if !self.ingestor.settings.once || is_only_one {
+            return Err(error);
+        }
+        tracing::warn!(partition, %error, "a ledger partition cannot be worked on; the others are");
+        self.failed.insert(partition, error);
+        self.note_failed();
+        Ok(())
+    }
+
+    fn note_failed(&self) {
+        let seen = self.shared.routes.sweep();
+        for (partition, error) in &self.failed {
+            let key = format!("ledger partition {partition}");
+            let error = StoreError::new(StoreErrorKind::Other, "own", &key, error);
+            self.shared.problems.note(&key, Kind::Partition, error, seen);
+        }
     }
 
     fn discovery_ended(
@@ -300,9 +327,8 @@ impl<'a> Crew<'a> {
             topics.ledger_partitions,
         );
         if self.ingestor.settings.once {
-            self.once.replaced_before = problems.replaced_files();
-            // Noted again by this look if they are still there.
-            problems.forget();
+            problems.begin_look();
+            self.note_failed();
             self.discovery = Some(tokio::spawn(discovery.run_once()));
         } else {
             let (hints, wake) = (self.hints.clone(), self.wake.clone());
@@ -317,6 +343,9 @@ impl<'a> Crew<'a> {
     /// With `once`: whether everything that was pending is done. Begins another look where one is needed.
     fn is_all_done(&mut self, tries: &mut Tries) -> Result<bool, IngestError> {
         if self.handles.is_empty() && self.restarts.is_empty() {
+            if !self.failed.is_empty() {
+                return self.end_of_work();
+            }
             // Also while the group moves partitions about in the middle of the work.
             let since = *self.unassigned_since.get_or_insert_with(Instant::now);
             let waited_long = since.elapsed() >= self.ingestor.settings.patience;
@@ -327,30 +356,30 @@ impl<'a> Crew<'a> {
         if !self.once.swept || !self.restarts.is_empty() || !self.handles.values().all(is_idle) {
             return Ok(false);
         }
-        let problems = &self.shared.problems;
-        if problems.replaced_files() > self.once.replaced_before {
-            self.look_again_at_changed_files()?;
-            return Ok(false);
-        }
-        let Some(error) = problems.worst() else { return Ok(true) };
-        // Everything else is done; the one that is not must not look like it.
-        let wait = self.wait_after(error.into(), tries, "a file")?;
+        let Some(wait) = self.wait_for_what_may_pass(tries) else { return self.end_of_work() };
         self.look_again(wait);
         Ok(false)
     }
 
-    fn look_again_at_changed_files(&mut self) -> Result<(), IngestError> {
-        self.once.changed_sweeps += 1;
-        if self.once.changed_sweeps > MAX_CHANGED_SWEEPS {
-            return Err(IngestError::Store(StoreError::new(
-                StoreErrorKind::VersionMismatch,
-                "read",
-                PENDING,
-                "a file keeps changing while it is read; write files under a hidden name and rename them when they are whole",
-            )));
+    /// Everything that could be done is done; what is not must not look like it.
+    fn end_of_work(&self) -> Result<bool, IngestError> {
+        let problems = self.shared.problems.all(Problems::MOST_LISTED);
+        problems.map_or(Ok(true), |all| Err(IngestError::Incomplete(all)))
+    }
+
+    /// How long until a further look may find more done; `None` when none would.
+    fn wait_for_what_may_pass(&mut self, tries: &mut Tries) -> Option<Duration> {
+        let problems = self.shared.problems.clone();
+        if problems.has_changed() || problems.wants_a_look() {
+            self.once.changed_sweeps += 1;
+            if self.once.changed_sweeps <= MAX_CHANGED_SWEEPS {
+                let poll_interval = self.ingestor.settings.discovery.poll_interval;
+                return Some(if problems.wants_a_look() { Duration::ZERO } else { poll_interval });
+            }
+            problems.give_changing_up(self.shared.routes.sweep());
         }
-        self.look_again(self.ingestor.settings.discovery.poll_interval);
-        Ok(())
+        let error = problems.passing()?;
+        self.wait_after(error.into(), tries, "a file").ok()
     }
 
     fn look_again(&mut self, wait: Duration) {

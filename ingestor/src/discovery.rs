@@ -11,14 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::store::{ListOptions, ObjectMeta, Store, StoreError, Version};
+use common::store::{ListOptions, ObjectMeta, Store, StoreError, StoreErrorKind, Version};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::hints::{Hint, HintAnswer};
 use crate::identity::{Identities, PENDING, ledger_partition};
 use crate::metrics::Metrics;
-use crate::problems::Problems;
+use crate::problems::{Kind, ProblemBook};
 use crate::routes::{Candidate, Found, Offered, Routes, Sweep};
 use crate::settings::DiscoverySettings;
 
@@ -36,7 +36,7 @@ pub(crate) struct Discovery {
     pub metrics: Arc<Metrics>,
     pub settings: DiscoverySettings,
     pub routes: Arc<Routes>,
-    pub problems: Arc<Problems>,
+    pub problems: Arc<ProblemBook>,
     pub ledger_partitions: u32,
     identities: Identities,
     places: Arc<Semaphore>,
@@ -48,6 +48,8 @@ pub(crate) struct Discovery {
     last_whole: Option<(Instant, bool)>,
     /// The last whole listing, by number.
     sweep: Sweep,
+    /// There is one whole listing, and no other.
+    is_once: bool,
 }
 
 /// A local file that may still be written to.
@@ -65,7 +67,7 @@ impl Discovery {
         metrics: Arc<Metrics>,
         settings: DiscoverySettings,
         routes: Arc<Routes>,
-        problems: Arc<Problems>,
+        problems: Arc<ProblemBook>,
         ledger_partitions: u32,
     ) -> Self {
         Self {
@@ -83,6 +85,7 @@ impl Discovery {
             tail: VecDeque::new(),
             last_whole: None,
             sweep: Sweep::default(),
+            is_once: false,
         }
     }
 
@@ -114,12 +117,27 @@ impl Discovery {
         }
     }
 
-    /// One whole listing, for `--once`.
+    /// One whole listing, for `--once`, and one more look at each file that is too young at the first: after at most
+    /// `min_age` it is taken if it is as it was, and passed over as a problem if it is not.
     ///
     /// # Errors
     /// The listing failed.
     pub(crate) async fn run_once(mut self) -> Result<(), StoreError> {
-        self.sweep().await
+        self.is_once = true;
+        self.sweep().await?;
+        let (listed, young) = (Instant::now(), self.rechecks.len());
+        if young > 0 {
+            tracing::info!(files = young, min_age = ?self.settings.min_age, "waiting once until files are old enough");
+        }
+        while let Some(wait) = self.next_recheck() {
+            // Whatever our clock does meanwhile: nobody waits for longer than this.
+            let longest = self.settings.min_age.saturating_sub(listed.elapsed());
+            tokio::time::sleep(wait.min(longest)).await;
+            let now_ms = if wait < longest { self.clock.now_ms() } else { i64::MAX };
+            self.recheck_due(now_ms).await;
+            self.tell_backlog();
+        }
+        Ok(())
     }
 
     fn is_whole_due(&self) -> bool {
@@ -223,6 +241,9 @@ impl Discovery {
             return true;
         }
         let (now_ms, sweep) = (self.clock.now_ms(), self.sweep);
+        if self.is_once {
+            return self.is_ripe_once(path, object, min_age_ms, now_ms);
+        }
         let fresh = || Ripening { version: object.version.clone(), since_ms: now_ms, seen_in: sweep };
         let ripening = self.ripening.entry(path.to_owned()).or_insert_with(fresh);
         if ripening.version != object.version {
@@ -236,6 +257,36 @@ impl Discovery {
         now_ms >= ripe_ms
     }
 
+    /// With `--once` the age is that of the modification time, so that a run that begins long after the last write does not
+    /// wait; times in the future count as now. At the second look a file is unchanged, or passed over.
+    fn is_ripe_once(&mut self, path: &str, object: &ObjectMeta, min_age_ms: i64, now_ms: i64) -> bool {
+        if let Some(first) = self.ripening.get(path) {
+            let is_unchanged = first.version == object.version;
+            if !is_unchanged {
+                self.pass_over(path, object);
+            }
+            return is_unchanged;
+        }
+        let since_ms = object.modified_ms.clamp(now_ms.saturating_sub(min_age_ms), now_ms);
+        let ripe_ms = since_ms.saturating_add(min_age_ms);
+        if now_ms < ripe_ms {
+            let ripening = Ripening { version: object.version.clone(), since_ms, seen_in: self.sweep };
+            self.ripening.insert(path.to_owned(), ripening);
+            self.rechecks.insert((ripe_ms, path.to_owned()));
+        }
+        now_ms >= ripe_ms
+    }
+
+    fn pass_over(&self, path: &str, object: &ObjectMeta) {
+        let min_age = self.settings.min_age;
+        let message =
+            format!("it was written to less than landing.min_age ({min_age:?}) ago; the next run looks again");
+        let error = StoreError::new(StoreErrorKind::VersionMismatch, "get", &object.key, message);
+        if self.problems.note(&object.key, Kind::Changing, error, self.sweep) {
+            tracing::warn!(file = path, "passed over: it is still being written");
+        }
+    }
+
     /// Time until the next file may be ripe.
     fn next_recheck(&self) -> Option<Duration> {
         let (due_ms, _) = self.rechecks.first()?;
@@ -245,7 +296,10 @@ impl Discovery {
 
     /// Looks again at the files whose time has come.
     async fn recheck(&mut self) {
-        let now_ms = self.clock.now_ms();
+        self.recheck_due(self.clock.now_ms()).await;
+    }
+
+    async fn recheck_due(&mut self, now_ms: i64) {
         while self.rechecks.first().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let Some((_, path)) = self.rechecks.pop_first() else { return };
             self.look_at(&format!("{PENDING}{path}")).await;

@@ -5,12 +5,18 @@ use std::fmt;
 use common::log::{LogError, LogErrorKind};
 use common::store::{StoreError, StoreErrorKind};
 
+use crate::problems::Problems;
+
 #[derive(Debug)]
 pub enum IngestError {
     Log(LogError),
     Store(StoreError),
     /// The landing zone's marker file is wrong, or asks for what its store cannot do.
     Marker(String),
+    /// The configured archive mode is none that the store can do.
+    Unsupported(String),
+    /// With `once`: everything else is done, and these are not.
+    Incomplete(Problems),
     /// With `once`: no ledger partition came to this ingestor.
     NothingAssigned,
 }
@@ -20,7 +26,8 @@ impl fmt::Display for IngestError {
         match self {
             Self::Log(error) => error.fmt(formatter),
             Self::Store(error) => write!(formatter, "landing zone: {error}"),
-            Self::Marker(message) => write!(formatter, "landing zone: {message}"),
+            Self::Marker(message) | Self::Unsupported(message) => write!(formatter, "landing zone: {message}"),
+            Self::Incomplete(problems) => problems.fmt(formatter),
             Self::NothingAssigned => formatter.write_str(
                 "no ledger partition was assigned to this ingestor: others share all of them; stop one, or wait until \
                  the session of one that was killed has timed out (kafka.instance_id makes a restart take over at once)",
@@ -61,7 +68,9 @@ impl IngestError {
             // A person waits for `--once`: what only an operator can mend is said at once.
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
-            Self::Marker(_) | Self::NothingAssigned => false,
+            // Somebody can put it right in the landing zone while a service runs.
+            Self::Marker(_) => !once,
+            Self::Unsupported(_) | Self::Incomplete(_) | Self::NothingAssigned => false,
         }
     }
 

@@ -9,12 +9,13 @@ use common::store::{GetOptions, ObjectMeta, ObjectReader, Store, StoreError, Sto
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::archive::target;
+use crate::archive::Names;
 use crate::content::{Compression, Content, ContentError};
 use crate::error::IngestError;
 use crate::framing::{Framer, FramingState};
 use crate::identity::PENDING;
-use crate::ledger::{Entry, FileState};
+use crate::lane::allowed;
+use crate::ledger::{ArchiveMode, Entry, FileState, Twin};
 use crate::metrics::Metrics;
 use crate::quarantine::{Counts, judge};
 use crate::settings::Settings;
@@ -35,6 +36,7 @@ pub(crate) struct FileContext {
     pub metrics: Arc<Metrics>,
     pub settings: Arc<Settings>,
     pub archive: Archive,
+    pub names: Names,
     pub events_partitions: u32,
     pub memory: Arc<Semaphore>,
 }
@@ -54,8 +56,8 @@ pub(crate) struct Job {
     pub identity: String,
     /// What is committed of it already.
     pub resume: Option<Entry>,
-    /// Content hash of an earlier version of the same path and size.
-    pub twin: Option<u128>,
+    /// An earlier version of the same path and size.
+    pub twin: Option<Twin>,
 }
 
 /// How reading a file ended. The last batch, if there is one, was handed over before.
@@ -106,7 +108,7 @@ impl From<common::log::LogError> for Failure {
 
 async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Result<FileEnd, Failure> {
     if let Some(twin) = job.twin
-        && hash(context, &job).await? == Some(twin)
+        && hash(context, &job).await? == Some(twin.hash)
     {
         return Reading::begin(context, &job, batches).await.finish_twin(twin).await;
     }
@@ -210,6 +212,8 @@ impl<'a> Reading<'a> {
         Entry {
             events: self.entry.events + self.records.events(),
             rejected: self.entry.rejected + self.records.dead_letters(),
+            cut: self.entry.cut + self.records.cut_letters(),
+            published_bytes: self.entry.published_bytes + self.records.bytes() as u64,
             ..self.entry.clone()
         }
     }
@@ -245,20 +249,26 @@ impl<'a> Reading<'a> {
     }
 
     /// The same content was ingested before.
-    async fn finish_twin(mut self, hash: u128) -> Result<FileEnd, Failure> {
+    async fn finish_twin(mut self, twin: Twin) -> Result<FileEnd, Failure> {
         tracing::info!(file = self.job.path, "the same content was ingested before; not again");
-        let entry = Entry { hash: Some(format!("{hash:032x}")), ..self.done(self.entry.clone()) };
+        let known = Entry { only_copy: twin.only_copy, ..self.entry.clone() };
+        let entry = Entry { hash: Some(format!("{:032x}", twin.hash)), ..self.done(known) };
         self.hand_over(entry, Last::Known(self.job.object.version.clone())).await;
         Ok(FileEnd::HandedOver)
     }
 
-    /// Mode and target are fixed here, so that a repeated archive step does the same.
+    /// Mode and target are recorded here, so that a repeated archive step does the same.
     fn done(&self, entry: Entry) -> Entry {
-        let now_ms = self.context.clock.now_ms();
+        let FileContext { clock, archive, names, .. } = self.context;
+        let now_ms = clock.now_ms();
+        let only_copy = entry.only_copy || entry.is_only_copy();
+        let mode = allowed((*archive).into(), only_copy);
+        let target = || names.target(&self.job.path, &self.job.identity, now_ms);
         Entry {
             state: FileState::Done,
-            archive: (self.context.archive == Archive::Move).then(|| target(&self.job.path, now_ms)),
-            mode: Some(self.context.archive.into()),
+            archive: (mode == ArchiveMode::Move).then(target),
+            mode: Some(mode),
+            only_copy,
             at_ms: now_ms,
             ..entry
         }

@@ -1,14 +1,14 @@
 //! The ledger: what is known of each landing file version, in a compacted topic keyed by identity.
 //!
-//! A file version belongs to ledger partition murmur2(identity) mod the topic's partition count, and only the owner of
-//! that partition writes there (see [`crate::ownership`]). An entry is committed in the very transaction that holds the
+//! A file version belongs to ledger partition murmur2(path) mod the topic's partition count, and only the owner of that
+//! partition writes there (see [`crate::ownership`]). An entry is committed in the very transaction that holds the
 //! events it speaks of, so it is never ahead of them nor behind.
 //!
 //! In memory an entry that may still be needed whole is kept whole; one that is settled shrinks to what recognizes the
 //! file (some 250 bytes), and is forgotten, by a tombstone in the topic, when the file has been gone from `pending/` for
 //! `ledger.retain`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use common::config::Archive;
 use common::log::{LogError, LogErrorKind, RecordBatch};
@@ -50,13 +50,20 @@ pub(crate) struct Entry {
     pub framing: FramingState,
     pub events: u64,
     pub rejected: u64,
+    /// Of the rejected, those of which the dead letter keeps only the first bytes: the file alone holds them whole.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: u64,
+    /// Bytes of the events and dead letters, with keys and headers, that are committed.
+    #[serde(default)]
+    pub published_bytes: u64,
     /// Of the whole content as stored, if it was read in one go: xxh3-128, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
     /// Where the file moves to once this entry is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
-    /// What becomes of the file, fixed at the commit; absent in entries of 0.1.0, which moved it if there is a target.
+    /// What becomes of the file. Where the setting changes before it is done, the new one is recorded. Absent in entries of
+    /// 0.1.0, which moved it if there is a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ArchiveMode>,
     /// The archive step is done.
@@ -65,6 +72,9 @@ pub(crate) struct Entry {
     /// The file is compressed: it is read from its beginning again and what lies before `byte` skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compressed: bool,
+    /// Neither events nor dead letters hold all of it, so the file must not go: see [`Entry::is_only_copy`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_copy: bool,
     /// Why it is quarantined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -106,11 +116,14 @@ impl Entry {
             framing: FramingState::default(),
             events: 0,
             rejected: 0,
+            cut: 0,
+            published_bytes: 0,
             hash: None,
             archive: None,
             mode: None,
             archived: false,
             compressed: false,
+            only_copy: false,
             reason: None,
             at_ms,
         }
@@ -122,6 +135,18 @@ impl Entry {
             (None, Some(_)) => ArchiveMode::Move,
             (None, None) => ArchiveMode::Leave,
         }
+    }
+
+    /// Whether the file holds what nothing else does: a dead letter was cut, or nothing in the file was an event, as with a
+    /// format that is not understood. Of an empty file nothing would be lost.
+    pub(crate) fn is_only_copy(&self) -> bool {
+        self.cut > 0 || (self.events == 0 && self.rejected > 0)
+    }
+
+    /// Where the file was moved to.
+    fn moved_to(&self) -> Option<&str> {
+        let was_moved = self.state == FileState::Done && self.archived && self.mode() == ArchiveMode::Move;
+        self.archive.as_deref().filter(|_| was_moved)
     }
 
     fn is_settled(&self) -> bool {
@@ -139,6 +164,11 @@ pub(crate) struct Meta {
     pub ledger_partitions: u32,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 fn one() -> u32 {
     1
 }
@@ -153,7 +183,27 @@ enum Known {
         size: u64,
         hash: Option<u128>,
         at_ms: i64,
+        only_copy: bool,
     },
+}
+
+/// A finished file of the same path and size as another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Twin {
+    /// Of the whole content as stored.
+    pub hash: u128,
+    /// [`Entry::only_copy`] of it.
+    pub only_copy: bool,
+}
+
+/// A file that was moved to `processed/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moved {
+    pub identity: String,
+    pub path: String,
+    pub target: String,
+    /// When it was committed.
+    pub at_ms: i64,
 }
 
 #[derive(Debug)]
@@ -170,7 +220,7 @@ struct Slot {
 /// What is counted of a file that needs nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    Done,
+    Done { only_copy: bool },
     Quarantined,
 }
 
@@ -180,7 +230,10 @@ pub(crate) enum Standing {
     Unknown,
     Whole(Box<Entry>),
     /// Done and archived in this mode.
-    Settled(ArchiveMode),
+    Settled {
+        mode: ArchiveMode,
+        only_copy: bool,
+    },
 }
 
 /// One partition of the ledger as read, kept up with what its owner commits.
@@ -193,9 +246,34 @@ pub(crate) struct Ledger {
     /// By age.
     quarantined: BTreeSet<(i64, IdentityHash)>,
     quarantine_changes: u64,
+    /// While the ledger is read: the files that were moved last, by age.
+    moved: Option<BTreeMap<(i64, IdentityHash), Moved>>,
 }
 
+/// Moved files that are told by [`Ledger::take_moved`] at most.
+pub(crate) const MOST_MOVED: usize = 10_000;
+
 impl Ledger {
+    /// One that notes which files were moved, until [`Ledger::take_moved`].
+    pub(crate) fn noting_moves() -> Self {
+        Self { moved: Some(BTreeMap::new()), ..Self::default() }
+    }
+
+    /// The files that were moved last, as far as they were read.
+    pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
+        self.moved.take().unwrap_or_default().into_values().collect()
+    }
+
+    fn note_moved(&mut self, hash: IdentityHash, identity: &str, entry: &Entry) {
+        let Some(moved) = &mut self.moved else { return };
+        let Some(target) = entry.moved_to() else { return };
+        let (path, target) = (entry.path.clone(), target.to_owned());
+        moved.insert((entry.at_ms, hash), Moved { identity: identity.to_owned(), path, target, at_ms: entry.at_ms });
+        if moved.len() > MOST_MOVED {
+            moved.pop_first();
+        }
+    }
+
     pub(crate) fn meta(&self) -> Option<Meta> {
         self.meta
     }
@@ -229,20 +307,23 @@ impl Ledger {
                 slot.seen = slot.seen.max(now);
                 match &slot.known {
                     Known::Whole(entry) => Standing::Whole(entry.clone()),
-                    Known::Settled { mode, .. } => Standing::Settled(*mode),
+                    Known::Settled { mode, only_copy, .. } => Standing::Settled { mode: *mode, only_copy: *only_copy },
                 }
             }
         }
     }
 
-    /// Content hash of a finished version of the same path and size, if there is one.
-    pub(crate) fn twin_hash(&self, path: &str, size: u64) -> Option<u128> {
+    /// The finished version of the same path and size, if there is one and its content is known.
+    pub(crate) fn twin(&self, path: &str, size: u64) -> Option<Twin> {
         let slot = self.slots.get(self.done_by_path.get(&IdentityHash::of(path))?)?;
-        match &slot.known {
-            Known::Settled { size: known, hash, .. } if *known == size => *hash,
-            Known::Whole(entry) if entry.size == size && entry.state == FileState::Done => parse_hash(entry),
-            _ => None,
-        }
+        let (hash, only_copy) = match &slot.known {
+            Known::Settled { size: known, hash, only_copy, .. } if *known == size => (*hash, *only_copy),
+            Known::Whole(entry) if entry.size == size && entry.state == FileState::Done => {
+                (parse_hash(entry), entry.only_copy)
+            }
+            _ => return None,
+        };
+        hash.map(|hash| Twin { hash, only_copy })
     }
 
     /// What is to be counted of a known file, the first time it is asked.
@@ -253,7 +334,8 @@ impl Ledger {
         }
         match &slot.known {
             Known::Whole(entry) if is_quarantined(entry) => Some(Told::Quarantined),
-            Known::Whole(_) | Known::Settled { .. } => Some(Told::Done),
+            Known::Whole(entry) => Some(Told::Done { only_copy: entry.only_copy }),
+            Known::Settled { only_copy, .. } => Some(Told::Done { only_copy: *only_copy }),
         }
     }
 
@@ -268,8 +350,15 @@ impl Ledger {
             self.quarantined.insert((entry.at_ms, hash));
             self.quarantine_changes += 1;
         }
+        self.note_moved(hash, identity, &entry);
         let known = if entry.is_settled() {
-            Known::Settled { mode: entry.mode(), size: entry.size, hash: parse_hash(&entry), at_ms: entry.at_ms }
+            Known::Settled {
+                mode: entry.mode(),
+                size: entry.size,
+                hash: parse_hash(&entry),
+                at_ms: entry.at_ms,
+                only_copy: entry.only_copy,
+            }
         } else {
             Known::Whole(Box::new(entry))
         };
@@ -278,6 +367,9 @@ impl Ledger {
 
     fn forget(&mut self, hash: IdentityHash) {
         let Some(slot) = self.slots.remove(&hash) else { return };
+        if let (Some(moved), Known::Settled { at_ms, .. }) = (&mut self.moved, &slot.known) {
+            moved.remove(&(*at_ms, hash));
+        }
         if self.done_by_path.get(&slot.path) == Some(&hash) {
             self.done_by_path.remove(&slot.path);
         }
@@ -404,11 +496,34 @@ mod tests {
         ledger.insert("a|1", done("a", "ff", 1), at(5), false);
         assert_eq!(ledger.see("a|1", at(6)), Standing::Whole(Box::new(done("a", "ff", 1))));
         ledger.insert("a|1", Entry { archived: true, ..done("a", "ff", 1) }, at(6), false);
-        assert_eq!(ledger.see("a|1", at(7)), Standing::Settled(ArchiveMode::Move));
-        assert_eq!(
-            (ledger.twin_hash("a", 10), ledger.twin_hash("a", 11), ledger.twin_hash("b", 10)),
-            (Some(255), None, None)
-        );
+        let settled = Standing::Settled { mode: ArchiveMode::Move, only_copy: false };
+        assert_eq!(ledger.see("a|1", at(7)), settled);
+        let hash = |path, size| ledger.twin(path, size).map(|twin| twin.hash);
+        assert_eq!((hash("a", 10), hash("a", 11), hash("b", 10)), (Some(255), None, None));
+    }
+
+    #[test]
+    fn the_files_that_were_moved_last_are_told_once_and_those_that_are_forgotten_are_not() {
+        let mut ledger = Ledger::noting_moves();
+        let moved = |path: &str, at_ms| Entry { archived: true, ..done(path, "1", at_ms) };
+        for number in 0..MOST_MOVED + 2 {
+            let path = format!("{number:05}");
+            ledger.insert(&format!("{path}|1"), moved(&path, i64::try_from(number).unwrap_or(0)), at(1), false);
+        }
+        ledger.insert("waits|1", done("waits", "1", 1), at(1), false);
+        ledger.remove("00003|1");
+        let told = ledger.take_moved();
+        assert_eq!((told.len(), told[0].path.as_str(), told[1].path.as_str()), (MOST_MOVED - 1, "00002", "00004"));
+        assert_eq!((told[0].identity.as_str(), told[0].target.as_str()), ("00002|1", "processed/00002"));
+        ledger.insert("later|1", moved("later", 1), at(1), false);
+        assert!(ledger.take_moved().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_the_only_copy_when_a_letter_was_cut_or_nothing_was_an_event() {
+        let only_copy = |events, rejected, cut| Entry { events, rejected, cut, ..Entry::new("a", 9, 1) }.is_only_copy();
+        assert!(only_copy(5, 1, 1) && only_copy(0, 1, 0) && only_copy(0, 1, 1));
+        assert!(!only_copy(5, 1, 0) && !only_copy(5, 0, 0) && !only_copy(0, 0, 0));
     }
 
     #[test]
@@ -421,7 +536,7 @@ mod tests {
         assert_eq!(ledger.gone(at(500), 500, 10), ["a|1"]);
         ledger.remove("a|1");
         assert_eq!(ledger.gone(at(500), 500, 10), Vec::<String>::new());
-        assert_eq!((ledger.len(), ledger.twin_hash("a", 10)), (2, None));
+        assert_eq!((ledger.len(), ledger.twin("a", 10)), (2, None));
     }
 
     #[test]

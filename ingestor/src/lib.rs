@@ -35,6 +35,7 @@ pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
 pub use metrics::{IngestReport, Metrics};
 pub use ownership::topic_specs;
+pub use problems::{Problem, Problems};
 pub use replay::{DeadLetter, ReplayProgress, ReplayReport, ReplaySettings, replay};
 pub use role::{HintSource, Ingestor, MARKER_KEY, archive_mode, read_marker};
 pub use settings::{DiscoverySettings, Settings};

@@ -15,7 +15,7 @@ use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Int
 use serde::Serialize;
 
 use crate::ledger::Ledger;
-use crate::problems::Problems;
+use crate::problems::ProblemBook;
 use crate::routes::Backlog;
 use board::Board;
 
@@ -33,6 +33,15 @@ pub struct Files {
     pub skipped: u64,
     /// Seen by this run, and quarantined now or before.
     pub quarantined: u64,
+    /// Seen by this run, ingested, and left in `pending/` although they were to be deleted or tagged: only they hold all of
+    /// what is no event. Not there when there are none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub kept: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -47,6 +56,8 @@ pub struct Metrics {
     files_skipped: IntCounter,
     files_replaced: IntCounter,
     files_quarantined: IntCounter,
+    files_kept: IntCounter,
+    late_writes: IntCounter,
     archive_failures: IntCounter,
     events_published: IntCounter,
     events_rejected: IntCounterVec,
@@ -113,6 +124,14 @@ impl Metrics {
                 .counter("ed_ingest_files_replaced_total", "Files that changed or vanished while they were read")?,
             files_quarantined: metrics
                 .counter("ed_ingest_files_quarantined_total", "Files seen that are quarantined")?,
+            files_kept: metrics.counter(
+                "ed_ingest_files_kept_total",
+                "Ingested files seen that are neither deleted nor tagged: only they hold all of what is no event",
+            )?,
+            late_writes: metrics.counter(
+                "ed_ingest_late_writes_total",
+                "Moved files that were written to after they were read, put back to be read again",
+            )?,
             archive_failures: metrics.counter(
                 "ed_ingest_archive_failures_total",
                 "Failed archive steps of finished files, tried again later",
@@ -153,7 +172,7 @@ impl Metrics {
     }
 
     /// What a new membership works with.
-    pub(crate) fn joined(&self, ledger_partitions: u32, problems: Arc<Problems>) {
+    pub(crate) fn joined(&self, ledger_partitions: u32, problems: Arc<ProblemBook>) {
         self.board.watch(ledger_partitions, problems);
     }
 
@@ -223,6 +242,14 @@ impl Metrics {
         self.files_quarantined.inc();
     }
 
+    pub(crate) fn file_kept(&self) {
+        self.files_kept.inc();
+    }
+
+    pub(crate) fn written_late(&self) {
+        self.late_writes.inc();
+    }
+
     pub(crate) fn archive_failed(&self) {
         self.archive_failures.inc();
     }
@@ -253,6 +280,7 @@ impl Metrics {
                 ingested: self.files_ingested.get(),
                 skipped: self.files_skipped.get(),
                 quarantined: self.files_quarantined.get(),
+                kept: self.files_kept.get(),
             },
             events: Events {
                 published: self.events_published.get(),

@@ -106,7 +106,7 @@ pub(crate) async fn own(log: &dyn Log, topics: &Topics, partition: i32, now: Swe
 }
 
 async fn read(log: &dyn Log, topic: &str, partition: i32, now: Sweep) -> Result<Ledger, LogError> {
-    let mut ledger = Ledger::default();
+    let mut ledger = Ledger::noting_moves();
     read_to_end(log, topic, partition, READ_PATIENCE, |chunk| {
         chunk.records.iter().try_for_each(|record| ledger.apply(record.key, record.value, now))
     })

@@ -1,94 +1,318 @@
-//! What stands in the way of files: for `--once`, which must not end as if all were done, and for the status page.
+//! What stands in the way of files: for `--once`, which must not end as if all were done, for the log, and for the status
+//! page. One file's problem is that file's alone: the others go on.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use common::store::StoreError;
+use common::store::{StoreError, StoreErrorKind};
+use serde::Serialize;
 
 use crate::identity::IdentityHash;
+use crate::routes::Sweep;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Of the ledger, with all files that belong to it.
+    Partition,
     Unreadable,
+    /// It changes faster than it can be read.
+    Changing,
     Unarchived,
+    /// It was moved, and whether it was written to since cannot be seen or mended.
+    WrittenLate,
 }
 
 impl Kind {
-    fn told(self) -> &'static str {
+    fn words(self) -> &'static str {
         match self {
+            Self::Partition => "cannot be worked on",
             Self::Unreadable => "cannot be read",
+            Self::Changing => "keeps changing",
             Self::Unarchived => "cannot be archived",
+            Self::WrittenLate => "cannot be looked at again after it was moved",
+        }
+    }
+
+    /// What an operator can do about it, where the error does not say so.
+    fn advice(self) -> Option<&'static str> {
+        match self {
+            Self::Partition | Self::Unreadable | Self::WrittenLate => None,
+            Self::Changing => Some(
+                "Write files under a hidden name (it begins with '.') and rename them when they are whole; \
+                 landing.min_age says how long a file must be unchanged",
+            ),
+            Self::Unarchived => Some(
+                "Events of files that cannot be archived are published all the same, once. Where files can never be moved \
+                 or deleted, set landing.archive = \"leave\"",
+            ),
         }
     }
 }
 
-/// By file version, until it is solved.
-#[derive(Debug, Default)]
-pub(crate) struct Problems {
-    open: Mutex<HashMap<IdentityHash, (Kind, StoreError)>>,
-    replaced: AtomicU64,
+/// One file, or one folder, that could not be dealt with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Its key in the landing zone.
+    pub file: String,
+    /// What cannot be done with it.
+    pub problem: &'static str,
+    pub error: String,
 }
 
-/// Problems that are told at most; more are only counted by metrics.
-const MOST: usize = 10_000;
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.file, self.problem, self.error)
+    }
+}
+
+/// All that a run could not do, as far as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems {
+    pub total: u64,
+    /// The first of them by kind and key, [`Problems::MOST_LISTED`] at most.
+    pub listed: Vec<Problem>,
+    advice: Vec<&'static str>,
+}
 
 impl Problems {
-    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityHash, (Kind, StoreError)>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    pub const MOST_LISTED: usize = 100;
 
-    fn note(&self, identity: &str, kind: Kind, error: StoreError) {
-        let mut open = self.lock();
-        let hash = IdentityHash::of(identity);
-        if open.len() < MOST || open.contains_key(&hash) {
-            open.insert(hash, (kind, error));
+    /// What to do about them, a sentence each.
+    #[must_use]
+    pub fn advice(&self) -> &[&'static str] {
+        &self.advice
+    }
+}
+
+/// Every problem on a line of its own.
+impl fmt::Display for Problems {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.total == 1 { "" } else { "s" };
+        write!(formatter, "landing zone: {} problem{plural}; everything else is done", self.total)?;
+        self.listed.iter().try_for_each(|problem| write!(formatter, "\n  {problem}"))?;
+        let unlisted = self.total.saturating_sub(self.listed.len() as u64);
+        if unlisted > 0 {
+            write!(formatter, "\n  … and {unlisted} more")?;
         }
+        self.advice.iter().try_for_each(|advice| write!(formatter, "\n{advice}."))
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    kind: Kind,
+    error: StoreError,
+    /// The last whole listing that had begun when it was noted.
+    seen: Sweep,
+    /// A further look is to find out whether it is still there.
+    is_past: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    by_file: HashMap<IdentityHash, Open>,
+    /// Those for which there was no room.
+    unlisted: u64,
+    /// Files that changed or vanished under us since the last look began, as many as are named.
+    changed: BTreeSet<String>,
+    has_changed: bool,
+    /// There is something new to be found.
+    look_again: bool,
+}
+
+/// Problems by file version, until they are solved.
+#[derive(Debug, Default)]
+pub(crate) struct ProblemBook(Mutex<State>);
+
+/// Problems that are kept at most; more are only counted.
+const MOST: usize = 10_000;
+/// Files that changed under us and are named.
+const MOST_CHANGED: usize = 20;
+
+impl ProblemBook {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn unreadable(&self, identity: &str, error: StoreError) {
-        self.note(identity, Kind::Unreadable, error);
-    }
-
-    pub(crate) fn unarchived(&self, identity: &str, error: StoreError) {
-        self.note(identity, Kind::Unarchived, error);
+    /// Notes a problem as of the listing `seen`; true if it is news, which is worth a line of the log.
+    pub(crate) fn note(&self, identity: &str, kind: Kind, error: StoreError, seen: Sweep) -> bool {
+        let mut state = self.lock();
+        let hash = IdentityHash::of(identity);
+        if state.by_file.len() >= MOST && !state.by_file.contains_key(&hash) {
+            state.unlisted += 1;
+            return false;
+        }
+        let is_news =
+            state.by_file.get(&hash).is_none_or(|open| open.kind != kind || open.error.message != error.message);
+        state.by_file.insert(hash, Open { kind, error, seen, is_past: false });
+        is_news
     }
 
     pub(crate) fn solved(&self, identity: &str) {
-        self.lock().remove(&IdentityHash::of(identity));
+        self.lock().by_file.remove(&IdentityHash::of(identity));
     }
 
     /// A file changed or vanished under us.
-    pub(crate) fn replaced(&self) {
-        self.replaced.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn changed(&self, path: &str) {
+        let mut state = self.lock();
+        state.has_changed = true;
+        if state.changed.len() < MOST_CHANGED {
+            state.changed.insert(path.to_owned());
+        }
     }
 
-    /// How many files ever did.
-    pub(crate) fn replaced_files(&self) -> u64 {
-        self.replaced.load(Ordering::Relaxed)
+    /// A further look finds what this one cannot have found.
+    pub(crate) fn look_again(&self) {
+        self.lock().look_again = true;
     }
 
-    /// What a further look may find solved: forgotten before it, and noted again by it if it is not.
-    pub(crate) fn forget(&self) {
-        self.lock().clear();
+    /// Whether a further look was asked for since the last one began.
+    pub(crate) fn wants_a_look(&self) -> bool {
+        self.lock().look_again
     }
 
-    /// The one to be told first: what cannot be read, before what cannot be moved away.
-    pub(crate) fn worst(&self) -> Option<StoreError> {
-        let open = self.lock();
-        let of = |kind| open.values().find(|(other, _)| *other == kind).map(|(_, error)| error.clone());
-        of(Kind::Unreadable).or_else(|| of(Kind::Unarchived))
+    /// Whether any did since the last look began.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.lock().has_changed
     }
 
-    /// At most `limit` of them, in the order of their keys: what is the matter, and the error.
-    pub(crate) fn first(&self, limit: usize) -> Vec<(&'static str, StoreError)> {
-        let open = self.lock();
-        let mut all: Vec<&(Kind, StoreError)> = open.values().collect();
-        all.sort_unstable_by(|(_, left), (_, right)| left.key.cmp(&right.key));
-        all.into_iter().take(limit).map(|(kind, error)| (kind.told(), error.clone())).collect()
+    /// Files that changed at every look are given up.
+    pub(crate) fn give_changing_up(&self, seen: Sweep) {
+        let changed = {
+            let mut state = self.lock();
+            state.has_changed = false;
+            std::mem::take(&mut state.changed)
+        };
+        for path in changed {
+            let key = format!("{}{path}", crate::identity::PENDING);
+            let error =
+                StoreError::new(StoreErrorKind::VersionMismatch, "get", &key, "it changed at every try to read it");
+            self.note(&key, Kind::Changing, error, seen);
+        }
+    }
+
+    /// A further look may find some solved: they count only if it notes them again.
+    pub(crate) fn begin_look(&self) {
+        let mut state = self.lock();
+        // A moved file is not looked at again by it.
+        let found_again = |open: &&mut Open| open.kind != Kind::WrittenLate;
+        state.by_file.values_mut().filter(found_again).for_each(|open| open.is_past = true);
+        state.unlisted = 0;
+        (state.has_changed, state.look_again) = (false, false);
+        state.changed.clear();
+    }
+
+    /// A whole listing is complete: what neither it nor the one before met is gone.
+    pub(crate) fn swept(&self, sweep: Sweep) {
+        self.lock().by_file.retain(|_, open| open.kind == Kind::WrittenLate || open.seen.is_recent(sweep));
+    }
+
+    /// One that may pass by itself, if there is any.
+    pub(crate) fn passing(&self) -> Option<StoreError> {
+        let state = self.lock();
+        let passing = state.by_file.values().find(|open| !open.is_past && open.error.kind == StoreErrorKind::Transient);
+        passing.map(|open| open.error.clone())
+    }
+
+    /// All of them, with at most `limit` listed; `None` if there is none.
+    pub(crate) fn all(&self, limit: usize) -> Option<Problems> {
+        let state = self.lock();
+        let mut open: Vec<&Open> = state.by_file.values().filter(|open| !open.is_past).collect();
+        let total = open.len() as u64 + state.unlisted;
+        if total == 0 {
+            return None;
+        }
+        open.sort_unstable_by(|left, right| (left.kind, &left.error.key).cmp(&(right.kind, &right.error.key)));
+        let kinds: BTreeSet<Kind> = open.iter().map(|open| open.kind).collect();
+        let listed = open.into_iter().take(limit).map(|Open { kind, error, .. }| Problem {
+            file: error.key.clone(),
+            problem: kind.words(),
+            error: error.message.clone(),
+        });
+        Some(Problems { total, listed: listed.collect(), advice: kinds.into_iter().filter_map(Kind::advice).collect() })
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.lock().len()
+        let state = self.lock();
+        let unlisted = usize::try_from(state.unlisted).unwrap_or(usize::MAX);
+        state.by_file.values().filter(|open| !open.is_past).count().saturating_add(unlisted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: StoreErrorKind, key: &str, message: &str) -> StoreError {
+        StoreError::new(kind, "get", key, message)
+    }
+
+    fn at(sweep: u64) -> Sweep {
+        Sweep::number(sweep)
+    }
+
+    #[test]
+    fn every_problem_is_named_up_to_the_limit_and_the_rest_counted() {
+        let book = ProblemBook::default();
+        for number in 0..30 {
+            let key = format!("pending/{number:02}");
+            book.note(&key, Kind::Unreadable, error(StoreErrorKind::Denied, &key, "no"), at(1));
+        }
+        let all = book.all(3).map(|all| all.to_string()).unwrap_or_default();
+        assert!(all.contains("30 problems") && all.contains("pending/02 cannot be read: no"), "{all}");
+        assert!(all.contains("and 27 more") && !all.contains("pending/03"), "{all}");
+        assert!(book.passing().is_none());
+    }
+
+    #[test]
+    fn more_problems_than_are_kept_are_counted() {
+        let book = ProblemBook::default();
+        for number in 0..MOST + 5 {
+            let key = number.to_string();
+            book.note(&key, Kind::Unarchived, error(StoreErrorKind::Denied, &key, "no"), at(1));
+        }
+        assert_eq!((book.count(), book.all(1).map(|all| all.total)), (MOST + 5, Some(MOST as u64 + 5)));
+    }
+
+    #[test]
+    fn a_problem_is_news_once_and_counts_only_while_looks_find_it() {
+        let book = ProblemBook::default();
+        let denied = |message: &str| error(StoreErrorKind::Denied, "pending/a", message);
+        assert!(book.note("a", Kind::Unreadable, denied("no"), at(1)));
+        assert!(!book.note("a", Kind::Unreadable, denied("no"), at(2)), "it was told");
+        book.begin_look();
+        assert!(book.all(9).is_none(), "it may be solved");
+        assert!(!book.note("a", Kind::Unreadable, denied("no"), at(3)));
+        assert!(book.all(9).is_some());
+        assert!(book.note("a", Kind::Unreadable, denied("why"), at(3)));
+        book.swept(at(4));
+        assert_eq!(book.count(), 1);
+        book.swept(at(5));
+        assert_eq!(book.count(), 0, "no listing met it any more");
+    }
+
+    #[test]
+    fn what_may_pass_is_told_from_what_does_not() {
+        let book = ProblemBook::default();
+        book.note("a", Kind::Unreadable, error(StoreErrorKind::Denied, "a", "no"), at(1));
+        book.note("b", Kind::Unreadable, error(StoreErrorKind::Transient, "b", "later"), at(1));
+        assert_eq!(book.passing().map(|error| error.key), Some("b".to_owned()));
+        book.solved("b");
+        assert!(book.passing().is_none() && book.count() == 1);
+    }
+
+    #[test]
+    fn files_that_change_at_every_look_become_problems_with_their_names() {
+        let book = ProblemBook::default();
+        book.changed("x.json");
+        assert!(book.has_changed());
+        book.begin_look();
+        assert!(!book.has_changed());
+        book.changed("y.json");
+        book.give_changing_up(at(1));
+        let all = book.all(9).map(|all| all.to_string()).unwrap_or_default();
+        assert!(all.contains("pending/y.json keeps changing") && !all.contains("x.json"), "{all}");
+        assert!(all.contains("hidden name"), "{all}");
     }
 }

@@ -1,19 +1,20 @@
 //! The ingestor as a role: it joins the group that shares the ledger's partitions and works with what it is assigned,
 //! until the work is done, an operator ends it, or it must not go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::clock::Clock;
 use common::config::{Archive, parse_marker};
 use common::log::{Log, Membership};
 use common::shutdown::Shutdown;
-use common::store::{Store, read_all};
+use common::store::{Store, StoreErrorKind, read_all};
 use common::telemetry::Health;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::archive::Names;
 use crate::crew::Crew;
 use crate::error::IngestError;
 use crate::file::{FileContext, memory};
@@ -23,7 +24,7 @@ use crate::hints::watch::watch;
 use crate::lane::{Shared, check_mode};
 use crate::metrics::{IngestReport, Metrics};
 use crate::ownership::Topics;
-use crate::problems::Problems;
+use crate::problems::ProblemBook;
 use crate::rate::Rate;
 use crate::routes::Routes;
 use crate::settings::Settings;
@@ -83,6 +84,7 @@ impl Ingestor {
             }
         };
         drop(sources);
+        let outcome = outcome.inspect_err(|error| self.health.not_ready(COMPONENT, &error.to_string()));
         outcome.map(|()| self.metrics.report())
     }
 
@@ -123,7 +125,7 @@ impl Ingestor {
     }
 
     fn shared(&self, topics: Arc<Topics>, archive: Archive, began_ms: i64) -> Shared {
-        let problems = Arc::new(Problems::default());
+        let problems = Arc::new(ProblemBook::default());
         self.metrics.joined(topics.ledger_partitions, problems.clone());
         Shared {
             log: self.log.clone(),
@@ -136,6 +138,7 @@ impl Ingestor {
                 metrics: self.metrics.clone(),
                 settings: Arc::new(self.settings.clone()),
                 archive,
+                names: Names::of(&*self.store),
                 events_partitions: topics.events_partitions,
                 memory: memory(&self.settings),
             },
@@ -165,8 +168,36 @@ pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Res
 /// # Errors
 /// The store's, and a marker that cannot be understood.
 pub async fn read_marker(store: &dyn Store) -> Result<Option<Archive>, IngestError> {
-    let Some((_, text)) = read_all(store, MARKER_KEY, MARKER_LIMIT_BYTES).await? else { return Ok(None) };
     let wrong = |message: String| IngestError::Marker(format!("{MARKER_KEY}: {message}"));
+    let text = match read_all(store, MARKER_KEY, MARKER_LIMIT_BYTES).await {
+        Ok(Some((_, text))) => text,
+        Ok(None) => {
+            return match what_is_no_marker(&store.location()) {
+                Some(what) => {
+                    Err(wrong(format!("it is {what}, and has to be a file; remove it, or put the file there")))
+                }
+                None => Ok(None),
+            };
+        }
+        Err(error) if error.kind == StoreErrorKind::TooLarge => return Err(wrong(error.message)),
+        Err(error) => return Err(error.into()),
+    };
     let text = std::str::from_utf8(&text).map_err(|_| wrong("is not UTF-8".to_owned()))?;
     parse_marker(text).map(Some).map_err(wrong)
+}
+
+/// What stands in a folder under the marker's name and is no file. Whoever put it there wanted to say something: files
+/// must not be moved as if nothing had been said.
+fn what_is_no_marker(location: &str) -> Option<&'static str> {
+    if location.starts_with("s3://") {
+        return None;
+    }
+    let found = Path::new(location).join(MARKER_KEY).symlink_metadata().ok()?.file_type();
+    Some(match found {
+        kind if kind.is_dir() => "a folder",
+        kind if kind.is_symlink() => "a symbolic link, which is not followed",
+        // One that came since it was asked for.
+        kind if kind.is_file() => return None,
+        _ => "a special file",
+    })
 }

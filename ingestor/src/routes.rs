@@ -26,6 +26,11 @@ impl Sweep {
         Self(self.0.saturating_sub(SETTLED_SWEEPS))
     }
 
+    /// What was met in this listing was there in `complete`, or in the one before.
+    pub(crate) fn is_recent(self, complete: Self) -> bool {
+        self.0.saturating_add(1) >= complete.0
+    }
+
     #[cfg(test)]
     pub(crate) fn number(number: u64) -> Self {
         Self(number)

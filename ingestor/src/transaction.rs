@@ -49,6 +49,8 @@ pub(crate) struct Records {
     events: Vec<RecordBatch>,
     dlq: RecordBatch,
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Dead letters that hold only the first bytes of their piece.
+    cut: u64,
     /// Kept up because it is asked after every event.
     bytes: usize,
 }
@@ -72,6 +74,10 @@ impl Records {
 
     pub(crate) fn dead_letters(&self) -> u64 {
         self.dlq.len() as u64
+    }
+
+    pub(crate) fn cut_letters(&self) -> u64 {
+        self.cut
     }
 
     /// Adds a piece; true for an event, false for a bad one.
@@ -125,6 +131,7 @@ impl Records {
             }
         })?;
         self.bytes += self.dlq.size_bytes() - before;
+        self.cut += u64::from(bad.length > bad.head.len() as u64);
         *self.rejected.entry(bad.problem.code()).or_default() += 1;
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::event::EventFormat;
+use common::event::{EventFormat, LoneSurrogates, PRESETS, TimeRule};
 use common::json::{FieldPaths, MAX_DEPTH, Spans, scan};
 use ingestor::{Framed, Framer, FramingState, Limits};
 
@@ -56,9 +56,16 @@ struct Outcome {
     reasons: Vec<&'static str>,
 }
 
+/// Lone surrogates, which the suite has among its `i_`, are kept.
+fn format() -> EventFormat {
+    let mut rules = PRESETS[0].rules();
+    rules.lone_surrogates = LoneSurrogates::Keep;
+    EventFormat::new(&rules, TimeRule::utc(), None).unwrap()
+}
+
 fn frame(file: &[u8], piece: usize) -> Outcome {
     let begun = Instant::now();
-    let format = EventFormat::default();
+    let format = format();
     let mut framer = Framer::new(Limits { max_event_bytes: 1_000_000, bad_head_bytes: 64 }, 0, FramingState::default());
     let mut outcome = Outcome::default();
     for piece in file.chunks(piece).map(Some).chain([None]) {

@@ -116,7 +116,7 @@ fn the_documents_name_no_file_that_does_not_exist() {
         };
         let ours = |code: &str| {
             let first = code.split('/').next().unwrap_or_default();
-            !ELSEWHERE.iter().any(|name| first == *name) && !first.starts_with(['_', '.']) && !OBJECTS.contains(&code)
+            !ELSEWHERE.contains(&first) && !first.starts_with(['_', '.']) && !OBJECTS.contains(&code)
         };
         let code = page.code();
         let missing = code

@@ -166,7 +166,8 @@ pub struct Ed(Command);
 impl Ed {
     pub fn new(args: &[&str]) -> Self {
         let mut command = Command::new(binary());
-        command.args(args).stdin(Stdio::null());
+        // Tests land whole files and do not wait until those are old enough.
+        command.args(args).stdin(Stdio::null()).env("ED__LANDING__MIN_AGE", "0s");
         Self(command)
     }
 
@@ -192,6 +193,22 @@ impl Ed {
     pub fn in_dir(mut self, dir: &Path) -> Self {
         self.0.current_dir(dir);
         self
+    }
+
+    /// As a user who may be refused: tests run as root, who never is.
+    pub fn without_rights(self) -> Self {
+        use std::os::fd::AsRawFd as _;
+        use std::os::unix::process::CommandExt as _;
+        // By its descriptor: that user may have no way through the folders above it.
+        static BINARY: std::sync::OnceLock<std::fs::File> = std::sync::OnceLock::new();
+        let file = BINARY.get_or_init(|| std::fs::File::open(binary()).unwrap());
+        let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        command.args(self.0.get_args()).stdin(Stdio::null()).uid(65_534).gid(65_534);
+        command.envs(self.0.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(dir) = self.0.get_current_dir() {
+            command.current_dir(dir);
+        }
+        Self(command)
     }
 
     pub fn output(mut self) -> Output {

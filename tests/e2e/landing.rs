@@ -152,3 +152,47 @@ fn every_preset_goes_all_the_way_to_tables() {
         assert_eq!(report["written"]["rows"].as_u64(), Some(events), "{preset}: {report}");
     }
 }
+
+/// A key of 1,024 bytes leaves no room for the day, and this server keeps objects as files: one cannot be a folder.
+#[test]
+fn objects_whose_keys_are_as_long_as_can_be_or_clash_are_moved() {
+    let zone = Zone::new(&services(), "names");
+    let folder = ["f".repeat(200), "g".repeat(200), "h".repeat(200)].join("/");
+    // Land below `zone/pending/x/`.
+    let of_length = |length: usize| {
+        let rest = length - "zone/pending/x/".len() - folder.len() - 1;
+        let (middle, last) = (rest - 150, 149);
+        format!("{folder}/{}/{}", "m".repeat(middle.min(255)), "n".repeat(last + middle.saturating_sub(255)))
+    };
+    let long: Vec<String> = [1_006, 1_015, 1_024].map(of_length).to_vec();
+    let ingest = || zone.ingest().args(&["--once"]).report()["files"]["ingested"].clone();
+    let rounds: [Vec<&str>; 4] = [
+        long.iter().map(String::as_str).chain(["clash"]).collect(),
+        vec!["clash/inner.json"],
+        vec!["clash/inner.json/more.json"],
+        vec!["clash"],
+    ];
+    let mut expected = Vec::new();
+    for (number, names) in rounds.iter().enumerate() {
+        land_as(&zone, names, number);
+        expected.extend(names.iter().map(|name| event(&format!("{number} {name}"))));
+        assert_eq!(ingest(), names.len(), "round {number}");
+        assert!(files(&zone.landing.1.join("pending"), "").is_empty(), "round {number}");
+    }
+    let processed = contents(&zone.landing.1.join("processed"));
+    let mut kept: Vec<String> = processed.into_values().map(|body| String::from_utf8(body).unwrap()).collect();
+    kept.sort();
+    expected.sort();
+    assert_eq!(kept, expected);
+}
+
+/// As [`land`], with content that differs by round.
+fn land_as(zone: &Zone, names: &[&str], round: usize) {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, event(&format!("{round} {name}"))).unwrap();
+    }
+    zone.land_files(dir.path(), "x");
+}

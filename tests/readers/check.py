@@ -21,6 +21,8 @@ assert (rows, keys, wrong_day) == (expected, expected, 0), (rows, keys, wrong_da
 types = dict((name, kind) for name, kind, *_ in duckdb.sql(f"DESCRIBE SELECT * FROM {table}").fetchall())
 assert types["timestamp"] == "TIMESTAMP WITH TIME ZONE" and types["data"] == "VARCHAR", types
 assert duckdb.sql(f"SELECT count(*) FROM {table} WHERE NOT json_valid(data)").fetchall() == [(0,)]
+# One value that DuckDB cannot read fails the whole query.
+duckdb.sql(f"SELECT data->>'$.x', json_extract_string(data, '$.x'), data::JSON FROM {table}").fetchall()
 
 data = ds.dataset(f"{trusted}/events", format="parquet", partitioning="hive")
 assert data.count_rows() == expected, data.count_rows()

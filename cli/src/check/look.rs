@@ -8,6 +8,7 @@ use common::log::{Log, LogError, LogErrorKind};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
 use ingestor::IngestError;
 
+use super::archivable::try_archive;
 use super::report::Findings;
 use crate::wiring::{
     EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, landing, probe_trusted,
@@ -214,6 +215,9 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
             let mode = mode.map_or("move", |(name, _)| *name);
             findings
                 .note(ABOUT, format!("{location} can be read, {}, and landing.archive is '{mode}'", waiting.told()));
+            if let Err(why) = try_archive(location, &*store, archive).await {
+                findings.warn(ABOUT, why);
+            }
             if let Some(misplaced) = waiting.misplaced(location) {
                 findings.warn(ABOUT, misplaced);
             }

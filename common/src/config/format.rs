@@ -4,7 +4,7 @@ use super::Format;
 use super::check::Checker;
 use super::tree::WHOLE_RECORD;
 use super::values::choice;
-use crate::event::{EventFormat, Field, PRESETS, Preset, TimeRule, TimestampFormat};
+use crate::event::{EventFormat, Field, LoneSurrogates, PRESETS, Preset, TimeRule, TimestampFormat};
 use crate::json::{MAX_DEPTH, Pointer};
 
 /// The value of `format.records` for events that stand by themselves, whatever the preset says.
@@ -35,9 +35,10 @@ impl Checker<'_> {
                 rules.set(field, text);
             }
         }
-        rules.timestamp_format = self.required("format.timestamp_format", TimestampFormat::Rfc3339, |text| {
-            choice(text, &TimestampFormat::CHOICES)
-        });
+        rules.timestamp_format =
+            self.required("format.timestamp_format", TimestampFormat::Rfc3339, TimestampFormat::parse);
+        rules.lone_surrogates = self
+            .required("format.lone_surrogates", LoneSurrogates::Replace, |text| choice(text, &LoneSurrogates::CHOICES));
         let deepest = i64::try_from(MAX_DEPTH).unwrap_or(i64::MAX);
         rules.max_depth = usize::try_from(self.count("format.max_depth", 1..=deepest)).unwrap_or(1);
         let records = self.records(preset);
@@ -89,6 +90,15 @@ mod tests {
         assert_eq!(format.records().map(Pointer::as_str), Some("/a/b"));
         let event = br#"{"eventID":"x","eventTime":1610619330123,"eventName":"n"}"#;
         assert_eq!(parse_event(event, &format).map(|event| event.timestamp_us), Ok(1_610_619_330_123_000));
+        tree.set("format.timestamp_format", "%Y/%m/%d %H:%M:%S %z", "--set");
+        tree.set("format.lone_surrogates", "reject", "--set");
+        let format = tree.check()?.format.events;
+        let event = |data: &str| {
+            format!(r#"{{"eventID":"x","eventTime":"2021/01/14 02:15:30 -0800","eventName":"n","data":"{data}"}}"#)
+        };
+        let time = |data: &str| parse_event(event(data).as_bytes(), &format).map(|event| event.timestamp_us);
+        assert_eq!(time(""), Ok(1_610_619_330_000_000));
+        assert_eq!(time("\\ud800").map_err(|problem| problem.code()), Err("lone_surrogate"));
         Ok(())
     }
 
@@ -118,6 +128,7 @@ mod tests {
             ("format.data", "whole record"),
             ("format.records", "Records"),
             ("format.timestamp_format", "epoch"),
+            ("format.lone_surrogates", "drop"),
             ("format.max_depth", "1025"),
         ] {
             tree.set(key, text, "--set");
@@ -130,11 +141,16 @@ mod tests {
             "format.domain (--set): 'template:{/a': a brace has no partner",
             "format.data (--set): 'whole record' is neither",
             "format.records (--set): 'Records' is not a JSON pointer: it must begin with '/', such as /a/b; or none",
-            "format.timestamp_format (--set): 'epoch' is not one of: rfc3339, epoch_s",
+            "format.timestamp_format (--set): 'epoch' is not one of: rfc3339, epoch_s, epoch_ms, epoch_us, epoch_ns; nor a pattern",
+            "format.lone_surrogates (--set): 'drop' is not one of: replace, reject, keep",
             "format.max_depth (--set): '1025' is not a whole number from 1 to 1024",
         ] {
             assert!(errors.iter().any(|error| error.contains(part)), "{part:?} is missing in {errors:#?}");
         }
-        assert_eq!(errors.len(), 8, "{errors:#?}");
+        assert_eq!(errors.len(), 9, "{errors:#?}");
+        tree.set("format.timestamp_format", "%Y-%m-%d %Z", "--set");
+        let errors = tree.check().err().map(|errors| errors.0).unwrap_or_default();
+        let error = errors.iter().find(|error| error.starts_with("format.timestamp_format (--set): '%Y-%m-%d %Z': "));
+        assert!(error.is_some_and(|error| error.contains("an example is %Y/%m/%d")), "{errors:#?}");
     }
 }

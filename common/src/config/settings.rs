@@ -30,7 +30,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "landing.min_age",
         "2s",
-        "local folders, without `--once`: a file must be unchanged this long before it is read",
+        "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is passed over",
     ),
     setting(
         "landing.ignore_suffixes",
@@ -64,8 +64,17 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "instead of the preset's: JSON pointer of the array that holds the events in wrapper objects, such as `/Records`; `none`: events stand by themselves",
     ),
-    setting("format.timestamp_format", "rfc3339", "`rfc3339`, `epoch_s`, `epoch_ms`, `epoch_us` or `epoch_ns`"),
+    setting(
+        "format.timestamp_format",
+        "rfc3339",
+        "`rfc3339` (and other unambiguous spellings), `epoch_s`, `epoch_ms`, `epoch_us`, `epoch_ns`, or a pattern such as `%Y/%m/%d %H:%M:%S %z`",
+    ),
     setting("format.timezone", "UTC", "IANA zone of timestamps that carry none"),
+    setting(
+        "format.lone_surrogates",
+        "replace",
+        "half of a surrogate pair in `data`, which makes queries fail: `replace` it by `\\ufffd`, `reject` the event, or `keep` it",
+    ),
     setting("format.max_depth", "128", "arrays and objects within each other that an event may have, 1 to 1024"),
     setting("format.max_event_bytes", "1MB", "a larger event goes to the dead-letter topic"),
     setting("log.events_topic", "events", "topic of events; `<name>.dlq` and `<name>.ledger` go with it"),

@@ -1,17 +1,17 @@
 //! Reading the five fields of an event from its JSON text, by rules.
 //!
-//! `data` is kept as the bytes that stood in the file: numbers of any size, key order and spacing survive.
+//! `data` is kept as the bytes that stood in the file: numbers of any size, key order and spacing survive. Only escapes of
+//! lone surrogates are replaced in it, where the rules say so.
 
 use std::borrow::Cow;
 
-use super::epoch::parse_epoch;
 use super::presets::PRESETS;
 use super::problem::{EventProblem, FieldName, MAX_ID_BYTES};
-use super::rule::{EventRules, Field, FieldRule, RuleError, TemplatePart, TimestampFormat};
-use super::timestamp::{TimeRule, TimestampError};
+use super::rule::{EventRules, Field, FieldRule, LoneSurrogates, RuleError, TemplatePart, TimestampFormat};
+use super::time::{TimeRule, TimestampError, parse_epoch};
 use crate::json::{
-    FieldPaths, MAX_DEPTH, Opened, Pointer, ScanError, ScanErrorKind, Span, Spans, find_array, scan, skip_blanks,
-    unescape,
+    FieldPaths, MAX_DEPTH, Opened, Pointer, ScanError, ScanErrorKind, Span, Spans, find_array, has_lone_surrogate,
+    replace_lone_surrogates, scan, skip_blanks, unescape,
 };
 
 /// A valid event, borrowing from its text wherever the text has no escapes.
@@ -22,8 +22,15 @@ pub struct Event<'a> {
     pub timestamp_us: i64,
     pub domain: Cow<'a, str>,
     pub event_type: Cow<'a, str>,
-    /// JSON text exactly as written.
-    pub data: &'a str,
+    /// JSON text exactly as written, but for lone surrogates that were replaced.
+    pub data: Cow<'a, str>,
+}
+
+impl Event<'_> {
+    /// Whether lone surrogates in `data` were replaced.
+    pub fn has_replacements(&self) -> bool {
+        matches!(self.data, Cow::Owned(_))
+    }
 }
 
 /// How events are read: from which values their fields come, how times are written, how deep they may be nested, and
@@ -67,6 +74,8 @@ enum Part {
 #[derive(Debug, Clone)]
 struct Place {
     slot: usize,
+    /// Whose rule it is of.
+    field: Field,
     name: FieldName,
 }
 
@@ -101,7 +110,7 @@ impl EventFormat {
 
     /// Finds no field in anything.
     fn nothing() -> Self {
-        let nowhere = Place { slot: usize::MAX, name: Cow::Borrowed("event_id") };
+        let nowhere = Place { slot: usize::MAX, field: Field::EventId, name: Cow::Borrowed("event_id") };
         Self {
             rules: PRESETS[0].rules(),
             time: TimeRule::utc(),
@@ -141,7 +150,7 @@ impl EventFormat {
         if slot == self.names.len() {
             self.names.push(name.clone());
         }
-        Ok(Place { slot, name })
+        Ok(Place { slot, field, name })
     }
 
     /// The same, for events that stand by themselves.
@@ -205,25 +214,63 @@ impl EventFormat {
         let domain = values.text_of(&self.domain)?;
         let event_type = values.text_of(&self.event_type)?;
         let data = values.raw(&self.data).map_err(|defect| defect.of(&self.data))?.0;
+        let data = if spans.has_surrogates() { self.data_with_surrogates(data)? } else { Cow::Borrowed(data) };
         Ok(Event { event_id, timestamp_us, domain, event_type, data })
     }
 
     #[inline]
     fn micros(&self, values: &Values<'_, '_>) -> Result<i64, EventProblem> {
-        if self.rules.timestamp_format == TimestampFormat::Rfc3339 {
-            let text = values.text_of(&self.timestamp)?;
-            return self.time.parse(&text).map_err(|error| self.bad_timestamp(error));
-        }
-        let text = match &self.timestamp {
-            Source::Value(place) => values.scalar(place, "a number or a string of digits")?,
-            other => values.text_of(other)?,
+        let micros = match &self.rules.timestamp_format {
+            TimestampFormat::Rfc3339 => self.time.parse(&self.text_of_time(values)?),
+            TimestampFormat::Pattern(pattern) => {
+                let text = self.scalar_of_time(values, "a string or a number")?;
+                pattern.read(&text, &self.time)
+            }
+            epoch => parse_epoch(&self.scalar_of_time(values, "a number or a string of digits")?, epoch),
         };
-        parse_epoch(&text, self.rules.timestamp_format).map_err(|error| self.bad_timestamp(error))
+        micros.map_err(|error| self.bad_timestamp(error))
+    }
+
+    #[inline]
+    fn text_of_time<'a>(&self, values: &Values<'a, '_>) -> Result<Cow<'a, str>, EventProblem> {
+        match &self.timestamp {
+            Source::Value(place) => values.string(place).map_err(|defect| match defect {
+                Defect::NotAString if values.is_number(place) => EventProblem::NumberForTime(place.name.clone()),
+                defect => defect.of(place),
+            }),
+            other => values.text_of(other),
+        }
+    }
+
+    /// Numbers as they were written, too.
+    fn scalar_of_time<'a>(&self, values: &Values<'a, '_>, wanted: &'static str) -> Result<Cow<'a, str>, EventProblem> {
+        match &self.timestamp {
+            Source::Value(place) => values.scalar(place, wanted),
+            other => values.text_of(other),
+        }
     }
 
     #[cold]
     fn bad_timestamp(&self, error: TimestampError) -> EventProblem {
-        EventProblem::BadTimestamp { field: self.timestamp.name(Field::Timestamp), message: error.to_string() }
+        let message = match (error, &self.rules.timestamp_format) {
+            (TimestampError::Pattern, TimestampFormat::Pattern(pattern)) => {
+                format!("does not fit format.timestamp_format = \"{pattern}\"")
+            }
+            (error, _) => error.to_string(),
+        };
+        EventProblem::BadTimestamp { field: self.timestamp.name(Field::Timestamp), message }
+    }
+
+    /// `data` where surrogates are in the event, in pairs or not.
+    #[cold]
+    fn data_with_surrogates<'a>(&self, data: &'a str) -> Result<Cow<'a, str>, EventProblem> {
+        match self.rules.lone_surrogates {
+            LoneSurrogates::Replace => Ok(replace_lone_surrogates(data)),
+            LoneSurrogates::Reject if has_lone_surrogate(data) => {
+                Err(EventProblem::LoneSurrogateInData(self.data.name.clone()))
+            }
+            LoneSurrogates::Reject | LoneSurrogates::Keep => Ok(Cow::Borrowed(data)),
+        }
     }
 
     /// Says why `bytes`, a piece that was found to be no event, is none.
@@ -296,11 +343,11 @@ impl Defect {
     fn of(self, place: &Place) -> EventProblem {
         let field = place.name.clone();
         match self {
-            Self::Missing => EventProblem::MissingField(field),
+            Self::Missing => EventProblem::MissingField { field: place.field, name: field },
             Self::NotAString => EventProblem::NotAString(field),
             Self::WrongKind(wanted) => EventProblem::WrongKind { field, wanted },
             Self::Empty => EventProblem::EmptyField(field),
-            Self::HalfAPair => EventProblem::NotJson(format!("field '{field}' holds half of a surrogate pair")),
+            Self::HalfAPair => EventProblem::LoneSurrogate(field),
         }
     }
 }
@@ -344,6 +391,10 @@ impl<'a> Values<'a, '_> {
             b"null" => Err(Defect::Missing),
             _ => Err(Defect::NotAString),
         }
+    }
+
+    fn is_number(&self, place: &Place) -> bool {
+        self.raw(place).is_ok_and(|(raw, _)| raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
     }
 
     /// A string with something in it, or the text of a number or truth value as it was written.

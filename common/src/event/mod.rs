@@ -1,21 +1,20 @@
 //! What an event is, and how one is read from its JSON text.
 
 mod column;
-mod epoch;
 mod format;
 mod murmur2;
 mod presets;
 mod problem;
 mod rule;
-mod timestamp;
+mod time;
 
 pub use column::{ColumnRule, ColumnType, ColumnValue, Columns, Found, MAX_COLUMNS};
 pub use format::{Event, EventFormat, parse_event};
 pub use murmur2::{murmur2, partition_for_key};
 pub use presets::{PRESETS, Preset};
 pub use problem::{EventProblem, FieldName, MAX_ID_BYTES};
-pub use rule::{EventRules, Field, FieldRule, RuleError, TemplatePart, TimestampFormat};
-pub use timestamp::{Civil, TimeRule, TimestampError, civil_from_micros};
+pub use rule::{EventRules, Field, FieldRule, LoneSurrogates, RuleError, TemplatePart, TimestampFormat};
+pub use time::{Civil, TimePattern, TimeRule, TimestampError, civil_from_micros};
 
 /// Header of a record on `events` and `events.dlq`: the landing file, relative to `pending/`.
 pub const HEADER_SOURCE: &str = "source";

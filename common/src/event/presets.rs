@@ -1,6 +1,6 @@
 //! Rules for the formats that many producers share.
 
-use super::rule::{EventRules, TimestampFormat};
+use super::rule::{EventRules, LoneSurrogates, TimestampFormat};
 
 /// Deepest nesting unless configured otherwise.
 const DEFAULT_MAX_DEPTH: usize = 128;
@@ -53,6 +53,7 @@ impl Preset {
             event_type,
             data,
             timestamp_format: TimestampFormat::Rfc3339,
+            lone_surrogates: LoneSurrogates::Replace,
             max_depth: DEFAULT_MAX_DEPTH,
         }
     }

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::rule::Field;
+use super::time::TimestampError;
 use crate::json::{ScanError, ScanErrorKind};
 
 /// Longest event_id. An event of the largest size, its key and its headers together stay below Kafka's default limit of
@@ -12,7 +14,8 @@ pub const MAX_ID_BYTES: usize = 16 * 1024;
 /// The name of a field as it is told: its own (`event_id`), or the JSON pointer that was looked for.
 pub type FieldName = Cow<'static, str>;
 
-/// Why a piece of a file is not an event. The code is stable: it stands in DLQ headers, metrics and `rejected`.
+/// Why a piece of a file is not an event. The code is stable: it stands in DLQ headers, metrics and `rejected`. The message
+/// is a sentence that names the field, and the setting where there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventProblem {
     NotUtf8,
@@ -20,8 +23,14 @@ pub enum EventProblem {
     NotJson(String),
     /// JSON, but not an object.
     NotAnObject,
-    MissingField(FieldName),
+    MissingField {
+        /// Whose setting says where it is looked for.
+        field: Field,
+        name: FieldName,
+    },
     NotAString(FieldName),
+    /// A timestamp that is a number, where text is configured.
+    NumberForTime(FieldName),
     /// There, but neither a string nor what else would do here.
     WrongKind {
         field: FieldName,
@@ -33,8 +42,13 @@ pub enum EventProblem {
     IdTooLong(FieldName),
     BadTimestamp {
         field: FieldName,
+        /// Of a [`super::TimestampError`].
         message: String,
     },
+    /// Half of a surrogate pair in a field that must be text.
+    LoneSurrogate(FieldName),
+    /// The same within `data`, if it is configured to be refused.
+    LoneSurrogateInData(FieldName),
     /// The file ends inside the value.
     Truncated,
     /// More bytes than one event may have.
@@ -55,12 +69,13 @@ impl EventProblem {
             Self::NotUtf8 => "not_utf8",
             Self::NotJson(_) => "not_json",
             Self::NotAnObject => "not_an_object",
-            Self::MissingField(_) => "missing_field",
-            Self::NotAString(_) | Self::WrongKind { .. } => "not_a_string",
+            Self::MissingField { .. } => "missing_field",
+            Self::NotAString(_) | Self::NumberForTime(_) | Self::WrongKind { .. } => "not_a_string",
             Self::EmptyField(_) => "empty_field",
             Self::DuplicateField(_) => "duplicate_field",
             Self::IdTooLong(_) => "id_too_long",
             Self::BadTimestamp { .. } => "bad_timestamp",
+            Self::LoneSurrogate(_) | Self::LoneSurrogateInData(_) => "lone_surrogate",
             Self::Truncated => "truncated",
             Self::TooLarge { .. } => "too_large",
             Self::TooDeep { .. } => "too_deep",
@@ -82,22 +97,37 @@ impl EventProblem {
 impl fmt::Display for EventProblem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotUtf8 => formatter.write_str("is not UTF-8"),
-            Self::NotJson(message) => write!(formatter, "is not JSON: {message}"),
-            Self::NotAnObject => formatter.write_str("is not a JSON object"),
-            Self::MissingField(field) => write!(formatter, "has no field '{field}'"),
+            Self::NotUtf8 => formatter.write_str("the event is not UTF-8"),
+            Self::NotJson(message) => write!(formatter, "the event is not JSON: {message}"),
+            Self::NotAnObject => formatter.write_str("the value is not a JSON object, as every event is"),
+            Self::MissingField { field, name } => write!(
+                formatter,
+                "the event has no field '{name}'; format.preset and format.{} say where to look",
+                field.name()
+            ),
             Self::NotAString(field) => write!(formatter, "field '{field}' is not a string"),
+            Self::NumberForTime(field) => write!(formatter, "field '{field}' {}", TimestampError::Number),
             Self::WrongKind { field, wanted } => write!(formatter, "field '{field}' is not {wanted}"),
             Self::EmptyField(field) => write!(formatter, "field '{field}' is empty"),
-            Self::DuplicateField(field) => write!(formatter, "has the field '{field}' twice"),
+            Self::DuplicateField(field) => write!(formatter, "field '{field}' is in the event twice"),
             Self::IdTooLong(field) => write!(formatter, "field '{field}' has more than {MAX_ID_BYTES} bytes"),
-            Self::BadTimestamp { field, message } => write!(formatter, "field '{field}' is {message}"),
-            Self::Truncated => formatter.write_str("the file ends inside it"),
-            Self::TooLarge { limit_bytes } => write!(formatter, "has more than {limit_bytes} bytes"),
-            Self::TooDeep { limit } => {
-                write!(formatter, "has more than {limit} arrays and objects within each other")
+            Self::BadTimestamp { field, message } => write!(formatter, "field '{field}' {message}"),
+            Self::LoneSurrogate(field) => {
+                write!(formatter, "field '{field}' holds half of a surrogate pair, which is no text")
             }
-            Self::NoRecords(pointer) => write!(formatter, "has no array at '{pointer}'"),
+            Self::LoneSurrogateInData(field) => write!(
+                formatter,
+                "field '{field}' holds half of a surrogate pair, which query engines refuse; format.lone_surrogates = \"replace\" \
+                 would keep the event"
+            ),
+            Self::Truncated => formatter.write_str("the file ends inside the event"),
+            Self::TooLarge { limit_bytes } => {
+                write!(formatter, "the event has more than {limit_bytes} bytes (format.max_event_bytes)")
+            }
+            Self::TooDeep { limit } => {
+                write!(formatter, "the event nests more than {limit} arrays and objects (format.max_depth)")
+            }
+            Self::NoRecords(pointer) => write!(formatter, "the object has no array at '{pointer}' (format.records)"),
         }
     }
 }

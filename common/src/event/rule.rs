@@ -13,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::problem::FieldName;
+use super::time::TimePattern;
 use crate::json::Pointer;
 
 /// One of the five fields that every event has.
@@ -150,27 +151,84 @@ fn parse_template(template: &str) -> Result<Vec<TemplatePart>, String> {
 }
 
 /// How a timestamp is written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum TimestampFormat {
+    /// And the other spellings that [`super::TimeRule::parse`] reads.
     #[default]
-    #[serde(rename = "rfc3339")]
     Rfc3339,
     EpochS,
     EpochMs,
     EpochUs,
     EpochNs,
+    Pattern(TimePattern),
 }
 
 impl TimestampFormat {
-    /// With the names under which they are configured.
-    pub const CHOICES: [(&'static str, Self); 5] = [
+    /// Those with a name. All others are patterns.
+    const NAMED: [(&'static str, Self); 5] = [
         ("rfc3339", Self::Rfc3339),
         ("epoch_s", Self::EpochS),
         ("epoch_ms", Self::EpochMs),
         ("epoch_us", Self::EpochUs),
         ("epoch_ns", Self::EpochNs),
     ];
+
+    /// # Errors
+    /// It is neither a name nor a pattern that can be followed; the message says what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if TimePattern::is_meant(text) {
+            return TimePattern::parse(text).map(Self::Pattern);
+        }
+        let named = Self::NAMED.into_iter().find(|(name, _)| *name == text).map(|(_, format)| format);
+        named.ok_or_else(|| {
+            let names = Self::NAMED.map(|(name, _)| name).join(", ");
+            format!("'{text}' is not one of: {names}; nor a pattern such as %Y/%m/%d %H:%M:%S %z")
+        })
+    }
+}
+
+impl fmt::Display for TimestampFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern(pattern) => pattern.fmt(formatter),
+            format => {
+                formatter.write_str(Self::NAMED.iter().find(|(_, named)| named == format).map_or("", |(name, _)| name))
+            }
+        }
+    }
+}
+
+impl TryFrom<String> for TimestampFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<TimestampFormat> for String {
+    fn from(format: TimestampFormat) -> Self {
+        format.to_string()
+    }
+}
+
+/// What becomes of `data` that holds half of a surrogate pair: legal JSON, and text for no reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoneSurrogates {
+    /// Each escape becomes `\ufffd` in the row; the record on the log stays as it is.
+    #[default]
+    Replace,
+    /// It is no event.
+    Reject,
+    /// It stays as it is.
+    Keep,
+}
+
+impl LoneSurrogates {
+    pub(crate) const CHOICES: [(&'static str, Self); 3] =
+        [("replace", Self::Replace), ("reject", Self::Reject), ("keep", Self::Keep)];
 }
 
 /// All that decides how one record is read as an event, but the zone of times without one. It stands in every layout, so
@@ -184,11 +242,24 @@ pub struct EventRules {
     pub event_type: String,
     pub data: String,
     pub timestamp_format: TimestampFormat,
+    pub lone_surrogates: LoneSurrogates,
     /// Deepest nesting of arrays and objects.
     pub max_depth: usize,
 }
 
 impl EventRules {
+    /// Whether the same records are events under both, with the same ids and times.
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        let keys = |rules: &Self| {
+            let lone_surrogates = match rules.lone_surrogates {
+                LoneSurrogates::Reject => LoneSurrogates::Reject,
+                LoneSurrogates::Replace | LoneSurrogates::Keep => LoneSurrogates::Keep,
+            };
+            Self { lone_surrogates, ..rules.clone() }
+        };
+        keys(self) == keys(other)
+    }
+
     pub fn get(&self, field: Field) -> &str {
         match field {
             Field::EventId => &self.event_id,
@@ -270,5 +341,14 @@ mod tests {
             let error = field.rule(text).err().unwrap_or_default();
             assert!(error.contains(part), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn rules_that_differ_in_rows_only_have_the_same_keys() {
+        let rules = |lone_surrogates| EventRules { lone_surrogates, ..crate::event::PRESETS[0].rules() };
+        let [replace, reject, keep] = LoneSurrogates::CHOICES.map(|(_, choice)| rules(choice));
+        assert!(replace.has_keys_of(&keep) && replace.has_keys_of(&replace));
+        assert!(!replace.has_keys_of(&reject), "its records are no events");
+        assert!(!replace.has_keys_of(&EventRules { max_depth: 3, ..replace.clone() }));
     }
 }

@@ -32,6 +32,7 @@ mod paths;
 mod pointer;
 mod scanner;
 mod string;
+mod surrogates;
 
 use std::fmt;
 
@@ -40,6 +41,7 @@ pub use paths::{FieldPaths, MAX_SLOTS};
 pub use pointer::{MAX_SEGMENTS, Pointer};
 pub use scanner::{Opened, Span, Spans, find_array, scan};
 pub use string::{key_means, unescape};
+pub use surrogates::{has_lone_surrogate, replace_lone_surrogates};
 
 /// Deepest nesting that can be asked for. RFC 8259, section 9, lets an implementation set one.
 pub const MAX_DEPTH: usize = 1024;

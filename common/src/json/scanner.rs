@@ -4,7 +4,7 @@ use super::nesting::Kinds;
 use super::number::{end_of_literal, end_of_number};
 use super::paths::{FieldPaths, MAX_SLOTS, NOWHERE, NodeId, ROOT};
 use super::pointer::MAX_SEGMENTS;
-use super::string::end_of_string;
+use super::string::{StringEnd, end_of_string};
 use super::{MAX_DEPTH, ScanError, ScanErrorKind, skip_blanks};
 
 /// Where a wanted value stands: its first byte and the byte after its last, blanks around it excluded.
@@ -23,6 +23,7 @@ pub struct Spans {
     /// One bit for each slot.
     there: u32,
     escaped: u32,
+    surrogates: bool,
     /// Of the scan itself. Kept here so that they need not be cleared for every value, and so that the scanner's other
     /// state, which has no arrays in it, fits into registers.
     kinds: Kinds,
@@ -35,6 +36,13 @@ impl Spans {
     pub fn get(&self, slot: usize) -> Option<Span> {
         let (start, end) = *self.places.get(slot)?;
         (self.there >> slot & 1 == 1).then_some(Span { start, end, escaped: self.escaped >> slot & 1 == 1 })
+    }
+
+    /// Whether a string or key anywhere in the value has an escape of a surrogate (`\ud800` to `\udfff`), with its partner
+    /// or without.
+    #[inline]
+    pub fn has_surrogates(&self) -> bool {
+        self.surrogates
     }
 
     #[inline(always)]
@@ -114,7 +122,7 @@ struct Scanner<'a> {
 impl<'a> Scanner<'a> {
     #[inline(always)]
     fn new(bytes: &'a [u8], paths: &'a FieldPaths, max_depth: usize, spans: &'a mut Spans) -> Self {
-        (spans.there, spans.escaped) = (0, 0);
+        (spans.there, spans.escaped, spans.surrogates) = (0, 0, false);
         Self {
             bytes,
             paths,
@@ -144,7 +152,7 @@ impl<'a> Scanner<'a> {
             let mut escaped = false;
             at = match bytes.get(at) {
                 Some(b'"') => {
-                    let end = end_of_string(bytes, at + 1)?;
+                    let end = self.string(at + 1)?;
                     escaped = end.escaped;
                     end.quote + 1
                 }
@@ -204,6 +212,12 @@ impl<'a> Scanner<'a> {
                 }
             }
         }
+    }
+
+    /// The end of the string whose first character is at `at`.
+    #[inline(always)]
+    fn string(&mut self, at: usize) -> Result<StringEnd, ScanError> {
+        end_of_string(self.bytes, at, &mut self.spans.surrogates)
     }
 
     fn is_wanted(&self) -> bool {
@@ -284,7 +298,7 @@ impl<'a> Scanner<'a> {
     #[inline(always)]
     fn end_of_key(&mut self, at: usize) -> Result<usize, ScanError> {
         if self.here == NOWHERE {
-            return Ok(end_of_string(self.bytes, at)?.quote);
+            return Ok(self.string(at)?.quote);
         }
         let behind = self.bytes.get(at..).unwrap_or_default();
         if let Some((target, length)) = self.paths.expected_member(self.here, behind, self.next_key) {
@@ -293,7 +307,7 @@ impl<'a> Scanner<'a> {
             self.note_key(at);
             return Ok(at + length);
         }
-        let end = end_of_string(self.bytes, at)?;
+        let end = self.string(at)?;
         self.target = self.paths.member(self.here, behind, end.quote - at, end.escaped, &mut self.next_key);
         self.note_key(at);
         Ok(end.quote)

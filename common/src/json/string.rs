@@ -53,23 +53,28 @@ pub(super) struct StringEnd {
     pub escaped: bool,
 }
 
-/// Looks for the end of the string whose first character is at `at`.
+/// Looks for the end of the string whose first character is at `at`. Sets `surrogates` if there are escapes of such before
+/// it, in pairs or not.
 #[inline(always)]
-pub(super) fn end_of_string(bytes: &[u8], at: usize) -> Result<StringEnd, ScanError> {
+pub(super) fn end_of_string(bytes: &[u8], at: usize, surrogates: &mut bool) -> Result<StringEnd, ScanError> {
     let quote = skip_plain(bytes, at);
     if bytes.get(quote) == Some(&b'"') {
         return Ok(StringEnd { quote, escaped: false });
     }
-    end_of_odd_string(bytes, quote)
+    end_of_odd_string(bytes, quote, surrogates)
 }
 
 /// As [`end_of_string`], from the first character that is not plain.
-fn end_of_odd_string(bytes: &[u8], mut at: usize) -> Result<StringEnd, ScanError> {
+fn end_of_odd_string(bytes: &[u8], mut at: usize, surrogates: &mut bool) -> Result<StringEnd, ScanError> {
     loop {
         at = skip_plain(bytes, at);
         match bytes.get(at) {
             Some(b'"') => return Ok(StringEnd { quote: at, escaped: true }),
-            Some(b'\\') => at = end_of_escape(bytes, at)?,
+            Some(b'\\') => {
+                let end = end_of_escape(bytes, at)?;
+                *surrogates |= is_surrogate(bytes.get(at..end).unwrap_or_default());
+                at = end;
+            }
             Some(_) => return Err(ScanError::syntax(at, "a control character in a string")),
             None => return Err(ScanError::eof(bytes)),
         }
@@ -89,6 +94,12 @@ fn end_of_escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
         }
         _ => Err(ScanError::at(bytes, at + 1, "an escape that JSON has not")),
     }
+}
+
+/// Whether a whole escape is of one half of a surrogate pair: `\ud800` to `\udfff`.
+#[inline]
+fn is_surrogate(escape: &[u8]) -> bool {
+    matches!(escape, [b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..])
 }
 
 /// The text that a string means, given what stands between its quotation marks: valid for the scanner, and UTF-8.

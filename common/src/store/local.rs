@@ -48,6 +48,14 @@ use super::{
     SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
+/// Whether `now` is a later state of the very file of which `then` was one: the same inode, written to since. Never true of
+/// versions of other stores, whose objects are replaced and not written to.
+#[must_use]
+pub fn is_later_state(then: &Version, now: &Version) -> bool {
+    let inode = |version: &'_ Version| version.0.rsplit_once('-').map(|(_, inode)| inode.to_owned());
+    then != now && inode(then).is_some_and(|same| inode(now) == Some(same))
+}
+
 /// See the module's documentation.
 #[derive(Debug, Clone)]
 pub struct LocalStore {

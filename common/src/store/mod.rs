@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 pub use error::{StoreError, StoreErrorKind};
-pub use local::LocalStore;
+pub use local::{LocalStore, is_later_state};
 pub use location::{Location, LocationError};
 pub use place::{FileId, Place};
 pub use probe::probe;

@@ -11,9 +11,8 @@ use super::file::Table;
 use super::finish::{Ended, end_all};
 use super::promoted::Promoted;
 use super::rows::{Kind, Lineage, Rows};
-use super::{Batch, BatchError, FinishedFile, OpenFile, Place, STANDS_IN, Series};
+use super::{Batch, BatchError, Counts, FinishedFile, OpenFile, Place, STANDS_IN, Series};
 use crate::chain::Cut;
-use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::window::{Overlay, Window};
 
@@ -69,6 +68,8 @@ pub(crate) struct LeftOver {
     pub files: Vec<FinishedFile>,
     pub overlay: Overlay,
     pub duplicates: u64,
+    /// Rows in whose `data` lone surrogates were replaced.
+    pub replaced: u64,
     /// By promoted column: values that did not fit it.
     pub unfit: BTreeMap<String, u64>,
     /// Offset of a row that the batch cannot have had: the log is not the one it was cut from.
@@ -96,8 +97,7 @@ impl Batch {
     ) -> Result<(), BatchError> {
         let lineage = self.see(record, offset, append_ms);
         let is_written = left.is_written(offset);
-        let reader: &EventReader = &self.reader;
-        match read_event(record.value, reader) {
+        match read_event(record.value, &self.reader) {
             Err(_) if is_written => Ok(()),
             Err(rejection) => self.reject_left(left, &rejection, None, record, &lineage),
             Ok(event) => {
@@ -144,6 +144,7 @@ impl Batch {
                 self.open_left(folder, sequence, kind)
             }
         };
+        self.counts.replaced += u64::from(event.has_replacements());
         self.push_to_left(index, |rows| rows.push_event(event, lineage))
     }
 
@@ -204,8 +205,8 @@ impl Batch {
         self.files.sort_unstable_by_key(|file| file.sequence);
         let Ended { files, unfit } =
             end_all(self.files, &self.promoted, &mut self.overflow, |file| Ok(place.footer_facts(file.sequence)?))?;
-        let duplicates = self.counts.duplicates;
-        Ok(LeftOver { files, overlay: self.overlay, duplicates, unfit, stranger: left.stranger })
+        let Counts { duplicates, replaced, .. } = self.counts;
+        Ok(LeftOver { files, overlay: self.overlay, duplicates, replaced, unfit, stranger: left.stranger })
     }
 
     pub(crate) fn stand_ins(&self) -> StandIns {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use common::event::{HEADER_SOURCE, civil_from_micros};
+use common::event::{Event, EventFormat, HEADER_SOURCE, civil_from_micros};
 use common::log::{Chunk, RecordRef};
 
 pub(crate) use error::BatchError;
@@ -36,11 +36,9 @@ pub(crate) use stated::{STATED, Stated};
 
 use crate::chain::Witness;
 use crate::layout::Layout;
-use crate::reader::EventReader;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::scratch::{Scratch, ScratchError};
 use crate::window::{GROUP, Overlay, Window};
-use common::event::Event;
 
 /// Counts of a batch. `read` = `written` + `duplicates` + `rejected`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,9 +50,12 @@ pub(crate) struct Counts {
     /// Values that did not fit their column and are null there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfit: u64,
+    /// Rows in whose `data` lone surrogates were replaced; of a damaged batch only those that were written when it was closed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub replaced: u64,
 }
 
-fn is_zero(count: &u64) -> bool {
+pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
@@ -75,7 +76,7 @@ pub(crate) struct Batch {
     from: i64,
     revision: u32,
     layout: Layout,
-    reader: EventReader,
+    reader: EventFormat,
     promoted: Arc<Promoted>,
     events: Arc<Table>,
     rejected: Arc<Table>,
@@ -380,6 +381,7 @@ impl Batch {
         match self.file_for(event) {
             Ok(index) => {
                 self.counts.written += 1;
+                self.counts.replaced += u64::from(event.has_replacements());
                 self.push_to(index, |rows| rows.push_event(event, lineage))
             }
             Err(rejection) => self.reject(&rejection, Some(&event.event_id), record, lineage),

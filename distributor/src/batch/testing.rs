@@ -15,7 +15,7 @@ pub(crate) fn layout() -> Layout {
     Layout {
         version: LAYOUT_VERSION,
         preset: "seed".into(),
-        rules: Some(PRESETS[0].rules()),
+        rules: PRESETS[0].rules(),
         timezone: "UTC".into(),
         window_ms: 86_400_000,
         max_types: 1_000,

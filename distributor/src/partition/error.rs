@@ -1,5 +1,6 @@
 //! What can stop the work on a partition.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use common::log::LogError;
@@ -28,6 +29,8 @@ pub(crate) enum PartitionError {
     Encode(ParquetError),
     /// Local disk.
     Scratch(ScratchError),
+    /// Each of these failed, and the others are done.
+    Partitions(BTreeMap<i32, PartitionError>),
 }
 
 impl fmt::Display for PartitionError {
@@ -40,6 +43,10 @@ impl fmt::Display for PartitionError {
             Self::Log(error) => error.fmt(formatter),
             Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
             Self::Scratch(error) => error.fmt(formatter),
+            Self::Partitions(failed) => {
+                write!(formatter, "{} of the partitions failed; the others are done", failed.len())?;
+                failed.iter().try_for_each(|(id, error)| write!(formatter, "\n  partition {id}: {error}"))
+            }
         }
     }
 }

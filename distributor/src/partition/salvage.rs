@@ -19,6 +19,7 @@
 
 use std::ops::Range;
 
+use common::event::EventFormat;
 use common::log::Chunk;
 use futures_util::{FutureExt, StreamExt};
 
@@ -33,7 +34,6 @@ use crate::chain::{Completion, Cut, Damage, FileEntry, PutDocument, Salvage};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::metrics::BatchDone;
-use crate::reader::EventReader;
 use crate::window::{Window, encode_key_run};
 use crate::written::Written;
 
@@ -184,7 +184,8 @@ impl Partition {
         let is_same = round.log_from >= cut.to
             || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
         let place = place(&cut, round.round);
-        let LeftOver { files: made, overlay, duplicates, unfit, stranger } = batch.finish_left(&left, place)?;
+        let LeftOver { files: made, overlay, duplicates, replaced, unfit, stranger } =
+            batch.finish_left(&left, place)?;
         if !is_same || stranger.is_some() {
             return Err(changed(context, &cut));
         }
@@ -199,7 +200,10 @@ impl Partition {
         phases.end("files");
         let counts = match (whole, stated) {
             (Some(0), Some(stated)) => stated.counts(unfit_there),
-            _ => counts(&files, duplicates, unfit_there + unfit.values().sum::<u64>()),
+            _ => {
+                let unfit = unfit_there + unfit.values().sum::<u64>();
+                Counts { replaced, unfit, ..counts(&files, duplicates) }
+            }
         };
         let damage = match (whole, stated) {
             (Some(0), Some(_)) => None,
@@ -279,7 +283,7 @@ impl Taken {
         cut: &Cut,
         number: u32,
         stand_ins: &StandIns,
-        reader: &EventReader,
+        reader: &EventFormat,
         log_from: i64,
     ) -> Result<()> {
         let folders = cut.folders.as_deref().unwrap_or_default();
@@ -318,7 +322,7 @@ impl Taken {
         context: &Context,
         path: &str,
         footer: &Footer,
-        reader: &EventReader,
+        reader: &EventFormat,
         log_from: i64,
     ) -> Result<()> {
         let known = self.written.keys.len();
@@ -331,13 +335,13 @@ impl Taken {
     }
 }
 
-fn counts(files: &[FileEntry], duplicates: u64, unfit: u64) -> Counts {
+fn counts(files: &[FileEntry], duplicates: u64) -> Counts {
     let rows_of = |is_event: bool| {
         let files = files.iter().filter(|file| file.path.starts_with("events/") == is_event);
         files.map(|file| file.rows).sum::<u64>()
     };
     let (written, rejected) = (rows_of(true), rows_of(false));
-    Counts { read: written + rejected + duplicates, written, duplicates, rejected, unfit }
+    Counts { read: written + rejected + duplicates, written, duplicates, rejected, ..Counts::default() }
 }
 
 async fn read(
@@ -345,7 +349,7 @@ async fn read(
     written: &mut Written,
     path: &str,
     footer: &Footer,
-    reader: &EventReader,
+    reader: &EventFormat,
 ) -> Result<()> {
     match written.read(&*context.store, path, footer, reader).await {
         Ok(()) => Ok(()),

@@ -113,7 +113,8 @@ impl From<PartitionError> for ReplayError {
             | PartitionError::Damaged { .. }
             | PartitionError::Encode(_)
             | PartitionError::Unwritable(_)
-            | PartitionError::Scratch(_)) => Self::Refused(other.to_string()),
+            | PartitionError::Scratch(_)
+            | PartitionError::Partitions(_)) => Self::Refused(other.to_string()),
         }
     }
 }

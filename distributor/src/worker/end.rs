@@ -29,11 +29,12 @@ impl Worker<'_> {
         let targets = self.targets.borrow().clone();
         let Some(targets) = targets else { return Ok(false) };
         // A lane may have reported what is to be committed just before it was done.
-        if !self.assigned_once || !self.reports.is_empty() {
+        if !self.assigned_once || self.has_reports() {
             return Ok(false);
         }
         let done = |id: &i32| self.lanes.get(id).is_some_and(|lane| lane.state.is_done());
-        let open: BTreeSet<i32> = targets.bounds.keys().filter(|id| !done(id)).copied().collect();
+        let open: BTreeSet<i32> =
+            targets.bounds.keys().filter(|id| !done(id) && !self.parked.holds(**id)).copied().collect();
         if open.iter().any(|id| self.lanes.contains_key(id)) {
             return Ok(false);
         }
@@ -43,7 +44,11 @@ impl Worker<'_> {
                 return Ok(false);
             }
         }
-        Ok(self.reports.is_empty())
+        Ok(!self.has_reports())
+    }
+
+    fn has_reports(&self) -> bool {
+        !self.reports.is_empty() || !self.earlier_reports.is_empty()
     }
 
     /// Whether a partition that somebody else owns has no record between its committed offset and its end.

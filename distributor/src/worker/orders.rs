@@ -27,7 +27,8 @@ impl Worker<'_> {
     /// Reading of a partition is paused while its lane has enough to do.
     fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
         if let Err(gone) = handed_over {
-            return Err(self.failure_of(id).unwrap_or(gone.into()));
+            let failure = self.failure_of(id).unwrap_or(gone.into());
+            return self.lane_failed(id, failure);
         }
         let lanes = self.lanes.len();
         if let Some(lane) = self.lanes.get_mut(&id)
@@ -39,14 +40,13 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// What a lane that is gone said last. Nothing else that was reported matters then.
+    /// What a lane that is gone said last. What others reported before is heeded next.
     fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
         let generation = self.lanes.get(&id)?.generation;
         while let Ok((reporter, of, report)) = self.reports.try_recv() {
-            if let Report::Failed(error) = report
-                && (reporter, of) == (id, generation)
-            {
-                return Some(error);
+            match report {
+                Report::Failed(error) if (reporter, of) == (id, generation) => return Some(error),
+                report => self.earlier_reports.push_back((reporter, of, report)),
             }
         }
         None

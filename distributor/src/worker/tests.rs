@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::config::TypeAges;
 use common::log::{Log, RecordBatch};
-use common::store::Store;
+use common::store::{Store, StoreErrorKind};
 use tokio::sync::Notify;
 
 use super::*;
 use crate::batch::testing::event;
 use crate::testing::Zone;
-use crate::testing::interposed::{Fate, delayed};
+use crate::testing::interposed::{Fate, delayed, interposed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -78,6 +78,58 @@ async fn a_partition_whose_store_hangs_holds_up_no_other() {
     let report = report.unwrap();
     assert_eq!((report.rows, report.duplicates), (100, 10));
     assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_cannot_go_on_keep_no_other_from_its_end_and_are_all_named() {
+    let zone = Zone::filled(4).await;
+    let store = interposed(zone.store(), |operation, key| match operation {
+        "put" if key.contains("_batches/events/1/") || key.contains("_batches/events/2/") => {
+            Fate::Fail(StoreErrorKind::Unsupported)
+        }
+        _ => Fate::Pass,
+    });
+    let distributor = Distributor { store, ..zone.distributor() };
+    let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
+    let ended = tokio::time::timeout(PATIENCE, distributor.run(&end, &shutdown)).await.expect("it ends");
+    let error = ended.unwrap_err().to_string();
+    for (partition, is_named) in [(0, false), (1, true), (2, true), (3, false)] {
+        assert_eq!(error.contains(&format!("partition {partition}: ")), is_named, "{error}");
+        assert_eq!(zone.completions(partition), if is_named { 0 } else { 3 });
+    }
+    assert_eq!(distributor.metrics.report().rows, 100, "what was done can be told");
+    zone.distribute().await;
+    assert_eq!((zone.completions(1), zone.completions(2)), (3, 3), "nothing was lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_parks_a_partition_that_is_refused_says_so_and_takes_it_up_again() {
+    let zone = Zone::filled(2).await;
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let broken = is_broken.clone();
+    let store = interposed(zone.store(), move |operation, key| {
+        let is_refused = operation == "put" && key.contains("_batches/events/1/") && broken.load(Ordering::SeqCst);
+        if is_refused { Fate::Fail(StoreErrorKind::Unsupported) } else { Fate::Pass }
+    });
+    let mut distributor = Distributor { store, ..zone.distributor() };
+    distributor.settings.once = false;
+    distributor.settings.max_age = Duration::from_millis(100);
+    let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
+    let (health, metrics) = (distributor.health.clone(), distributor.metrics.clone());
+    let watching = async {
+        let told = || health.problems().values().any(|reason| reason.contains("partition 1: "));
+        let seen = || metrics.report().rows + metrics.report().duplicates;
+        wait_until("the other is written and this one is told", || seen() == 55 && told()).await;
+        zone.append(1).await;
+        wait_until("the other goes on", || seen() == 110).await;
+        assert_eq!(zone.completions(1), 0);
+        is_broken.store(false, Ordering::SeqCst);
+        // Somebody mended it.
+        wait_until("it is taken up again", || seen() == 165 && health.problems().is_empty()).await;
+        shutdown.trigger();
+    };
+    let (ended, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
+    ended.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

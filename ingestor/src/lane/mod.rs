@@ -5,7 +5,9 @@
 //! A lane never goes on after a commit that failed or whose outcome is unknown: it ends, and whoever started it owns the
 //! partition again, which settles what happened.
 
+mod archiving;
 mod decide;
+mod late;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,24 +17,25 @@ use std::time::Duration;
 use common::config::Archive;
 use common::log::{Log, LogError, LogWriter};
 use common::shutdown::Shutdown;
-use common::store::{StoreError, Version};
+use common::store::StoreError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use crate::archive::{Archived, Step, Task, archive, target};
 use crate::error::IngestError;
 use crate::file::{self, FileContext, FileEnd, Job};
 use crate::ledger::{ArchiveMode, Entry, FileState, Ledger, Told};
 use crate::ownership::{Owned, Topics, own};
-use crate::problems::Problems;
+use crate::problems::{Kind, ProblemBook};
 use crate::rate::Rate;
 use crate::routes::{Candidate, Found, Routes, Sweep, Waiting};
 use crate::transaction::{FileBatch, Last, Transaction};
+use archiving::{ArchivedFile, Late, ToArchive};
 use decide::{Decision, decide};
+use late::Watch;
 
-/// Files archived at a time.
-const ARCHIVE_BATCH: usize = 1_000;
+pub(crate) use decide::allowed;
+
 /// No more files are begun while this many wait to be archived.
 const ARCHIVE_BACKLOG: usize = 10_000;
 /// Batches on their way from files to the transaction.
@@ -46,7 +49,7 @@ pub(crate) struct Shared {
     pub log: Arc<dyn Log>,
     pub topics: Arc<Topics>,
     pub routes: Arc<Routes>,
-    pub problems: Arc<Problems>,
+    pub problems: Arc<ProblemBook>,
     pub rate: Arc<Rate>,
     pub file: FileContext,
     /// Told whenever a lane may have become idle.
@@ -61,17 +64,6 @@ struct Committing {
     outcome: Result<(), LogError>,
     took: Duration,
 }
-
-/// A file to archive, with its entry if the outcome is to be recorded.
-struct ToArchive {
-    task: Task,
-    entry: Option<Entry>,
-    /// It was ingested before this lane saw it.
-    was_known: bool,
-}
-
-/// A file with the outcome of its archive step.
-type ArchivedFile = (ToArchive, Result<Archived, StoreError>);
 
 pub(crate) struct Lane {
     shared: Shared,
@@ -90,6 +82,7 @@ pub(crate) struct Lane {
     committing: Option<JoinHandle<Committing>>,
     to_archive: VecDeque<ToArchive>,
     archiving: Option<JoinHandle<Vec<ArchivedFile>>>,
+    late: Late,
 }
 
 /// Owns the partition and works on it until `stop`, or until it fails. What is being committed and archived then is
@@ -121,23 +114,31 @@ pub(crate) async fn run(
 impl Lane {
     fn new(shared: Shared, partition: i32, owned: Owned, waiting: Arc<Waiting>, idle: Arc<AtomicBool>) -> Self {
         let (batch_sender, batches) = mpsc::channel(BATCHES_IN_FLIGHT);
-        Self {
+        let Owned { writer, mut ledger } = owned;
+        let moved = ledger.take_moved();
+        let mut lane = Self {
             mode: shared.file.archive.into(),
             shared,
             partition,
             waiting,
             idle,
-            ledger: owned.ledger,
+            ledger,
             queue: VecDeque::new(),
             files: JoinSet::new(),
             batch_sender,
             batches,
             filling: Transaction::new(),
-            writer: Some(owned.writer),
+            writer: Some(writer),
             committing: None,
             to_archive: VecDeque::new(),
             archiving: None,
+            late: Late::default(),
+        };
+        if lane.watches_moved_files() {
+            let file = &lane.shared.file;
+            lane.late.watch = Watch::new(moved, file.clock.now_ms(), file.settings.once);
         }
+        lane
     }
 
     async fn work(&mut self, mut found: mpsc::UnboundedReceiver<Found>, stop: &Shutdown) -> Result<(), IngestError> {
@@ -151,11 +152,15 @@ impl Lane {
             }
             self.begin_commit();
             self.begin_archiving();
-            let is_idle = self.is_idle();
+            if !stopping {
+                self.begin_looking();
+            }
+            let is_idle = self.is_idle() && (stopping || !self.is_look_due());
             if stopping && is_idle {
                 return Ok(());
             }
             self.tell_idle(is_idle && found.is_empty());
+            let next_look = self.next_look().filter(|_| self.late.looking.is_none() && !stopping);
             let due = self.filling.due().filter(|_| self.writer.is_some()).map(Instant::from_std);
             tokio::select! {
                 () = stop.wait(), if !stopping => stopping = true,
@@ -173,6 +178,11 @@ impl Lane {
                     self.archiving = None;
                     self.archived(ended?);
                 }
+                ended = next_of(&mut self.late.looking), if self.late.looking.is_some() => {
+                    self.late.looking = None;
+                    self.looked(ended?);
+                }
+                () = tokio::time::sleep(next_look.unwrap_or_default()), if next_look.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
             }
         }
@@ -186,6 +196,7 @@ impl Lane {
             && self.committing.is_none()
             && self.to_archive.is_empty()
             && self.archiving.is_none()
+            && self.late.looking.is_none()
     }
 
     fn tell_idle(&self, is_idle: bool) {
@@ -197,7 +208,10 @@ impl Lane {
     fn take(&mut self, found: Found) {
         match found {
             Found::File(candidate) => self.consider(candidate),
-            Found::Swept(sweep) => self.forget_gone(sweep),
+            Found::Swept(sweep) => {
+                self.shared.problems.swept(sweep);
+                self.forget_gone(sweep);
+            }
         }
     }
 
@@ -206,52 +220,16 @@ impl Lane {
         let retry = self.shared.file.settings.retry_quarantined.then_some(self.shared.process_began_ms);
         match decide(self.ledger.see(&identity, sweep), self.mode, retry) {
             Decision::Read(resume) => {
-                let twin = if resume.is_none() { self.ledger.twin_hash(&path, object.size_bytes) } else { None };
+                let twin = if resume.is_none() { self.ledger.twin(&path, object.size_bytes) } else { None };
                 self.queue.push_back((Job { path, object, identity, resume, twin }, place));
             }
             Decision::Archive(entry) => self.archive_later(entry, object.version, identity, true),
-            Decision::ArchiveAgain => {
-                let step = self.step(self.mode, None, &path);
-                if let Some(step) = step {
-                    let task = Task { path, version: object.version, identity, step };
-                    self.to_archive.push_back(ToArchive { task, entry: None, was_known: true });
-                }
-            }
+            Decision::ArchiveOtherwise(entry, mode) => self.archive_otherwise(entry, mode, object.version, identity),
+            Decision::ArchiveAgain => self.archive_again(path, object.version, identity),
             Decision::Pass => {
                 self.tell_passed(&identity);
                 self.shared.routes.settle(&identity, sweep);
                 self.waiting.remove(&identity);
-            }
-        }
-    }
-
-    /// Counts a file that needs nothing, once for this ownership.
-    fn tell_passed(&mut self, identity: &str) {
-        match self.ledger.tell(identity) {
-            Some(Told::Done) => self.shared.file.metrics.file_passed(),
-            Some(Told::Quarantined) => self.shared.file.metrics.file_quarantined(),
-            None => {}
-        }
-    }
-
-    fn step(&self, mode: ArchiveMode, fixed_target: Option<&String>, path: &str) -> Option<Step> {
-        match mode {
-            ArchiveMode::Leave => None,
-            ArchiveMode::Tag => Some(Step::Tag),
-            ArchiveMode::Delete => Some(Step::Delete),
-            ArchiveMode::Move => {
-                let target = fixed_target.cloned().unwrap_or_else(|| target(path, self.shared.file.clock.now_ms()));
-                Some(Step::Move { target })
-            }
-        }
-    }
-
-    fn archive_later(&mut self, entry: Entry, version: Version, identity: String, was_known: bool) {
-        match self.step(entry.mode(), entry.archive.as_ref(), &entry.path) {
-            None => self.settle(&identity),
-            Some(step) => {
-                let task = Task { path: entry.path.clone(), version, identity, step };
-                self.to_archive.push_back(ToArchive { task, entry: Some(entry), was_known });
             }
         }
     }
@@ -302,17 +280,23 @@ impl Lane {
             FileEnd::Replaced => {
                 tracing::info!(file = path, "changed or vanished while it was read; looking again");
                 self.shared.file.metrics.file_replaced();
-                self.shared.problems.replaced();
+                self.shared.problems.changed(&path);
                 self.waiting.remove(&identity);
             }
             FileEnd::Unreadable(error) => {
-                tracing::warn!(file = path, %error, "this file cannot be read now; trying again at the next sweep");
-                self.shared.problems.unreadable(&identity, error);
+                if self.note(&identity, Kind::Unreadable, &error) {
+                    tracing::warn!(file = path, %error, "this file cannot be read now; trying again at each listing");
+                }
                 self.waiting.remove(&identity);
             }
             FileEnd::Stopped => self.waiting.remove(&identity),
         }
         Ok(())
+    }
+
+    /// True if it is worth a line of the log: a problem that stays is met at each listing.
+    fn note(&self, identity: &str, kind: Kind, error: &StoreError) -> bool {
+        self.shared.problems.note(identity, kind, error.clone(), self.shared.routes.sweep())
     }
 
     /// Commits as soon as nothing more is coming, else when the transaction is full or old enough.
@@ -362,6 +346,7 @@ impl Lane {
             Last::No => {}
             Last::New(version) => {
                 self.shared.file.metrics.file_ingested();
+                self.warn_of_only_copy(&entry);
                 self.archive_later(entry, version, identity, false);
             }
             Last::Known(version) => {
@@ -384,56 +369,6 @@ impl Lane {
             reason = entry.reason.as_deref().unwrap_or_default(),
             "this file is quarantined and stays where it is; mend it, or ask for another try with --retry-quarantined"
         );
-    }
-
-    fn begin_archiving(&mut self) {
-        if self.archiving.is_some() || self.to_archive.is_empty() {
-            return;
-        }
-        let count = self.to_archive.len().min(ARCHIVE_BATCH);
-        let batch: Vec<ToArchive> = self.to_archive.drain(..count).collect();
-        let store = self.shared.file.store.clone();
-        self.archiving = Some(tokio::spawn(async move {
-            let tasks: Vec<Task> = batch.iter().map(|item| item.task.clone()).collect();
-            let outcomes = archive(&*store, &tasks).await;
-            batch.into_iter().zip(outcomes).collect()
-        }));
-    }
-
-    fn archived(&mut self, outcomes: Vec<ArchivedFile>) {
-        for (ToArchive { task, entry, was_known }, outcome) in outcomes {
-            match outcome {
-                Ok(outcome) => self.archived_one(&task, entry, was_known, outcome),
-                Err(error) => {
-                    self.shared.file.metrics.archive_failed();
-                    self.shared.problems.unarchived(&task.identity, error.clone());
-                    tracing::warn!(file = task.path, %error, "could not archive; trying again at the next sweep");
-                    self.waiting.remove(&task.identity);
-                }
-            }
-        }
-    }
-
-    fn archived_one(&mut self, task: &Task, entry: Option<Entry>, was_known: bool, outcome: Archived) {
-        self.shared.problems.solved(&task.identity);
-        if outcome == Archived::Done && was_known {
-            self.tell_passed(&task.identity);
-        }
-        if outcome == Archived::SourceChanged {
-            tracing::info!(file = task.path, "gone or replaced before it was archived");
-        }
-        match entry {
-            Some(entry) => {
-                let entry = Entry { archived: true, ..entry };
-                self.filling.set_entry(task.identity.clone(), entry);
-            }
-            None => self.ledger.archived_again(&task.identity, self.mode),
-        }
-        match task.step {
-            // It stays in sight, so it must not be asked about at every listing.
-            Step::Tag => self.settle(&task.identity),
-            Step::Move { .. } | Step::Delete => self.waiting.remove(&task.identity),
-        }
     }
 }
 
@@ -459,13 +394,18 @@ impl Drop for Lane {
         if let Some(archiving) = &self.archiving {
             archiving.abort();
         }
+        if let Some(looking) = &self.late.looking {
+            looking.abort();
+        }
     }
 }
 
 /// Whether the store can do what the mode needs.
 pub(crate) fn check_mode(archive: Archive, is_s3: bool) -> Result<(), IngestError> {
     if archive == Archive::Tag && !is_s3 {
-        return Err(IngestError::Marker("archive mode 'tag' needs an S3 bucket; use move, leave or delete".to_owned()));
+        return Err(IngestError::Unsupported(
+            "archive mode 'tag' needs an S3 bucket; use move, leave or delete".to_owned(),
+        ));
     }
     Ok(())
 }

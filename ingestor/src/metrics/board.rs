@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::minute::{Minute, Rates};
 use crate::ledger::Ledger;
-use crate::problems::Problems;
+use crate::problems::ProblemBook;
 
 /// Rows of a list that are told at most.
 pub(super) const MOST_ROWS: usize = 100;
@@ -36,7 +36,7 @@ pub(super) struct Board {
     minute: Mutex<Minute>,
     ledger_partitions: AtomicU32,
     quarantined: Mutex<BTreeMap<i32, Listed>>,
-    problems: Mutex<Arc<Problems>>,
+    problems: Mutex<Arc<ProblemBook>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -67,7 +67,7 @@ impl Board {
         lock(&self.minute).rates(self.seconds())
     }
 
-    pub(super) fn watch(&self, ledger_partitions: u32, problems: Arc<Problems>) {
+    pub(super) fn watch(&self, ledger_partitions: u32, problems: Arc<ProblemBook>) {
         self.ledger_partitions.store(ledger_partitions, Ordering::Relaxed);
         *lock(&self.problems) = problems;
     }
@@ -76,7 +76,7 @@ impl Board {
         self.ledger_partitions.load(Ordering::Relaxed)
     }
 
-    pub(super) fn problems(&self) -> Arc<Problems> {
+    pub(super) fn problems(&self) -> Arc<ProblemBook> {
         lock(&self.problems).clone()
     }
 

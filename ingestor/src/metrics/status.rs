@@ -62,6 +62,8 @@ impl Metrics {
             ("already_known", self.files_skipped.get().into()),
             ("replaced_while_read", self.files_replaced.get().into()),
             ("in_quarantine", self.quarantined_files().into()),
+            ("kept_as_only_copy", self.files_kept.get().into()),
+            ("written_to_after_they_were_read", self.late_writes.get().into()),
             ("with_problems", self.board.problems().count().into()),
             ("archive_failures", self.archive_failures.get().into()),
         ]
@@ -116,13 +118,13 @@ impl Metrics {
 
     fn problem_table(&self) -> Table {
         let problems = self.board.problems();
-        let (told, all) = (problems.first(MOST_ROWS), problems.count());
+        let (total, listed) = problems.all(MOST_ROWS).map_or((0, Vec::new()), |all| (all.total, all.listed));
         Table {
             columns: &["file", "problem", "error"],
-            left_out: all.saturating_sub(told.len()) as u64,
-            rows: told
+            left_out: total.saturating_sub(listed.len() as u64),
+            rows: listed
                 .into_iter()
-                .map(|(problem, error)| vec![error.key.clone().into(), problem.into(), error.to_string().into()])
+                .map(|problem| vec![problem.file.into(), problem.problem.into(), problem.error.into()])
                 .collect(),
         }
     }

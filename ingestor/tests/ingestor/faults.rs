@@ -20,6 +20,10 @@ pub struct Faulty {
     pub inner: LocalStore,
     /// Keys that may not be opened.
     pub denied: Mutex<Vec<String>>,
+    /// Keys that cannot be opened now.
+    pub busy: Mutex<Vec<String>>,
+    /// Keys that cannot be moved, for a reason that does not pass.
+    pub immovable: Mutex<Vec<String>>,
     /// Called when a key is opened, after it was.
     pub opened: Mutex<Option<Hook>>,
     /// Of a thousand calls so many fail, before or after they take effect.
@@ -38,6 +42,8 @@ impl Faulty {
         Self {
             inner,
             denied: Mutex::default(),
+            busy: Mutex::default(),
+            immovable: Mutex::default(),
             opened: Mutex::default(),
             failures_per_mille: AtomicU64::new(0),
             state: AtomicU64::new(seed),
@@ -99,6 +105,9 @@ impl Store for Faulty {
         if self.denied.lock().unwrap().iter().any(|denied| denied == key) {
             return Err(StoreError::new(StoreErrorKind::Denied, "get", key, "access denied"));
         }
+        if self.busy.lock().unwrap().iter().any(|busy| busy == key) {
+            return Err(StoreError::new(StoreErrorKind::Transient, "get", key, "busy"));
+        }
         let opened = self.attempt("get", key, self.inner.open(key, options)).await?;
         if let Some(hook) = &*self.opened.lock().unwrap() {
             hook(key);
@@ -126,12 +135,19 @@ impl Store for Faulty {
         self.attempt("rename", from, self.inner.rename(from, version, to)).await
     }
     async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
-        let outcomes = self.inner.rename_many(moves).await;
+        let immovable = self.immovable.lock().unwrap().clone();
+        let can_move: Vec<Move> = moves.iter().filter(|item| !immovable.contains(&item.from)).cloned().collect();
+        let mut moved = self.inner.rename_many(&can_move).await.into_iter();
+        let denied =
+            |item: &Move| StoreError::new(StoreErrorKind::Denied, "rename", &item.from, "read-only file system");
+        let outcomes = moves
+            .iter()
+            .map(|item| if immovable.contains(&item.from) { Err(denied(item)) } else { moved.next().unwrap() });
         let lose = |(outcome, item): (Result<RenameOutcome>, &Move)| {
             self.may_fail("rename", &item.from)?;
             outcome
         };
-        outcomes.into_iter().zip(moves).map(lose).collect()
+        outcomes.zip(moves).map(lose).collect()
     }
     async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
         self.attempt("delete", key, self.inner.delete(key, if_version)).await

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::shutdown::Shutdown;
+use ingestor::IngestError;
 use tokio::sync::Semaphore;
 
 use crate::faults::Faulty;
@@ -22,6 +23,36 @@ async fn a_file_that_cannot_be_read_neither_stops_the_others_nor_is_called_done(
     assert_eq!(first.metrics.report().files.ingested, 1, "the other one is done");
     assert!(zone.pending("1.json").exists() && !zone.pending("2.json").exists());
     assert_eq!(zone.ingest().await.files.ingested, 1, "it is read as soon as it can be");
+}
+
+#[tokio::test]
+async fn every_file_that_cannot_be_read_is_named_at_once_and_what_may_pass_is_waited_for() {
+    let zone = Zone::new().await;
+    for name in ["1.json", "2.json", "3.json"] {
+        zone.land(name, event(name));
+    }
+    let store = Faulty::new(zone.local_store(), 0);
+    store.denied.lock().unwrap().extend(["pending/1.json".to_owned(), "pending/3.json".to_owned()]);
+    let ingestor = zone.ingestor_over(Arc::new(store));
+    let begun = std::time::Instant::now();
+    let error = run(&ingestor).await.unwrap_err();
+    assert!(begun.elapsed() < ingestor.settings.patience / 2, "it took {:?}", begun.elapsed());
+    let IngestError::Incomplete(problems) = error else { panic!("{error}") };
+    let named: Vec<&str> = problems.listed.iter().map(|problem| problem.file.as_str()).collect();
+    assert_eq!((problems.total, named), (2, vec!["pending/1.json", "pending/3.json"]));
+    // One that may pass is waited for, and is named with the others when it does not.
+    let store = Faulty::new(zone.local_store(), 0);
+    store.denied.lock().unwrap().push("pending/1.json".to_owned());
+    store.busy.lock().unwrap().push("pending/3.json".to_owned());
+    let mut ingestor = zone.ingestor_over(Arc::new(store));
+    ingestor.settings.patience = std::time::Duration::from_millis(300);
+    let begun = std::time::Instant::now();
+    let error = run(&ingestor).await.unwrap_err().to_string();
+    assert!(begun.elapsed() >= ingestor.settings.patience, "it took {:?}", begun.elapsed());
+    assert!(
+        error.contains("pending/1.json cannot be read") && error.contains("pending/3.json cannot be read"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -216,6 +247,6 @@ async fn a_file_that_keeps_changing_is_named_as_the_reason_to_give_up() {
         std::fs::write(&path, grown).unwrap();
     }));
     let error = run(&zone.ingestor_over(Arc::new(store))).await.err().unwrap().to_string();
-    assert!(error.contains("keeps changing"), "{error}");
+    assert!(error.contains("pending/x.json keeps changing"), "{error}");
     assert!(zone.values().await.is_empty(), "nothing of any version was published");
 }

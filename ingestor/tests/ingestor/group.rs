@@ -128,3 +128,29 @@ async fn a_run_that_is_never_given_a_partition_says_so() {
     assert!(matches!(error, IngestError::NothingAssigned), "{error}");
     assert!(zone.pending("waiting.json").exists(), "nothing is lost");
 }
+
+#[tokio::test]
+async fn a_ledger_partition_that_cannot_be_worked_on_keeps_no_other_from_its_end_and_is_named() {
+    use common::log::RecordBatch;
+    let zone = Zone::new().await;
+    zone.ingest().await;
+    let mut damaged = RecordBatch::new();
+    damaged.push(b"x|1", Some(b"no entry"), |_| {}).unwrap();
+    let mut writer = zone.log.writer("somebody").await.unwrap();
+    writer.begin().await.unwrap();
+    writer.append("events.ledger", 1, &damaged).await.unwrap();
+    writer.commit().await.unwrap();
+    for number in 0..30 {
+        zone.land(&format!("{number}.json"), lines(&number.to_string(), 1));
+    }
+    for round in 0..2 {
+        let ingestor = zone.ingestor();
+        let IngestError::Incomplete(problems) = run(&ingestor).await.unwrap_err() else { panic!("it is no lane's") };
+        let told = problems.to_string();
+        assert!(problems.total == 1 && told.contains("ledger partition 1 cannot be worked on"), "{told}");
+        let left = crate::harness::tree(&zone.landing().join("pending")).len() as u64;
+        let done = ingestor.metrics.report().files.ingested;
+        assert!(left > 0 && left < 30, "{left} are left");
+        assert_eq!(done, if round == 0 { 30 - left } else { 0 });
+    }
+}

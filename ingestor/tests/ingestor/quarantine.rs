@@ -88,3 +88,18 @@ async fn the_number_of_errors_can_be_limited_too() {
     let report = run(&strict).await.unwrap();
     assert_eq!((report.files.quarantined, report.events.published), (1, 0));
 }
+
+#[tokio::test]
+async fn dead_letters_that_keep_only_the_first_bytes_are_counted_over_all_batches_of_a_file() {
+    let zone = Zone::new().await;
+    // The letters of the tests keep 100 bytes.
+    let (short, exact, long) = ("x".repeat(10), "y".repeat(100), "z".repeat(101));
+    let bad = format!("{short}\n{exact}\n{long}\n");
+    zone.land("mixed.json", format!("{bad}{}{bad}", lines("good", 60_000)));
+    zone.land("short.json", format!("{short}\n{}", lines("good", 3)));
+    let report = zone.ingest().await;
+    assert_eq!((report.files.ingested, report.events.rejected), (2, 7));
+    let ledger = zone.ledger().await;
+    assert_eq!(ledger["mixed.json"][0]["cut"].as_u64(), Some(2), "{:?}", ledger["mixed.json"]);
+    assert_eq!(ledger["short.json"][0].get("cut"), None, "none was cut");
+}

@@ -1,12 +1,12 @@
 //! Times written as a number: seconds, or parts of them, since the Unix epoch.
 
-use super::rule::TimestampFormat;
-use super::timestamp::TimestampError;
+use super::TimestampError;
+use crate::event::rule::TimestampFormat;
 
 /// Units in a second, and how many digits of a fraction may follow.
-fn unit(format: TimestampFormat) -> Option<(i128, TimestampError)> {
+fn unit(format: &TimestampFormat) -> Option<(i128, TimestampError)> {
     match format {
-        TimestampFormat::Rfc3339 => None,
+        TimestampFormat::Rfc3339 | TimestampFormat::Pattern(_) => None,
         TimestampFormat::EpochS => Some((1, TimestampError::Epoch("seconds"))),
         TimestampFormat::EpochMs => Some((1_000, TimestampError::Epoch("milliseconds"))),
         TimestampFormat::EpochUs => Some((1_000_000, TimestampError::Epoch("microseconds"))),
@@ -18,14 +18,14 @@ fn unit(format: TimestampFormat) -> Option<(i128, TimestampError)> {
 ///
 /// # Errors
 /// The text is no such number, or one whose microseconds do not fit into 64 bits.
-pub(super) fn parse_epoch(text: &str, format: TimestampFormat) -> Result<i64, TimestampError> {
+pub(in crate::event) fn parse_epoch(text: &str, format: &TimestampFormat) -> Result<i64, TimestampError> {
     let Some((per_second, wrong)) = unit(format) else { return Err(TimestampError::Form) };
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
         None => (false, text),
     };
     let (whole, fraction) = match digits.split_once('.') {
-        Some((whole, fraction)) if format == TimestampFormat::EpochS && !fraction.is_empty() => (whole, fraction),
+        Some((whole, fraction)) if *format == TimestampFormat::EpochS && !fraction.is_empty() => (whole, fraction),
         Some(_) => return Err(wrong),
         None => (digits, ""),
     };
@@ -80,15 +80,14 @@ mod tests {
             ("-9223372036854775808", EpochUs, i64::MIN),
         ];
         for (text, format, micros) in cases {
-            assert_eq!(parse_epoch(text, format), Ok(micros), "{text} {format:?}");
+            assert_eq!(parse_epoch(text, &format), Ok(micros), "{text} {format:?}");
         }
     }
 
     #[test]
     fn what_is_no_number_of_that_unit_is_refused() {
         for text in ["", "-", "1.", ".5", "1e3", "+1", " 1", "1 ", "0x1", "1.5", "--1", "１"] {
-            let format = EpochMs;
-            assert_eq!(parse_epoch(text, format), Err(TimestampError::Epoch("milliseconds")), "{text:?}");
+            assert_eq!(parse_epoch(text, &EpochMs), Err(TimestampError::Epoch("milliseconds")), "{text:?}");
         }
         for (text, format) in [
             ("9223372036854775808", EpochUs),
@@ -96,24 +95,24 @@ mod tests {
             ("99999999999999999999999999999999999999999999", EpochNs),
             ("170141183460469231731687303715884105727", EpochNs),
         ] {
-            assert_eq!(parse_epoch(text, format), Err(TimestampError::Range), "{text}");
+            assert_eq!(parse_epoch(text, &format), Err(TimestampError::Range), "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn every_unit_tells_the_same_instant(micros in any::<i64>()) {
-            prop_assert_eq!(parse_epoch(&micros.to_string(), EpochUs), Ok(micros));
-            prop_assert_eq!(parse_epoch(&(i128::from(micros) * 1000 + 999).to_string(), EpochNs), Ok(micros));
+            prop_assert_eq!(parse_epoch(&micros.to_string(), &EpochUs), Ok(micros));
+            prop_assert_eq!(parse_epoch(&(i128::from(micros) * 1000 + 999).to_string(), &EpochNs), Ok(micros));
             let (sign, magnitude) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
             let seconds = format!("{sign}{}.{:06}", magnitude / 1_000_000, magnitude % 1_000_000);
-            prop_assert_eq!(parse_epoch(&seconds, EpochS), Ok(micros));
+            prop_assert_eq!(parse_epoch(&seconds, &EpochS), Ok(micros));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "[-0-9.e]{0,50}") {
             for format in [EpochS, EpochMs, EpochUs, EpochNs] {
-                let _ = parse_epoch(&text, format);
+                let _ = parse_epoch(&text, &format);
             }
         }
     }

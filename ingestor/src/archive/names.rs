@@ -1,0 +1,249 @@
+//! Names in `processed/` that fit every store: a segment has at most 255 bytes (the usual file systems; S3 servers that
+//! keep objects as files), a key with the store's prefix at most 1,024 (S3), a path with its root at most 4,095 (Linux).
+//!
+//! - What fits keeps its name: `processed/date=2021-01-14/a/x.json`.
+//! - What does not is shortened, and carries the hash of its identity: `…/a/xxxxxxx.0123456789abcdef.json`.
+//! - Where the name is taken by another file, the hash comes before the extension: `…/a/x.0123456789abcdef.json`.
+//! - Where one of the folders is a file there (`x` came before `x/y`), the first folder carries it too:
+//!   `…/x.0123456789abcdef/y.0123456789abcdef`.
+//!
+//! A name is a pure function of path, identity, day and store, so that a repeated step finds what it did. Two identities
+//! never share a name that carries a hash.
+
+use common::event::civil_from_micros;
+use common::store::Store;
+
+use crate::identity::PENDING;
+
+const PROCESSED: &str = "processed/";
+const MAX_SEGMENT_BYTES: usize = 255;
+const MAX_KEY_BYTES: usize = 1024;
+const MAX_PATH_BYTES: usize = 4095;
+/// Of a name's end that is kept as its extension; what is longer is part of the name.
+const MAX_EXTENSION_BYTES: usize = 32;
+
+/// What the names of one store have to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Names {
+    key_bytes: usize,
+}
+
+impl Names {
+    pub(crate) fn of(store: &dyn Store) -> Self {
+        Self::at(&store.location())
+    }
+
+    fn at(location: &str) -> Self {
+        let key_bytes = match location.strip_prefix("s3://") {
+            Some(bucket) => {
+                let prefix = bucket.split_once('/').map_or("", |(_, prefix)| prefix.trim_end_matches('/'));
+                MAX_KEY_BYTES.saturating_sub(if prefix.is_empty() { 0 } else { prefix.len() + 1 })
+            }
+            None => MAX_PATH_BYTES.saturating_sub(location.len() + 1).min(MAX_KEY_BYTES),
+        };
+        Self { key_bytes }
+    }
+
+    /// The first choice for a file that is committed at `now_ms`; the day is that of the commit, in UTC.
+    pub(crate) fn target(self, path: &str, identity: &str, now_ms: i64) -> String {
+        let day = civil_from_micros(now_ms.saturating_mul(1000));
+        let folder = format!("{PROCESSED}date={:04}-{:02}-{:02}/", day.year, day.month, day.day);
+        let is_short = path.split('/').all(|segment| segment.len() <= MAX_SEGMENT_BYTES);
+        if is_short && folder.len() + path.len() <= self.key_bytes {
+            return folder + path;
+        }
+        self.hashed(&folder, path, identity)
+    }
+
+    /// The name for when `target` is taken by another file.
+    pub(crate) fn when_taken(self, target: &str, identity: &str) -> String {
+        let (folder, path) = split_day(target);
+        self.hashed(folder, path, identity)
+    }
+
+    /// The name for when a folder of `target` is a file.
+    pub(crate) fn when_folder_is_file(self, target: &str, identity: &str) -> String {
+        let (folder, path) = split_day(target);
+        match path.split_once('/') {
+            Some((first, rest)) => {
+                let first = cut(first, MAX_SEGMENT_BYTES - 17);
+                self.hashed(folder, &format!("{first}.{}/{rest}", hash_of(identity)), identity)
+            }
+            None => self.hashed(folder, path, identity),
+        }
+    }
+
+    /// A free name for a file that goes back to `pending/`, where another file has its own.
+    pub(crate) fn in_pending(self, path: &str, identity: &str) -> String {
+        self.hashed(PENDING, path, identity)
+    }
+
+    /// `path` with the hash in its name, in as many of its folders as there is room for.
+    fn hashed(self, day: &str, path: &str, identity: &str) -> String {
+        let room = self.key_bytes.saturating_sub(day.len());
+        let (folders, name) = path.rsplit_once('/').map_or((None, path), |(folders, name)| (Some(folders), name));
+        let (stem, extension) = split_extension(name);
+        let hash = hash_of(identity);
+        let tail = format!("{hash}{extension}");
+        let mut key = String::from(day);
+        // A name of nothing but the tail has to fit in any case; folders come before the rest of the stem, for they say
+        // where the file came from.
+        let mut left = room.saturating_sub(tail.len());
+        for segment in folders.into_iter().flat_map(|folders| folders.split('/')) {
+            let segment = short_folder(segment);
+            if segment.len() + 1 > left {
+                break;
+            }
+            left -= segment.len() + 1;
+            key.push_str(&segment);
+            key.push('/');
+        }
+        let stem = cut(stem, left.min(MAX_SEGMENT_BYTES - tail.len()).saturating_sub(1));
+        if !stem.is_empty() {
+            key.push_str(stem);
+            key.push('.');
+        }
+        key + &tail
+    }
+}
+
+/// `processed/date=…/` and what comes after it.
+fn split_day(target: &str) -> (&str, &str) {
+    let end = target.match_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
+    target.split_at(end)
+}
+
+/// The extension begins with its point, and is empty where there is none.
+fn split_extension(name: &str) -> (&str, &str) {
+    match name.rfind('.') {
+        Some(point) if point > 0 && name.len() - point <= MAX_EXTENSION_BYTES => name.split_at(point),
+        _ => (name, ""),
+    }
+}
+
+fn hash_of(identity: &str) -> String {
+    format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
+}
+
+/// Folders that differ stay so.
+fn short_folder(segment: &str) -> std::borrow::Cow<'_, str> {
+    if segment.len() <= MAX_SEGMENT_BYTES {
+        return segment.into();
+    }
+    format!("{}.{}", cut(segment, MAX_SEGMENT_BYTES - 17), hash_of(segment)).into()
+}
+
+/// At most so many bytes, and whole characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOON: i64 = 1_610_619_330_000;
+    const S3: Names = Names { key_bytes: MAX_KEY_BYTES };
+
+    #[test]
+    fn what_fits_keeps_its_path_below_the_day_of_the_commit() {
+        assert_eq!(S3.target("a/x.json", "id", NOON), "processed/date=2021-01-14/a/x.json");
+        let longest = format!("{}/{}", "d".repeat(255), "x".repeat(255));
+        assert_eq!(S3.target(&longest, "id", NOON), format!("processed/date=2021-01-14/{longest}"));
+    }
+
+    #[test]
+    fn a_taken_name_gets_the_hash_before_the_extension() {
+        let other = |target: &str| S3.when_taken(target, "id");
+        let hash = hash_of("id");
+        assert_eq!(other("processed/date=2021-01-14/a/x.json"), format!("processed/date=2021-01-14/a/x.{hash}.json"));
+        assert_eq!(other("processed/date=2021-01-14/noext"), format!("processed/date=2021-01-14/noext.{hash}"));
+        assert_eq!(other("processed/date=2021-01-14/.json"), format!("processed/date=2021-01-14/.json.{hash}"));
+    }
+
+    #[test]
+    fn a_folder_that_is_a_file_gets_the_hash() {
+        let hash = hash_of("id");
+        let other = S3.when_folder_is_file("processed/date=2021-01-14/x/y/z.json", "id");
+        assert_eq!(other, format!("processed/date=2021-01-14/x.{hash}/y/z.{hash}.json"));
+    }
+
+    #[test]
+    fn a_prefix_and_a_root_take_room() {
+        let of = |location: &str| Names::at(location).key_bytes;
+        assert_eq!(of("s3://bucket"), 1024);
+        assert_eq!(of("s3://bucket/ab/cd"), 1024 - 6);
+        assert_eq!(of("/landing"), 1024);
+        assert_eq!(of(&format!("/{}", "r".repeat(3_500))), 4095 - 3_502);
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let segment = prop_oneof![
+            "[a-z]{1,20}",
+            "[a-z]{200,300}",
+            "[äüñ日本]{50,120}",
+            "[a-z]{1,260}\\.[a-z]{1,40}",
+            "\\.?[a-z.]{1,10}x",
+        ];
+        prop::collection::vec(segment, 1..8).prop_map(|segments| segments.join("/"))
+    }
+
+    fn fits(names: Names, key: &str) -> bool {
+        key.len() <= names.key_bytes
+            && key.split('/').all(|segment| !matches!(segment, "" | "." | "..") && segment.len() <= MAX_SEGMENT_BYTES)
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_fits_and_is_the_same_every_time(path in path(), identity in "[a-z0-9|]{1,30}", room in 80..=1024_usize) {
+            let names = Names { key_bytes: room };
+            let target = names.target(&path, &identity, NOON);
+            let all = [
+                target.clone(),
+                names.when_taken(&target, &identity),
+                names.when_folder_is_file(&target, &identity),
+            ];
+            for key in &all {
+                prop_assert!(fits(names, key), "{} bytes of {room}: {key}", key.len());
+                prop_assert!(key.starts_with("processed/date=2021-01-14/"));
+            }
+            prop_assert_eq!(&target, &names.target(&path, &identity, NOON));
+            prop_assert_eq!(&all[1], &names.when_taken(&target, &identity));
+            // Hidden names cannot be keys in a folder.
+            if !path.split('/').any(|segment| segment.starts_with('.')) {
+                prop_assert!(all.iter().all(|key| !key.split('/').any(|segment| segment.starts_with('.'))));
+            }
+        }
+
+        #[test]
+        fn two_identities_share_no_name_that_was_changed(
+            paths in prop::collection::vec(path(), 2..20),
+            stem in "[a-z]{255}",
+            room in 80..=1024_usize,
+        ) {
+            let names = Names { key_bytes: room };
+            let mut owners: HashMap<String, String> = HashMap::new();
+            for (number, path) in paths.iter().flat_map(|path| [path.clone(), format!("{stem}{path}")]).enumerate() {
+                let identity = format!("{path}|{number}");
+                let target = names.target(&path, &identity, NOON);
+                for key in [target.clone(), names.when_taken(&target, &identity)] {
+                    if !key.ends_with(&path) {
+                        let owner = owners.entry(key.clone()).or_insert_with(|| identity.clone());
+                        prop_assert_eq!(&*owner, &identity, "{}", key);
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn an_extension_that_is_one_is_kept(stem in "[a-z]{250,300}", extension in "(json|ndjson\\.gz|csv)") {
+            let target = S3.target(&format!("{stem}.{extension}"), "id", NOON);
+            let last = extension.rsplit('.').next().unwrap_or_default();
+            prop_assert!(target.ends_with(&format!(".{last}")), "{target}");
+        }
+    }
+}
