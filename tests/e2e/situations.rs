@@ -50,7 +50,7 @@ fn where_nothing_is_nothing_is_called_sound_or_missing() {
 fn after_a_run_the_commands_say_what_there_is() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    generate(&root.join("land/pending"), 50, "ndjson", 1);
+    generate(&root.join("land/pending"), 500, "ndjson", 1);
     Ed::new(&["run", "--once", "--landing", "land", "--trusted", "t"]).in_dir(root).report();
     let with = |args: &[&'static str]| [args, &["--trusted", "t"]].concat();
     expect(root, &with(&["check"]), 0, &["t has tables of 12 event types"], &[]);
