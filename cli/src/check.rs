@@ -3,6 +3,7 @@
 mod archivable;
 mod forecast;
 mod look;
+mod pending;
 mod report;
 
 use anyhow::anyhow;

@@ -81,6 +81,9 @@ impl Report {
             if report.files.kept > 0 {
                 rows.push(("files kept in pending/", count(report.files.kept)));
             }
+            if report.files.passed_over.total() > 0 {
+                rows.push(("passed over in pending/", report.files.passed_over.words()));
+            }
             rows.push(("events published", count(report.events.published)));
             rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
         }
@@ -113,10 +116,18 @@ impl Report {
             .ingest
             .is_some_and(|report| report.files.ingested + report.files.skipped + report.files.quarantined == 0);
         if let Some(landing) = landing.filter(|_| nothing) {
-            let _ = writeln!(
-                text,
-                "\nNothing is pending: put files of JSON events into {landing}/pending and run this again."
-            );
+            let passed_over = self.ingest.map(|report| report.files.passed_over).unwrap_or_default();
+            let nothing = if passed_over.total() == 0 {
+                "Nothing is pending".to_owned()
+            } else {
+                format!(
+                    "Nothing that can be ingested is pending, only what is passed over: {}. Only pending and processed \
+                     themselves may be links; landing.ignore_prefixes and landing.ignore_suffixes say which names are \
+                     ignored",
+                    passed_over.words()
+                )
+            };
+            let _ = writeln!(text, "\n{nothing}. Put files of JSON events into {landing}/pending and run this again.");
         }
         if self.ingest.is_some_and(|report| report.files.quarantined > 0) {
             text.push_str("\nFiles in quarantine stay in pending/; the log says why. Another try, after a fix: --retry-quarantined\n");

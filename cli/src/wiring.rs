@@ -14,7 +14,7 @@ use common::store::{
 };
 use common::telemetry::{Health, Http, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
-use ingestor::{DiscoverySettings, HintSource, Ingestor, Limits};
+use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
 use crate::progress::Progress;
@@ -157,7 +157,10 @@ impl Process {
                     full_sweep_interval: landing.full_sweep_interval,
                     // Objects in a bucket appear whole.
                     min_age: if local { landing.min_age } else { Duration::ZERO },
-                    ignore_suffixes: landing.ignore_suffixes.clone(),
+                    ignored: IgnoredNames {
+                        prefixes: landing.ignore_prefixes.clone(),
+                        suffixes: landing.ignore_suffixes.clone(),
+                    },
                 },
                 quarantine: self.config.quarantine,
                 retry_quarantined,
@@ -250,7 +253,7 @@ pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
             path.display(),
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
         ))),
-        Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::open(path.clone()))),
+        Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::landing(path.clone()))),
         Location::Local(path) => Err(Failure::usage(anyhow!(
             "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
             path.display()

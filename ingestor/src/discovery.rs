@@ -4,23 +4,26 @@
 //!   one, which finds new names that grow (dates, sequence numbers);
 //! - hints (a watched folder, event notifications) name single files, which are looked at one by one.
 //!
-//! A listing or look-up that fails is an error, never "no files".
+//! A listing or look-up that fails is an error, never "no files". What a listing cannot list although the rest can be
+//! listed is a problem of its own: nothing is concluded about files there, and the others are taken.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::store::{ListOptions, ObjectMeta, Store, StoreError, StoreErrorKind, Version};
+use common::store::{ObjectMeta, PassedOver, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage, Version};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::hints::{Hint, HintAnswer};
 use crate::identity::{Identities, PENDING, ledger_partition};
 use crate::metrics::Metrics;
+use crate::passed_over::{PassedOverCounts, Reason};
 use crate::problems::{Kind, ProblemBook};
-use crate::routes::{Candidate, Found, Offered, Routes, Sweep};
+use crate::routes::{Candidate, Found, Listed, Offered, Routes, Sweep};
 use crate::settings::DiscoverySettings;
+use crate::uncovered::{self, Uncovered};
 
 /// A local page reads its directories again, so it is large; S3 gives 1,000 at most whatever is asked.
 const LIST_PAGE: usize = 10_000;
@@ -50,6 +53,15 @@ pub(crate) struct Discovery {
     sweep: Sweep,
     /// There is one whole listing, and no other.
     is_once: bool,
+}
+
+/// What a whole listing found besides files.
+#[derive(Default)]
+struct Findings {
+    passed_over: PassedOverCounts,
+    /// The first ones.
+    unlisted: Vec<StoreError>,
+    unlisted_total: u64,
 }
 
 /// A local file that may still be written to.
@@ -152,11 +164,14 @@ impl Discovery {
         let began = Instant::now();
         self.sweep = self.routes.begin_sweep();
         self.tail.clear();
-        let pages = self.list_from(None).await.inspect_err(|_| self.metrics.swept("failed", None))?;
+        let mut findings = Findings::default();
+        let listed = self.list_from(None, Some(&mut findings)).await;
+        let pages = listed.inspect_err(|_| self.metrics.swept("failed", None))?;
         let sweep = self.sweep;
         self.ripening.retain(|_, ripening| ripening.seen_in == sweep);
         self.last_whole = Some((began, pages > 1));
-        self.routes.swept(sweep);
+        let uncovered = self.conclude(&findings);
+        self.routes.swept(sweep, uncovered);
         self.metrics.swept("whole", Some(began.elapsed()));
         self.tell_backlog();
         Ok(())
@@ -164,30 +179,81 @@ impl Discovery {
 
     async fn sweep_tail(&mut self) -> Result<(), StoreError> {
         let from = self.tail.front().cloned();
-        self.list_from(from).await.inspect_err(|_| self.metrics.swept("failed", None))?;
+        self.list_from(from, None).await.inspect_err(|_| self.metrics.swept("failed", None))?;
         self.metrics.swept("tail", None);
         self.tell_backlog();
         Ok(())
     }
 
     /// Offers every object after `start_after`; the number of pages.
-    async fn list_from(&mut self, start_after: Option<String>) -> Result<usize, StoreError> {
-        let mut options =
-            ListOptions { prefix: PENDING.to_owned(), limit: Some(LIST_PAGE), start_after, ..ListOptions::default() };
+    async fn list_from(
+        &mut self,
+        start_after: Option<String>,
+        mut findings: Option<&mut Findings>,
+    ) -> Result<usize, StoreError> {
+        let mut options = SurveyOptions { prefix: PENDING.to_owned(), limit: Some(LIST_PAGE), start_after };
         let mut pages = 0;
         loop {
-            let page = self.store.list(&options).await?;
+            let SurveyPage { objects, unlisted, passed_over, next } = self.store.survey(&options).await?;
             self.metrics.listed();
             pages += 1;
-            for object in &page.objects {
+            if let Some(findings) = &mut findings {
+                self.note(findings, &objects, unlisted, &passed_over);
+            }
+            for object in &objects {
                 self.remember(&object.key);
                 self.offer(object).await;
             }
-            match page.objects.last() {
-                Some(last) if page.more => options.start_after = Some(last.key.clone()),
-                _ => return Ok(pages),
+            match next {
+                Some(next) => options.start_after = Some(next),
+                None => return Ok(pages),
             }
         }
+    }
+
+    /// Takes down what a page holds besides files to ingest.
+    fn note(
+        &self,
+        findings: &mut Findings,
+        objects: &[ObjectMeta],
+        unlisted: Vec<StoreError>,
+        passed_over: &[PassedOver],
+    ) {
+        for object in objects.iter().filter(|object| self.is_ignored(&object.key)) {
+            // "Folders" made by consoles are nobody's files.
+            if !object.key.ends_with('/') {
+                findings.passed_over.count(Reason::IgnoredName);
+            }
+        }
+        for entry in passed_over {
+            let is_ignored = self.is_ignored(&entry.name);
+            findings.passed_over.count(if is_ignored { Reason::IgnoredName } else { entry.kind.into() });
+            if !is_ignored {
+                self.metrics.passed_over(entry);
+            }
+        }
+        for error in unlisted {
+            if self.is_ignored(&error.key) {
+                findings.passed_over.count(Reason::IgnoredName);
+                continue;
+            }
+            findings.unlisted_total += 1;
+            if findings.unlisted.len() < uncovered::MOST {
+                findings.unlisted.push(error);
+            }
+        }
+    }
+
+    /// Tells what a whole listing found besides files; where it could not look.
+    fn conclude(&self, findings: &Findings) -> Uncovered {
+        let Findings { passed_over, unlisted, unlisted_total } = findings;
+        for error in unlisted {
+            if self.problems.note(&error.key, Kind::Unlisted, error.clone(), self.sweep) {
+                tracing::warn!(%error, "this cannot be listed and is passed over; trying again at each listing");
+            }
+        }
+        self.metrics.whole_listing(*passed_over, *unlisted_total);
+        Uncovered::new(&self.identities, unlisted, *unlisted_total)
     }
 
     fn remember(&mut self, key: &str) {
@@ -218,7 +284,7 @@ impl Discovery {
         };
         // The semaphore is never closed.
         let Ok(place) = self.places.clone().acquire_owned().await else { return Offered::Known };
-        let candidate = Candidate { path, object: object.clone(), identity, sweep: self.sweep, _place: place };
+        let candidate = Candidate { listed: Listed::of(object), sweep: self.sweep, place };
         // Fails when the lane has ended: the next owner's listing finds the file.
         match route.sender.send(Found::File(candidate)) {
             Ok(()) => Offered::Taken,
@@ -230,8 +296,11 @@ impl Discovery {
     fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
         // "Folders" made by consoles are objects whose key ends in a slash.
         let path = key.strip_prefix(PENDING).filter(|path| !path.is_empty() && !path.ends_with('/'))?;
-        let is_ignored = self.settings.ignore_suffixes.iter().any(|suffix| path.ends_with(suffix.as_str()));
-        (!is_ignored).then_some(path)
+        (!self.settings.ignored.holds(path)).then_some(path)
+    }
+
+    fn is_ignored(&self, key: &str) -> bool {
+        key.strip_prefix(PENDING).is_some_and(|path| self.settings.ignored.holds(path))
     }
 
     /// A file that someone may still be writing is left alone until it has been unchanged for a while by our clock.
@@ -309,6 +378,7 @@ impl Discovery {
     async fn take_hint(&mut self, hint: Hint) {
         let offered = self.look_at(&hint.key).await;
         self.metrics.hinted(match offered {
+            _ if self.path_of(&hint.key).is_none() => "ignored",
             Some(Offered::Taken) => "taken",
             Some(Offered::Known) => "known",
             Some(Offered::NotOurs) => "not_ours",

@@ -9,7 +9,7 @@ pub(crate) const PENDING: &str = "pending/";
 
 /// What tells one version of a landing file from every other: its key and version. Local versions name an inode, so they
 /// are unique with the relative path; an ETag is only a hash of the content, so the location belongs to it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Identities {
     prefix: String,
 }
@@ -23,7 +23,12 @@ impl Identities {
 
     /// Of the version of the file at `path`, relative to `pending/`.
     pub(crate) fn identity(&self, path: &str, version: &Version) -> String {
-        format!("{}{path}|{}", self.prefix, version.0)
+        format!("{}|{}", self.beginning(path), version.0)
+    }
+
+    /// With which those of all versions of files at paths that begin so begin.
+    pub(crate) fn beginning(&self, path: &str) -> String {
+        format!("{}{path}", self.prefix)
     }
 }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::framing::FramingState;
 use crate::identity::IdentityHash;
 use crate::routes::Sweep;
+use crate::uncovered::Uncovered;
 
 /// Key of the record that fixes facts a ledger partition rests on. Identities hold a `|`, so none can be equal to it.
 pub(crate) const META_KEY: &[u8] = b"!meta";
@@ -397,15 +398,21 @@ impl Ledger {
         self.slots.get(&IdentityHash::of(identity)).map(|slot| slot.seen)
     }
 
-    /// At most `limit` identities of files that no listing has shown from `seen_since` on and whose state is older than
-    /// `at_before_ms`.
-    pub(crate) fn gone(&self, seen_since: Sweep, at_before_ms: i64, limit: usize) -> Vec<String> {
+    /// At most `limit` identities of files that no listing has shown from `seen_since` on, although the last one looked
+    /// where they were, and whose state is older than `at_before_ms`.
+    pub(crate) fn gone(
+        &self,
+        seen_since: Sweep,
+        at_before_ms: i64,
+        uncovered: &Uncovered,
+        limit: usize,
+    ) -> Vec<String> {
         let is_gone = |slot: &&Slot| {
             let at_ms = match &slot.known {
                 Known::Whole(entry) => entry.at_ms,
                 Known::Settled { at_ms, .. } => *at_ms,
             };
-            slot.seen < seen_since && at_ms < at_before_ms
+            slot.seen < seen_since && at_ms < at_before_ms && !uncovered.holds(&slot.identity)
         };
         self.slots.values().filter(is_gone).take(limit).map(|slot| slot.identity.to_string()).collect()
     }
@@ -473,7 +480,10 @@ pub(crate) fn push_json(batch: &mut RecordBatch, key: &[u8], value: &impl Serial
 
 #[cfg(test)]
 mod tests {
+    use common::store::{StoreError, StoreErrorKind};
+
     use super::*;
+    use crate::identity::Identities;
 
     fn at(sweep: u64) -> Sweep {
         Sweep::number(sweep)
@@ -533,9 +543,13 @@ mod tests {
         ledger.insert("b|1", done("b", "2", 100), at(100), false);
         ledger.insert("c|1", done("c", "3", 900), at(100), false);
         ledger.see("b|1", at(800));
-        assert_eq!(ledger.gone(at(500), 500, 10), ["a|1"]);
+        let gone = |ledger: &Ledger, uncovered: &Uncovered| ledger.gone(at(500), 500, uncovered, 10);
+        let denied = StoreError::new(StoreErrorKind::Denied, "list", "pending/a", "no");
+        let uncovered = Uncovered::new(&Identities::default(), &[denied], 1);
+        assert_eq!(gone(&ledger, &uncovered), Vec::<String>::new(), "the listing could not say");
+        assert_eq!(gone(&ledger, &Uncovered::default()), ["a|1"]);
         ledger.remove("a|1");
-        assert_eq!(ledger.gone(at(500), 500, 10), Vec::<String>::new());
+        assert_eq!(gone(&ledger, &Uncovered::default()), Vec::<String>::new());
         assert_eq!((ledger.len(), ledger.twin("a", 10)), (2, None));
     }
 

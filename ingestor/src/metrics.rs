@@ -6,15 +6,17 @@ mod minute;
 mod status;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use common::store::PassedOver;
 use common::telemetry::Registry;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use serde::Serialize;
 
 use crate::ledger::Ledger;
+use crate::passed_over::{PassedOverCounts, ToldOnce};
 use crate::problems::ProblemBook;
 use crate::routes::Backlog;
 use board::Board;
@@ -37,6 +39,9 @@ pub struct Files {
     /// what is no event. Not there when there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub kept: u64,
+    /// What the last whole listing met and passed over. Not there when there was nothing.
+    #[serde(skip_serializing_if = "PassedOverCounts::is_empty")]
+    pub passed_over: PassedOverCounts,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
@@ -72,6 +77,10 @@ pub struct Metrics {
     sweeps: IntCounterVec,
     sweep_seconds: Histogram,
     hints: IntCounterVec,
+    passed_over: IntGaugeVec,
+    unlisted: IntGauge,
+    found: Mutex<PassedOverCounts>,
+    told_once: ToldOnce,
     owned: IntGaugeVec,
     ledger_entries: IntGaugeVec,
     quarantined: IntGaugeVec,
@@ -161,6 +170,17 @@ impl Metrics {
             sweeps: metrics.counters("ed_ingest_sweeps_total", "Listings by kind: whole, tail or failed", "kind")?,
             sweep_seconds: metrics.seconds("ed_ingest_sweep_seconds", "Duration of a whole listing")?,
             hints: metrics.counters("ed_ingest_hints_total", "Hints of new files by what became of them", "outcome")?,
+            passed_over: metrics.add(IntGaugeVec::new(
+                Opts::new(
+                    "ed_ingest_passed_over_files",
+                    "What the last whole listing met that is no file of events, by reason",
+                ),
+                &["reason"],
+            )?)?,
+            unlisted: metrics
+                .gauge("ed_ingest_unlisted", "Folders and objects that the last whole listing could not list")?,
+            found: Mutex::default(),
+            told_once: ToldOnce::default(),
             owned: metrics.gauges("ed_ingest_owned", "1 for each ledger partition this ingestor owns")?,
             ledger_entries: metrics.gauges("ed_ingest_ledger_entries", "Files remembered, by ledger partition")?,
             quarantined: metrics.gauges("ed_ingest_quarantined_files", "Files in quarantine, by ledger partition")?,
@@ -215,6 +235,20 @@ impl Metrics {
         if let Some(took) = took {
             self.sweep_seconds.observe(took.as_secs_f64());
         }
+    }
+
+    /// Told once for each name.
+    pub(crate) fn passed_over(&self, entry: &PassedOver) {
+        self.told_once.tell(entry);
+    }
+
+    /// What a whole listing found besides files.
+    pub(crate) fn whole_listing(&self, passed_over: PassedOverCounts, unlisted: u64) {
+        for (reason, count) in passed_over.by_reason() {
+            self.passed_over.with_label_values(&[reason]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        self.unlisted.set(i64::try_from(unlisted).unwrap_or(i64::MAX));
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) = passed_over;
     }
 
     pub(crate) fn hinted(&self, outcome: &str) {
@@ -281,6 +315,7 @@ impl Metrics {
                 skipped: self.files_skipped.get(),
                 quarantined: self.files_quarantined.get(),
                 kept: self.files_kept.get(),
+                passed_over: *self.found.lock().unwrap_or_else(PoisonError::into_inner),
             },
             events: Events {
                 published: self.events_published.get(),

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     /// Of the ledger, with all files that belong to it.
     Partition,
     Unreadable,
+    /// A folder, or an object that a listing names without saying all of it.
+    Unlisted,
     /// It changes faster than it can be read.
     Changing,
     Unarchived,
@@ -28,6 +30,7 @@ impl Kind {
         match self {
             Self::Partition => "cannot be worked on",
             Self::Unreadable => "cannot be read",
+            Self::Unlisted => "cannot be listed",
             Self::Changing => "keeps changing",
             Self::Unarchived => "cannot be archived",
             Self::WrittenLate => "cannot be looked at again after it was moved",
@@ -37,7 +40,7 @@ impl Kind {
     /// What an operator can do about it, where the error does not say so.
     fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Partition | Self::Unreadable | Self::WrittenLate => None,
+            Self::Partition | Self::Unreadable | Self::Unlisted | Self::WrittenLate => None,
             Self::Changing => Some(
                 "Write files under a hidden name (it begins with '.') and rename them when they are whole; \
                  landing.min_age says how long a file must be unchanged",

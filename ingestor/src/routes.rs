@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use common::store::ObjectMeta;
+use common::store::{ObjectMeta, Version};
 use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::identity::IdentityHash;
+use crate::identity::{IdentityHash, PENDING};
+use crate::uncovered::Uncovered;
 
 /// For how many whole listings a settled file is passed over before its partition's ledger is asked again. The ledger is
 /// the truth: an entry may be forgotten at any time.
@@ -37,22 +38,51 @@ impl Sweep {
     }
 }
 
+/// A file version of a listing, as small as it can wait: its path and identity are made of its key and version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    key: Box<str>,
+    version: Box<str>,
+    pub size_bytes: u64,
+    modified_ms: i64,
+}
+
+impl Listed {
+    pub(crate) fn of(object: &ObjectMeta) -> Self {
+        let ObjectMeta { key, version, size_bytes, modified_ms } = object;
+        let (size_bytes, modified_ms) = (*size_bytes, *modified_ms);
+        Self { key: key.as_str().into(), version: version.0.as_str().into(), size_bytes, modified_ms }
+    }
+
+    /// Relative to `pending/`.
+    pub(crate) fn path(&self) -> &str {
+        self.key.strip_prefix(PENDING).unwrap_or(&self.key)
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        Version(self.version.to_string())
+    }
+
+    pub(crate) fn object(&self) -> ObjectMeta {
+        let (size_bytes, modified_ms) = (self.size_bytes, self.modified_ms);
+        ObjectMeta { key: self.key.to_string(), version: self.version(), size_bytes, modified_ms }
+    }
+}
+
 /// A file version that was found.
 pub(crate) struct Candidate {
-    pub path: String,
-    pub object: ObjectMeta,
-    pub identity: String,
+    pub listed: Listed,
     /// The last whole listing that began before it was found.
     pub sweep: Sweep,
     /// Bounds how many wait; given back when the file's turn comes.
-    pub _place: OwnedSemaphorePermit,
+    pub place: OwnedSemaphorePermit,
 }
 
 /// What a lane is told.
 pub(crate) enum Found {
     File(Candidate),
-    /// A whole listing is complete. Everything it found was sent before.
-    Swept(Sweep),
+    /// A whole listing is complete, but for what it could not list. Everything it found was sent before.
+    Swept(Sweep, Arc<Uncovered>),
 }
 
 /// Files of one lane that were found and are not dealt with yet.
@@ -175,10 +205,11 @@ impl Routes {
         Ok(route)
     }
 
-    pub(crate) fn swept(&self, sweep: Sweep) {
+    pub(crate) fn swept(&self, sweep: Sweep, uncovered: Uncovered) {
+        let uncovered = Arc::new(uncovered);
         for route in self.lock().values() {
             // A lane that has ended needs no news.
-            let _ = route.sender.send(Found::Swept(sweep));
+            let _ = route.sender.send(Found::Swept(sweep, uncovered.clone()));
         }
     }
 
@@ -186,5 +217,22 @@ impl Routes {
         let mut backlog = Backlog::default();
         self.lock().values().for_each(|route| route.waiting.add_to(&mut backlog));
         backlog
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listed_file_is_what_the_listing_said_of_it() {
+        let object = ObjectMeta {
+            key: "pending/a/x.json".to_owned(),
+            size_bytes: 7,
+            version: Version("7-1-2".to_owned()),
+            modified_ms: 3,
+        };
+        let listed = Listed::of(&object);
+        assert_eq!((listed.path(), listed.object()), ("a/x.json", object));
     }
 }

@@ -48,6 +48,14 @@ pub struct DiscoverySettings {
     pub full_sweep_interval: Duration,
     /// A file must be unchanged this long by our clock before it is read; zero for stores that show whole files only.
     pub min_age: Duration,
-    /// Files whose names end so are passed over.
-    pub ignore_suffixes: Vec<String>,
+    pub ignored: IgnoredNames,
+}
+
+/// Names below `pending/` that are passed over.
+#[derive(Debug, Clone, Default)]
+pub struct IgnoredNames {
+    /// Of files and of the folders around them.
+    pub prefixes: Vec<String>,
+    /// Of files.
+    pub suffixes: Vec<String>,
 }

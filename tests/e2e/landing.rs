@@ -86,6 +86,20 @@ fn an_object_that_is_replaced_by_other_content_is_another_file_and_the_same_cont
     assert_eq!(kept.len(), 2, "neither overwrote the other: {:?}", kept.values());
 }
 
+/// The server of the tests keeps buckets as folders, and has no ETag of what was laid there past it.
+#[test]
+fn an_object_without_an_etag_is_named_and_every_other_one_is_ingested() {
+    let zone = Zone::new(&services(), "no-etag");
+    land(&zone, &["a.json", "z.json"]);
+    std::fs::write(zone.landing.1.join("pending/x/by-hand.json"), event("by-hand")).unwrap();
+    let output = zone.ingest().args(&["--once"]).output();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("pending/x/by-hand.json") && said.contains("no ETag"), "{said}");
+    assert_eq!(files(&zone.landing.1.join("processed"), "json").len(), 2, "the others are archived");
+    Topics::new(&zone.services, &zone.topic).assert_each_event_once(2);
+}
+
 /// The next listing is an hour away, so only the hint can have told.
 #[test]
 fn an_event_notification_makes_a_running_ingestor_look_at_once() {

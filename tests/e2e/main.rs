@@ -24,6 +24,7 @@ mod kafka_s3;
 mod kills;
 mod landing;
 mod lost_chain;
+mod odd_landing;
 mod once;
 mod outage;
 mod places;

@@ -9,6 +9,7 @@ use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreE
 use ingestor::IngestError;
 
 use super::archivable::try_archive;
+use super::pending::Pending;
 use super::report::Findings;
 use crate::wiring::{
     EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, landing, probe_trusted,
@@ -207,14 +208,17 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
     };
     let looked = async {
         let archive = ingestor::archive_mode(&*store, config.landing.archive).await?;
-        Ok::<_, IngestError>((archive, waiting(&*store).await?))
+        let pending = Pending::look(&*store, &config.landing).await?;
+        let waiting = waiting(&*store, pending.has_files()).await;
+        Ok::<_, IngestError>((archive, waiting, pending))
     };
     match looked.await {
-        Ok((archive, waiting)) => {
+        Ok((archive, waiting, pending)) => {
             let mode = common::config::Archive::NAMES.iter().find(|(_, mode)| *mode == archive);
             let mode = mode.map_or("move", |(name, _)| *name);
             findings
                 .note(ABOUT, format!("{location} can be read, {}, and landing.archive is '{mode}'", waiting.told()));
+            pending.tell(findings);
             if let Err(why) = try_archive(location, &*store, archive).await {
                 findings.warn(ABOUT, why);
             }
@@ -251,12 +255,12 @@ impl Waiting {
     }
 }
 
-async fn waiting(store: &dyn Store) -> Result<Waiting, StoreError> {
-    let first = |prefix: &str| ListOptions { prefix: prefix.to_owned(), limit: Some(1), ..ListOptions::default() };
-    let in_pending = !store.list(&first("pending/")).await?.objects.is_empty();
+async fn waiting(store: &dyn Store, in_pending: bool) -> Waiting {
     let root = ListOptions { delimiter: true, limit: Some(100), ..ListOptions::default() };
-    let beside = store.list(&root).await?.objects.into_iter().map(|object| object.key);
-    Ok(Waiting { in_pending, beside: beside.into_iter().find(|key| key != ingestor::MARKER_KEY) })
+    // A folder that cannot be listed is told by the look into pending/; then nothing is said of misplaced files.
+    let beside = store.list(&root).await.map_or_else(|_| Vec::new(), |page| page.objects);
+    let beside = beside.into_iter().map(|object| object.key).find(|key| key != ingestor::MARKER_KEY);
+    Waiting { in_pending, beside }
 }
 
 fn is_locked(error: &anyhow::Error) -> bool {

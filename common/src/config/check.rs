@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::secrets::is_secret;
 use super::tree::{ConfigTree, Raw};
 use super::values::{
-    MAX_DURATION, bytes, choice, duration, events_topic, flag, listen_address, queue_url, ratio, show_bytes,
+    MAX_DURATION, bytes, choice, duration, events_topic, flag, listen_address, prefixes, queue_url, ratio, show_bytes,
     show_duration, suffixes, whole,
 };
 use super::{
@@ -236,6 +236,7 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
             poll_interval: checker.positive("landing.poll_interval"),
             full_sweep_interval: checker.positive("landing.full_sweep_interval"),
             min_age: checker.period("landing.min_age", Duration::ZERO..=MAX_DURATION),
+            ignore_prefixes: checker.optional("landing.ignore_prefixes", prefixes).unwrap_or_default(),
             ignore_suffixes: checker.optional("landing.ignore_suffixes", suffixes).unwrap_or_default(),
             watch: checker.required("landing.watch", true, flag),
             sqs_queue_url: checker.optional("landing.sqs_queue_url", queue_url),

@@ -96,6 +96,7 @@ pub struct Landing {
     pub poll_interval: Duration,
     pub full_sweep_interval: Duration,
     pub min_age: Duration,
+    pub ignore_prefixes: Vec<String>,
     pub ignore_suffixes: Vec<String>,
     pub watch: bool,
     pub sqs_queue_url: Option<String>,

@@ -33,6 +33,11 @@ pub const SETTINGS: &[Setting] = &[
         "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is passed over",
     ),
     setting(
+        "landing.ignore_prefixes",
+        "_,.",
+        "files whose names begin so are passed over, and so is everything in folders whose names do: what Spark and Hadoop have not committed lies in `_temporary/`. In a local folder names that begin with `.` always are",
+    ),
+    setting(
         "landing.ignore_suffixes",
         ".tmp,.part,.partial,.filepart,.crdownload,.inprogress,_SUCCESS",
         "files whose names end so are passed over: others are still writing them",

@@ -81,6 +81,17 @@ pub(super) fn suffixes(text: &str) -> Result<Vec<String>, String> {
     Ok(suffixes)
 }
 
+pub(super) fn prefixes(text: &str) -> Result<Vec<String>, String> {
+    let prefixes: Vec<String> = text.split(',').map(|prefix| prefix.trim().to_owned()).collect();
+    if prefixes.iter().any(String::is_empty) {
+        return Err(format!("'{text}' has an empty beginning, which every name has"));
+    }
+    if prefixes.iter().any(|prefix| prefix.contains('/')) {
+        return Err(format!("'{text}' has a '/': give the beginning of a file's or folder's name"));
+    }
+    Ok(prefixes)
+}
+
 pub(super) fn queue_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let (host, path) = rest.and_then(|rest| rest.split_once('/')).unwrap_or_default();

@@ -1,8 +1,9 @@
 //! Hints from the file system: files below `pending/` that were closed after writing or moved in.
 //!
-//! Symbolic links are not followed and hidden names are passed over, as in the listing. A file written before the watch
-//! on its new folder stands is left to the sweep, and so are those of a folder that is moved in as a whole, files that
-//! get a second name there, and what a burst brings beyond the queue.
+//! `pending` itself may be a symbolic link; no other is followed, and hidden names are passed over, as in the listing. A
+//! file written before the watch on its new folder stands is left to the sweep, and so are those of a folder that is moved
+//! in as a whole, files that get a second name there, what a burst brings beyond the queue, and folders beside one that
+//! cannot be watched if they lie deep.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,6 +21,9 @@ use crate::identity::PENDING;
 const QUEUE: usize = 4_096;
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const LAST_LOOK: Duration = Duration::from_secs(60);
+/// How far below `pending/` folders beside one that cannot be watched are watched all the same.
+const MAX_DEPTH: usize = 8;
+const MAX_FOLDERS: usize = 10_000;
 
 /// Gives hints until shutdown, or until nobody takes them any more. While `<root>/pending` is not there it is waited
 /// for. If it cannot be watched (the system limits the number of watches), this says so once and ends.
@@ -44,10 +48,9 @@ pub async fn watch(root: PathBuf, hints: mpsc::Sender<Hint>, shutdown: Shutdown)
     }
 }
 
-/// The store does not follow a symbolic link there either.
+/// The store follows a symbolic link there, too.
 async fn is_folder(path: &Path) -> bool {
-    let path = path.components().as_path();
-    tokio::fs::symlink_metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
+    tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }
 
 enum Ended {
@@ -95,20 +98,41 @@ async fn forward(root: &Path, hints: &mpsc::Sender<Hint>, shutdown: &Shutdown) -
 /// Walks the whole tree, so it runs beside the asynchronous threads.
 async fn begin(root: PathBuf, seen: mpsc::Sender<Seen>) -> notify::Result<RecommendedWatcher> {
     let set_up = move || {
-        // Events name absolute paths.
-        let root = std::path::absolute(&root).map_err(notify::Error::io)?;
-        let pending = root.join(PENDING).components().as_path().to_owned();
+        // Events name absolute paths, and those of the folder that a link leads to.
+        let pending = std::fs::canonicalize(root.join(PENDING)).map_err(notify::Error::io)?;
         let folder = pending.clone();
-        let handler = move |event: notify::Result<Event>| tell(event, &root, &pending, &seen);
+        let handler = move |event: notify::Result<Event>| tell(event, &pending, &seen);
         let mut watcher = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
-        watcher.watch(&folder, RecursiveMode::Recursive)?;
+        watch_all(&mut watcher, folder)?;
         Ok(watcher)
     };
     tokio::task::spawn_blocking(set_up).await.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())))
 }
 
+/// Watches a tree, but for folders in it that cannot be watched: notify gives up the rest of a tree at the first one, but
+/// keeps what it has watched by then, new folders there included.
+fn watch_all(watcher: &mut RecommendedWatcher, pending: PathBuf) -> notify::Result<()> {
+    let mut folders = vec![(pending, 0)];
+    let mut tried = 0;
+    while let Some((folder, depth)) = folders.pop() {
+        let Err(error) = watcher.watch(&folder, RecursiveMode::Recursive) else { continue };
+        let is_for_all = matches!(error.kind, notify::ErrorKind::MaxFilesWatch);
+        if is_for_all || (depth == 0 && error.paths.contains(&folder)) {
+            return Err(error);
+        }
+        tracing::debug!(folder = %folder.display(), %error, "not all below it can be watched; sweeps find what is new there");
+        tried += 1;
+        if depth < MAX_DEPTH && tried < MAX_FOLDERS {
+            let inner = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            let inner = inner.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            folders.extend(inner.map(|entry| (entry.path(), depth + 1)));
+        }
+    }
+    Ok(())
+}
+
 /// Runs in the watching thread. A full queue drops what comes: waiting would only make the system's queue overflow.
-fn tell(event: notify::Result<Event>, root: &Path, pending: &Path, seen: &mpsc::Sender<Seen>) {
+fn tell(event: notify::Result<Event>, pending: &Path, seen: &mpsc::Sender<Seen>) {
     let event = match event {
         Ok(event) => event,
         Err(error) => return drop(seen.try_send(Seen::Trouble(error))),
@@ -117,7 +141,7 @@ fn tell(event: notify::Result<Event>, root: &Path, pending: &Path, seen: &mpsc::
         if path == pending && is_gone(&event.kind) {
             drop(seen.try_send(Seen::FolderGone));
         } else if is_written(&event.kind)
-            && let Some(key) = key_of(root, path)
+            && let Some(key) = key_of(pending, path)
             && path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
         {
             drop(seen.try_send(Seen::Key(key)));
@@ -148,11 +172,11 @@ fn is_written(kind: &EventKind) -> bool {
 }
 
 /// `None` for what no listing shows: hidden names and those that are not UTF-8.
-fn key_of(root: &Path, path: &Path) -> Option<String> {
-    let relative = path.strip_prefix(root).ok()?;
+fn key_of(pending: &Path, path: &Path) -> Option<String> {
+    let relative = path.strip_prefix(pending).ok()?;
     let segments: Vec<&str> = relative.iter().map(|segment| segment.to_str()).collect::<Option<_>>()?;
     let is_listed = !segments.iter().any(|segment| segment.starts_with('.'));
-    is_listed.then(|| segments.join("/"))
+    is_listed.then(|| format!("{PENDING}{}", segments.join("/")))
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -267,6 +291,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn behind_a_link_at_pending_files_are_noticed_under_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("disk/inner")).unwrap();
+        symlink("disk", folder.path().join("pending")).unwrap();
+        let mut watched = watched(folder);
+        watched.until_noticed("pending/inner/file").await;
+    }
+
+    /// Paths deeper than the system takes cannot be watched, whoever runs this.
+    #[tokio::test]
+    async fn a_folder_that_cannot_be_watched_costs_nothing_but_its_own_hints() {
+        let folder = landing();
+        let pending = folder.path().join("pending");
+        let half: PathBuf = std::iter::repeat_n("x".repeat(250), 10).collect();
+        for name in ["deep", "part"] {
+            fs::create_dir_all(pending.join(name).join(&half)).unwrap();
+        }
+        fs::rename(pending.join("part"), pending.join("deep").join(&half).join("part")).unwrap();
+        for name in ["a", "z"] {
+            fs::create_dir_all(pending.join(name).join("inner")).unwrap();
+        }
+        let mut watched = watched(folder);
+        for key in ["pending/a/inner/file", "pending/z/inner/file", "pending/file"] {
+            watched.until_noticed(key).await;
+        }
+        fs::create_dir(watched.folder.path().join("pending/new")).unwrap();
+        watched.until_noticed("pending/new/file").await;
+    }
+
+    #[tokio::test]
     async fn it_ends_at_shutdown_and_when_nobody_wants_hints() {
         let watched_one = watched(landing());
         watched_one.shutdown.trigger();
@@ -280,7 +334,7 @@ mod tests {
 
     #[test]
     fn keys_are_those_of_the_listing() {
-        let key = |path: &str| key_of(Path::new("/landing"), Path::new(path));
+        let key = |path: &str| key_of(Path::new("/landing/pending"), Path::new(path));
         assert_eq!(key("/landing/pending/a/b c.json").as_deref(), Some("pending/a/b c.json"));
         for not_listed in ["/landing/pending/.x", "/landing/pending/.git/x", "/elsewhere/pending/x"] {
             assert_eq!(key(not_listed), None, "{not_listed}");

@@ -8,6 +8,7 @@
 mod archiving;
 mod decide;
 mod late;
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,16 +24,19 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::error::IngestError;
-use crate::file::{self, FileContext, FileEnd, Job};
+use crate::file::{self, FileContext, FileEnd};
+use crate::identity::Identities;
 use crate::ledger::{ArchiveMode, Entry, FileState, Ledger, Told};
 use crate::ownership::{Owned, Topics, own};
 use crate::problems::{Kind, ProblemBook};
 use crate::rate::Rate;
 use crate::routes::{Candidate, Found, Routes, Sweep, Waiting};
 use crate::transaction::{FileBatch, Last, Transaction};
+use crate::uncovered::Uncovered;
 use archiving::{ArchivedFile, Late, ToArchive};
 use decide::{Decision, decide};
 use late::Watch;
+use queue::Queued;
 
 pub(crate) use decide::allowed;
 
@@ -72,7 +76,8 @@ pub(crate) struct Lane {
     waiting: Arc<Waiting>,
     idle: Arc<AtomicBool>,
     ledger: Ledger,
-    queue: VecDeque<(Job, tokio::sync::OwnedSemaphorePermit)>,
+    identities: Identities,
+    queue: VecDeque<Queued>,
     files: JoinSet<(String, String, Result<FileEnd, IngestError>)>,
     batch_sender: mpsc::Sender<FileBatch>,
     batches: mpsc::Receiver<FileBatch>,
@@ -118,6 +123,7 @@ impl Lane {
         let moved = ledger.take_moved();
         let mut lane = Self {
             mode: shared.file.archive.into(),
+            identities: Identities::of(&*shared.file.store),
             shared,
             partition,
             waiting,
@@ -208,24 +214,25 @@ impl Lane {
     fn take(&mut self, found: Found) {
         match found {
             Found::File(candidate) => self.consider(candidate),
-            Found::Swept(sweep) => {
+            Found::Swept(sweep, uncovered) => {
                 self.shared.problems.swept(sweep);
-                self.forget_gone(sweep);
+                self.forget_gone(sweep, &uncovered);
             }
         }
     }
 
     fn consider(&mut self, candidate: Candidate) {
-        let Candidate { path, object, identity, sweep, _place: place } = candidate;
+        let Candidate { listed, sweep, place } = candidate;
+        let identity = self.identities.identity(listed.path(), &listed.version());
         let retry = self.shared.file.settings.retry_quarantined.then_some(self.shared.process_began_ms);
         match decide(self.ledger.see(&identity, sweep), self.mode, retry) {
             Decision::Read(resume) => {
-                let twin = if resume.is_none() { self.ledger.twin(&path, object.size_bytes) } else { None };
-                self.queue.push_back((Job { path, object, identity, resume, twin }, place));
+                let twin = if resume.is_none() { self.ledger.twin(listed.path(), listed.size_bytes) } else { None };
+                self.queue.push_back(Queued::new(listed, resume, twin, place));
             }
-            Decision::Archive(entry) => self.archive_later(entry, object.version, identity, true),
-            Decision::ArchiveOtherwise(entry, mode) => self.archive_otherwise(entry, mode, object.version, identity),
-            Decision::ArchiveAgain => self.archive_again(path, object.version, identity),
+            Decision::Archive(entry) => self.archive_later(entry, listed.version(), identity, true),
+            Decision::ArchiveOtherwise(entry, mode) => self.archive_otherwise(entry, mode, listed.version(), identity),
+            Decision::ArchiveAgain => self.archive_again(listed.path().to_owned(), listed.version(), identity),
             Decision::Pass => {
                 self.tell_passed(&identity);
                 self.shared.routes.settle(&identity, sweep);
@@ -241,10 +248,10 @@ impl Lane {
     }
 
     /// Plans tombstones for files that no listing shows any more and whose time to be remembered is over.
-    fn forget_gone(&mut self, complete: Sweep) {
+    fn forget_gone(&mut self, complete: Sweep, uncovered: &Uncovered) {
         let retain_ms = i64::try_from(self.shared.file.settings.retain.as_millis()).unwrap_or(i64::MAX);
         let before_ms = self.shared.file.clock.now_ms().saturating_sub(retain_ms);
-        for identity in self.ledger.gone(complete.seen_since(), before_ms, TOMBSTONES) {
+        for identity in self.ledger.gone(complete.seen_since(), before_ms, uncovered, TOMBSTONES) {
             // What is on its way was seen, only not dealt with yet.
             if !self.waiting.contains(&identity) {
                 self.filling.forget(identity);
@@ -255,8 +262,8 @@ impl Lane {
     fn begin_files(&mut self, stop: &Shutdown) {
         let limit = self.shared.file.settings.parallel_files;
         while self.files.len() < limit && self.to_archive.len() < ARCHIVE_BACKLOG {
-            let Some((job, place)) = self.queue.pop_front() else { return };
-            drop(place);
+            let Some(queued) = self.queue.pop_front() else { return };
+            let job = queued.into_job(&self.identities);
             let (context, batches, stop) = (self.shared.file.clone(), self.batch_sender.clone(), stop.clone());
             self.files.spawn(async move {
                 let (identity, path) = (job.identity.clone(), job.path.clone());

@@ -97,6 +97,8 @@ impl Metrics {
             ("listings", json!(counts(&self.sweeps))),
             ("mean_of_whole_ones_seconds", mean_seconds(&self.sweep_seconds)),
             ("hints", json!(counts(&self.hints))),
+            ("passed_over", json!(counts(&self.passed_over))),
+            ("not_listed", self.unlisted.get().into()),
         ]
     }
 

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use common::backoff::splitmix64;
 use common::store::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
-    Version,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions,
+    SurveyPage, TagOutcome, Version,
 };
 
 type Hook = Box<dyn Fn(&str) + Send + Sync>;
@@ -33,6 +33,8 @@ pub struct Faulty {
     pub lists: AtomicU64,
     /// Bytes a reader yields before it waits for the gate of its key to be opened.
     pub gates: Mutex<HashMap<String, Arc<tokio::sync::Semaphore>>>,
+    /// Folders (ending in `/`) and keys that cannot be listed.
+    pub unlistable: Mutex<Vec<String>>,
     /// Answers as a bucket does: tags work.
     pub is_s3: bool,
 }
@@ -50,6 +52,7 @@ impl Faulty {
             tags: Mutex::default(),
             lists: AtomicU64::new(0),
             gates: Mutex::default(),
+            unlistable: Mutex::default(),
             is_s3: false,
         }
     }
@@ -127,6 +130,18 @@ impl Store for Faulty {
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
         self.lists.fetch_add(1, Ordering::Relaxed);
         self.attempt("list", &options.prefix, self.inner.list(options)).await
+    }
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+        let mut page = self.attempt("survey", &options.prefix, self.inner.survey(options)).await?;
+        for key in &*self.unlistable.lock().unwrap() {
+            let objects = page.objects.len();
+            page.objects.retain(|object| object.key != *key && !(key.ends_with('/') && object.key.starts_with(key)));
+            if page.objects.len() < objects || options.start_after.is_none() {
+                page.unlisted.push(StoreError::new(StoreErrorKind::Denied, "list", key, "permission denied"));
+            }
+        }
+        Ok(page)
     }
     async fn copy(&self, from: &str, version: &Version, to: &str) -> Result<()> {
         self.attempt("copy", from, self.inner.copy(from, version, to)).await

@@ -12,7 +12,7 @@ use common::log::{EmbeddedLog, Log, read_to_end};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
-use ingestor::{DiscoverySettings, IngestError, IngestReport, Ingestor, Limits, Metrics, Settings};
+use ingestor::{DiscoverySettings, IgnoredNames, IngestError, IngestReport, Ingestor, Limits, Metrics, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -58,7 +58,7 @@ impl Zone {
     }
 
     pub fn local_store(&self) -> LocalStore {
-        LocalStore::open(self.landing())
+        LocalStore::landing(self.landing())
     }
 
     /// An ingestor that ends when everything is done.
@@ -165,7 +165,7 @@ pub fn settings() -> Settings {
             poll_interval: Duration::from_millis(10),
             full_sweep_interval: Duration::from_secs(60),
             min_age: Duration::ZERO,
-            ignore_suffixes: vec![".tmp".to_owned()],
+            ignored: IgnoredNames { prefixes: vec!["_".to_owned(), ".".to_owned()], suffixes: vec![".tmp".to_owned()] },
         },
         quarantine: Quarantine { max_error_ratio: 0.5, min_events: 100, max_errors: None },
         retry_quarantined: false,

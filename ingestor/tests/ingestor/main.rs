@@ -8,6 +8,7 @@ mod faults;
 mod files;
 mod group;
 mod harness;
+mod listing;
 mod marker;
 mod names;
 mod quarantine;
