@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::store::{ObjectMeta, PassedOver, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage, Version};
+use common::store::{ObjectMeta, PassedOver, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::hints::{Hint, HintAnswer};
-use crate::identity::{Identities, PENDING, ledger_partition};
+use crate::identity::{Identities, IdentityHash, PENDING, ledger_partition};
 use crate::metrics::Metrics;
 use crate::passed_over::{PassedOverCounts, Reason};
 use crate::problems::{Kind, ProblemBook};
@@ -43,7 +43,8 @@ pub(crate) struct Discovery {
     pub ledger_partitions: u32,
     identities: Identities,
     places: Arc<Semaphore>,
-    ripening: HashMap<String, Ripening>,
+    /// By path. Every file that a listing shows is here, so each takes 48 bytes and no text.
+    ripening: HashMap<IdentityHash, Ripening>,
     /// Files to look at again, by time.
     rechecks: BTreeSet<(i64, String)>,
     tail: VecDeque<String>,
@@ -66,7 +67,7 @@ struct Findings {
 
 /// A local file that may still be written to.
 struct Ripening {
-    version: Version,
+    version: IdentityHash,
     since_ms: i64,
     seen_in: Sweep,
 }
@@ -313,9 +314,10 @@ impl Discovery {
         if self.is_once {
             return self.is_ripe_once(path, object, min_age_ms, now_ms);
         }
-        let fresh = || Ripening { version: object.version.clone(), since_ms: now_ms, seen_in: sweep };
-        let ripening = self.ripening.entry(path.to_owned()).or_insert_with(fresh);
-        if ripening.version != object.version {
+        let version = IdentityHash::of(&object.version.0);
+        let fresh = || Ripening { version, since_ms: now_ms, seen_in: sweep };
+        let ripening = self.ripening.entry(IdentityHash::of(path)).or_insert_with(fresh);
+        if ripening.version != version {
             *ripening = fresh();
         }
         ripening.seen_in = sweep;
@@ -329,8 +331,9 @@ impl Discovery {
     /// With `--once` the age is that of the modification time, so that a run that begins long after the last write does not
     /// wait; times in the future count as now. At the second look a file is unchanged, or passed over.
     fn is_ripe_once(&mut self, path: &str, object: &ObjectMeta, min_age_ms: i64, now_ms: i64) -> bool {
-        if let Some(first) = self.ripening.get(path) {
-            let is_unchanged = first.version == object.version;
+        let (file, version) = (IdentityHash::of(path), IdentityHash::of(&object.version.0));
+        if let Some(first) = self.ripening.get(&file) {
+            let is_unchanged = first.version == version;
             if !is_unchanged {
                 self.pass_over(path, object);
             }
@@ -339,8 +342,7 @@ impl Discovery {
         let since_ms = object.modified_ms.clamp(now_ms.saturating_sub(min_age_ms), now_ms);
         let ripe_ms = since_ms.saturating_add(min_age_ms);
         if now_ms < ripe_ms {
-            let ripening = Ripening { version: object.version.clone(), since_ms, seen_in: self.sweep };
-            self.ripening.insert(path.to_owned(), ripening);
+            self.ripening.insert(file, Ripening { version, since_ms, seen_in: self.sweep });
             self.rechecks.insert((ripe_ms, path.to_owned()));
         }
         now_ms >= ripe_ms
