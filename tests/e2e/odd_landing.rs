@@ -50,7 +50,7 @@ fn a_folder_without_permission_is_named_and_every_other_file_becomes_rows() {
     fs::create_dir(pending.join("lost+found")).unwrap();
     fs::set_permissions(pending.join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
     let checked = said(&command(root, "check").as_nobody().output());
-    assert!(checked.contains("files wait there"), "{checked}");
+    assert!(checked.contains("files wait in its pending/"), "{checked}");
     assert!(checked.contains("pending/lost+found/ cannot be listed") && !checked.contains("would hurt"), "{checked}");
     for round in 0..2 {
         let output = once(root).as_nobody().output();

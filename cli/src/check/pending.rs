@@ -60,9 +60,9 @@ impl Pending {
         }
     }
 
-    /// Whether files wait there, in words.
-    pub fn files(&self) -> &'static str {
-        if self.has_files { "files wait" } else { "no files wait" }
+    /// Whether files wait there.
+    pub fn has_files(&self) -> bool {
+        self.has_files
     }
 
     pub fn tell(&self, findings: &mut Findings) {
