@@ -41,7 +41,7 @@ impl Place {
     /// There is no working directory.
     pub fn of(location: &Location) -> io::Result<Self> {
         match location {
-            Location::Local(path) => Ok(of_folder(std::path::absolute(path)?)),
+            Location::Local(path) => Ok(of_folder(&std::path::absolute(path)?)),
             Location::S3 { bucket, prefix } => Ok(Self::Bucket {
                 name: bucket.clone(),
                 prefix: prefix.split('/').filter(|segment| !segment.is_empty()).map(str::to_owned).collect(),
@@ -69,12 +69,12 @@ impl Place {
     }
 }
 
-fn of_folder(path: PathBuf) -> Place {
+fn of_folder(path: &Path) -> Place {
     let (mut existing, mut missing) = (Vec::new(), Vec::new());
     // Where the walk is, for the system to look at.
     let mut here = PathBuf::new();
     let mut links = 0;
-    let mut ahead: Vec<OsString> = names_backwards(&path);
+    let mut ahead: Vec<OsString> = names_backwards(path);
     while let Some(name) = ahead.pop() {
         if name == ".." {
             if missing.pop().is_none() && existing.len() > 1 {
