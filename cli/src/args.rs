@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -69,6 +70,36 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+}
+
+impl Command {
+    /// How log lines look, and the line that says why the command failed.
+    pub fn log_format(&self) -> LogFormat {
+        let common = match self {
+            Self::Run(args) => &args.common,
+            Self::Ingest(args) => &args.common,
+            Self::Distribute(args) => &args.common,
+            Self::Check(args) => &args.common,
+            Self::Verify(args) => &args.common,
+            Self::Replay(args) => &args.common,
+            Self::Dlq { command: DlqCommand::List(args) } => &args.common,
+            Self::Dlq { command: DlqCommand::Replay(args) } => &args.common,
+            Self::Config { command: ConfigCommand::Print(args) } => args,
+            Self::Generate(_) => return LogFormat::Text,
+        };
+        common.log_format
+    }
+}
+
+/// Whether a command line that cannot be read asks for JSON.
+pub fn wants_json_logs(words: impl Iterator<Item = OsString>) -> bool {
+    let mut words = words.peekable();
+    while let Some(word) = words.next() {
+        if word == "--log-format=json" || (word == "--log-format" && words.peek().is_some_and(|next| next == "json")) {
+            return true;
+        }
+    }
+    false
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,7 +11,7 @@ use common::config::Config;
 use indicatif::HumanCount;
 
 use crate::args::{CheckArgs, Output};
-use crate::{Failure, configure, trusted};
+use crate::{Failure, configure, print, trusted};
 use forecast::{ClosedBy, Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
 use look::Seen;
 use report::{Findings, size, whole};
@@ -19,12 +19,11 @@ use report::{Findings, size, whole};
 /// Assumed where neither a flag nor the tables tell.
 const DEFAULT_TYPES: u64 = 12;
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn check(args: &CheckArgs) -> Result<(), Failure> {
     let findings = findings(args).await?;
     match args.common.output {
-        Output::Json => println!("{}", serde_json::to_string(&findings)?),
-        Output::Text => print!("{}", findings.text()),
+        Output::Json => print::json(&findings)?,
+        Output::Text => print::text(&findings.text())?,
     }
     match (findings.errors.len(), findings.warnings.len()) {
         (0, warnings) if warnings > 0 && args.strict => {

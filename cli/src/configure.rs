@@ -6,9 +6,10 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use common::config::{Config, ConfigErrors, ConfigTree};
+use common::printable::lines;
 
-use crate::Failure;
 use crate::args::CommonArgs;
+use crate::{Failure, print};
 
 /// A flag, the setting that it stands for, and its value.
 type Flag<'a> = (&'a str, &'a str, Option<&'a String>);
@@ -77,10 +78,9 @@ pub fn check(tree: &ConfigTree) -> Result<Config, ConfigErrors> {
     if overlaps.is_empty() { Ok(config) } else { Err(ConfigErrors(overlaps)) }
 }
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub fn print(common: &CommonArgs) -> Result<(), Failure> {
     let tree = tree(common, &[])?;
-    print!("{}", tree.print());
+    print::text(&lines(&tree.print()))?;
     check(&tree).map(|_| ()).map_err(Failure::usage)
 }
 

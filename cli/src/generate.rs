@@ -10,8 +10,8 @@ use common::backoff::splitmix64;
 use common::event::civil_from_micros;
 use serde::Serialize;
 
-use crate::Failure;
 use crate::args::{Format, GenerateArgs, Output};
+use crate::{Failure, print};
 
 /// 2021-01-14T00:00:00Z.
 const FIRST_SECOND: u64 = 1_610_582_400;
@@ -211,7 +211,6 @@ fn write_named(
     std::fs::rename(&hidden, &path).with_context(|| format!("cannot rename to {}", path.display()))
 }
 
-#[allow(clippy::print_stdout, clippy::print_stderr, reason = "the command's result")]
 pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
     if !(0.0..=0.99).contains(&args.duplicates) {
         return Err(Failure::usage(anyhow!("--duplicates {}: must be from 0 to 0.99", args.duplicates)));
@@ -241,12 +240,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
             format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
         }
     };
-    if args.out.is_some() {
-        println!("{told}");
-    } else {
-        eprintln!("{told}");
-    }
-    Ok(())
+    Ok(if args.out.is_some() { print::text(&format!("{told}\n"))? } else { print::note(&told)? })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod configure;
 mod dead_letters;
 mod generate;
 mod logging;
+mod print;
 mod progress;
 mod replay;
 mod report;
@@ -19,7 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, ConfigCommand, DlqCommand};
+use args::{Cli, Command, ConfigCommand, DlqCommand, LogFormat};
+use common::printable;
 
 /// Why a command ended, by exit code.
 #[derive(Debug)]
@@ -44,19 +46,32 @@ impl Failure {
 
 fn main() -> ExitCode {
     allocator::configure();
-    let cli = Cli::parse();
-    let code = match run(cli) {
-        Ok(()) => 0,
-        Err(Failure::Usage(error)) => complain(&error, 2),
-        Err(Failure::Runtime(error)) => complain(&error, 1),
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return ExitCode::from(explain(&error)),
     };
+    let format = cli.command.log_format();
+    let (error, code) = match run(cli) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(error)) => (error, 2),
+        Err(Failure::Runtime(error)) => (error, 1),
+    };
+    print::error(format, &format!("{error:#}"));
     ExitCode::from(code)
 }
 
-#[allow(clippy::print_stderr, reason = "the last word of a command line program")]
-fn complain(error: &anyhow::Error, code: u8) -> u8 {
-    eprintln!("error: {error:#}");
-    code
+/// Help, the version, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> u8 {
+    let plain = error.render().to_string();
+    let wants_json = || args::wants_json_logs(std::env::args_os());
+    if error.use_stderr() && (wants_json() || printable::lines(&plain) != plain) {
+        let format = if wants_json() { LogFormat::Json } else { LogFormat::Text };
+        print::error(format, plain.trim_start_matches("error: ").trim_end());
+    } else {
+        // In colour. There is nobody to tell if that fails.
+        let _ = error.print();
+    }
+    if error.use_stderr() { 2 } else { 0 }
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

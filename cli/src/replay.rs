@@ -1,16 +1,14 @@
 //! `replay`: sets the distributor's offsets back, and says beforehand what will come of it.
 
-use std::fmt::Write;
-
 use anyhow::anyhow;
 use common::event::TimeRule;
+use common::printable::push_line;
 use distributor::{PartitionReplay, ReplayTarget, Replayer};
 use indicatif::HumanCount;
 
 use crate::args::{Output, ReplayArgs};
-use crate::{Failure, trusted};
+use crate::{Failure, print, trusted};
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let target = self::target(args)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
@@ -23,8 +21,8 @@ pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
         replayer.apply(&plans).await?;
     }
     match args.common.output {
-        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "partitions": plans })),
-        Output::Text => print!("{}", text(&plans, args.dry_run)),
+        Output::Json => print::json(&serde_json::json!({ "dry_run": args.dry_run, "partitions": plans }))?,
+        Output::Text => print::text(&text(&plans, args.dry_run))?,
     }
     Ok(())
 }
@@ -64,10 +62,7 @@ pub fn counted(number: u64, name: &str) -> String {
 
 fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{words}");
-    };
+    let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     if plans.is_empty() {
         line(format_args!("nothing to set back: no batch was written there or later"));
         return text;

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use common::printable::Printable;
 use common::store::Location;
 use distributor::{DistributeError, DistributeReport};
 use indicatif::{HumanBytes, HumanCount};
@@ -11,6 +12,7 @@ use ingestor::{IngestError, IngestReport, Problem};
 use serde::Serialize;
 
 use crate::args::Output;
+use crate::print;
 
 /// The JSON contract: a role prints its part.
 #[derive(Debug, Default, Serialize)]
@@ -51,10 +53,9 @@ impl Report {
 
     /// All that went wrong, if anything did.
     pub fn failure(&self) -> Option<anyhow::Error> {
-        (!self.errors.is_empty()).then(|| anyhow!("{}", self.errors.join("\nerror: ")))
+        (!self.errors.is_empty()).then(|| anyhow!("{}", self.errors.join("\n")))
     }
 
-    #[allow(clippy::print_stdout, reason = "the command's result")]
     pub fn print(
         &self,
         output: Output,
@@ -63,10 +64,9 @@ impl Report {
         trusted: Option<&Location>,
     ) -> anyhow::Result<()> {
         match output {
-            Output::Json => println!("{}", serde_json::to_string(self)?),
-            Output::Text => print!("{}", self.text(took, landing, trusted)),
+            Output::Json => print::json(self),
+            Output::Text => print::text(&self.text(took, landing, trusted)),
         }
-        Ok(())
     }
 
     fn text(&self, took: Duration, landing: Option<&Location>, trusted: Option<&Location>) -> String {
@@ -112,6 +112,8 @@ impl Report {
 
     fn next_steps(&self, landing: Option<&Location>, trusted: Option<&Location>) -> String {
         let mut text = String::new();
+        // A location comes from the configuration, but may be named after anything.
+        let (landing, trusted) = (landing.map(Printable), trusted.map(Printable));
         let nothing = self
             .ingest
             .is_some_and(|report| report.files.ingested + report.files.skipped + report.files.quarantined == 0);

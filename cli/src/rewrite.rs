@@ -1,18 +1,17 @@
 //! `replay --rewrite`: makes batches again under the settings of today, and says beforehand what will come of it.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 
 use common::clock::{Clock, SystemClock};
+use common::printable::push_line;
 use distributor::{PartitionRewrite, Replayer, Rewriter};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Output, ReplayArgs};
 use crate::trusted::{self, Trusted};
 use crate::wiring::{encoding, layout, scratch};
-use crate::{Failure, replay};
+use crate::{Failure, print, replay};
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
     let target = replay::target(args)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
@@ -47,8 +46,8 @@ pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     let outcome = outcome?;
     match args.common.output {
-        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "partitions": outcome })),
-        Output::Text => print!("{}", text(&outcome, args.dry_run)),
+        Output::Json => print::json(&serde_json::json!({ "dry_run": args.dry_run, "partitions": outcome }))?,
+        Output::Text => print::text(&text(&outcome, args.dry_run))?,
     }
     Ok(())
 }
@@ -70,10 +69,7 @@ fn batches(number: u64) -> String {
 
 fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
     let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{words}");
-    };
+    let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     if partitions.is_empty() {
         line(format_args!("nothing to rewrite: no batch was written there or later"));
         return text;

@@ -1,18 +1,17 @@
 //! `verify`: the audit, as a table or as JSON, with exit code 1 when anything is found.
 
-use std::fmt::Write;
-
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
+use common::printable::push_line;
 use common::store::{ListOptions, Location, Store};
 use distributor::{Audit, Auditor, ChainRebuilder, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::Failure;
 use crate::args::{Output, VerifyArgs};
 use crate::replay::counted;
 use crate::trusted::{self, Trusted};
 use crate::wiring::{encoding, scratch};
+use crate::{Failure, print};
 
 mod rebuild_chain;
 
@@ -21,7 +20,6 @@ const BATCHES: &str = "_batches/";
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let trusted = trusted::open(&args.log, &args.common).await?;
     let rebuild_log = if args.rebuild_chain { Some(trusted.need_log("verify --rebuild-chain")?) } else { None };
@@ -65,11 +63,11 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     bar.finish_and_clear();
     let audit = audit?;
     match args.common.output {
-        Output::Json => println!("{}", serde_json::to_string(&audit)?),
+        Output::Json => print::json(&audit)?,
         Output::Text if audit.partitions.is_empty() && audit.is_sound() => {
-            print!("{}", nothing(&audit, &location, &topics(&*store).await?));
+            print::text(&nothing(&audit, &location, &topics(&*store).await?))?;
         }
-        Output::Text => print!("{}", text(&audit, &no_log)),
+        Output::Text => print::text(&text(&audit, &no_log))?,
     }
     match audit.findings.len() {
         0 => Ok(()),
@@ -87,14 +85,16 @@ async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
 
 /// Where there is nothing to audit, nothing is sound.
 fn nothing(audit: &Audit, location: &Location, topics: &[String]) -> String {
-    let mut text = format!("nothing to audit: {location} has no batches of topic '{}'\n", audit.topic);
+    let mut text = String::new();
+    let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
+    line(format_args!("nothing to audit: {location} has no batches of topic '{}'", audit.topic));
     if topics.is_empty() {
-        text.push_str("nothing was written there yet, or trusted.url is another place\n");
+        line(format_args!("nothing was written there yet, or trusted.url is another place"));
     } else {
-        text.push_str(&format!("it has batches of: {}; log.events_topic says which to audit\n", topics.join(", ")));
+        line(format_args!("it has batches of: {}; log.events_topic says which to audit", topics.join(", ")));
     }
     for note in &audit.notes {
-        text.push_str(&format!("note: {note}\n"));
+        line(format_args!("note: {note}"));
     }
     text
 }
@@ -115,10 +115,7 @@ fn progress(output: Output) -> ProgressBar {
 
 fn text(audit: &Audit, no_log: &str) -> String {
     let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{words}");
-    };
+    let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     if audit.partitions.is_empty() {
         line(format_args!("no batches of topic '{}' are in the trusted zone", audit.topic));
     } else {

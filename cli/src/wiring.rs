@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use common::clock::{Clock, SystemClock};
 use common::config::{Config, Landing};
+use common::control::Control;
+use common::descriptors::raise_limit;
 use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
 use common::shutdown::Shutdown;
 use common::store::{
     LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, StoreError, check_writable, probe,
 };
-use common::telemetry::{Health, Http, Registry, Status};
+use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
 use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 
@@ -35,6 +37,9 @@ const PROBE_PREFIX: &str = "_batches";
 /// Runs a command on an async runtime.
 pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     logging::start(common);
+    if let Err(error) = raise_limit() {
+        tracing::debug!(%error, "the limit of open files cannot be raised");
+    }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(command);
@@ -54,29 +59,31 @@ struct Process {
     begun: Instant,
     /// Of the events topic, should it have to be created.
     partitions: u32,
+    /// Answers signals and probes as long as there is something to do.
+    _control: Control,
 }
 
 impl Process {
     async fn start(config: Config, default_partitions: u32) -> Result<Self, Failure> {
-        let health = Health::default();
-        let process = Self {
+        let (shutdown, health, registry) = (Shutdown::new(), Health::default(), Registry::new());
+        let status = Status::new(env!("CARGO_PKG_VERSION"), health.clone());
+        let http = config.http_listen.as_deref().map(Http::bind).transpose()?;
+        if let Some(http) = &http {
+            tracing::info!(address = %http.address()?, "serving /, /status, /livez, /readyz and /metrics");
+        }
+        let pages = Pages::new(health.clone(), registry.clone(), status.clone());
+        let control = Control::start(&shutdown, &health, http.map(|http| (http, pages)));
+        Ok(Self {
+            _control: control.context("cannot watch for signals")?,
             partitions: config.log.partitions.unwrap_or(default_partitions),
             config,
             clock: Arc::new(SystemClock),
-            shutdown: Shutdown::new(),
-            status: Status::new(env!("CARGO_PKG_VERSION"), health.clone()),
+            shutdown,
             health,
-            registry: Registry::new(),
+            registry,
+            status,
             begun: Instant::now(),
-        };
-        process.shutdown.on_signals().context("cannot watch for signals")?;
-        if let Some(address) = &process.config.http_listen {
-            let http = Http::bind(address).await?;
-            tracing::info!(address = %http.address()?, "serving /, /status, /livez, /readyz and /metrics");
-            let Self { health, registry, status, shutdown, .. } = &process;
-            tokio::spawn(http.serve(health.clone(), registry.clone(), status.clone(), shutdown.clone()));
-        }
-        Ok(process)
+        })
     }
 
     /// Prints what was achieved, whatever went wrong, and then fails with all that did.

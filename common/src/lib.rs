@@ -7,12 +7,14 @@
 pub mod backoff;
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod descriptors;
 pub mod event;
 pub mod glob;
 pub mod json;
 pub mod log;
+pub mod printable;
 pub mod redact;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
-pub mod visible;

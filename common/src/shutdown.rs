@@ -1,11 +1,21 @@
-//! One signal that every task watches: SIGTERM or SIGINT asks for an orderly end, a second one ends the process at once.
+//! One signal that every task watches: SIGTERM or SIGINT asks for an orderly end, another one later ends the process at
+//! once.
 
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt, stream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-/// Exit code of a process that a second signal ended by force (128 + SIGINT, as shells report it).
+/// Exit code of a process that another signal ended by force (128 + SIGINT, as shells report it).
 pub const EXIT_FORCED: i32 = 130;
 
-/// Told by [`Shutdown::trigger`], seen by every clone.
+/// Signals this close to the first one are the same wish: Ctrl-C reaches every process of a terminal's group, and a
+/// supervisor among them passes it on as SIGTERM.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// Triggered once, seen by every clone.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     sender: watch::Sender<bool>,
@@ -37,31 +47,92 @@ impl Shutdown {
         let _ = receiver.wait_for(|triggered| *triggered).await;
     }
 
-    /// Watches for signals until the process ends. Must be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// The operating system refused to install the handlers.
-    pub fn on_signals(&self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let shutdown = self.clone();
-        tokio::spawn(async move {
-            let mut received = 0;
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+    /// Triggers at the first signal, and completes at the one that asks for an end by force.
+    pub(crate) async fn obey(&self, signals: impl Stream<Item = ()>) {
+        let mut signals = std::pin::pin!(signals);
+        let mut first = None;
+        while signals.next().await.is_some() {
+            match wish(first, Instant::now()) {
+                Wish::End => {
+                    first = Some(Instant::now());
+                    tracing::info!("shutting down; another signal, a second from now or later, ends at once");
+                    self.trigger();
                 }
-                received += 1;
-                if received > 1 {
-                    tracing::warn!("second signal: ending at once; nothing is lost, the next start goes on from here");
-                    std::process::exit(EXIT_FORCED);
-                }
-                tracing::info!("shutting down; a second signal ends at once");
-                shutdown.trigger();
+                Wish::Same => {}
+                Wish::Force => return,
             }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// To end in order.
+    End,
+    /// What was asked for already.
+    Same,
+    /// To end at once.
+    Force,
+}
+
+/// What a signal asks for, by when the first one came.
+fn wish(first: Option<Instant>, now: Instant) -> Wish {
+    match first {
+        None => Wish::End,
+        Some(first) if now.saturating_duration_since(first) <= SAME_WISH => Wish::Same,
+        Some(_) => Wish::Force,
+    }
+}
+
+/// SIGTERM and SIGINT, which from now on do not end the process by themselves. Must be called within a tokio runtime.
+///
+/// # Errors
+/// The operating system refused to install the handlers.
+pub(crate) fn signals() -> std::io::Result<impl Stream<Item = ()>> {
+    let handlers = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(stream::unfold(handlers, |(mut terminate, mut interrupt)| async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        Some(((), (terminate, interrupt)))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// The moments after the first signal at which others come, and whether they force.
+    async fn forced_after(later: &[Duration]) -> bool {
+        let shutdown = Shutdown::new();
+        let (signal, signals) = mpsc::unbounded_channel();
+        let signals = stream::unfold(signals, |mut signals| async move { Some((signals.recv().await?, signals)) });
+        let obeying = shutdown.clone();
+        let obeying = tokio::spawn(async move {
+            obeying.obey(signals).await;
         });
-        Ok(())
+        assert!(!shutdown.is_triggered());
+        signal.send(()).unwrap();
+        shutdown.wait().await;
+        let first = Instant::now();
+        for after in later {
+            tokio::time::sleep_until(first + *after).await;
+            signal.send(()).unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+        obeying.is_finished()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn signals_within_a_second_are_one_and_a_later_one_forces() {
+        let ms = Duration::from_millis;
+        assert!(!forced_after(&[]).await);
+        assert!(!forced_after(&[ms(0), ms(3), ms(999), ms(1_000)]).await, "a process group's and a supervisor's");
+        assert!(forced_after(&[ms(1_002)]).await);
+        assert!(forced_after(&[ms(900), ms(1_800)]).await, "it is the first one that counts");
     }
 }

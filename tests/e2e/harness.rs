@@ -239,6 +239,10 @@ impl Process {
         self.0.try_wait().unwrap().is_some()
     }
 
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.0.kill();

@@ -17,6 +17,7 @@ mod documents;
 mod embedded;
 mod foreign;
 mod formats;
+mod front;
 mod harness;
 mod hints;
 mod ingestors;

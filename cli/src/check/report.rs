@@ -1,8 +1,8 @@
 //! What `check` found, as text or as JSON.
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
-use common::visible::visible;
+use common::printable::push_line;
 use indicatif::{DecimalBytes, HumanCount};
 use serde::Serialize;
 
@@ -17,7 +17,7 @@ pub struct Finding {
 
 impl Finding {
     fn new(about: &str, message: impl Display) -> Self {
-        let message = visible(&message.to_string());
+        let message = message.to_string();
         // Many errors name by themselves what they are about.
         let message = message.strip_prefix(&format!("{about}: ")).unwrap_or(&message);
         Self { about: about.to_owned(), message: message.to_owned() }
@@ -62,10 +62,7 @@ impl Findings {
 
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let mut line = |words: std::fmt::Arguments<'_>| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{words}");
-        };
+        let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
         if let Some(forecast) = &self.forecast {
             line(format_args!(
                 "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>11}  {:>10}",

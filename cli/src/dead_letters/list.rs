@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use common::log::{Chunk, Log, LogError, LogErrorKind, read_to_end};
-use common::visible::visible;
+use common::printable::{Printable, escape, json_text};
 use indicatif::HumanCount;
 use ingestor::{DeadLetter, ReplayProgress};
 use serde::Serialize;
@@ -110,7 +110,7 @@ impl Summary {
             writeln!(
                 out,
                 "{:width$}  {:>10}  {}",
-                visible(code),
+                Printable(code),
                 HumanCount(reason.letters).to_string(),
                 reason.example
             )?;
@@ -175,11 +175,10 @@ async fn list_json(
             return Ok(());
         }
         summary.add(letter, 0);
-        serde_json::to_writer(&mut *out, &json_line(letter, offset, is_open))?;
-        writeln!(out)
+        writeln!(out, "{}", json_text(&json_line(letter, offset, is_open).to_string()))
     })
     .await?;
-    Ok(writeln!(out, "{}", summary.json())?)
+    Ok(writeln!(out, "{}", json_text(&summary.json().to_string()))?)
 }
 
 /// Reads the topic once for the table and the first letters of each reason; when all are to be shown a second time, so
@@ -255,20 +254,20 @@ fn json_line(letter: &DeadLetter<'_>, offset: i64, open: bool) -> serde_json::Va
 }
 
 fn place(letter: &DeadLetter<'_>) -> String {
-    format!("{}:{}", visible(&letter.source), letter.byte_offset)
+    format!("{}:{}", Printable(&letter.source), letter.byte_offset)
 }
 
 fn text_line(letter: &DeadLetter<'_>) -> String {
     let raw = String::from_utf8_lossy(letter.kept);
-    let mut begins = visible(&raw.chars().take(SHOWN_CHARS).collect::<String>());
+    let mut begins = escape(&raw.chars().take(SHOWN_CHARS).collect::<String>()).into_owned();
     if raw.chars().nth(SHOWN_CHARS).is_some() {
         begins.push('…');
     }
     format!(
         "{}  {}: {}, {}: {begins}",
-        visible(&letter.reason),
+        Printable(&letter.reason),
         place(letter),
-        visible(&letter.detail),
+        Printable(&letter.detail),
         length(letter.kept.len() as u64, letter)
     )
 }

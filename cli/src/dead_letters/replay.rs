@@ -1,13 +1,13 @@
 //! `dlq replay`: the library's, with the format of the configuration.
 
+use common::printable::Printable;
 use indicatif::HumanCount;
 use ingestor::{Limits, ReplayReport, ReplaySettings};
 
 use super::open;
-use crate::Failure;
 use crate::args::{DlqReplayArgs, Output};
+use crate::{Failure, print};
 
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub async fn replay(args: &DlqReplayArgs) -> Result<(), Failure> {
     let (config, log) = open(&args.log, &args.common).await?;
     let settings = ReplaySettings {
@@ -21,8 +21,8 @@ pub async fn replay(args: &DlqReplayArgs) -> Result<(), Failure> {
     };
     let report = ingestor::replay(&*log, &settings).await?;
     match args.common.output {
-        Output::Json => println!("{}", json(&report, args.dry_run)?),
-        Output::Text => print!("{}", text(&report, args.dry_run)),
+        Output::Json => print::json(&json(&report, args.dry_run)?)?,
+        Output::Text => print::text(&text(&report, args.dry_run))?,
     }
     Ok(())
 }
@@ -34,7 +34,7 @@ fn json(report: &ReplayReport, dry_run: bool) -> Result<serde_json::Value, serde
 }
 
 fn text(report: &ReplayReport, dry_run: bool) -> String {
-    let row = |name: &str, count: u64| format!("  {name:<36} {}\n", HumanCount(count));
+    let row = |name: &str, count: u64| format!("  {:<36} {}\n", Printable(name), HumanCount(count));
     let mut text = String::new();
     if report.letters + report.cut == 0 {
         return "no dead letters are open: nothing to replay\n".to_owned();

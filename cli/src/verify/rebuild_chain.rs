@@ -1,23 +1,21 @@
 //! `verify --rebuild-chain`: what is missing of the chain, told and put.
 
-use std::fmt::Write;
-
 use anyhow::anyhow;
+use common::printable::push_line;
 use distributor::{ChainRebuild, ChainRebuilder, PartitionRebuild};
 use indicatif::{HumanCount, ProgressBar};
 
-use crate::Failure;
 use crate::args::{Output, VerifyArgs};
+use crate::{Failure, print};
 
 /// Fails if anything is refused: nothing was put then.
-#[allow(clippy::print_stdout, reason = "the command's result")]
 pub(super) async fn run(args: &VerifyArgs, rebuilder: &ChainRebuilder, bar: &ProgressBar) -> Result<(), Failure> {
     let rebuild = rebuilder.rebuild(args.dry_run).await;
     bar.reset();
     let rebuild = rebuild?;
     match args.common.output {
-        Output::Json => println!("{}", serde_json::json!({ "dry_run": args.dry_run, "rebuild": rebuild })),
-        Output::Text => print!("{}", text(&rebuild, args.dry_run)),
+        Output::Json => print::json(&serde_json::json!({ "dry_run": args.dry_run, "rebuild": rebuild }))?,
+        Output::Text => print::text(&text(&rebuild, args.dry_run))?,
     }
     match rebuild.refusals().count() {
         0 => Ok(()),
@@ -27,10 +25,7 @@ pub(super) async fn run(args: &VerifyArgs, rebuilder: &ChainRebuilder, bar: &Pro
 
 fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
     let mut text = String::new();
-    let mut line = |words: std::fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{words}");
-    };
+    let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     let refused = rebuild.refusals().next().is_some();
     let verb = if dry_run || refused { "missing" } else { "put" };
     for partition in &rebuild.partitions {

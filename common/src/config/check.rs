@@ -16,7 +16,6 @@ use super::{
 };
 use crate::redact::{MASK, without_credentials};
 use crate::store::Location;
-use crate::visible::visible;
 
 /// The longest `dedup.window`: log time plus a window is a number of milliseconds by a wide margin.
 pub const MAX_DEDUP_WINDOW: Duration = MAX_DURATION;
@@ -279,8 +278,8 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
     };
     checker.check_together(&config);
     let Checker { errors, limits, .. } = checker;
-    // Values and names are quoted: whatever they hold, a message shows no credentials and steers no terminal.
-    let errors: Vec<String> = errors.iter().map(|error| visible(&without_credentials(error))).collect();
+    // Values and names are quoted: whatever they hold, a message shows no credentials.
+    let errors: Vec<String> = errors.iter().map(|error| without_credentials(error).into_owned()).collect();
     (if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }, limits)
 }
 
@@ -439,8 +438,9 @@ mod tests {
     }
 
     #[test]
-    fn messages_steer_no_terminal() {
-        let told = errors(&[("trusted.compression", "a\u{1b}[2Jb\u{202e}c"), ("flush.x\u{7}", "1")]).join("");
+    fn messages_steer_no_terminal_when_they_are_printed() {
+        let told = errors(&[("trusted.compression", "a\u{1b}[2Jb\u{202e}c"), ("flush.x\u{7}", "1")]).join("\n");
+        let told = crate::printable::message(&told);
         assert!(
             told.contains("a\\u{1b}[2Jb\\u{202e}c") && told.contains("x\\u{7}") && !told.contains('\u{1b}'),
             "{told}"

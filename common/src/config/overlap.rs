@@ -17,7 +17,6 @@ use std::io;
 
 use super::Config;
 use crate::store::{Location, Place};
-use crate::visible::visible;
 
 const LANDING_PARTS: [&str; 2] = ["pending", "processed"];
 const TRUSTED_PARTS: [&str; 4] = ["events", "rejected", "_batches", "_watermark"];
@@ -195,7 +194,7 @@ impl Config {
                     zones.extend(default_log);
                     found = conflicts(&zones);
                 }
-                found.iter().map(|conflict| visible(conflict)).collect()
+                found
             }
             Err(error) => vec![format!("the working directory of relative paths cannot be told: {error}")],
         }

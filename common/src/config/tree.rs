@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::secrets::shown;
 use super::settings::{SETTINGS, find, nearest};
 use super::{Config, ConfigErrors, check};
-use crate::visible::visible;
+use crate::printable::escape;
 
 /// The value of `format.data` that stands for the empty JSON pointer.
 pub(super) const WHOLE_RECORD: &str = "whole";
@@ -140,7 +140,7 @@ impl ConfigTree {
                 None => lines.push_str(&format!("# {key} is not set\n")),
                 Some(raw) => {
                     let shown = toml::Value::String(shown(path, &raw.text).into_owned());
-                    lines.push_str(&format!("{key} = {shown}  # {}\n", visible(&raw.origin)));
+                    lines.push_str(&format!("{key} = {shown}  # {}\n", escape(&raw.origin)));
                 }
             }
         };

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-pub use embedded::EmbeddedLog;
+pub use embedded::{EmbeddedLog, panic_is_caught};
 pub use error::{LogError, LogErrorKind};
 pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS, client_setting_fault};
 pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};

@@ -1,15 +1,37 @@
-//! A stored chunk: `version u8 | log-append time i64 LE | raw length u32 LE | lz4 block of an encoded batch`.
+//! A stored chunk: `version u8 | log-append time i64 LE | raw length u32 LE | checksum u64 LE | lz4 block of an encoded
+//! batch`. The checksum covers all of the other bytes and the place at which they are stored.
+
+use std::ops::Range;
 
 use super::super::{LogError, LogErrorKind, RecordBatch, Result};
+use super::checksum::checksum;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// What precedes the checksum.
 const HEADER_BYTES: usize = 13;
+const CHECKSUM_BYTES: usize = 8;
 /// Input of one chunk. Compressed it stays well under 256 KiB; an incompressible one fits a 512 KiB page.
 pub(super) const TARGET_BYTES: usize = 250_000;
 /// What a damaged length field may at most make us allocate.
 const MAX_RAW_BYTES: usize = 1 << 30;
 
-pub(super) fn encode(batch: &RecordBatch, range: std::ops::Range<usize>, time_ms: i64) -> Result<Vec<u8>> {
+/// Where a chunk is stored. A chunk that was written for another place is damaged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) topic: &'a str,
+    pub(super) partition: i32,
+    pub(super) first_offset: i64,
+}
+
+/// Why stored bytes cannot be what was written.
+pub(super) type Damage = &'static str;
+
+struct Header {
+    time_ms: i64,
+    raw_len: usize,
+}
+
+pub(super) fn encode(place: Place<'_>, batch: &RecordBatch, range: Range<usize>, time_ms: i64) -> Result<Vec<u8>> {
     let mut raw = Vec::with_capacity(TARGET_BYTES);
     batch.encode(range, &mut raw);
     let raw_len = u32::try_from(raw.len())
@@ -17,36 +39,104 @@ pub(super) fn encode(batch: &RecordBatch, range: std::ops::Range<usize>, time_ms
         .filter(|_| raw.len() <= MAX_RAW_BYTES)
         .ok_or_else(|| LogError::new(LogErrorKind::BadRecord, "a record is too large for the embedded log"))?;
     let block = lz4_flex::block::compress(&raw);
-    let mut out = Vec::with_capacity(HEADER_BYTES + block.len());
+    let mut out = Vec::with_capacity(HEADER_BYTES + CHECKSUM_BYTES + block.len());
     out.push(VERSION);
     out.extend_from_slice(&time_ms.to_le_bytes());
     out.extend_from_slice(&raw_len.to_le_bytes());
+    let checksum = sum(place, &out, &block);
+    out.extend_from_slice(&checksum.to_le_bytes());
     out.extend_from_slice(&block);
     Ok(out)
 }
 
-pub(super) fn time_ms(stored: &[u8]) -> Result<i64> {
-    let bytes = stored.get(1..).and_then(<[u8]>::first_chunk::<8>).ok_or_else(damaged)?;
-    Ok(i64::from_le_bytes(*bytes))
+/// When the chunk was appended; all of it is verified.
+pub(super) fn time_ms(place: Place<'_>, stored: &[u8]) -> std::result::Result<i64, Damage> {
+    verified(place, stored).map(|(header, _)| header.time_ms)
 }
 
-pub(super) fn decode(stored: &[u8]) -> Result<(i64, RecordBatch)> {
-    let time_ms = time_ms(stored)?;
-    if stored[0] != VERSION {
-        return Err(LogError::new(
-            LogErrorKind::Other,
-            format!("the embedded log was written in format {}; this build reads {VERSION}", stored[0]),
-        ));
-    }
-    let length = stored.get(9..).and_then(<[u8]>::first_chunk::<4>).ok_or_else(damaged)?;
-    let length = u32::from_le_bytes(*length) as usize;
-    if length > MAX_RAW_BYTES {
-        return Err(damaged());
-    }
-    let raw = lz4_flex::block::decompress(&stored[HEADER_BYTES..], length).map_err(|_| damaged())?;
-    RecordBatch::decode(&raw).map(|batch| (time_ms, batch)).ok_or_else(damaged)
+pub(super) fn decode(place: Place<'_>, stored: &[u8]) -> std::result::Result<(i64, RecordBatch), Damage> {
+    let (header, block) = verified(place, stored)?;
+    let raw = lz4_flex::block::decompress(block, header.raw_len).map_err(|_| "it cannot be decompressed")?;
+    let batch = RecordBatch::decode(&raw).ok_or("its records cannot be decoded")?;
+    Ok((header.time_ms, batch))
 }
 
-fn damaged() -> LogError {
-    LogError::new(LogErrorKind::Other, "the embedded log holds a damaged chunk")
+fn verified<'a>(place: Place<'_>, stored: &'a [u8]) -> std::result::Result<(Header, &'a [u8]), Damage> {
+    let (head, rest) = stored.split_first_chunk::<HEADER_BYTES>().ok_or("it is too short")?;
+    let (checksum, block) = rest.split_first_chunk::<CHECKSUM_BYTES>().ok_or("it is too short")?;
+    if u64::from_le_bytes(*checksum) != sum(place, head, block) {
+        return Err("its checksum is wrong");
+    }
+    let [version, t0, t1, t2, t3, t4, t5, t6, t7, l0, l1, l2, l3] = *head;
+    let raw_len = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+    if version != VERSION {
+        return Err("it has a format that this build does not read");
+    }
+    if raw_len > MAX_RAW_BYTES {
+        return Err("it is too long");
+    }
+    Ok((Header { time_ms: i64::from_le_bytes([t0, t1, t2, t3, t4, t5, t6, t7]), raw_len }, block))
+}
+
+fn sum(place: Place<'_>, head: &[u8], block: &[u8]) -> u64 {
+    let Place { topic, partition, first_offset } = place;
+    checksum(&[topic.as_bytes(), &partition.to_le_bytes(), &first_offset.to_le_bytes(), head, block])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLACE: Place<'_> = Place { topic: "events", partition: 3, first_offset: 1_200 };
+
+    fn batch(values: &[Vec<u8>]) -> RecordBatch {
+        let mut batch = RecordBatch::new();
+        for value in values {
+            batch.push(b"key", Some(value), |_| {}).unwrap();
+        }
+        batch
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_byte_is_noticed_whichever_it_is(
+            values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..8),
+            at in any::<prop::sample::Index>(),
+            change in 1..=u8::MAX,
+        ) {
+            let batch = batch(&values);
+            let mut stored = encode(PLACE, &batch, 0..batch.len(), 7).unwrap();
+            prop_assert_eq!(decode(PLACE, &stored).unwrap(), (7, batch));
+            prop_assert_eq!(time_ms(PLACE, &stored), Ok(7));
+            let at = at.index(stored.len());
+            stored[at] ^= change;
+            prop_assert!(decode(PLACE, &stored).is_err());
+            prop_assert!(time_ms(PLACE, &stored).is_err());
+        }
+
+        #[test]
+        fn a_chunk_that_was_cut_or_lengthened_is_noticed(
+            values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..8),
+            at in any::<prop::sample::Index>(),
+        ) {
+            let batch = batch(&values);
+            let mut stored = encode(PLACE, &batch, 0..batch.len(), 7).unwrap();
+            prop_assert!(decode(PLACE, &stored[..at.index(stored.len())]).is_err());
+            stored.push(0);
+            prop_assert!(decode(PLACE, &stored).is_err());
+        }
+    }
+
+    #[test]
+    fn a_chunk_of_another_place_is_damaged() {
+        let batch = batch(&[b"value".to_vec()]);
+        let stored = encode(PLACE, &batch, 0..1, 7).unwrap();
+        for place in
+            [Place { topic: "event", ..PLACE }, Place { partition: 2, ..PLACE }, Place { first_offset: 1_201, ..PLACE }]
+        {
+            assert_eq!(decode(place, &stored).err(), Some("its checksum is wrong"), "{place:?}");
+        }
+    }
 }

@@ -1,36 +1,26 @@
 //! The tables behind the embedded log and the transactions on them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadableTable, WriteTransaction};
 use tokio::sync::watch;
 
-use super::chunk;
+use super::checksum::checksum;
+use super::chunk::{self, Place};
+use super::damage::damaged;
 use super::file::Storage;
+use super::rows::{
+    CHUNKS, COMMITTED, ENDS, End, LOG_ID, META, TOPICS, attempt, checked_end, committed_row, read_end, read_topics,
+    retention_code, topic_row, write_end,
+};
 use crate::clock::Clock;
 use crate::log::{Bounds, Chunk, LogError, LogErrorKind, RecordBatch, Result, Retention, TopicInfo, TopicSpec};
 
-const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
-/// topic -> (partitions, retention)
-const TOPICS: TableDefinition<&str, (u32, u8)> = TableDefinition::new("topics");
-/// (topic, partition, first offset) -> chunk
-const CHUNKS: TableDefinition<(&str, i32, i64), &[u8]> = TableDefinition::new("chunks");
-/// (topic, partition) -> (earliest, next offset, last log-append time)
-const ENDS: TableDefinition<(&str, i32), (i64, i64, i64)> = TableDefinition::new("ends");
-/// (group, topic, partition) -> offset
-const COMMITTED: TableDefinition<(&str, &str, i32), i64> = TableDefinition::new("committed");
-
 /// A compacted topic is rewritten when it is opened with more than this many records, and twice its live ones.
 const COMPACT_FROM_RECORDS: usize = 1_000;
-
-#[derive(Debug, Clone, Copy)]
-struct End {
-    earliest: i64,
-    next: i64,
-    last_time_ms: i64,
-}
 
 /// What one transaction of the log appends, by topic and partition.
 pub(super) type Appended = BTreeMap<(String, i32), RecordBatch>;
@@ -47,28 +37,9 @@ pub(super) struct Db {
     commits: watch::Sender<u64>,
 }
 
-fn failed(action: &str) -> impl Fn(redb::Error) -> LogError {
-    move |error| LogError::new(LogErrorKind::Other, format!("embedded log, {action}: {error}"))
-}
-
-/// redb has an error type per operation; they all convert into [`redb::Error`].
-macro_rules! attempt {
-    ($result:expr, $action:literal) => {
-        $result.map_err(redb::Error::from).map_err(failed($action))?
-    };
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every critical section leaves the data whole, so a panic elsewhere does not make it wrong.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn retention_code(retention: Retention) -> u8 {
-    match retention {
-        Retention::Delete => 0,
-        Retention::Forever => 1,
-        Retention::Compact => 2,
-    }
 }
 
 impl Db {
@@ -98,7 +69,7 @@ impl Db {
             attempt!(write.open_table(COMMITTED), "open committed");
             let seed = format!("{now_ms}-{}-{:?}", std::process::id(), std::time::Instant::now());
             let id = format!("embedded-{:016x}", xxhash_rust::xxh3::xxh3_64(seed.as_bytes()));
-            attempt!(meta.insert("log_id", id.as_str()), "write log id");
+            attempt!(meta.insert(LOG_ID, (id.as_str(), checksum(&[id.as_bytes()]))), "write log id");
         }
         attempt!(write.commit(), "commit");
         Ok(())
@@ -107,20 +78,29 @@ impl Db {
     fn read_id(storage: &Storage) -> Result<String> {
         let read = storage.begin_read()?;
         let meta = attempt!(read.open_table(META), "open meta");
-        let id = attempt!(meta.get("log_id"), "read log id").map(|id| id.value().to_owned());
-        id.ok_or_else(|| LogError::new(LogErrorKind::Other, "the embedded log has no identity: it is damaged"))
+        let row = attempt!(meta.get(LOG_ID), "read log id");
+        let id = row.and_then(|row| {
+            let (id, sum) = row.value();
+            (checksum(&[id.as_bytes()]) == sum).then(|| id.to_owned())
+        });
+        id.ok_or_else(|| damaged(storage.directory(), "its identity is not as it was written"))
     }
 
     fn load_ends(storage: &Storage) -> Result<HashMap<String, BTreeMap<i32, End>>> {
-        let read = storage.begin_read()?;
-        let table = attempt!(read.open_table(ENDS), "open ends");
         let mut ends: HashMap<String, BTreeMap<i32, End>> = HashMap::new();
-        for row in attempt!(table.iter(), "read ends") {
-            let (key, value) = attempt!(row, "read ends");
-            let ((topic, partition), (earliest, next, last_time_ms)) = (key.value(), value.value());
-            ends.entry(topic.to_owned()).or_default().insert(partition, End { earliest, next, last_time_ms });
+        let read = storage.begin_read()?;
+        for (topic, partitions, _) in read_topics(storage, &read)? {
+            let mut known = BTreeMap::new();
+            for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+                known.insert(partition, read_end(storage, &read, &topic, partition)?);
+            }
+            ends.insert(topic, known);
         }
         Ok(ends)
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.storage.directory()
     }
 
     pub(super) fn id(&self) -> &str {
@@ -151,11 +131,14 @@ impl Db {
             attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value())
         };
         match known {
-            Some((_, other)) if other != code => Err(LogError::new(
+            Some(row) if row != topic_row(&spec.name, row.0, row.1) => {
+                Err(self.damaged(format_args!("topic '{}': its settings are not as they were written", spec.name)))
+            }
+            Some((_, other, _)) if other != code => Err(LogError::new(
                 LogErrorKind::Misconfigured,
                 format!("topic '{}' exists with another retention than {:?}", spec.name, spec.retention),
             )),
-            known => Ok(known.map(|(partitions, _)| partitions)),
+            known => Ok(known.map(|(partitions, ..)| partitions)),
         }
     }
 
@@ -165,7 +148,7 @@ impl Db {
         let mut ends = lock(&self.ends);
         let topic = ends.entry(topic.to_owned()).or_default();
         for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-            topic.entry(partition).or_insert(End { earliest: 0, next: 0, last_time_ms: i64::MIN });
+            topic.entry(partition).or_insert(End::NEW);
         }
         TopicInfo { partitions }
     }
@@ -177,13 +160,18 @@ impl Db {
             let mut topics = attempt!(write.open_table(TOPICS), "open topics");
             // Another task may have created it since it was looked for.
             let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
-            if let Some((partitions, _)) = known {
+            if let Some((partitions, ..)) = known {
                 return Ok(self.register(&spec.name, partitions));
             }
-            attempt!(topics.insert(spec.name.as_str(), (partitions, retention_code(spec.retention))), "create topic");
             let mut ends = attempt!(write.open_table(ENDS), "open ends");
+            if attempt!(ends.get((spec.name.as_str(), 0)), "read end").is_some() {
+                return Err(self.damaged(format_args!("topic '{}' has records, but is not in the list", spec.name)));
+            }
+            let row = topic_row(&spec.name, partitions, retention_code(spec.retention));
+            attempt!(topics.insert(spec.name.as_str(), row), "create topic");
             for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
-                attempt!(ends.insert((spec.name.as_str(), partition), (0, 0, i64::MIN)), "create topic");
+                let row = End::NEW.row(&spec.name, partition);
+                attempt!(ends.insert((spec.name.as_str(), partition), row), "create topic");
             }
         }
         attempt!(write.commit(), "create topic");
@@ -203,9 +191,18 @@ impl Db {
         let read = self.storage.begin_read()?;
         let table = attempt!(read.open_table(COMMITTED), "open committed");
         let mut committed = BTreeMap::new();
-        for row in attempt!(table.range((group, topic, i32::MIN)..=(group, topic, i32::MAX)), "read committed") {
-            let (key, offset) = attempt!(row, "read committed");
-            committed.insert(key.value().2, offset.value());
+        // All of the few rows, for one whose key was changed would only seem to be missing.
+        for row in attempt!(table.iter(), "read committed") {
+            let (key, value) = attempt!(row, "read committed");
+            let ((of_group, of_topic, partition), (offset, _)) = (key.value(), value.value());
+            if committed_row(of_group, of_topic, partition, offset) != value.value() {
+                return Err(self.damaged(format_args!(
+                    "topic '{of_topic}', partition {partition}: the offset of group '{of_group}' is not as it was written"
+                )));
+            }
+            if (of_group, of_topic) == (group, topic) {
+                committed.insert(partition, offset);
+            }
         }
         Ok(committed)
     }
@@ -219,7 +216,8 @@ impl Db {
         {
             let mut table = attempt!(write.open_table(COMMITTED), "open committed");
             for (partition, offset) in offsets {
-                attempt!(table.insert((group, topic, *partition), *offset), "commit offsets");
+                let row = committed_row(group, topic, *partition, *offset);
+                attempt!(table.insert((group, topic, *partition), row), "commit offsets");
             }
         }
         attempt!(write.commit(), "commit offsets");
@@ -229,23 +227,47 @@ impl Db {
     /// The records from `position` on that share a stored chunk; `None` at the end.
     pub(super) fn read(&self, topic: &str, partition: i32, position: i64) -> Result<Option<Chunk>> {
         let read = self.storage.begin_read()?;
+        let end = read_end(&self.storage, &read, topic, partition)?;
+        let position = position.max(end.earliest);
+        if position >= end.next {
+            return Ok(None);
+        }
         let table = attempt!(read.open_table(CHUNKS), "open chunks");
         let first = (topic, partition, i64::MIN);
         let holder = attempt!(table.range(first..=(topic, partition, position)), "find chunk").next_back();
         if let Some(row) = holder {
             let (key, stored) = attempt!(row, "read chunk");
-            let chunk = to_chunk(partition, key.value().2, position, stored.value())?;
+            let chunk = self.to_chunk(key.value(), position, stored.value())?;
             if !chunk.offsets.is_empty() {
                 return Ok(Some(chunk));
             }
         }
-        let Some(row) =
-            attempt!(table.range((topic, partition, position)..=(topic, partition, i64::MAX)), "find chunk").next()
-        else {
-            return Ok(None);
-        };
-        let (key, stored) = attempt!(row, "read chunk");
-        to_chunk(partition, key.value().2, position, stored.value()).map(Some)
+        Err(self.damaged(format_args!(
+            "topic '{topic}', partition {partition}: the record of offset {position} is not there"
+        )))
+    }
+
+    /// The records of a stored chunk from `position` on.
+    fn to_chunk(&self, key: (&str, i32, i64), position: i64, stored: &[u8]) -> Result<Chunk> {
+        let place = place(key);
+        let (time_ms, batch) = chunk::decode(place, stored).map_err(|why| self.damaged_chunk(place, why))?;
+        to_chunk(place, position, time_ms, batch)
+    }
+
+    fn time_of(&self, key: (&str, i32, i64), stored: &[u8]) -> Result<i64> {
+        let place = place(key);
+        chunk::time_ms(place, stored).map_err(|why| self.damaged_chunk(place, why))
+    }
+
+    fn damaged(&self, what: impl Display) -> LogError {
+        damaged(self.storage.directory(), what)
+    }
+
+    fn damaged_chunk(&self, place: Place<'_>, why: chunk::Damage) -> LogError {
+        let Place { topic, partition, first_offset } = place;
+        self.damaged(format_args!(
+            "topic '{topic}', partition {partition}, records from offset {first_offset} on: {why}"
+        ))
     }
 
     pub(super) fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
@@ -253,7 +275,7 @@ impl Db {
         let table = attempt!(read.open_table(CHUNKS), "open chunks");
         for row in attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks") {
             let (key, stored) = attempt!(row, "scan chunks");
-            if chunk::time_ms(stored.value())? >= time_ms {
+            if self.time_of(key.value(), stored.value())? >= time_ms {
                 return Ok(Some(key.value().2));
             }
         }
@@ -287,7 +309,7 @@ impl Db {
         let now_ms = self.clock.now_ms();
         let mut moved = Vec::with_capacity(appended.len());
         for ((topic, partition), batch) in appended {
-            let end = read_end(&write, topic, *partition)?;
+            let end = self.end_to_move(&write, topic, *partition)?;
             let time_ms = end.last_time_ms.max(now_ms);
             let next = store_batch(&write, topic, *partition, end.next, time_ms, batch)?;
             let end = End { next, last_time_ms: time_ms, ..end };
@@ -300,6 +322,16 @@ impl Db {
         }
         self.commits.send_modify(|count| *count += 1);
         Ok(())
+    }
+
+    /// As committed by the transaction before `write`.
+    fn end_to_move(&self, write: &WriteTransaction, topic: &str, partition: i32) -> Result<End> {
+        if !lock(&self.ends).get(topic).is_some_and(|ends| ends.contains_key(&partition)) {
+            return Err(unknown(&format!("{topic}/{partition}")));
+        }
+        let ends = attempt!(write.open_table(ENDS), "open ends");
+        let row = attempt!(ends.get((topic, partition)), "read end").map(|row| row.value());
+        checked_end(&self.storage, topic, partition, row)
     }
 
     /// Tells readers of a committed end. Two transactions may come here in either order: neither end moves back.
@@ -324,13 +356,13 @@ impl Db {
                 attempt!(table.range((topic, partition, i64::MIN)..=(topic, partition, i64::MAX)), "scan chunks")
                     .peekable();
             while let Some(row) = rows.next() {
-                let (_, stored) = attempt!(row, "scan chunks");
+                let (key, stored) = attempt!(row, "scan chunks");
                 let chunk_end = match rows.peek() {
                     Some(Ok((key, _))) => key.value().2,
                     Some(Err(_)) => break,
                     None => end.next,
                 };
-                if chunk_end > limit || chunk::time_ms(stored.value())? >= before_ms {
+                if chunk_end > limit || self.time_of(key.value(), stored.value())? >= before_ms {
                     break;
                 }
                 earliest = chunk_end;
@@ -350,7 +382,7 @@ impl Db {
 
     fn move_earliest(&self, write: WriteTransaction, topic: &str, partition: i32, earliest: i64) -> Result<()> {
         // As committed, not as told to readers: an append may be between the two.
-        let end = End { earliest, ..read_end(&write, topic, partition)? };
+        let end = End { earliest, ..self.end_to_move(&write, topic, partition)? };
         write_end(&write, topic, partition, end)?;
         attempt!(write.commit(), "trim");
         self.publish_end(topic, partition, end);
@@ -360,19 +392,9 @@ impl Db {
     /// Rewrites compacted topics that hold mostly superseded records: the live ones are appended again, then the old
     /// chunks go, in one transaction. Readers of a compacted topic ask for the last value of each key only.
     fn compact(&self) -> Result<()> {
-        let compacted: Vec<String> = {
-            let read = self.storage.begin_read()?;
-            let table = attempt!(read.open_table(TOPICS), "open topics");
-            let mut names = Vec::new();
-            for row in attempt!(table.iter(), "read topics") {
-                let (name, value) = attempt!(row, "read topics");
-                if value.value().1 == retention_code(Retention::Compact) {
-                    names.push(name.value().to_owned());
-                }
-            }
-            names
-        };
-        for topic in compacted {
+        let topics = read_topics(&self.storage, &self.storage.begin_read()?)?;
+        let compacted = topics.into_iter().filter(|(.., retention)| *retention == retention_code(Retention::Compact));
+        for (topic, ..) in compacted {
             for partition in self.partitions(&topic)? {
                 self.compact_partition(&topic, partition)?;
             }
@@ -425,17 +447,8 @@ fn unknown(topic: &str) -> LogError {
     LogError::new(LogErrorKind::Misconfigured, format!("topic '{topic}' does not exist in the embedded log"))
 }
 
-fn read_end(write: &WriteTransaction, topic: &str, partition: i32) -> Result<End> {
-    let ends = attempt!(write.open_table(ENDS), "open ends");
-    let row = attempt!(ends.get((topic, partition)), "read end").map(|row| row.value());
-    let (earliest, next, last_time_ms) = row.ok_or_else(|| unknown(&format!("{topic}/{partition}")))?;
-    Ok(End { earliest, next, last_time_ms })
-}
-
-fn write_end(write: &WriteTransaction, topic: &str, partition: i32, end: End) -> Result<()> {
-    let mut ends = attempt!(write.open_table(ENDS), "open ends");
-    attempt!(ends.insert((topic, partition), (end.earliest, end.next, end.last_time_ms)), "write end");
-    Ok(())
+fn place((topic, partition, first_offset): (&str, i32, i64)) -> Place<'_> {
+    Place { topic, partition, first_offset }
 }
 
 /// Stores `batch` from offset `next` on, in chunks; returns the offset after it.
@@ -458,7 +471,7 @@ fn store_batch(
             bytes += record.key.len() + record.value.map_or(0, <[u8]>::len) + 80;
             end += 1;
         }
-        let stored = chunk::encode(batch, start..end, time_ms)?;
+        let stored = chunk::encode(place((topic, partition, next)), batch, start..end, time_ms)?;
         attempt!(table.insert((topic, partition, next), stored.as_slice()), "write chunk");
         next += i64::try_from(end - start).unwrap_or(i64::MAX);
         start = end;
@@ -466,8 +479,8 @@ fn store_batch(
     Ok(next)
 }
 
-fn to_chunk(partition: i32, first_offset: i64, position: i64, stored: &[u8]) -> Result<Chunk> {
-    let (time_ms, batch) = chunk::decode(stored)?;
+fn to_chunk(place: Place<'_>, position: i64, time_ms: i64, batch: RecordBatch) -> Result<Chunk> {
+    let Place { partition, first_offset, .. } = place;
     let count = i64::try_from(batch.len()).unwrap_or(i64::MAX);
     let skip = position.saturating_sub(first_offset).clamp(0, count);
     let offsets: Vec<i64> = (first_offset + skip..first_offset + count).collect();

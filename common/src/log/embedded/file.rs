@@ -4,21 +4,32 @@
 //! is made under another name and renamed once it is whole; what a killed creation left is made anew.
 //!
 //! It is opened read-only until something is to be written: a run that has nothing to do changes no file.
+//!
+//! It holds events and names of files, so it is its owner's alone. What is no file of ours is refused, never waited for
+//! (a pipe) and never overwritten.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Read;
 use std::ops::Deref;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
+use redb::backends::FileBackend;
 use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
+use super::damage::guarded;
 use crate::log::{LogError, LogErrorKind, Result};
 
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
 pub(super) const FILE_NAME: &str = "log.redb";
 const UNFINISHED_NAME: &str = "log.redb.new";
 const LOCK_NAME: &str = "lock";
+/// How a file of redb begins.
+const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
+/// Open without waiting for the other end of a pipe.
+const NO_WAIT: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 enum Handle {
     ReadOnly(ReadOnlyDatabase),
@@ -60,9 +71,8 @@ impl Storage {
     /// [`LogErrorKind::Locked`] when another process holds it; otherwise what the file system or redb says.
     pub(super) fn open(directory: &Path, prepare: impl FnOnce(&Database) -> Result<()>) -> Result<Self> {
         let failed = |what: &str, error: &dyn std::fmt::Display| failed(directory, what, error);
-        std::fs::create_dir_all(directory).map_err(|error| failed("create the folder", &error))?;
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(directory.join(LOCK_NAME));
-        let lock = lock.map_err(|error| failed("open the lock file", &error))?;
+        create_folder(directory).map_err(|error| failed("create the folder", &error))?;
+        let lock = open_lock(&directory.join(LOCK_NAME)).map_err(|error| failed("open the lock file", &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(in_use(directory)),
@@ -72,6 +82,7 @@ impl Storage {
         if !path.try_exists().map_err(|error| failed("look for the log", &error))? {
             create(directory, &path, prepare)?;
         }
+        refuse_foreign(directory, &path)?;
         // A file that was not closed properly has to be repaired first, which is writing.
         let handle = match Database::builder().set_cache_size(CACHE_BYTES).open_read_only(&path) {
             Ok(database) => Handle::ReadOnly(database),
@@ -106,6 +117,10 @@ impl Storage {
         }
     }
 
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     fn reopen_for_writing(&self) -> Result<()> {
         let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(&*handle, Handle::ReadWrite(_)) {
@@ -114,6 +129,20 @@ impl Storage {
             *handle = Handle::ReadWrite(open_for_writing(&self.directory)?);
         }
         Ok(())
+    }
+}
+
+impl Drop for Storage {
+    fn drop(&mut self) {
+        let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let closed = std::mem::replace(handle, Handle::Closed);
+        // redb writes what it knows of free pages, which may fail in a damaged file; the next start finds that out again.
+        if let Err(error) = guarded(&self.directory, || {
+            drop(closed);
+            Ok(())
+        }) {
+            tracing::warn!(%error, "the embedded log was not closed properly");
+        }
     }
 }
 
@@ -134,11 +163,55 @@ fn create(directory: &Path, path: &Path, prepare: impl FnOnce(&Database) -> Resu
         }
         _ => {}
     }
-    let database = Database::builder().create(&unfinished).map_err(|error| failed("create the log", &error))?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished);
+    let file = file.map_err(|error| failed("create the log", &error))?;
+    let database = FileBackend::new(file).and_then(|file| Database::builder().create_with_backend(file));
+    let database = database.map_err(|error| failed("create the log", &error))?;
     prepare(&database)?;
     drop(database);
     std::fs::rename(&unfinished, path).map_err(|error| failed("name the log", &error))?;
     File::open(directory).and_then(|folder| folder.sync_all()).map_err(|error| failed("sync the folder", &error))
+}
+
+/// The folder is ours alone if we make it; those above it may be shared, as the tables are.
+fn create_folder(directory: &Path) -> std::io::Result<()> {
+    if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+fn open_lock(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    // For reading too: a pipe that is opened for writing only needs a reader.
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(NO_WAIT);
+    let lock = options.open(path)?;
+    if lock.metadata()?.is_file() { Ok(lock) } else { Err(std::io::Error::other("it is not a regular file")) }
+}
+
+/// Refuses what redb would wait for, or take for a new log.
+fn refuse_foreign(directory: &Path, path: &Path) -> Result<()> {
+    let refused = |why: &str| failed(directory, &format!("open {FILE_NAME}"), &why);
+    let opened = OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path);
+    let file = opened.map_err(|error| refused(&error.to_string()))?;
+    let facts = file.metadata().map_err(|error| refused(&error.to_string()))?;
+    if !facts.is_file() {
+        return Err(refused("it is not a regular file; give another --data-dir"));
+    }
+    if facts.len() == 0 {
+        return Err(refused(
+            "it is empty, which no log ever is: it was cut off. Bring it back from a backup; if there never was a log here, remove the file",
+        ));
+    }
+    let mut begin = Vec::new();
+    file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(|error| refused(&error.to_string()))?;
+    if begin == MAGIC {
+        return Ok(());
+    }
+    Err(refused("it does not begin as a log does. Bring it back from a backup, or give another --data-dir"))
 }
 
 fn in_use(directory: &Path) -> LogError {
@@ -193,6 +266,55 @@ mod tests {
         storage.begin_write()?.commit()?;
         assert_ne!(state()?, before);
         drop(storage.begin_read()?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_log_is_its_owners_alone() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir()?;
+        let directory = root.path().join("shared/log");
+        drop(Storage::open(&directory, |_| Ok(()))?);
+        let mode = |path: &Path| std::fs::metadata(path).map(|facts| facts.permissions().mode() & 0o777);
+        assert_eq!(mode(&directory)?, 0o700);
+        assert_eq!(mode(&directory.join(FILE_NAME))?, 0o600);
+        assert_eq!(mode(&directory.join(LOCK_NAME))?, 0o600);
+        std::fs::create_dir(root.path().join("other"))?;
+        assert_eq!(
+            mode(&root.path().join("shared"))?,
+            mode(&root.path().join("other"))?,
+            "folders above may be shared"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_log_is_refused_and_left_as_it_is() -> std::result::Result<(), Box<dyn std::error::Error>> {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let fifo = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).map_err(std::io::Error::from);
+        type Make<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;
+        let cases: [(&str, Make<'_>, &str); 6] = [
+            (FILE_NAME, &fifo, "not a regular file"),
+            (LOCK_NAME, &fifo, "not a regular file"),
+            (FILE_NAME, &|path| std::fs::create_dir(path), "not a regular file"),
+            (FILE_NAME, &|path| std::os::unix::fs::symlink("/dev/zero", path), "not a regular file"),
+            (FILE_NAME, &|path| std::fs::write(path, ""), "it is empty"),
+            (FILE_NAME, &|path| std::fs::write(path, "a,b\n1,2\n"), "does not begin as a log does"),
+        ];
+        for (name, make, expected) in cases {
+            let directory = tempfile::tempdir()?;
+            let path = directory.path().join(name);
+            make(&path)?;
+            let before = std::fs::symlink_metadata(&path)?;
+            let refused = Storage::open(directory.path(), |_| Ok(())).err().map(|error| error.to_string());
+            let refused = refused.ok_or_else(|| format!("{name} was taken: {expected}"))?;
+            assert!(
+                refused.contains(expected) && refused.contains(&directory.path().display().to_string()),
+                "{refused}"
+            );
+            let after = std::fs::symlink_metadata(&path)?;
+            assert_eq!((before.file_type(), before.len()), (after.file_type(), after.len()));
+        }
         Ok(())
     }
 }

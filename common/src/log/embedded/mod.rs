@@ -9,12 +9,17 @@
 //!   not committed.
 //! - Records of a commit are stored in compressed chunks with one log-append time, which never runs backwards in a
 //!   partition. Chunks stay below 256 KiB of input, for redb keeps values in power-of-two pages.
+//! - Every row has a checksum that is verified when it is read, and the chunks of a partition leave no gap: a changed or
+//!   lost byte is an error that names its place, never other records. Those before it are still read.
 //! - [`Log::trim`] deletes whole chunks; the freed pages are used again, the file does not shrink.
 
+mod checksum;
 mod chunk;
+mod damage;
 mod db;
 mod file;
 mod reader;
+mod rows;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -25,6 +30,8 @@ use async_trait::async_trait;
 
 use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
 use crate::clock::Clock;
+use damage::guarded;
+pub use damage::panic_is_caught;
 use db::Db;
 
 /// A log in one local file. Cloning shares it.
@@ -54,13 +61,18 @@ impl EmbeddedLog {
     /// [`LogErrorKind::Locked`] when another process has it; [`LogErrorKind::Other`] for a damaged or unreadable file.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let directory = directory.to_owned();
-        let db = blocking(move || Db::open(&directory, clock)).await?;
-        Ok(Self { db: Arc::new(db) })
+        let opened = off_the_async_threads(move || guarded(&directory, || Db::open(&directory, clock)));
+        Ok(Self { db: Arc::new(opened.await?) })
     }
 }
 
-/// Runs file work off the async threads. A panic inside becomes an error, not a hang.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+/// Works with the file. What a damaged one leads to is an error.
+async fn blocking<T: Send + 'static>(db: &Arc<Db>, work: impl FnOnce(&Db) -> Result<T> + Send + 'static) -> Result<T> {
+    let db = db.clone();
+    off_the_async_threads(move || guarded(db.directory(), || work(&db))).await
+}
+
+async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| LogError::new(LogErrorKind::Other, format!("embedded log task failed: {error}")))?
@@ -73,13 +85,13 @@ impl Log for EmbeddedLog {
     }
 
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
-        let (db, spec) = (self.db.clone(), spec.clone());
-        blocking(move || db.ensure_topic(&spec)).await
+        let spec = spec.clone();
+        blocking(&self.db, move |db| db.ensure_topic(&spec)).await
     }
 
     async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>> {
-        let (db, spec) = (self.db.clone(), spec.clone());
-        blocking(move || Ok(db.verify_topic(&spec)?.map(|partitions| TopicInfo { partitions }))).await
+        let spec = spec.clone();
+        blocking(&self.db, move |db| Ok(db.verify_topic(&spec)?.map(|partitions| TopicInfo { partitions }))).await
     }
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
@@ -92,19 +104,19 @@ impl Log for EmbeddedLog {
     }
 
     async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {
-        let (db, topic) = (self.db.clone(), topic.to_owned());
-        blocking(move || db.offset_for_time(&topic, partition, time_ms)).await
+        let topic = topic.to_owned();
+        blocking(&self.db, move |db| db.offset_for_time(&topic, partition, time_ms)).await
     }
 
     async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let (db, group, topic) = (self.db.clone(), group.to_owned(), topic.to_owned());
-        blocking(move || db.committed(&group, &topic)).await
+        let (group, topic) = (group.to_owned(), topic.to_owned());
+        blocking(&self.db, move |db| db.committed(&group, &topic)).await
     }
 
     /// Another process cannot have the log open; within this one it is up to the caller.
     async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
-        let (db, group, topic, offsets) = (self.db.clone(), group.to_owned(), topic.to_owned(), offsets.clone());
-        blocking(move || db.commit_offsets(&group, &topic, &offsets)).await
+        let (group, topic, offsets) = (group.to_owned(), topic.to_owned(), offsets.clone());
+        blocking(&self.db, move |db| db.commit_offsets(&group, &topic, &offsets)).await
     }
 
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>> {
@@ -116,10 +128,13 @@ impl Log for EmbeddedLog {
     }
 
     async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()> {
-        let (db, topic) = (self.db.clone(), topic.to_owned());
-        blocking(move || db.trim(&topic, partition, below_offset, before_ms)).await
+        let topic = topic.to_owned();
+        blocking(&self.db, move |db| db.trim(&topic, partition, below_offset, before_ms)).await
     }
 }
+
+#[cfg(test)]
+mod damaged_files;
 
 #[cfg(test)]
 mod tests {

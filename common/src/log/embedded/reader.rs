@@ -65,8 +65,8 @@ impl EmbeddedReader {
             return Ok(Some(ReadEvent::Assigned(self.positions.keys().copied().collect())));
         }
         for (partition, position) in self.turn() {
-            let (db, topic) = (self.db.clone(), self.topic.clone());
-            let chunk = blocking(move || db.read(&topic, partition, position.next)).await?;
+            let topic = self.topic.clone();
+            let chunk = blocking(&self.db, move |db| db.read(&topic, partition, position.next)).await?;
             self.last = partition;
             if let Some(chunk) = chunk {
                 let next = chunk.offsets.last().map_or(position.next, |last| last + 1);
@@ -129,8 +129,8 @@ impl LogReader for EmbeddedReader {
         let Some(group) = self.group.clone() else {
             return Err(LogError::new(LogErrorKind::Misconfigured, "a reader without a group cannot commit offsets"));
         };
-        let (db, topic, offsets) = (self.db.clone(), self.topic.clone(), offsets.clone());
-        blocking(move || db.commit_offsets(&group, &topic, &offsets)).await
+        let (topic, offsets) = (self.topic.clone(), offsets.clone());
+        blocking(&self.db, move |db| db.commit_offsets(&group, &topic, &offsets)).await
     }
 
     async fn close(self: Box<Self>) {}

@@ -18,8 +18,8 @@ pub(super) struct EmbeddedWriter {
 impl EmbeddedWriter {
     /// Fences older writers of `id`.
     pub(super) async fn own(db: Arc<Db>, id: &str) -> Result<Self> {
-        let (owning, id) = (db.clone(), id.to_owned());
-        let (epoch, id) = blocking(move || Ok((owning.new_epoch(&id), id))).await?;
+        let id = id.to_owned();
+        let (epoch, id) = blocking(&db, move |db| Ok((db.new_epoch(&id), id))).await?;
         Ok(Self { db, id, epoch, open: None })
     }
 }
@@ -44,8 +44,8 @@ impl LogWriter for EmbeddedWriter {
 
     async fn commit(&mut self) -> Result<()> {
         let appended = self.open.take().ok_or_else(no_transaction)?;
-        let (db, id, epoch) = (self.db.clone(), self.id.clone(), self.epoch);
-        blocking(move || db.append(&id, epoch, &appended)).await
+        let (id, epoch) = (self.id.clone(), self.epoch);
+        blocking(&self.db, move |db| db.append(&id, epoch, &appended)).await
     }
 
     async fn abort(&mut self) -> Result<()> {

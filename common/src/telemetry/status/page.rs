@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::{Part, Section, Snapshot, Table};
+use crate::printable::escape;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1d2430;--dim:#667085;--paper:#f6f7f9;--card:#fff;--line:#e3e6eb;--good:#157f3c;\
@@ -242,19 +243,18 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Text that is no markup, wherever it comes from. Control characters are shown as what they are not.
+/// Text that is no markup, wherever it comes from.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for char in self.0.chars() {
+        for char in escape(self.0).chars() {
             match char {
                 '&' => formatter.write_str("&amp;")?,
                 '<' => formatter.write_str("&lt;")?,
                 '>' => formatter.write_str("&gt;")?,
                 '"' => formatter.write_str("&quot;")?,
                 '\'' => formatter.write_str("&#39;")?,
-                char if char.is_control() => formatter.write_str("\u{fffd}")?,
                 char => formatter.write_char(char)?,
             }
         }
@@ -286,7 +286,7 @@ mod tests {
         let section = Section::new().facts("letters", vec![("by_reason", by_reason)]).table("quarantined_files", table);
         let page = page_of(section, Some("<img src=x>"));
         for part in [
-            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;.json\u{fffd}</td>",
+            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;.json\\u{1b}</td>",
             "&lt;b&gt; 1",
             "&lt;img src=x&gt;",
             "… and 1,234 more",

@@ -1,0 +1,64 @@
+//! A damaged file is an error that says what to do, and never a panic.
+//!
+//! Records and positions have checksums of ours. redb verifies its own pages only after a crash; otherwise it may panic at
+//! one that was altered. Such a panic is caught here and becomes the same error.
+
+use std::cell::Cell;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use super::file::FILE_NAME;
+use crate::log::{LogError, LogErrorKind, Result};
+
+thread_local! {
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is caught and becomes an error, so that nobody needs to report it as a bug.
+pub fn panic_is_caught() -> bool {
+    IS_GUARDED.get()
+}
+
+/// The file in `directory` is not as it was written.
+pub(super) fn damaged(directory: &Path, what: impl Display) -> LogError {
+    LogError::new(
+        LogErrorKind::Other,
+        format!(
+            "the embedded log {} is damaged: {what}. Nothing was changed. Bring the folder back from a backup; without \
+             one the tables can be built anew from the landing files, see docs/guarantees.md",
+            directory.join(FILE_NAME).display()
+        ),
+    )
+}
+
+/// Does work on the file in `directory`.
+pub(super) fn guarded<T>(directory: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let outer = IS_GUARDED.replace(true);
+    // What is shared is behind locks: redb's are poisoned and refuse from now on, ours are left whole.
+    let outcome = catch_unwind(AssertUnwindSafe(work));
+    IS_GUARDED.set(outer);
+    outcome.unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(damaged(directory, message.unwrap_or("it cannot be read")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_that_names_the_file_and_says_what_to_do() {
+        let directory = Path::new("/data");
+        let outcome = guarded(directory, || -> Result<()> {
+            assert!(panic_is_caught());
+            panic!("page 7 is odd");
+        });
+        let message = outcome.unwrap_err().to_string();
+        assert!(message.contains("/data/log.redb is damaged: page 7 is odd. "), "{message}");
+        assert!(message.contains("backup"), "{message}");
+        assert!(!panic_is_caught());
+        assert_eq!(guarded(directory, || Ok(3)).unwrap(), 3);
+    }
+}
