@@ -16,6 +16,7 @@ use common::store::{
 };
 use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
+use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
 use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
@@ -170,6 +171,12 @@ impl Process {
                     },
                 },
                 quarantine: self.config.quarantine,
+                expansion: ExpansionLimits {
+                    max_ratio: landing.max_expansion_ratio,
+                    ratio_from_bytes: RATIO_JUDGED_FROM_BYTES,
+                    max_bytes: landing.max_expanded_bytes,
+                },
+                max_published_bytes: landing.max_published_bytes,
                 retry_quarantined,
                 parallel_files: landing.parallel_files,
                 max_memory_bytes: landing.max_memory_bytes,

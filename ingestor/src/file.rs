@@ -12,12 +12,13 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::archive::Names;
 use crate::content::{Compression, Content, ContentError};
 use crate::error::IngestError;
-use crate::framing::{Framer, FramingState};
+use crate::framing::{Framed, Framer, FramingState};
 use crate::identity::PENDING;
 use crate::lane::allowed;
 use crate::ledger::{ArchiveMode, Entry, FileState, Twin};
 use crate::metrics::Metrics;
-use crate::quarantine::{Counts, judge};
+use crate::pace::Pace;
+use crate::quarantine::{Counts, judge, judge_published};
 use crate::settings::Settings;
 use crate::transaction::{BATCH_BYTES, FileBatch, Last, Records, Source};
 
@@ -27,6 +28,9 @@ const MEMORY_UNIT_BYTES: u64 = 1024;
 const SMALLEST_BATCH_BYTES: u64 = 16 * 1024;
 /// Records carry headers, and compressed files grow: a guess from the file's size, capped by the batch's.
 const GROWTH: u64 = 12;
+/// Bytes of framing that take as long as making the record of an event, and that of a bad piece with its reason.
+const EVENT_COST: usize = 128;
+const BAD_COST: usize = 1024;
 
 /// What reading needs besides the file.
 #[derive(Clone)]
@@ -121,13 +125,13 @@ async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Res
             return reading.quarantine(format!("cannot be read under this name, rename it ({error})")).await;
         }
         Err(ContentError::Store(error)) => return Err(error.into()),
-        Err(ContentError::Damaged(what)) => return reading.quarantine(what).await,
+        Err(ContentError::Rejected(what)) => return reading.quarantine(what).await,
     };
     loop {
         let piece = match content.next().await {
             Ok(piece) => piece,
             Err(ContentError::Store(error)) => return Err(error.into()),
-            Err(ContentError::Damaged(what)) => return reading.quarantine(what).await,
+            Err(ContentError::Rejected(what)) => return reading.quarantine(what).await,
         };
         reading.entry.compressed = content.compression() != Compression::None;
         let is_end = piece.is_none();
@@ -157,6 +161,7 @@ struct Reading<'a> {
     entry: Entry,
     records: Records,
     counts: Counts,
+    pace: Pace,
     memory: Option<OwnedSemaphorePermit>,
 }
 
@@ -171,6 +176,7 @@ impl<'a> Reading<'a> {
             framer: Framer::new(context.settings.limits, entry.byte, entry.framing),
             records: Records::new(context.events_partitions),
             counts: Counts::default(),
+            pace: Pace::new(),
             memory: reserve(context, job.object.size_bytes).await,
             entry,
             context,
@@ -183,10 +189,17 @@ impl<'a> Reading<'a> {
     async fn frame(&mut self) -> Result<Option<String>, Failure> {
         let source = Source { path: &self.job.path, identity: &self.job.identity };
         while let Some(framed) = self.framer.next(&self.context.settings.format) {
+            let cost = match &framed {
+                Framed::Event { bytes, .. } => bytes.len() + EVENT_COST,
+                Framed::Bad { head, .. } => head.len() + BAD_COST,
+            };
             if self.records.add(source, &framed)? {
                 self.counts.good += 1;
             } else {
                 self.counts.bad += 1;
+            }
+            if let Some(reason) = self.judge_published() {
+                return Ok(Some(reason));
             }
             // Also in the middle of a piece: a megabyte of rubbish can be a million bad pieces.
             if self.records.is_full()
@@ -197,8 +210,20 @@ impl<'a> Reading<'a> {
                 }
                 self.hand_over_checkpoint(byte, framing).await;
             }
+            if self.pace.is_due(cost) {
+                tokio::task::yield_now().await;
+            }
         }
         Ok(None)
+    }
+
+    fn judge_published(&self) -> Option<String> {
+        let Self { entry, records, .. } = self;
+        let published_bytes = entry.published_bytes + records.bytes() as u64;
+        judge_published(published_bytes, self.context.settings.max_published_bytes, || Counts {
+            good: entry.events + records.events(),
+            bad: entry.rejected + records.dead_letters(),
+        })
     }
 
     async fn hand_over_checkpoint(&mut self, byte: u64, framing: FramingState) {
@@ -296,7 +321,7 @@ async fn reserve(context: &FileContext, size_bytes: u64) -> Option<OwnedSemaphor
 async fn open(context: &FileContext, job: &Job, entry: &Entry) -> Result<Option<Content>, ContentError> {
     if entry.compressed || entry.byte == 0 {
         let Some(reader) = open_at(context, job, 0).await? else { return Ok(None) };
-        let mut content = Content::open(reader).await?;
+        let mut content = Content::open(reader, context.settings.expansion).await?;
         content.skip(entry.byte).await?;
         return Ok(Some(content));
     }
@@ -313,9 +338,10 @@ async fn open_at(context: &FileContext, job: &Job, from: u64) -> Result<Option<B
 /// Of the whole content as stored; `None` when this version is not there any more.
 async fn hash(context: &FileContext, job: &Job) -> Result<Option<u128>, StoreError> {
     let Some(mut reader) = open_at(context, job, 0).await? else { return Ok(None) };
-    let mut hash = Xxh3::new();
+    let (mut hash, mut pace) = (Xxh3::new(), Pace::new());
     while let Some(bytes) = reader.next().await? {
         hash.update(&bytes);
+        pace.spend(bytes.len()).await;
     }
     Ok(Some(hash.digest128()))
 }

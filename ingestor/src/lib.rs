@@ -20,6 +20,7 @@ mod lane;
 mod ledger;
 mod metrics;
 mod ownership;
+mod pace;
 mod passed_over;
 mod problems;
 mod quarantine;

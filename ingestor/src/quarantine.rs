@@ -1,8 +1,8 @@
-//! When is a file not to be believed? A pure decision over counts.
+//! When is a file not to be believed? Pure decisions over counts.
 
 use common::config::Quarantine;
 
-/// Pieces of one file read so far, in this try.
+/// Pieces of one file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub good: u64,
@@ -10,7 +10,7 @@ pub(crate) struct Counts {
 }
 
 /// Why the file is quarantined, or `None` to go on. Judged where a batch ends and at the end of the file, never on the
-/// first few pieces: a file may begin with a header that is no event.
+/// first few pieces: a file may begin with a header that is no event. The counts are those of this try.
 pub(crate) fn judge(counts: Counts, limits: &Quarantine) -> Option<String> {
     let Counts { good, bad } = counts;
     if let Some(max_errors) = limits.max_errors
@@ -27,6 +27,17 @@ pub(crate) fn judge(counts: Counts, limits: &Quarantine) -> Option<String> {
     let ratio = bad as f64 / all as f64;
     (ratio > limits.max_error_ratio).then(|| {
         format!("{bad} of {all} events are bad, more than quarantine.max_error_ratio = {}", limits.max_error_ratio)
+    })
+}
+
+/// Why no more of the file is published, or `None` to go on. Bytes and counts are those of the whole file: committed,
+/// and about to be.
+pub(crate) fn judge_published(published_bytes: u64, max_bytes: u64, counts: impl FnOnce() -> Counts) -> Option<String> {
+    (published_bytes > max_bytes).then(|| {
+        let Counts { good, bad } = counts();
+        format!(
+            "{good} events and {bad} dead letters take {published_bytes} bytes, more than landing.max_published_bytes = {max_bytes}; if the file is meant, raise the setting and use --retry-quarantined"
+        )
     })
 }
 
@@ -48,6 +59,16 @@ mod tests {
         assert!(judged(49, 51, &LIMITS));
         assert!(!judged(0, 1_000_000, &Quarantine { max_error_ratio: 1.0, ..LIMITS }), "1 turns it off");
         assert!(judged(99, 1, &Quarantine { max_error_ratio: 0.0, ..LIMITS }), "0 takes no bad event");
+    }
+
+    #[test]
+    fn what_a_file_publishes_is_limited_and_the_reason_says_how_to_go_on() {
+        let counts = || Counts { good: 3, bad: 2 };
+        assert_eq!(judge_published(1_000, 1_000, counts), None);
+        let reason = judge_published(1_001, 1_000, counts).unwrap_or_default();
+        for part in ["3 events", "2 dead letters", "1001 bytes", "landing.max_published_bytes = 1000", "--retry-"] {
+            assert!(reason.contains(part), "{reason}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::config::{Archive, Quarantine};
 use common::event::EventFormat;
 
+use crate::content::ExpansionLimits;
 use crate::framing::Limits;
 
 #[derive(Debug, Clone)]
@@ -24,6 +25,10 @@ pub struct Settings {
     pub retain: Duration,
     pub discovery: DiscoverySettings,
     pub quarantine: Quarantine,
+    /// What a compressed file may grow to.
+    pub expansion: ExpansionLimits,
+    /// Of events and dead letters of one file, with keys and headers.
+    pub max_published_bytes: u64,
     /// Files that were quarantined before this process began are tried again.
     pub retry_quarantined: bool,
     /// For each ledger partition.

@@ -104,6 +104,12 @@ pub struct Landing {
     pub parallel_files: usize,
     pub max_memory_bytes: u64,
     pub max_bytes_per_second: Option<u64>,
+    /// Decompressed bytes for each byte of a compressed file.
+    pub max_expansion_ratio: u64,
+    /// Decompressed bytes of one file.
+    pub max_expanded_bytes: u64,
+    /// Of events and dead letters of one file.
+    pub max_published_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]

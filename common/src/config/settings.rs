@@ -47,6 +47,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("landing.parallel_files", "8", "files read at a time, for each ledger partition"),
     setting("landing.max_memory", "24MB", "events read and not yet committed, of the whole process"),
     setting("landing.max_rate", "", "most bytes of events published a second, such as `20MB`; not set: no limit"),
+    setting(
+        "landing.max_expansion_ratio",
+        "1000",
+        "a compressed file that grows to more times its size is quarantined, judged once 100 MB came out of it",
+    ),
+    setting("landing.max_expanded_bytes", "100GB", "a compressed file that grows to more is quarantined"),
+    setting(
+        "landing.max_published_bytes",
+        "100GB",
+        "a file whose events and dead letters take more, with their keys and headers, is quarantined from there on",
+    ),
     setting("quarantine.max_error_ratio", "0.5", "a file with a larger share of bad events is quarantined"),
     setting("quarantine.min_events", "100", "… judged once this many events, good or bad, were read"),
     setting("quarantine.max_errors", "", "a file with more bad events is quarantined; not set: no limit"),

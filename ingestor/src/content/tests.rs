@@ -6,7 +6,13 @@ use async_trait::async_trait;
 use common::store::StoreErrorKind;
 use proptest::prelude::*;
 
+use super::codec::MAGIC_BYTES;
+use super::decoder::PIECE_BYTES;
+use super::foreign::tests::tar;
 use super::*;
+
+const LIMITS: ExpansionLimits =
+    ExpansionLimits { max_ratio: u64::MAX, ratio_from_bytes: 1_000_000, max_bytes: u64::MAX };
 
 /// Gives out pieces of given lengths (over and over), then the end or an error.
 struct Pieces {
@@ -38,8 +44,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
-async fn read(reader: Box<Pieces>) -> Result<(Content, Vec<u8>), ContentError> {
-    let mut content = Content::open(reader).await?;
+async fn read_within(reader: Box<Pieces>, limits: ExpansionLimits) -> Result<(Content, Vec<u8>), ContentError> {
+    let mut content = Content::open(reader, limits).await?;
     let mut whole = Vec::new();
     while let Some(piece) = content.next().await? {
         assert!(!piece.is_empty(), "an empty piece");
@@ -49,17 +55,43 @@ async fn read(reader: Box<Pieces>) -> Result<(Content, Vec<u8>), ContentError> {
     Ok((content, whole))
 }
 
+async fn read(reader: Box<Pieces>) -> Result<(Content, Vec<u8>), ContentError> {
+    read_within(reader, LIMITS).await
+}
+
+/// What comes out before a file is rejected, and why it is.
+fn rejected(file: &[u8], limits: ExpansionLimits) -> (Vec<u8>, String) {
+    block_on(async {
+        let mut whole = Vec::new();
+        let mut content = match Content::open(pieces(file, &[100]), limits).await {
+            Ok(content) => content,
+            Err(error) => return (whole, error.to_string()),
+        };
+        let message = loop {
+            match content.next().await {
+                Ok(Some(piece)) => whole.extend_from_slice(&piece),
+                Ok(None) => panic!("it passed for whole"),
+                Err(ContentError::Rejected(message)) => break message,
+                Err(error) => panic!("an error of the store: {error}"),
+            }
+        };
+        assert!(matches!(content.next().await, Err(ContentError::Rejected(again)) if again == message), "it stays so");
+        (whole, message)
+    })
+}
+
 fn decode(file: &[u8]) -> Result<Vec<u8>, ContentError> {
     block_on(read(pieces(file, &[1000]))).map(|(_, whole)| whole)
 }
 
 fn damage(file: &[u8]) -> String {
     match decode(file) {
-        Err(ContentError::Damaged(message)) => message,
+        Err(ContentError::Rejected(message)) => message,
         other => panic!("not damaged: {other:?}"),
     }
 }
 
+const COMPRESSIONS: [Compression; 3] = [Compression::Gzip, Compression::Zstd, Compression::Bzip2];
 const ALL: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Bzip2];
 
 fn encode(compression: Compression, body: &[u8]) -> Vec<u8> {
@@ -95,7 +127,7 @@ fn hash(file: &[u8]) -> String {
 }
 
 #[test]
-fn each_codec_is_told_by_the_first_bytes_and_decoded() {
+fn each_codec_is_recognised_by_the_first_bytes_and_decoded() {
     for compression in ALL {
         for events in [0, 1, 20_000] {
             let body = sample(events);
@@ -114,7 +146,7 @@ fn plain_pieces_pass_through_without_a_copy() {
     let reader = pieces(&sample(100), &[2, 1, 500]);
     let expected = reader.left.clone();
     block_on(async {
-        let mut content = Content::open(reader).await.unwrap();
+        let mut content = Content::open(reader, LIMITS).await.unwrap();
         let mut offset = 0;
         while let Some(piece) = content.next().await.unwrap() {
             assert_eq!(piece.as_ptr(), expected[offset..].as_ptr(), "the piece at {offset} was copied");
@@ -143,41 +175,57 @@ fn zstd_may_begin_with_a_skippable_frame() {
 #[test]
 fn a_file_cut_off_anywhere_is_damaged_and_gives_out_only_what_was_there() {
     let body = sample(300);
-    for compression in [Compression::Gzip, Compression::Zstd, Compression::Bzip2] {
+    for compression in COMPRESSIONS {
         let file = encode(compression, &body);
         for length in (MAGIC_BYTES..file.len()).step_by(7) {
-            block_on(async {
-                let mut content = Content::open(pieces(&file[..length], &[100])).await.unwrap();
-                let mut whole = Vec::new();
-                let error = loop {
-                    match content.next().await {
-                        Ok(Some(piece)) => whole.extend_from_slice(&piece),
-                        Ok(None) => panic!("{compression:?} cut at {length} passed for whole"),
-                        Err(error) => break error,
-                    }
-                };
-                assert!(error.to_string().contains("cut off"), "{compression:?} cut at {length}: {error}");
-                assert!(body.starts_with(&whole), "{compression:?} cut at {length} gave out other bytes");
-                assert!(matches!(content.next().await, Err(ContentError::Damaged(_))), "it stays damaged");
-            });
+            let (whole, message) = rejected(&file[..length], LIMITS);
+            assert!(message.contains("cut off at byte"), "{compression:?} cut at {length}: {message}");
+            assert!(body.starts_with(&whole), "{compression:?} cut at {length} gave out other bytes");
         }
     }
 }
 
 #[test]
-fn bytes_behind_the_last_member_are_damage() {
-    for compression in [Compression::Gzip, Compression::Zstd, Compression::Bzip2] {
-        let file = [encode(compression, b"{}").as_slice(), b"rubbish"].concat();
-        assert!(damage(&file).contains("broken"), "{compression:?}");
+fn zeros_between_members_and_behind_them_are_padding() {
+    let (body, lengths) = (sample(20), [1, 2, 3, 512, 10_000]);
+    for compression in COMPRESSIONS {
+        let member = encode(compression, &body);
+        for padding in lengths {
+            let file = [&*member, &vec![0; padding], &member, &vec![0; padding + 1]].concat();
+            for piece in lengths {
+                let (content, whole) = block_on(read(pieces(&file, &[piece]))).unwrap();
+                assert!(whole == body.repeat(2), "{compression:?} padded with {padding} came out changed");
+                assert_eq!(content.raw_hash(), Some(hash(&file)));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_member_and_is_none_is_damage_and_the_message_says_how_far_it_was_sound() {
+    let body = sample(20);
+    for compression in COMPRESSIONS {
+        let member = encode(compression, &body);
+        let sound = format!("sound up to byte {}", member.len());
+        for rest in [b"rubbish".as_slice(), b"\0\0x", b"x", b"\x1f", &[0; 600], b"{}"] {
+            let rest = if rest.iter().any(|byte| *byte != 0) { rest.to_vec() } else { [rest, b"x"].concat() };
+            let (whole, message) = rejected(&[&*member, &*rest].concat(), LIMITS);
+            assert!(message.contains(&sound) && message.contains("followed by"), "{compression:?}: {message}");
+            assert!(whole == body, "{compression:?}: what came before is given out first");
+        }
+        let (whole, message) = rejected(&[&*member, &member[..member.len() - 2]].concat(), LIMITS);
+        assert!(message.contains(&sound) && message.contains("cut off"), "{compression:?}: {message}");
+        assert!(whole.starts_with(&body));
     }
 }
 
 #[test]
 fn the_rest_of_a_damaged_file_is_still_read_so_that_its_hash_is_whole() {
     let mut file = encode(Compression::Gzip, &sample(5000));
-    file[30] ^= 0xff;
+    let middle = file.len() / 2;
+    file[middle] ^= 0xff;
     block_on(async {
-        let mut content = Content::open(pieces(&file, &[64])).await.unwrap();
+        let mut content = Content::open(pieces(&file, &[64]), LIMITS).await.unwrap();
         while let Ok(Some(_)) = content.next().await {}
         assert_eq!(content.raw_hash(), Some(hash(&file)));
     });
@@ -195,7 +243,7 @@ fn an_error_of_the_store_comes_back_as_it_is_also_when_the_stream_is_broken() {
             ContentError::Store(error) => {
                 assert_eq!((error.kind, &*error.key), (StoreErrorKind::VersionMismatch, "pending/x"));
             }
-            ContentError::Damaged(message) => panic!("taken for damage: {message}"),
+            ContentError::Rejected(message) => panic!("taken for damage: {message}"),
         }
     }
 }
@@ -203,11 +251,11 @@ fn an_error_of_the_store_comes_back_as_it_is_also_when_the_stream_is_broken() {
 #[test]
 fn bombs_come_out_in_bounded_pieces() {
     const SIZE: usize = 100 * 1024 * 1024;
-    for compression in [Compression::Gzip, Compression::Zstd, Compression::Bzip2] {
+    for compression in COMPRESSIONS {
         let file = encode(compression, &vec![0; SIZE]);
         assert!(file.len() < SIZE / 900, "{compression:?}: not much of a bomb");
         block_on(async {
-            let mut content = Content::open(pieces(&file, &[512 * 1024])).await.unwrap();
+            let mut content = Content::open(pieces(&file, &[512 * 1024]), LIMITS).await.unwrap();
             let (mut total, mut count) = (0, 0);
             while let Some(piece) = content.next().await.unwrap() {
                 assert!(piece.len() <= PIECE_BYTES, "{compression:?}: a piece of {} bytes", piece.len());
@@ -233,37 +281,61 @@ fn a_zstd_window_above_the_recommended_limit_is_refused_with_the_way_out() {
     assert!(message.contains("8 MiB") && message.contains("--long") && message.contains("--ultra"), "{message}");
 }
 
+fn rest(file: &[u8], lengths: &[usize], from: usize) -> Vec<u8> {
+    block_on(async {
+        let mut content = Content::open(pieces(file, lengths), LIMITS).await.unwrap();
+        content.skip(from as u64).await.unwrap();
+        let mut rest = Vec::new();
+        while let Some(piece) = content.next().await.unwrap() {
+            rest.extend_from_slice(&piece);
+        }
+        assert_eq!(content.raw_hash(), Some(hash(file)));
+        rest
+    })
+}
+
 #[test]
 fn skipping_goes_on_at_the_very_byte() {
     let body = sample(30_000);
     for compression in ALL {
         let file = encode(compression, &body);
         for bytes in [0, 1, 100_000, PIECE_BYTES, body.len() - 1, body.len()] {
-            block_on(async {
-                let mut content = Content::open(pieces(&file, &[4096])).await.unwrap();
-                content.skip(bytes as u64).await.unwrap();
-                let mut rest = Vec::new();
-                while let Some(piece) = content.next().await.unwrap() {
-                    rest.extend_from_slice(&piece);
-                }
-                assert!(rest == body[bytes..], "{compression:?}: wrong rest after {bytes}");
-                assert_eq!(content.raw_hash(), Some(hash(&file)));
-            });
+            assert!(rest(&file, &[4096], bytes) == body[bytes..], "{compression:?}: wrong rest after {bytes}");
         }
         block_on(async {
-            let mut content = Content::open(pieces(&file, &[4096])).await.unwrap();
+            let mut content = Content::open(pieces(&file, &[4096]), LIMITS).await.unwrap();
             let beyond = content.skip(body.len() as u64 + 1).await;
-            assert!(matches!(beyond, Err(ContentError::Damaged(_))), "{compression:?}: skipped past the end");
+            assert!(matches!(beyond, Err(ContentError::Rejected(_))), "{compression:?}: skipped past the end");
         });
     }
 }
 
 fn any_compression() -> impl Strategy<Value = Compression> {
-    proptest::sample::select(&ALL[1..])
+    proptest::sample::select(&COMPRESSIONS[..])
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_compression_within_any_other_comes_out_whole_in_any_pieces(
+        (outer, inner) in (any_compression(), any_compression()),
+        events in 0..400_usize,
+        lengths in proptest::collection::vec(1..5000_usize, 1..6),
+        skipped in any::<proptest::sample::Index>(),
+    ) {
+        let body = sample(events);
+        let file = encode(outer, &encode(inner, &body));
+        let (content, whole) = block_on(read(pieces(&file, &lengths))).unwrap();
+        prop_assert!(whole == body, "came out changed");
+        prop_assert_eq!(content.compression(), outer);
+        prop_assert_eq!(content.raw_hash(), Some(hash(&file)));
+        let from = skipped.index(body.len() + 1);
+        prop_assert_eq!(rest(&file, &lengths, from), &body[from..]);
+        let mut unpacked = Vec::new();
+        unpack(&file, lengths[0], LIMITS, |piece| unpacked.extend_from_slice(piece)).unwrap();
+        prop_assert!(unpacked == body, "without I/O it came out changed");
+    }
 
     #[test]
     fn any_members_in_any_pieces_come_out_whole(
@@ -291,12 +363,12 @@ proptest! {
         let place = place.index(file.len());
         file[place] ^= 1 << bit;
         match block_on(read(pieces(&file, &[100]))) {
-            // Not recognised any more: then it is plain, and no event.
-            Ok((content, whole)) if place < MAGIC_BYTES => {
+            // Not recognised any more: then it is plain, and no event. Ten bytes tell bzip2.
+            Ok((content, whole)) if place < 10 => {
                 prop_assert!(content.compression() == Compression::None || whole == body);
             }
             Ok((_, whole)) => prop_assert!(whole == body, "other bytes passed for the file's"),
-            Err(ContentError::Damaged(_)) => {}
+            Err(ContentError::Rejected(_)) => {}
             Err(error) => prop_assert!(false, "{}", error),
         }
     }
@@ -312,4 +384,157 @@ proptest! {
         let outcome = block_on(read(pieces(&file, &[333])));
         prop_assert!(!matches!(outcome, Err(ContentError::Store(_))));
     }
+}
+
+#[test]
+fn a_third_level_of_compression_is_refused() {
+    let file = encode(Compression::Zstd, &encode(Compression::Bzip2, &encode(Compression::Gzip, &sample(3))));
+    let (whole, message) = rejected(&file, LIMITS);
+    assert!(whole.is_empty() && message.contains("gzip within bzip2 within zstd"), "{message}");
+}
+
+#[test]
+fn damage_names_the_level_it_lies_in() {
+    let body = sample(30_000);
+    let inner = encode(Compression::Gzip, &body);
+    let outer = encode(Compression::Zstd, &inner);
+    let (whole, message) = rejected(&outer[..outer.len() - 3], LIMITS);
+    assert!(message.starts_with(&format!("the zstd stream is cut off at byte {}", outer.len() - 3)), "{message}");
+    assert!(!whole.is_empty() && body.starts_with(&whole), "what reached the inner level is given out first");
+    let (whole, message) = rejected(&encode(Compression::Zstd, &inner[..inner.len() - 3]), LIMITS);
+    let expected = format!("within the zstd stream: the gzip stream is cut off at byte {}", inner.len() - 3);
+    assert_eq!(message, expected);
+    assert!(body.starts_with(&whole));
+}
+
+#[test]
+fn formats_that_are_not_read_are_named_also_within_a_compressed_file() {
+    let archive = tar("events/1.json", &sample(10));
+    let zip = [b"PK\x03\x04".as_slice(), &sample(10)].concat();
+    let utf_16: Vec<u8> = r#"{"event_id":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (file, name) in [(archive, "tar archive"), (zip, "zip archive"), (utf_16, "UTF-16")] {
+        let (whole, message) = rejected(&file, LIMITS);
+        assert!(whole.is_empty() && message.starts_with("is ") && message.contains(name), "{message}");
+        for compression in COMPRESSIONS {
+            let (whole, message) = rejected(&encode(compression, &file), LIMITS);
+            let place = format!("within the {} stream: is ", compression.name());
+            assert!(whole.is_empty() && message.starts_with(&place) && message.contains(name), "{message}");
+        }
+    }
+}
+
+#[test]
+fn text_in_front_of_events_hides_none_of_them() {
+    for text in ["BZh9 is no bzip2\n", "PK\n", "PAR1\n", "Obj\n", "\0\0\n", "x\u{9c}\n", "ustar\n"] {
+        let file = [text.as_bytes(), &sample(3)].concat();
+        assert_eq!(decode(&file).unwrap(), file, "{text:?}");
+    }
+}
+
+const ONE_MB: usize = 1_000_000;
+
+#[test]
+fn a_file_that_grows_by_more_than_the_ratio_is_refused_but_no_small_one() {
+    let limits = ExpansionLimits { max_ratio: 100, ..LIMITS };
+    for compression in COMPRESSIONS {
+        let small = encode(compression, &vec![b' '; ONE_MB - 1]);
+        assert_eq!(block_on(read_within(pieces(&small, &[100]), limits)).unwrap().1.len(), ONE_MB - 1);
+        let (whole, message) = rejected(&encode(compression, &vec![b' '; 3 * ONE_MB]), limits);
+        assert!(message.contains("landing.max_expansion_ratio = 100"), "{compression:?}: {message}");
+        assert!(whole.len() < ONE_MB + 2 * PIECE_BYTES, "{compression:?}: {} bytes came out first", whole.len());
+    }
+    let usual = encode(Compression::Gzip, &sample(60_000));
+    assert!(block_on(read_within(pieces(&usual, &[5_000]), limits)).is_ok());
+}
+
+#[test]
+fn both_levels_count_for_the_limits() {
+    let body = sample(40_000);
+    let inner = encode(Compression::Gzip, &body);
+    let file = encode(Compression::Gzip, &inner);
+    let limits = |max_bytes| ExpansionLimits { max_bytes, ..LIMITS };
+    let all = (body.len() + inner.len()) as u64;
+    assert!(block_on(read_within(pieces(&file, &[5_000]), limits(all))).is_ok());
+    let (_, message) = rejected(&file, limits(all - 1));
+    assert!(message.contains(&format!("landing.max_expanded_bytes = {}", all - 1)), "{message}");
+    // A bomb in the outer level whose inner one gives out nothing.
+    let bomb = [encode(Compression::Gzip, b""), vec![0; 5 * ONE_MB]].concat();
+    let (_, message) = rejected(&encode(Compression::Gzip, &bomb), ExpansionLimits { max_ratio: 100, ..LIMITS });
+    assert!(message.contains("landing.max_expansion_ratio"), "{message}");
+}
+
+/// Files that keep a decoder busy: much output, no output, and members that must each be set up.
+fn hostile() -> Vec<(&'static str, Vec<u8>)> {
+    let bombs = COMPRESSIONS.map(|compression| ("a bomb", encode(compression, &vec![0; 20 * ONE_MB])));
+    let empty = COMPRESSIONS.map(|compression| ("empty members", encode(compression, b"").repeat(3_000)));
+    let nested = COMPRESSIONS.map(|compression| ("a bomb within", encode(compression, &bombs[0].1)));
+    let padding = ("padding", [encode(Compression::Gzip, b"{}"), vec![0; 5 * ONE_MB]].concat());
+    let skippable = ("skippable frames", b"\x50\x2a\x4d\x18\x00\x00\x00\x00".repeat(200_000));
+    bombs.into_iter().chain(empty).chain(nested).chain([padding, skippable]).collect()
+}
+
+#[test]
+fn each_step_does_a_bounded_amount_of_work_whatever_the_file() {
+    // What one call of a codec may add to the bound: a piece or the most input, of the dearest codec.
+    const MOST: usize = 512 * 1024 + 2 * 8 * PIECE_BYTES;
+    for (what, file) in hostile() {
+        let mut levels = Levels::new(LIMITS);
+        levels.push(Bytes::from(file));
+        let mut steps = 0;
+        loop {
+            let step = levels.step().unwrap();
+            let spent = levels.take_spent();
+            assert!(spent <= 2 * MOST, "{what}: a step cost {spent}");
+            steps += 1;
+            match step {
+                Progress::Hungry => levels.finish(),
+                Progress::Ended => break,
+                Progress::Piece(_) | Progress::Worked => {}
+            }
+        }
+        assert!(steps > 5, "{what}: {steps} steps");
+    }
+}
+
+#[test]
+fn other_tasks_take_turns_with_the_most_hostile_files() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    // One thread: whatever does not give it back holds up everything. All bytes are there at once.
+    block_on(async {
+        let (turns, mut reading) = (Arc::new(AtomicUsize::new(0)), tokio::task::JoinSet::new());
+        for (what, file) in hostile() {
+            let turns = turns.clone();
+            reading.spawn(async move {
+                let (before, length) = (turns.load(Ordering::Relaxed), file.len());
+                let mut content = Content::open(pieces(&file, &[length]), LIMITS).await.unwrap();
+                let mut most_at_once = 0;
+                loop {
+                    let turn = turns.load(Ordering::Relaxed);
+                    let mut at_once = 0;
+                    // As long as nobody else had a turn.
+                    while turns.load(Ordering::Relaxed) == turn {
+                        match content.next().await.unwrap() {
+                            Some(piece) => at_once += piece.len(),
+                            None => return (what, turn - before, most_at_once.max(at_once)),
+                        }
+                    }
+                    most_at_once = most_at_once.max(at_once);
+                }
+            });
+        }
+        let ticking = tokio::spawn(async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        while let Some(read) = reading.join_next().await {
+            let (what, turns, most_at_once) = read.unwrap();
+            assert!(turns >= 10, "{what}: the others had {turns} turns");
+            assert!(most_at_once <= 4 * PIECE_BYTES, "{what}: {most_at_once} bytes at once");
+        }
+        ticking.abort();
+    });
 }

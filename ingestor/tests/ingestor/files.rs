@@ -1,5 +1,6 @@
 //! Files that are replaced, deleted, oddly named, empty, huge, slow or unreadable.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -249,4 +250,67 @@ async fn a_file_that_keeps_changing_is_named_as_the_reason_to_give_up() {
     let error = run(&zone.ingestor_over(Arc::new(store))).await.err().unwrap().to_string();
     assert!(error.contains("pending/x.json keeps changing"), "{error}");
     assert!(zone.values().await.is_empty(), "nothing of any version was published");
+}
+
+/// Gives out zeros by the gigabyte.
+fn bomb(compression: &str) -> Vec<u8> {
+    let zeros = vec![0; 45_000_000];
+    match compression {
+        "bz2" => {
+            let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+            encoder.write_all(&zeros).unwrap();
+            encoder.finish().unwrap()
+        }
+        "gz" => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(&zeros).unwrap();
+            encoder.finish().unwrap()
+        }
+        _ => zstd::encode_all(&*zeros, 1).unwrap(),
+    }
+    .repeat(100)
+}
+
+// One thread for everything, as on a machine with one core.
+#[tokio::test(flavor = "current_thread")]
+async fn an_ingestor_that_reads_bombs_stops_at_once() {
+    let zone = Zone::new().await;
+    for compression in ["bz2", "gz", "zst"] {
+        zone.land(&format!("bomb.{compression}"), bomb(compression));
+    }
+    let mut ingestor = zone.ingestor();
+    ingestor.settings.expansion.max_ratio = u64::MAX;
+    let (metrics, shutdown) = (ingestor.metrics.clone(), Shutdown::new());
+    let stop = shutdown.clone();
+    let running = tokio::spawn(async move { ingestor.run(&stop).await });
+    // Its timer needs the thread too.
+    wait_until("all are being read", || metrics.read_bytes() > 30_000_000).await;
+    let before = metrics.read_bytes();
+    shutdown.trigger();
+    running.await.unwrap().unwrap();
+    let after = metrics.read_bytes() - before;
+    assert!(after < 30_000_000, "{after} bytes were read on, of 13.5 GB");
+    assert_eq!(tree(&zone.landing().join("pending")).len(), 3, "they are read again by the next run");
+}
+
+#[tokio::test]
+async fn bombs_of_every_kind_are_quarantined_and_hold_up_nothing() {
+    let zone = Zone::new().await;
+    for compression in ["bz2", "gz", "zst"] {
+        zone.land(&format!("bomb.{compression}"), bomb(compression));
+    }
+    // A file of equal events grows as much, and publishes nothing of what lies past the limit.
+    zone.land("equal.zst", zstd::encode_all(lines("x", 1).repeat(400_000).as_bytes(), 19).unwrap());
+    zone.land("good.json", event("good"));
+    let mut ingestor = zone.ingestor();
+    ingestor.settings.expansion.ratio_from_bytes = 10_000_000;
+    let report = run(&ingestor).await.unwrap();
+    assert_eq!((report.files.ingested, report.files.quarantined), (1, 4));
+    let ledger = zone.ledger().await;
+    for name in ["bomb.bz2", "bomb.gz", "bomb.zst", "equal.zst"] {
+        let reason = ledger[name][0]["reason"].as_str().unwrap();
+        assert!(reason.contains("landing.max_expansion_ratio = 1000"), "{name}: {reason}");
+    }
+    let published: usize = zone.values().await.iter().map(String::len).sum();
+    assert!(published < 10_000_000, "{published} bytes published");
 }

@@ -1,6 +1,10 @@
 //! Files with too many bad events: kept out whole, or stopped where they are, reported, and tried again when asked.
 
+use std::io::Write as _;
+
 use common::config::Quarantine;
+use ingestor::Settings;
+use ingestor::content::ExpansionLimits;
 
 use crate::harness::{Zone, event, lines, run, tree};
 
@@ -102,4 +106,106 @@ async fn dead_letters_that_keep_only_the_first_bytes_are_counted_over_all_batche
     let ledger = zone.ledger().await;
     assert_eq!(ledger["mixed.json"][0]["cut"].as_u64(), Some(2), "{:?}", ledger["mixed.json"]);
     assert_eq!(ledger["short.json"][0].get("cut"), None, "none was cut");
+}
+
+fn gzip(body: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(body.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Ingests a file under a limit that quarantines it, and again under one that does not: nothing is lost or doubled.
+async fn goes_on_when_the_limit_is_raised(
+    name: &str,
+    file: Vec<u8>,
+    count: usize,
+    state: &str,
+    reason: &str,
+    limit: impl Fn(&mut Settings),
+) {
+    let zone = Zone::new().await;
+    zone.land(name, file);
+    let mut limited = zone.ingestor();
+    limit(&mut limited.settings);
+    assert_eq!(run(&limited).await.unwrap().files.quarantined, 1, "{name}");
+    let ledger = zone.ledger().await;
+    let entry = &ledger[name][0];
+    assert_eq!(entry["state"].as_str(), Some(state), "{entry}");
+    let stated = entry["reason"].as_str().unwrap();
+    assert!(stated.contains(reason) && stated.contains("--retry-quarantined"), "{stated}");
+    let (byte, published) = (entry["byte"].as_u64().unwrap(), zone.events().await);
+    assert_eq!(entry["events"].as_u64(), Some(published.len() as u64), "the entry counts what is committed");
+    assert!(published.keys().all(|(_, offset)| *offset < byte), "nothing behind its byte is published");
+    // Asked again without a change, it is where it was.
+    limited.settings.retry_quarantined = true;
+    limited.metrics = zone.ingestor().metrics;
+    run(&limited).await.unwrap();
+    assert_eq!(zone.events().await.len(), published.len());
+
+    let mut again = zone.ingestor();
+    again.settings.retry_quarantined = true;
+    assert_eq!(run(&again).await.unwrap().files.ingested, 1);
+    let events = zone.events().await;
+    assert_eq!(events.len(), count);
+    assert!(events.values().all(|times| *times == 1), "never twice");
+    assert!(tree(&zone.landing().join("pending")).is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_grows_past_a_limit_is_quarantined_and_goes_on_when_it_is_raised() {
+    let (small, large) = (gzip(lines("x", 1_000)), gzip(lines("x", 100_000)));
+    let twice = gzip(&large);
+    let ratio = |settings: &mut Settings| {
+        settings.expansion = ExpansionLimits { max_ratio: 2, ratio_from_bytes: 100_000, ..settings.expansion };
+    };
+    let size = |settings: &mut Settings| settings.expansion.max_bytes = 12_000_000;
+    goes_on_when_the_limit_is_raised("small.gz", small, 1_000, "quarantined", "landing.max_expansion_ratio = 2", ratio)
+        .await;
+    let reason = "landing.max_expanded_bytes = 12000000";
+    goes_on_when_the_limit_is_raised("large.gz", large, 100_000, "partial", reason, size).await;
+    goes_on_when_the_limit_is_raised("twice.gz", twice, 100_000, "partial", reason, size).await;
+}
+
+#[tokio::test]
+async fn what_a_file_may_publish_is_limited_over_all_tries() {
+    let reason = "landing.max_published_bytes = ";
+    let most = |bytes| move |settings: &mut Settings| settings.max_published_bytes = bytes;
+    let (small, large) = (lines("x", 100).into_bytes(), lines("x", 100_000).into_bytes());
+    goes_on_when_the_limit_is_raised("small.json", small, 100, "quarantined", reason, most(5_000)).await;
+    goes_on_when_the_limit_is_raised("large.json", large.clone(), 100_000, "partial", reason, most(12_000_000)).await;
+    goes_on_when_the_limit_is_raised("large.gz", gzip(&large), 100_000, "partial", reason, most(12_000_000)).await;
+
+    // Dead letters count as well.
+    let zone = Zone::new().await;
+    zone.land("bad.json", rubbish(1_000));
+    let mut limited = zone.ingestor();
+    limited.settings.quarantine.max_error_ratio = 1.0;
+    limited.settings.max_published_bytes = 50_000;
+    assert_eq!(run(&limited).await.unwrap().files.quarantined, 1);
+    assert!(zone.dead_letters().await.is_empty(), "the file fits one batch, so it is kept out whole");
+}
+
+#[tokio::test]
+async fn formats_that_are_not_read_are_quarantined_whole_with_what_to_do_about_them() {
+    let zone = Zone::new().await;
+    let utf_16: Vec<u8> = event("x").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    zone.land("x.zip", [b"PK\x03\x04".as_slice(), &[7; 3_000]].concat());
+    zone.land("y.json", utf_16);
+    zone.land("good.json", event("good"));
+    let report = zone.ingest().await;
+    assert_eq!((report.files.quarantined, report.files.ingested, report.events.rejected), (2, 1, 0));
+    assert_eq!(tree(&zone.landing().join("pending")), ["x.zip", "y.json"], "they stay in place");
+    let ledger = zone.ledger().await;
+    for (name, reason) in [("x.zip", "zip archive"), ("y.json", "UTF-16")] {
+        assert!(ledger[name][0]["reason"].as_str().unwrap().contains(reason), "{:?}", ledger[name]);
+    }
+}
+
+#[tokio::test]
+async fn gzip_within_gzip_and_padded_gzip_give_their_events() {
+    let zone = Zone::new().await;
+    zone.land("twice.gz", gzip(gzip(lines("twice", 6_000))));
+    zone.land("padded.gz", [gzip(lines("padded", 10)), vec![0; 10_240]].concat());
+    let report = zone.ingest().await;
+    assert_eq!((report.files.ingested, report.events.published, report.events.rejected), (2, 6_010, 0));
 }
