@@ -156,7 +156,7 @@ async fn a_file_that_grows_past_a_limit_is_quarantined_and_goes_on_when_it_is_ra
     let (small, large) = (gzip(lines("x", 1_000)), gzip(lines("x", 100_000)));
     let twice = gzip(&large);
     let ratio = |settings: &mut Settings| {
-        settings.expansion = ExpansionLimits { max_ratio: 2, ratio_from_bytes: 100_000, ..settings.expansion };
+        settings.expansion = ExpansionLimits { max_ratio: 2, ratio_from_bytes: 50_000, ..settings.expansion };
     };
     let size = |settings: &mut Settings| settings.expansion.max_bytes = 12_000_000;
     goes_on_when_the_limit_is_raised("small.gz", small, 1_000, "quarantined", "landing.max_expansion_ratio = 2", ratio)
