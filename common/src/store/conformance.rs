@@ -49,6 +49,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     moves::batches_of_moves_answer_each_for_itself(store, &under("moves")).await;
     moves::batches_that_name_a_key_twice_are_done_in_order(store, &under("twice")).await;
     moves::batches_may_be_large(store, &under("large")).await;
+    moves::batches_of_heads_answer_each_for_itself(store, &under("heads")).await;
     moves::deletes_are_idempotent(store, &under("delete")).await;
     moves::deletes_take_only_the_version_they_name(store, &under("versions")).await;
     moves::batches_of_deletes_answer_each_for_itself(store, &under("deletes")).await;

@@ -150,6 +150,11 @@ impl Store for LocalStore {
         .await
     }
 
+    async fn head_many(&self, keys: &[String]) -> Vec<Result<Option<ObjectMeta>>> {
+        let (refused, valid) = sort_out(keys, |key| Place::parse("head", key));
+        answer_all(refused, self.run_batch("head", valid, relocate::head_many).await)
+    }
+
     async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
         let place = Place::parse("get", key)?;
         let opened = self.run("get", key, move |root| read::open(root, &place, &options)).await?;

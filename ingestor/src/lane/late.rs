@@ -135,19 +135,25 @@ pub(super) enum Look {
 
 /// Looks at each file, and puts back what was written to.
 pub(super) async fn look(store: &dyn Store, names: Names, due: Vec<Watched>) -> Vec<(Watched, Result<Look>)> {
+    let targets: Vec<String> = due.iter().map(|watched| watched.moved.target.clone()).collect();
     let mut looks = Vec::with_capacity(due.len());
-    for watched in due {
-        let look = look_at_one(store, names, &watched.moved).await;
+    for (watched, found) in due.into_iter().zip(store.head_many(&targets).await) {
+        let look = match found {
+            Ok(Some(now)) if is_written_to(&watched.moved, &now) => put_back(store, names, &watched.moved, now).await,
+            Ok(_) => Ok(Look::Same),
+            Err(error) => Err(error),
+        };
         looks.push((watched, look));
     }
     looks
 }
 
-async fn look_at_one(store: &dyn Store, names: Names, moved: &Moved) -> Result<Look> {
-    let Some(read) = version_of(moved) else { return Ok(Look::Same) };
-    let Some(now) = store.head(&moved.target).await?.filter(|now| is_later_state(&read, &now.version)) else {
-        return Ok(Look::Same);
-    };
+/// Since it was read.
+fn is_written_to(moved: &Moved, now: &ObjectMeta) -> bool {
+    version_of(moved).is_some_and(|read| is_later_state(&read, &now.version))
+}
+
+async fn put_back(store: &dyn Store, names: Names, moved: &Moved, now: ObjectMeta) -> Result<Look> {
     let own = format!("{PENDING}{}", moved.path);
     let key = match store.rename(&moved.target, &now.version, &own).await? {
         RenameOutcome::TargetExists => {

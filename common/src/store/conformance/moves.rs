@@ -39,6 +39,32 @@ pub(super) async fn a_move_onto_itself_is_refused(store: &dyn Store, prefix: &st
     assert_eq!(content(store, &key).await, "x", "rename: onto itself lost the object");
 }
 
+pub(super) async fn batches_of_heads_answer_each_for_itself(store: &dyn Store, prefix: &str) {
+    let mut keys: Vec<String> = ["a", "folder/b", "folder/c"].iter().map(|name| format!("{prefix}/{name}")).collect();
+    for key in &keys {
+        put(store, key, key).await;
+    }
+    // Directories beyond what may be open at a time.
+    for number in 0..200 {
+        let key = format!("{prefix}/{number}/x");
+        put(store, &key, &key).await;
+        keys.push(key);
+    }
+    for missing in ["gone", "folder/gone", "no-folder/gone", "folder"] {
+        keys.push(format!("{prefix}/{missing}"));
+    }
+    keys.push(format!("{prefix}/../out"));
+    let answers = store.head_many(&keys).await;
+    assert_eq!(answers.len(), keys.len(), "head_many: answers are missing");
+    for (key, answer) in keys.iter().zip(answers) {
+        match (answer, store.head(key).await) {
+            (Ok(many), Ok(one)) => assert_eq!(many, one, "head_many: not what head says of '{key}'"),
+            (Err(many), Err(one)) => assert_eq!(many.kind, one.kind, "head_many: not what head says of '{key}'"),
+            other => panic!("head_many: not what head says of '{key}': {other:?}"),
+        }
+    }
+}
+
 pub(super) async fn batches_of_moves_answer_each_for_itself(store: &dyn Store, prefix: &str) {
     let from = |name: &str| format!("{prefix}/pending/{name}");
     let to = |name: &str| format!("{prefix}/done/date=1/{name}");

@@ -1,4 +1,4 @@
-//! Copying, moving and removing pinned versions of objects, one or many.
+//! Copying, moving and removing pinned versions of objects, one or many, and looking many up.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -8,10 +8,12 @@ use rustix::io::Errno;
 use super::failure::{Failure, Outcome, while_trying};
 use super::folders::{Folder, Folders, within_limit};
 use super::read::{open_object, require_unchanged, require_version};
-use super::tree::{Place, Root, lock_replacing, stat_object, version_of};
+use super::tree::{Place, Root, lock_replacing, meta_of, stat_object, version_of};
 use super::write::{Placed, Temporary, hidden_name, link_or_move, move_to_free_name, unlink};
 use crate::store::batch::independent;
-use crate::store::{DeleteOutcome, PutCondition, PutOutcome, RenameOutcome, Result, StoreErrorKind, Version};
+use crate::store::{
+    DeleteOutcome, ObjectMeta, PutCondition, PutOutcome, RenameOutcome, Result, StoreErrorKind, Version,
+};
 
 pub(super) fn copy(root: &Root, from: &Place, version: &Version, to: &Place) -> Outcome<()> {
     copy_to(root, from, version, to, &PutCondition::None).map(|_| ())
@@ -174,6 +176,26 @@ fn place<'b>(
 fn is_second_name(folder: &Folder, place: &Place, version: &Version) -> Outcome<bool> {
     let found = stat_object(&folder.descriptor, &place.name)?;
     Ok(found.is_some_and(|stat| version_of(&stat) == *version && stat.st_nlink > 1))
+}
+
+/// Opens each directory once.
+pub(super) fn head_many(root: &Root, places: &[Place]) -> Vec<Result<Option<ObjectMeta>>> {
+    let mut answers = Vec::with_capacity(places.len());
+    while let rest @ [_, ..] = &places[answers.len()..] {
+        let length = within_limit(rest.iter().map(|place| [place]));
+        let mut folders = Folders::default();
+        answers.extend(
+            rest[..length]
+                .iter()
+                .map(|place| head(root, place, &mut folders).map_err(|failure| failure.into_error("head", &place.key))),
+        );
+    }
+    answers
+}
+
+fn head<'b>(root: &Root, place: &'b Place, folders: &mut Folders<'b>) -> Outcome<Option<ObjectMeta>> {
+    let Some(folder) = folders.find(root, place)? else { return Ok(None) };
+    Ok(stat_object(&folder.descriptor, &place.name)?.map(|stat| meta_of(&place.key, &stat)))
 }
 
 pub(super) fn delete(root: &Root, removal: &Removal) -> Outcome<DeleteOutcome> {
