@@ -145,7 +145,51 @@ fn measure(name: &str, file: &[u8], run: fn(&[u8]) -> Read) -> u64 {
     read.1
 }
 
+/// What takes time by the square of its length where framing is careless, as the repeated part.
+const HOSTILE: [(&str, &str); 6] = [
+    ("empty objects", "{}"),
+    ("opened arrays", "["),
+    ("opened objects", "{\"a\":"),
+    ("opened in strings", "\"{\""),
+    (
+        "events in arrays",
+        "{\"a\":[{\"event_id\":\"e\",\"timestamp\":\"2021-01-14T10:15:30\",\"domain\":\"d\",\"event_type\":\"t\",\"data\":1},",
+    ),
+    ("commas", ","),
+];
+
+/// Nanoseconds a byte of a megabyte of each and of eight: the second is no more than the first where time is linear.
+fn hostile() {
+    let limits = Limits { max_event_bytes: 1_000_000, bad_head_bytes: 65_536 };
+    let format = EventFormat::default();
+    for (name, part) in HOSTILE {
+        let nanos = [1_usize, 8].map(|megabytes| {
+            let file = part.repeat(megabytes * 1_000_000 / part.len());
+            let begun = Instant::now();
+            let mut framer = Framer::new(limits, 0, FramingState::default());
+            let mut pieces = 0_u64;
+            for piece in file.as_bytes().chunks(PIECE).map(Some).chain([None]) {
+                match piece {
+                    Some(piece) => framer.push(piece),
+                    None => framer.finish(),
+                }
+                while framer.next(&format).is_some() {
+                    pieces += 1;
+                }
+            }
+            std::hint::black_box(pieces);
+            #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+            let bytes = file.len() as f64;
+            begun.elapsed().as_secs_f64() * 1e9 / bytes
+        });
+        println!("{name:<18} {:>8.1} ns/byte of 1 MB {:>8.1} ns/byte of 8 MB", nanos[0], nanos[1]);
+    }
+}
+
 fn main() {
+    if std::env::args().any(|argument| argument == "hostile") {
+        return hostile();
+    }
     let file = sample(EVENTS);
     println!("{EVENTS} events of {} bytes, the fastest of {ROUNDS} rounds", file.len() / EVENTS);
     let left = measure("serde_json", &file, with_serde_json);

@@ -1,32 +1,25 @@
-//! What stands at the beginning of some bytes? Facts in, a decision out; nothing is moved here.
+//! What begins with a brace, at a first look? Facts in, a decision out; nothing is moved here.
 
 use common::event::{EventFormat, EventProblem};
 use common::json::{Opened, ScanError, ScanErrorKind, Spans};
 
 use super::Limits;
-use super::resync::Resync;
 
 pub(super) enum Found {
-    /// A value that may be an event: its fields are not looked at yet.
-    Value {
-        end: usize,
-    },
+    /// A whole value that may be an event: its fields are not looked at yet.
+    Value { end: usize },
+    /// A whole value that is none.
+    NoEvent { end: usize, problem: EventProblem },
     /// The head of a wrapper: the byte after the bracket that opens its array of events.
-    Opened {
-        after: usize,
-    },
-    Bad {
-        end: usize,
-        problem: EventProblem,
-    },
+    Opened { after: usize },
+    /// No whole value that is small enough begins here.
+    Broken,
     /// More bytes are needed to tell.
     Incomplete,
-    /// Longer than an event may be: it has to be passed over as it streams by.
-    Oversize,
 }
 
 pub(super) struct Finder<'a> {
-    /// Not empty.
+    /// Begins with a brace.
     pub rest: &'a [u8],
     pub format: &'a EventFormat,
     pub limits: &'a Limits,
@@ -44,66 +37,46 @@ impl Finder<'_> {
         end <= self.limits.max_event_bytes
     }
 
+    /// And how many bytes were looked at.
     #[inline]
-    pub(super) fn event(&self, spans: &mut Spans, resync: impl FnOnce() -> Resync) -> Found {
-        if self.rest[0] != b'{' {
-            return self.bad(resync());
-        }
+    pub(super) fn event(&self, spans: &mut Spans) -> (Found, usize) {
         match self.format.scan(self.window(), spans) {
-            Ok(end) if self.fits(end) => Found::Value { end },
-            Ok(_) => self.bad(resync()),
-            Err(error) => self.failed(&error, |error| self.format.problem(error), resync),
+            Ok(end) if self.fits(end) => (Found::Value { end }, end),
+            Ok(end) => (Found::Broken, end),
+            Err(error) => (self.failed(&error, |error| self.format.problem(error)), looked_at(&error)),
         }
     }
 
-    /// The head of a wrapper, up to its array of events.
-    pub(super) fn wrapper(&self, resync: impl FnOnce() -> Resync) -> Found {
-        if self.rest[0] != b'{' {
-            return self.bad(resync());
-        }
+    /// A wrapper up to its array of events; an event that stands by itself is one here too.
+    pub(super) fn wrapper(&self, spans: &mut Spans) -> (Found, usize) {
         match self.format.scan_to_records(self.window()) {
-            Ok(Opened::Array { after }) if self.fits(after) => Found::Opened { after },
-            Ok(Opened::None { end }) if self.fits(end) => Found::Bad { end, problem: self.no_records() },
-            Ok(_) => self.bad(resync()),
-            Err(error) => self.failed(&error, |error| self.format.wrapper_problem(error), resync),
+            Ok(Opened::Array { after }) if self.fits(after) => (Found::Opened { after }, after),
+            Ok(Opened::None { end }) if self.fits(end) => match self.format.scan(&self.rest[..end], spans) {
+                Ok(_) => (Found::Value { end }, 2 * end),
+                Err(_) => (Found::NoEvent { end, problem: no_records(self.format) }, 2 * end),
+            },
+            Ok(Opened::Array { after: end } | Opened::None { end }) => (Found::Broken, end),
+            Err(error) => (self.failed(&error, |error| self.format.wrapper_problem(error)), looked_at(&error)),
         }
-    }
-
-    fn no_records(&self) -> EventProblem {
-        EventProblem::NoRecords(self.format.records().map(ToString::to_string).unwrap_or_default())
     }
 
     #[cold]
-    fn failed(
-        &self,
-        error: &ScanError,
-        problem: impl FnOnce(&ScanError) -> EventProblem,
-        resync: impl FnOnce() -> Resync,
-    ) -> Found {
+    fn failed(&self, error: &ScanError, problem: impl FnOnce(&ScanError) -> EventProblem) -> Found {
         match error.kind {
-            ScanErrorKind::Duplicate { end, .. } if self.fits(end) => Found::Bad { end, problem: problem(error) },
+            ScanErrorKind::Duplicate { end, .. } if self.fits(end) => Found::NoEvent { end, problem: problem(error) },
             ScanErrorKind::Eof if !self.finished && self.fits(self.rest.len()) => Found::Incomplete,
-            _ => self.bad(resync()),
+            _ => Found::Broken,
         }
     }
+}
 
-    /// Finds the end of what is no value of the wanted kind.
-    fn bad(&self, mut resync: Resync) -> Found {
-        let end = match resync.scan(self.rest) {
-            Some(end) => end,
-            None if self.finished => self.rest.len(),
-            None if self.fits(self.rest.len()) => return Found::Incomplete,
-            None => return Found::Oversize,
-        };
-        let problem = if self.fits(end) { self.explain(&self.rest[..end]) } else { self.limits.too_large() };
-        Found::Bad { end, problem }
+fn looked_at(error: &ScanError) -> usize {
+    match error.kind {
+        ScanErrorKind::Duplicate { end, .. } => end,
+        _ => error.at,
     }
+}
 
-    fn explain(&self, bytes: &[u8]) -> EventProblem {
-        match self.format.explain(bytes) {
-            // Loose text has no end that could be missing.
-            EventProblem::Truncated if bytes[0] != b'{' => EventProblem::NotJson("no whole value".to_owned()),
-            problem => problem,
-        }
-    }
+pub(super) fn no_records(format: &EventFormat) -> EventProblem {
+    EventProblem::NoRecords(format.records().map(ToString::to_string).unwrap_or_default())
 }

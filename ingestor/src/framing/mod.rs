@@ -4,26 +4,57 @@
 //!
 //! Objects one after another (newline-delimited, with no separator at all, pretty-printed over many lines) and arrays
 //! of objects of any length, at the top level of the file; a UTF-8 byte order mark wherever a value may begin; any
-//! blank between values; one comma after a value.
+//! blank between values; one comma after a value; a record separator (0x1E, RFC 7464) before a value. A line ends with
+//! LF, CR, or both.
 //!
 //! Where the format says so, each of these objects is a *wrapper* that holds the events in an array
 //! (`{"Records": [{…}, {…}], …}`): what stands before the array must be no longer than an event may be, the events are
-//! read one by one, and what follows the array is passed over.
+//! read one by one, and what follows the array is passed over. An object without that array is an event if it reads as
+//! one.
+//!
+//! # The rule
+//!
+//! Separators aside, a piece of the file begins where the one before it ended. What it is, the bytes from there decide:
+//!
+//! 1. A `{` from which a *whole value* can be read is one piece, and what stands within it is not looked into. A whole
+//!    value is valid JSON of at most [`Limits::max_event_bytes`] and no deeper than the format allows. It is an event if
+//!    it reads as one under the format, and a bad piece if it does not.
+//! 2. Anything else is a bad piece, and so is, within a wrapper, a whole value that is no event. It ends before the
+//!    first `{` behind its first byte *from which a whole event can be read*, or at its own end if that comes first.
+//! 3. Its own end is that of the whole value; else where its brackets close, as long as no string ran into the end of
+//!    a line; before a line that begins with `{` no deeper than the piece began; before a record separator. Loose text,
+//!    which begins with no bracket, ends before the end of its line and before a bracket (in an array also before a
+//!    comma or the closing bracket), unless these stand in a string.
+//! 4. Where what follows the array of a wrapper is broken, the piece begins behind the array. An event that ends it
+//!    stands in that array still, which then was not at its end.
+//! 5. A record separator within an array or a wrapper says that it was cut off; so does, within a wrapper, the head of
+//!    another one on a line of its own, no deeper than the first began. A bad piece of no length tells it.
+//!
+//! So an event that was cut off takes nothing with it of what follows, whether that stands on lines of its own or not.
+//! Two things cannot be told apart by any reader. A cut-off event that, with what follows, is a whole event again is
+//! taken for it. And of a broken value, be it cut off or only too long, whole events that it held in its `data` are
+//! taken for events of their own. (A whole value that is no event is looked into within a wrapper only: there what is
+//! missing of a cut-off element can be made up by the brackets that end the wrapper.)
 //!
 //! # What is guaranteed
 //!
 //! 1. Every byte of the file that is not a separator, nor of a wrapper around its events, belongs to exactly one
 //!    [`Framed::Event`] or [`Framed::Bad`], in order; an event carries its very bytes.
-//! 2. A bad piece ends where the next value can be told to begin: at the end of the bracketed value if its brackets
-//!    and strings are whole, at the latest before a line that begins with `{` no deeper than the bad one began. One
-//!    broken line of newline-delimited JSON costs that line only, also when the lines are wrappers.
-//! 3. Memory: one event of at most [`Limits::max_event_bytes`] plus one read piece, whatever the file holds. Larger
-//!    values are skipped as they stream by and reported with their whole length.
-//! 4. How the file was cut into pieces for [`Framer::push`] does not change the result.
-//! 5. Time: a byte is looked at a bounded number of times, however small the pieces are.
+//! 2. No whole event stands in a bad piece, but in the `data` of one that is whole itself or too late: what is found
+//!    depends on nothing but the bytes from its first on and the [`FramingState`] there.
+//! 3. How the file was cut into pieces for [`Framer::push`] does not change the result, nor does going on from any
+//!    [`Framer::checkpoint`].
+//! 4. Memory, whatever the file holds: one event of at most [`Limits::max_event_bytes`] plus one read piece; where
+//!    something is broken, up to five of them (see [`scout`]). What is longer is passed over as it streams by and
+//!    reported with its whole length.
+//! 5. Time: a byte is looked at a bounded number of times, whatever stands in the file and however small the pieces
+//!    are ([`Framer::bytes_looked_at`]).
 
 mod find;
+mod grammar;
+mod piece;
 mod resync;
+mod scout;
 mod tail;
 mod wrapper;
 
@@ -31,12 +62,17 @@ use common::event::{Event, EventFormat, EventProblem};
 use common::json::Spans;
 use serde::{Deserialize, Serialize};
 
-use find::{Finder, Found};
+use find::{Finder, Found, no_records};
+use piece::{Natural, Piece};
 use resync::{Resync, Scope};
-use tail::Tail;
-use wrapper::{Wrapper, begins_wrapper};
+use scout::{Scout, View};
+use wrapper::{Passing, Wrapper, begins_wrapper};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// RFC 7464: stands before each value, and in no valid one.
+const RECORD_SEPARATOR: u8 = 0x1e;
+/// The buffer's rest is moved to its beginning once that is no more than this many times what is done with.
+const MOVES: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -59,11 +95,17 @@ pub struct FramingState {
     in_array: bool,
     /// A value came before and no comma yet.
     after_value: bool,
-    /// Bytes since the last line break.
+    /// Bytes since the last end of a line.
     column: u64,
     /// Set within the array of events of a wrapper object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     wrapper: Option<Wrapper>,
+}
+
+impl FramingState {
+    fn is_inside(&self) -> bool {
+        self.in_array || self.wrapper.is_some()
+    }
 }
 
 /// A piece of the file.
@@ -71,20 +113,6 @@ pub struct FramingState {
 pub enum Framed<'a> {
     Event { offset: u64, bytes: &'a [u8], event: Event<'a> },
     Bad { offset: u64, length: u64, head: &'a [u8], problem: EventProblem },
-}
-
-/// What is passed over as it streams by, and not kept but for its first bytes.
-struct Passing {
-    offset: u64,
-    head: Vec<u8>,
-    what: Passed,
-}
-
-enum Passed {
-    /// A bad piece.
-    Bad { problem: EventProblem, resync: Resync },
-    /// What follows the array of events in a wrapper that began in `column`.
-    Tail { tail: Box<Tail>, column: u64 },
 }
 
 struct Position {
@@ -102,251 +130,341 @@ impl Position {
         self.state.after_value = true;
         self.wait_for = 0;
     }
-
-    /// Reports that a wrapper was cut off before the value at the cursor.
-    fn leave_wrapper(&mut self, offset: u64) -> Framed<'static> {
-        self.state.wrapper = None;
-        self.wait_for = 0;
-        Framed::Bad { offset, length: 0, head: &[], problem: EventProblem::Truncated }
-    }
 }
 
 /// Frames one file. Feed it with [`Framer::push`], empty it with [`Framer::next`], end it with [`Framer::finish`].
 pub struct Framer {
-    limits: Limits,
+    /// Apart from the rest, which moves on while a piece is handed out.
     buffer: Vec<u8>,
-    /// Offset in the file of `buffer[0]`.
+    core: Core,
+}
+
+struct Core {
+    limits: Limits,
+    /// Offset in the file of the buffer's first byte.
     base: u64,
-    /// Column of `buffer[0]`.
-    base_column: u64,
-    /// Apart from the buffer, so that it can move on while a piece is handed out.
+    column: Column,
     position: Position,
     /// Where the fields of the value at the cursor stand.
     spans: Spans,
-    passing: Option<Passing>,
+    /// Knows of some bytes from the cursor on; there only where something was broken.
+    scout: Option<Box<Scout>>,
+    piece: Option<Piece>,
+    tail: Option<Box<Passing>>,
     /// Of the last piece that was passed over, for handing out.
     passed_head: Vec<u8>,
     finished: bool,
     end_reported: bool,
+    looked_at: u64,
+}
+
+/// The column of one place in the buffer, from which that of a later one follows.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    at: usize,
+    column: u64,
+}
+
+impl Column {
+    fn of(self, buffer: &[u8], index: usize) -> u64 {
+        match memchr::memrchr2(b'\n', b'\r', &buffer[self.at..index]) {
+            Some(end) => (index - self.at - end - 1) as u64,
+            None => self.column + (index - self.at) as u64,
+        }
+    }
+}
+
+/// What was found where a value may begin.
+enum Between {
+    /// A value, or the end of the buffer.
+    Value,
+    /// More bytes are needed to tell.
+    Unknown,
+    /// The end of a wrapper's array of events.
+    ArrayEnd,
+    /// What is open was cut off.
+    CutOff,
 }
 
 impl Framer {
     /// Starts at byte `offset` of the file, in the state that was saved there.
     pub fn new(limits: Limits, offset: u64, state: FramingState) -> Self {
-        Self {
+        let core = Core {
             limits,
-            buffer: Vec::new(),
             base: offset,
-            base_column: state.column,
+            column: Column { at: 0, column: state.column },
             position: Position { cursor: 0, state, wait_for: 0 },
             spans: Spans::default(),
-            passing: None,
+            scout: None,
+            piece: None,
+            tail: None,
             passed_head: Vec::new(),
             finished: false,
             end_reported: false,
-        }
+            looked_at: 0,
+        };
+        Self { buffer: Vec::new(), core }
     }
 
     pub fn push(&mut self, bytes: &[u8]) {
-        if self.position.cursor > 0 {
-            self.base_column = self.column_of(self.position.cursor);
-            self.buffer.drain(..self.position.cursor);
-            self.base += self.position.cursor as u64;
-            self.position.cursor = 0;
+        let Self { buffer, core } = self;
+        let (done, rest) = (core.position.cursor, buffer.len() - core.position.cursor);
+        // Else many small pieces would move a long rest again and again.
+        if done > 0 && done >= rest / MOVES {
+            core.column = Column { at: 0, column: core.column(buffer) };
+            buffer.drain(..done);
+            core.looked_at += rest as u64;
+            core.base += done as u64;
+            core.position.cursor = 0;
         }
-        self.buffer.extend_from_slice(bytes);
+        buffer.extend_from_slice(bytes);
     }
 
     /// No more bytes will come.
     pub fn finish(&mut self) {
-        self.finished = true;
+        self.core.finished = true;
     }
 
     /// The byte up to which everything was handed out, and the state there; `None` while something is passed over.
     pub fn checkpoint(&self) -> Option<(u64, FramingState)> {
-        let state = FramingState { column: self.column_of(self.position.cursor), ..self.position.state };
-        self.passing.is_none().then(|| (self.offset(), state))
+        let Core { position, piece, tail, column, .. } = &self.core;
+        let column = column.of(&self.buffer, position.cursor);
+        let is_passing = tail.is_some() || piece.as_ref().is_some_and(|piece| !piece.is_kept());
+        (!is_passing).then(|| (self.core.offset(), FramingState { column, ..position.state }))
     }
 
-    fn offset(&self) -> u64 {
-        self.base + self.position.cursor as u64
-    }
-
-    fn column_of(&self, index: usize) -> u64 {
-        column_at(&self.buffer, self.base_column, index)
+    /// How many bytes were looked at so far, each as often as it was: a bounded number of times the bytes pushed.
+    pub fn bytes_looked_at(&self) -> u64 {
+        self.core.looked_at + self.core.scout.as_ref().map_or(0, |scout| scout.looked_at())
     }
 
     /// The next piece; `None` when more bytes are needed, or after [`Framer::finish`] at the end of the file.
     pub fn next(&mut self, format: &EventFormat) -> Option<Framed<'_>> {
+        let Self { buffer, core } = self;
         loop {
-            match self.passing.as_ref().map(|passing| &passing.what) {
-                Some(Passed::Bad { .. }) => return self.pass_bad(),
-                Some(Passed::Tail { .. }) => {
-                    self.pass_tail(format)?;
-                    continue;
-                }
-                None => {}
+            if core.piece.is_some() {
+                return core.end_piece(buffer, format);
             }
-            if !self.skip_separators(format) {
-                return None;
-            }
-            if self.passing.is_some() {
+            if core.tail.is_some() {
+                core.pass_tail(buffer, format)?;
                 continue;
             }
-            if self.position.cursor == self.buffer.len() {
-                return self.end_of_file();
-            }
-            if !self.finished && self.buffer.len() - self.position.cursor < self.position.wait_for {
-                return None;
-            }
-            let at_wrapper = format.records().is_some() && self.position.state.wrapper.is_none();
-            match self.find(format, at_wrapper) {
-                Found::Incomplete => return self.wait(),
-                Found::Opened { after } => self.enter_wrapper(format, after),
-                Found::Oversize if self.is_wrapper(format, usize::MAX) => {
-                    return Some(self.position.leave_wrapper(self.offset()));
+            match core.skip_separators(buffer) {
+                Between::Value => {}
+                Between::Unknown => return None,
+                Between::ArrayEnd => {
+                    core.enter_tail(format);
+                    continue;
                 }
-                Found::Oversize => self.pass_over_oversize(),
-                Found::Bad { end, .. } if self.is_wrapper(format, end) => {
-                    return Some(self.position.leave_wrapper(self.offset()));
-                }
-                Found::Bad { end, problem } => return self.bad(end, problem),
-                Found::Value { end } => return self.event(format, end),
+                Between::CutOff => return Some(core.cut_off_here()),
+            }
+            if core.position.cursor == buffer.len() {
+                return core.end_of_file();
+            }
+            match core.find(buffer, format) {
+                Found::Incomplete => return None,
+                Found::Opened { after } => core.enter_wrapper(buffer, format, after),
+                Found::Value { end } => return core.event(buffer, format, end),
+                Found::NoEvent { end, problem } => return core.no_event(buffer, format, end, problem),
+                Found::Broken => return core.broken(buffer, format),
             }
         }
     }
+}
 
-    /// Moves the cursor to the next value, following arrays; false when more bytes are needed to tell. May end within
-    /// a wrapper's tail, to be passed over first.
-    fn skip_separators(&mut self, format: &EventFormat) -> bool {
-        while let Some(byte) = self.buffer.get(self.position.cursor) {
+impl Core {
+    fn offset(&self) -> u64 {
+        self.base + self.position.cursor as u64
+    }
+
+    /// Of the cursor.
+    fn column(&mut self, buffer: &[u8]) -> u64 {
+        let cursor = self.position.cursor;
+        self.looked_at += (cursor - self.column.at) as u64;
+        self.column = Column { at: cursor, column: self.column.of(buffer, cursor) };
+        self.column.column
+    }
+
+    fn skip_separators(&mut self, buffer: &[u8]) -> Between {
+        let before = self.position.cursor;
+        let between = self.to_next_value(buffer);
+        self.looked_at += (self.position.cursor - before) as u64;
+        between
+    }
+
+    /// Moves the cursor to the next value, following arrays.
+    #[inline]
+    fn to_next_value(&mut self, buffer: &[u8]) -> Between {
+        let Position { cursor, state, .. } = &mut self.position;
+        while let Some(byte) = buffer.get(*cursor) {
             match byte {
                 b' ' | b'\t' | b'\r' | b'\n' => {}
-                b',' if self.position.state.after_value => self.position.state.after_value = false,
-                b']' if self.position.state.wrapper.is_some() => {
-                    self.position.cursor += 1;
-                    self.enter_tail(format);
-                    return true;
+                b',' if state.after_value => state.after_value = false,
+                b']' if state.wrapper.is_some() => {
+                    *cursor += 1;
+                    return Between::ArrayEnd;
                 }
-                b'[' if !self.position.state.in_array && self.position.state.wrapper.is_none() => {
-                    self.position.state.in_array = true;
-                    self.position.state.after_value = false;
+                b'[' if !state.is_inside() => {
+                    state.in_array = true;
+                    state.after_value = false;
                 }
-                b']' if self.position.state.in_array => {
-                    self.position.state.in_array = false;
-                    self.position.state.after_value = true;
+                b']' if state.in_array => {
+                    state.in_array = false;
+                    state.after_value = true;
                 }
+                &RECORD_SEPARATOR if state.is_inside() => {
+                    *state = FramingState { in_array: false, wrapper: None, ..*state };
+                    return Between::CutOff;
+                }
+                &RECORD_SEPARATOR => state.after_value = false,
                 0xef => {
-                    let rest = &self.buffer[self.position.cursor..];
+                    let rest = &buffer[*cursor..];
                     if rest.starts_with(BYTE_ORDER_MARK) {
-                        self.position.cursor += BYTE_ORDER_MARK.len();
+                        *cursor += BYTE_ORDER_MARK.len();
                         continue;
                     }
-                    return self.finished || !BYTE_ORDER_MARK.starts_with(rest);
+                    let may_be_one = !self.finished && BYTE_ORDER_MARK.starts_with(rest);
+                    return if may_be_one { Between::Unknown } else { Between::Value };
                 }
-                _ => return true,
+                _ => return Between::Value,
             }
-            self.position.cursor += 1;
+            *cursor += 1;
         }
-        true
+        Between::Value
+    }
+
+    /// Reports that something is missing before the cursor.
+    fn cut_off_here(&self) -> Framed<'static> {
+        Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::Truncated }
     }
 
     /// A file that ends inside an array or wrapper was cut off: that is reported once.
-    fn end_of_file(&mut self) -> Option<Framed<'_>> {
-        let inside = self.position.state.in_array || self.position.state.wrapper.is_some();
-        if !self.finished || !inside || self.end_reported {
+    fn end_of_file(&mut self) -> Option<Framed<'static>> {
+        if !self.finished || !self.position.state.is_inside() || self.end_reported {
             return None;
         }
         self.end_reported = true;
-        Some(Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::Truncated })
+        Some(self.cut_off_here())
     }
 
+    /// What begins at the cursor?
     #[inline]
-    fn find(&mut self, format: &EventFormat, at_wrapper: bool) -> Found {
-        let rest = &self.buffer[self.position.cursor..];
+    fn find(&mut self, buffer: &[u8], format: &EventFormat) -> Found {
+        let rest = &buffer[self.position.cursor..];
+        if rest.first() != Some(&b'{') {
+            return Found::Broken;
+        }
+        let at_wrapper = format.records().is_some() && self.position.state.wrapper.is_none();
+        if self.scout.is_some()
+            && let Some(known) = self.known(buffer, format, at_wrapper)
+        {
+            return known;
+        }
+        if !self.finished && rest.len() < self.position.wait_for {
+            return Found::Incomplete;
+        }
         let finder = Finder { rest, format, limits: &self.limits, finished: self.finished };
-        let resync = || resync_at(&self.buffer, self.base_column, &self.position);
-        if at_wrapper { finder.wrapper(resync) } else { finder.event(&mut self.spans, resync) }
+        let (found, looked_at) =
+            if at_wrapper { finder.wrapper(&mut self.spans) } else { finder.event(&mut self.spans) };
+        self.looked_at += looked_at as u64;
+        match found {
+            Found::Incomplete => {
+                // Looking again at each small piece would take time by the square of the value's length.
+                self.position.wait_for = (rest.len() * 2).min(self.limits.max_event_bytes.saturating_add(1));
+                Found::Incomplete
+            }
+            // What was looked at in vain the scout looks at once more, and never again.
+            Found::Broken => {
+                self.scout_from(self.offset(), format);
+                self.decided(buffer, format, at_wrapper).unwrap_or(Found::Broken)
+            }
+            found => found,
+        }
     }
 
-    fn resync_here(&self) -> Resync {
-        resync_at(&self.buffer, self.base_column, &self.position)
+    /// What the scout knows, or can find out, of what begins at the cursor: [`Found::Broken`], [`Found::Incomplete`], or
+    /// `None` if looking at it leads to something.
+    #[cold]
+    fn known(&mut self, buffer: &[u8], format: &EventFormat, at_wrapper: bool) -> Option<Found> {
+        let place = self.offset();
+        if self.scout.as_ref().is_some_and(|scout| scout.frontier() <= place) {
+            self.drop_scout();
+            return None;
+        }
+        self.scout_from(place, format);
+        self.decided(buffer, format, at_wrapper)
     }
 
-    /// Looking again at each small piece would take time by the square of the value's length.
-    fn wait(&mut self) -> Option<Framed<'_>> {
-        let there = self.buffer.len() - self.position.cursor;
-        self.position.wait_for = (there * 2).min(self.limits.max_event_bytes.saturating_add(1));
-        None
+    fn decided(&mut self, buffer: &[u8], format: &EventFormat, at_wrapper: bool) -> Option<Found> {
+        let (view, place) = (View { bytes: buffer, base: self.base }, self.offset());
+        loop {
+            let scout = self.scout.as_ref()?;
+            if at_wrapper && scout.is_head(place) || scout.is_value(place) {
+                return None;
+            }
+            if scout.decided() > place {
+                return Some(Found::Broken);
+            }
+            if !self.look_further(view, format) {
+                return Some(Found::Incomplete);
+            }
+        }
     }
 
     #[inline]
-    fn event(&mut self, format: &EventFormat, end: usize) -> Option<Framed<'_>> {
+    fn event<'a>(&'a mut self, buffer: &'a [u8], format: &EventFormat, end: usize) -> Option<Framed<'a>> {
         let (offset, begin) = (self.offset(), self.position.cursor);
-        let bytes = &self.buffer[begin..begin + end];
-        let problem = match format.read(bytes, &self.spans) {
+        let bytes = &buffer[begin..begin + end];
+        self.looked_at += end as u64;
+        match format.read(bytes, &self.spans) {
             Ok(event) => {
                 self.position.advance(end);
-                return Some(Framed::Event { offset, bytes, event });
+                Some(Framed::Event { offset, bytes, event })
             }
-            Err(problem) => problem,
-        };
-        let column = column_at(&self.buffer, self.base_column, begin);
-        if begins_wrapper(self.position.state.wrapper, column, bytes, format) {
-            return Some(self.position.leave_wrapper(offset));
+            Err(problem) => {
+                let at_wrapper = format.records().is_some() && self.position.state.wrapper.is_none();
+                self.no_event(buffer, format, end, if at_wrapper { no_records(format) } else { problem })
+            }
         }
-        self.position.advance(end);
-        Some(Framed::Bad { offset, length: end as u64, head: &bytes[..end.min(self.limits.bad_head_bytes)], problem })
     }
 
-    fn bad(&mut self, end: usize, problem: EventProblem) -> Option<Framed<'_>> {
+    /// A whole value at the cursor is no event.
+    #[cold]
+    fn no_event<'a>(
+        &'a mut self,
+        buffer: &'a [u8],
+        format: &EventFormat,
+        end: usize,
+        problem: EventProblem,
+    ) -> Option<Framed<'a>> {
         let (offset, begin) = (self.offset(), self.position.cursor);
+        let bytes = &buffer[begin..begin + end];
+        if self.position.state.wrapper.is_some() {
+            self.looked_at += end as u64;
+            if self.wrapper_is_cut_off(buffer, |_| begins_wrapper(bytes, format)) {
+                return Some(self.leave_wrapper());
+            }
+            let natural = Natural::Known(offset + end as u64);
+            self.begin_piece(Piece::kept(offset, natural, Some(problem)), format);
+            return self.end_piece(buffer, format);
+        }
         self.position.advance(end);
-        let head = &self.buffer[begin..begin + end.min(self.limits.bad_head_bytes)];
+        let head = &bytes[..end.min(self.limits.bad_head_bytes)];
         Some(Framed::Bad { offset, length: end as u64, head, problem })
     }
 
-    fn pass_over_oversize(&mut self) {
-        let what = Passed::Bad { problem: self.limits.too_large(), resync: self.resync_here() };
-        self.passing = Some(Passing { offset: self.offset(), head: Vec::new(), what });
-    }
-
-    fn pass_bad(&mut self) -> Option<Framed<'_>> {
-        let passing = self.passing.as_mut()?;
-        let Passed::Bad { resync, .. } = &mut passing.what else { return None };
-        let rest = &self.buffer[self.position.cursor..];
-        let (length, ended) = match resync.scan(rest) {
-            Some(length) => (length, true),
-            None => (rest.len(), self.finished),
-        };
-        passing.keep_head(&rest[..length], self.limits.bad_head_bytes);
-        self.position.advance(length);
-        if !ended {
-            return None;
+    /// No whole value begins at the cursor.
+    #[cold]
+    fn broken<'a>(&'a mut self, buffer: &'a [u8], format: &EventFormat) -> Option<Framed<'a>> {
+        let offset = self.offset();
+        let is_head = |core: &Self| core.scout.as_ref().is_some_and(|scout| scout.is_head(offset));
+        if self.wrapper_is_cut_off(buffer, is_head) {
+            return Some(self.leave_wrapper());
         }
-        let Passing { offset, head, what } = self.passing.take()?;
-        let Passed::Bad { problem, .. } = what else { return None };
-        self.passed_head = head;
-        Some(Framed::Bad { offset, length: self.offset() - offset, head: &self.passed_head, problem })
-    }
-}
-
-impl Passing {
-    fn keep_head(&mut self, bytes: &[u8], limit: usize) {
-        let room = limit.saturating_sub(self.head.len());
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-fn resync_at(buffer: &[u8], base_column: u64, position: &Position) -> Resync {
-    let in_array = position.state.in_array || position.state.wrapper.is_some();
-    Resync::new(column_at(buffer, base_column, position.cursor), if in_array { Scope::Array } else { Scope::Top })
-}
-
-fn column_at(buffer: &[u8], base_column: u64, index: usize) -> u64 {
-    match memchr::memrchr(b'\n', &buffer[..index]) {
-        Some(newline) => (index - newline - 1) as u64,
-        None => base_column + index as u64,
+        let scope = if self.position.state.is_inside() { Scope::Array } else { Scope::Top };
+        let natural = Natural::Resync(Resync::new(self.column(buffer), scope));
+        self.begin_piece(Piece::kept(offset, natural, None), format);
+        self.end_piece(buffer, format)
     }
 }
 

@@ -1,4 +1,12 @@
-//! Where does a broken value end? A scan in constant memory over as many pieces as come.
+//! Where does a broken value end by its own brackets and lines? A scan in constant memory over as many pieces as come.
+//!
+//! - A value that began with a bracket ends behind the bracket that closes it, as long as no string ran into the end of
+//!   a line; and before a line that begins with `{` no deeper than the value began.
+//! - Anything else is loose text. It ends before the end of the line and before a bracket, within an array also before
+//!   a comma and the array's closing bracket, unless these stand in a string.
+//! - A record separator (RFC 7464) ends either.
+
+use super::RECORD_SEPARATOR;
 
 /// What surrounds the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +57,9 @@ impl Resync {
     /// Length of the part of `bytes` that still belongs to the value, if it ends in there.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
         for (index, byte) in bytes.iter().enumerate() {
+            if *byte == RECORD_SEPARATOR {
+                return Some(index);
+            }
             if self.first {
                 self.first = false;
                 match byte {
@@ -75,7 +86,7 @@ impl Resync {
     }
 
     fn bracketed_byte(&mut self, byte: u8) -> Step {
-        if byte == b'\n' {
+        if matches!(byte, b'\n' | b'\r') {
             self.broken |= self.in_string;
             self.in_string = false;
             self.escaped = false;
@@ -93,7 +104,7 @@ impl Resync {
         }
         if let Some(column) = self.indent {
             match byte {
-                b' ' | b'\t' | b'\r' => {
+                b' ' | b'\t' => {
                     self.indent = Some(column + 1);
                     return Step::Inside;
                 }
@@ -117,7 +128,7 @@ impl Resync {
 
     /// True when loose text ends before this byte.
     fn loose_byte(&mut self, byte: u8) -> bool {
-        if byte == b'\n' {
+        if matches!(byte, b'\n' | b'\r') {
             return true;
         }
         if self.in_string {

@@ -6,6 +6,8 @@
 
 use common::json::{Nesting, Pointer, key_means};
 
+use super::grammar::{Grammar, Step};
+
 /// A character of a key can be written with at most this many bytes for each of its own (`\u0061`).
 const MAX_ESCAPED_BYTES: usize = 6;
 
@@ -27,46 +29,15 @@ pub(super) enum TailProblem {
     Duplicate,
 }
 
-/// What may come next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    Value,
-    ValueOrEnd,
-    Key,
-    KeyOrEnd,
-    Colon,
-    SeparatorOrEnd,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
-    None,
-    /// A number or word.
-    Word,
-    String {
-        key: bool,
-        escape: Escape,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escape {
-    None,
-    Begun,
-    /// That many hexadecimal digits are to come.
-    Digits(u8),
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Tail {
     nesting: Nesting,
+    grammar: Grammar,
     /// Of the open braces, how many are of the wrapper itself: always the outermost.
     own_braces: usize,
     /// The keys on the way to the array of events.
     keys: Vec<String>,
     longest_key_bytes: usize,
-    next: Next,
-    token: Token,
     /// The key being read, as it is written, if it may be one of `keys`.
     key: Option<Vec<u8>>,
     /// Column of the next byte while only blanks came since the last line break.
@@ -82,8 +53,8 @@ impl Tail {
         // Under other settings than the wrapper was begun with, its keys are not known.
         let keys = records.map(Pointer::segments).filter(|keys| keys.len() == braces).unwrap_or_default().to_vec();
         let longest_key_bytes = keys.iter().map(String::len).max().unwrap_or(0);
-        let (next, token) = (Next::SeparatorOrEnd, Token::None);
-        Self { nesting, own_braces, keys, longest_key_bytes, next, token, key: None, indent: None }
+        let grammar = Grammar::behind_value();
+        Self { nesting, grammar, own_braces, keys, longest_key_bytes, key: None, indent: None }
     }
 
     /// How many brackets are open.
@@ -92,7 +63,7 @@ impl Tail {
     }
 
     pub(super) fn in_string(&self) -> bool {
-        matches!(self.token, Token::String { .. })
+        self.grammar.in_string()
     }
 
     pub(super) fn indent(&self) -> Option<u64> {
@@ -112,92 +83,48 @@ impl Tail {
     }
 
     fn byte(&mut self, byte: u8) -> Result<(), TailProblem> {
-        match self.token {
-            Token::String { key, escape } => return self.string_byte(byte, key, escape),
-            Token::Word if matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.') => {
-                return Ok(());
+        let in_string = self.grammar.in_string();
+        // Its closing quotation mark is not passed over: the string stays open for who looks for the end.
+        let before = (byte == b'"' && in_string).then(|| self.grammar.clone());
+        match self.grammar.step(byte, self.nesting.in_object()).ok_or(TailProblem::NotJson)? {
+            Step::Opens { object } if !self.nesting.open(object) => return Err(TailProblem::TooDeep),
+            Step::Closes => {
+                self.nesting.close();
+                self.own_braces = self.own_braces.min(self.nesting.depth());
             }
-            Token::Word | Token::None => self.token = Token::None,
+            Step::StringBegins { key } => {
+                let may_be_ours = key && self.nesting.depth() == self.own_braces && !self.keys.is_empty();
+                self.key = may_be_ours.then(Vec::new);
+            }
+            Step::StringEnds { key: true } if self.ends_own_key() => {
+                self.grammar = before.unwrap_or_else(Grammar::behind_value);
+                return Err(TailProblem::Duplicate);
+            }
+            Step::Inside if in_string => self.keep_key_byte(byte),
+            Step::Inside | Step::Opens { .. } | Step::WordBegins | Step::StringEnds { .. } => {}
         }
-        match (byte, self.next) {
-            (b'\n', _) => {
-                self.indent = Some(0);
-                return Ok(());
-            }
-            (b' ' | b'\t' | b'\r', _) => {
-                self.indent = self.indent.map(|column| column + 1);
-                return Ok(());
-            }
-            (b'"', Next::Value | Next::ValueOrEnd) => self.begin_string(false),
-            (b'"', Next::Key | Next::KeyOrEnd) => self.begin_string(true),
-            (b'{', Next::Value | Next::ValueOrEnd) => self.open(true)?,
-            (b'[', Next::Value | Next::ValueOrEnd) => self.open(false)?,
-            (b'-' | b'0'..=b'9' | b't' | b'f' | b'n', Next::Value | Next::ValueOrEnd) => {
-                self.token = Token::Word;
-                self.next = Next::SeparatorOrEnd;
-            }
-            (b':', Next::Colon) => self.next = Next::Value,
-            (b',', Next::SeparatorOrEnd) => self.next = if self.nesting.in_object() { Next::Key } else { Next::Value },
-            (b'}', Next::SeparatorOrEnd | Next::KeyOrEnd) if self.nesting.in_object() => self.close(),
-            (b']', Next::SeparatorOrEnd | Next::ValueOrEnd) if !self.nesting.in_object() => self.close(),
-            _ => return Err(TailProblem::NotJson),
-        }
-        self.indent = None;
-        Ok(())
-    }
-
-    fn open(&mut self, object: bool) -> Result<(), TailProblem> {
-        if !self.nesting.open(object) {
-            return Err(TailProblem::TooDeep);
-        }
-        self.next = if object { Next::KeyOrEnd } else { Next::ValueOrEnd };
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        self.nesting.close();
-        self.own_braces = self.own_braces.min(self.nesting.depth());
-        self.next = Next::SeparatorOrEnd;
-    }
-
-    fn begin_string(&mut self, key: bool) {
-        self.token = Token::String { key, escape: Escape::None };
-        let may_be_ours = key && self.nesting.depth() == self.own_braces && !self.keys.is_empty();
-        self.key = may_be_ours.then(Vec::new);
-    }
-
-    fn string_byte(&mut self, byte: u8, key: bool, escape: Escape) -> Result<(), TailProblem> {
-        let escape = match (escape, byte) {
-            (Escape::None, b'"') => return self.end_string(key),
-            (Escape::None, b'\\') => Escape::Begun,
-            (Escape::None, 0..=0x1f) => return Err(TailProblem::NotJson),
-            (Escape::Begun, b'u') => Escape::Digits(4),
-            (Escape::Digits(left @ 2..), _) if byte.is_ascii_hexdigit() => Escape::Digits(left - 1),
-            (Escape::Digits(_), _) if byte.is_ascii_hexdigit() => Escape::None,
-            (Escape::None, _) | (Escape::Begun, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Escape::None,
-            (Escape::Begun | Escape::Digits(_), _) => return Err(TailProblem::NotJson),
+        self.indent = match (byte, self.indent) {
+            _ if in_string => None,
+            (b'\n' | b'\r', _) => Some(0),
+            (b' ' | b'\t', indent) => indent.map(|column| column + 1),
+            _ => None,
         };
-        self.token = Token::String { key, escape };
+        Ok(())
+    }
+
+    fn keep_key_byte(&mut self, byte: u8) {
         if let Some(text) = &mut self.key {
             text.push(byte);
             if text.len() > self.longest_key_bytes * MAX_ESCAPED_BYTES {
                 self.key = None;
             }
         }
-        Ok(())
     }
 
-    fn end_string(&mut self, key: bool) -> Result<(), TailProblem> {
+    /// True if the key that was read is the one on the way to the array of events.
+    fn ends_own_key(&mut self) -> bool {
         let ours = self.keys.get(self.own_braces.wrapping_sub(1));
-        if let (Some(written), Some(ours)) = (self.key.take(), ours)
-            && key_means(&written, ours)
-        {
-            // The string stays open, for its closing quotation mark is not passed over.
-            return Err(TailProblem::Duplicate);
-        }
-        self.token = Token::None;
-        self.next = if key { Next::Colon } else { Next::SeparatorOrEnd };
-        Ok(())
+        self.key.take().zip(ours).is_some_and(|(written, ours)| key_means(&written, ours))
     }
 }
 

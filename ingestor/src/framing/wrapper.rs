@@ -4,9 +4,10 @@ use common::event::{EventFormat, EventProblem};
 use common::json::Opened;
 use serde::{Deserialize, Serialize};
 
+use super::piece::Piece;
 use super::resync::Resync;
 use super::tail::{Tail, TailProblem, TailStep};
-use super::{Framer, Passed, Passing};
+use super::{Core, Framed};
 
 /// A wrapper object whose array of events is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,39 +18,53 @@ pub(super) struct Wrapper {
     pub(super) column: u64,
 }
 
-impl Framer {
-    pub(super) fn enter_wrapper(&mut self, format: &EventFormat, after: usize) {
+/// What follows the array of events, passed over as it streams by.
+pub(super) struct Passing {
+    /// Where it begins in the file.
+    offset: u64,
+    /// Its first bytes, should it be bad.
+    head: Vec<u8>,
+    tail: Tail,
+    wrapper: Wrapper,
+}
+
+impl Core {
+    pub(super) fn enter_wrapper(&mut self, buffer: &[u8], format: &EventFormat, after: usize) {
         let braces = format.records().map_or(0, |pointer| pointer.segments().len());
-        let wrapper =
-            Wrapper { braces: u32::try_from(braces).unwrap_or(u32::MAX), column: self.column_of(self.position.cursor) };
+        let column = self.column(buffer);
         self.position.advance(after);
-        self.position.state.wrapper = Some(wrapper);
+        self.position.state.wrapper = Some(Wrapper { braces: u32::try_from(braces).unwrap_or(u32::MAX), column });
         self.position.state.after_value = false;
     }
 
-    /// As [`begins_wrapper`], of the value at the cursor, which ends before `end`.
-    pub(super) fn is_wrapper(&self, format: &EventFormat, end: usize) -> bool {
-        let rest = &self.buffer[self.position.cursor..];
-        let rest = &rest[..rest.len().min(end).min(self.limits.max_event_bytes.saturating_add(1))];
-        begins_wrapper(self.position.state.wrapper, self.column_of(self.position.cursor), rest, format)
+    /// A line that begins with a wrapper where an event was expected: the wrapper around it was cut off. `is_head` looks
+    /// whether a wrapper begins at the cursor.
+    pub(super) fn wrapper_is_cut_off(&mut self, buffer: &[u8], is_head: impl FnOnce(&Self) -> bool) -> bool {
+        let Some(wrapper) = self.position.state.wrapper else { return false };
+        self.column(buffer) <= wrapper.column && is_head(self)
+    }
+
+    /// Reports that a wrapper was cut off before the value at the cursor.
+    pub(super) fn leave_wrapper(&mut self) -> Framed<'static> {
+        self.position.state.wrapper = None;
+        self.position.wait_for = 0;
+        self.cut_off_here()
     }
 
     pub(super) fn enter_tail(&mut self, format: &EventFormat) {
-        let Some(Wrapper { braces, column }) = self.position.state.wrapper.take() else { return };
-        let tail = Tail::new(braces as usize, format.records(), format.max_depth());
-        let what = Passed::Tail { tail: Box::new(tail), column };
-        self.passing = Some(Passing { offset: self.offset(), head: Vec::new(), what });
+        let Some(wrapper) = self.position.state.wrapper.take() else { return };
+        let tail = Tail::new(wrapper.braces as usize, format.records(), format.max_depth());
+        self.tail = Some(Box::new(Passing { offset: self.offset(), head: Vec::new(), tail, wrapper }));
     }
 
     /// Passes over what follows the array of events; `None` when more bytes are needed. A tail that turns out to be
     /// broken becomes a bad piece.
-    pub(super) fn pass_tail(&mut self, format: &EventFormat) -> Option<()> {
-        let passing = self.passing.as_mut()?;
-        let Passed::Tail { tail, column } = &mut passing.what else { return None };
-        let rest = &self.buffer[self.position.cursor..];
-        let (length, problem) = match tail.scan(rest) {
+    pub(super) fn pass_tail(&mut self, buffer: &[u8], format: &EventFormat) -> Option<()> {
+        let mut passing = self.tail.take()?;
+        let rest = &buffer[self.position.cursor..];
+        let (length, problem) = match passing.tail.scan(rest) {
             TailStep::Closed(length) => {
-                self.passing = None;
+                self.looked_at += length as u64;
                 self.position.advance(length);
                 return Some(());
             }
@@ -60,21 +75,29 @@ impl Framer {
             }
             TailStep::Inside => (rest.len(), None),
         };
-        let resync = Resync::inside(*column, tail.depth() as u64, tail.in_string(), tail.indent());
-        passing.keep_head(&rest[..length], self.limits.bad_head_bytes);
-        if let Some(problem) = problem.clone() {
-            passing.what = Passed::Bad { problem, resync };
-        }
+        self.looked_at += length as u64;
+        keep_head(&mut passing.head, &rest[..length], self.limits.bad_head_bytes);
         self.position.advance(length);
-        problem.map(|_| ())
+        let Some(problem) = problem else {
+            self.tail = Some(passing);
+            return None;
+        };
+        let Passing { offset, head, tail, wrapper } = *passing;
+        let resync = Resync::inside(wrapper.column, tail.depth() as u64, tail.in_string(), tail.indent());
+        let piece = Piece::tail(offset, head, resync, problem, self.offset(), wrapper);
+        self.begin_piece(piece, format);
+        Some(())
     }
 }
 
-/// A line that begins with a wrapper where an event of `wrapper` was expected: that one was cut off. Judged by nothing
-/// but the bytes of what was found there, however many more have come.
-pub(super) fn begins_wrapper(wrapper: Option<Wrapper>, column: u64, value: &[u8], format: &EventFormat) -> bool {
-    wrapper.is_some_and(|wrapper| column <= wrapper.column)
-        && matches!(format.scan_to_records(value), Ok(Opened::Array { .. }))
+/// Keeps the first bytes of what streams by.
+pub(super) fn keep_head(head: &mut Vec<u8>, bytes: &[u8], limit: usize) {
+    let room = limit.saturating_sub(head.len());
+    head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+}
+
+pub(super) fn begins_wrapper(value: &[u8], format: &EventFormat) -> bool {
+    matches!(format.scan_to_records(value), Ok(Opened::Array { .. }))
 }
 
 fn tail_problem(problem: TailProblem, format: &EventFormat) -> EventProblem {

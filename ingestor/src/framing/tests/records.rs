@@ -5,7 +5,7 @@ use common::json::Pointer;
 
 use super::*;
 
-fn wrapped_at(pointer: &str) -> EventFormat {
+pub(super) fn wrapped_at(pointer: &str) -> EventFormat {
     EventFormat::new(&PRESETS[0].rules(), TimeRule::utc(), Some(&Pointer::parse(pointer).unwrap())).unwrap()
 }
 
@@ -48,13 +48,18 @@ fn events_are_read_from_wrappers_of_every_layout() {
 #[test]
 fn a_wrapper_without_the_array_is_one_bad_piece() {
     let a = event("a");
-    for wrapper in [r#"{"records":[]}"#, "{}", r#"{"Records":null}"#, r#"{"Records":{"Records":[]}}"#, &event("x")] {
+    for wrapper in [r#"{"records":[]}"#, "{}", r#"{"Records":null}"#, r#"{"Records":{"Records":[]}}"#] {
         let file = format!("{wrapper}\n{{\"Records\":[{a}]}}");
         let pieces = frame_records(&file);
         assert_eq!(pieces[0], Piece::Bad(0, wrapper.len() as u64, "no_records"), "{wrapper}");
         assert_eq!(ids(&pieces), ["a"]);
     }
     assert_eq!(found("17\n[1]").1, ["not_an_object", "not_an_object"]);
+    assert_eq!(
+        found(&format!("{a}\n{{\"Records\":[{}]}}", event("b"))),
+        ("ab".to_owned(), vec![]),
+        "an event by itself"
+    );
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn a_broken_line_of_wrappers_costs_that_line_only() {
 #[test]
 fn a_second_array_of_events_is_not_passed_over_in_silence() {
     let (a, b) = (event("a"), event("b"));
-    assert_eq!(found(&format!(r#"{{"Records":[{a}],"Records":[{b}]}}"#)), ("a".to_owned(), vec!["duplicate_field"]));
+    assert_eq!(found(&format!(r#"{{"Records":[{a}],"Records":[{b}]}}"#)), ("ab".to_owned(), vec!["duplicate_field"]));
     assert_eq!(found(&format!(r#"{{"Records":0,"Records":[{a}]}}"#)), (String::new(), vec!["duplicate_field"]));
 }
 
@@ -115,8 +120,8 @@ fn only_the_head_of_a_wrapper_must_be_small() {
     assert_eq!((ids(&tail).len(), codes(&tail)), (101, vec![]));
     let wrapper = format!(r#"{{"x":"{long}","Records":[{a}]}}"#);
     let head = frame_records(&format!("{wrapper}\n{{\"Records\":[{b}]}}"));
-    assert_eq!(head[0], Piece::Bad(0, wrapper.len() as u64, "too_large"));
-    assert_eq!(ids(&head), ["b"]);
+    assert_eq!(head[0], Piece::Bad(0, wrapper.len() as u64 - a.len() as u64 - 2, "too_large"));
+    assert_eq!((ids(&head), codes(&head)), (vec!["a", "b"], vec!["too_large", "not_json"]), "its events are found");
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! Where does a bad piece end? Before the next event, or at its own end, whichever comes first.
+
+use common::event::{EventFormat, EventProblem};
+
+use super::resync::Resync;
+use super::scout::{Scout, View};
+use super::wrapper::{Wrapper, keep_head};
+use super::{Core, Framed};
+
+/// The scout goes on by this much at a time, for it need not know more than is asked for.
+const LOOK_BYTES: u64 = 256;
+
+/// A bad piece whose end is being looked for.
+pub(super) struct Piece {
+    begin: u64,
+    natural: Natural,
+    /// `None`: what its bytes say, once its end is known.
+    problem: Option<EventProblem>,
+    /// No end lies before.
+    looked_to: u64,
+    /// Of a broken tail: what an event that ends the piece stands in, for the array was not at its end.
+    wrapper: Option<Wrapper>,
+    /// Its first bytes, if it is passed over as it streams by; else it begins at the cursor, and all of it is kept.
+    passed: Option<Vec<u8>>,
+}
+
+/// The end of a bad piece by itself.
+pub(super) enum Natural {
+    /// Of a whole value that is no event.
+    Known(u64),
+    Resync(Resync),
+}
+
+impl Piece {
+    pub(super) fn kept(begin: u64, natural: Natural, problem: Option<EventProblem>) -> Self {
+        Self { begin, natural, problem, looked_to: begin, wrapper: None, passed: None }
+    }
+
+    /// The broken tail of a wrapper, of which everything before `to` streamed by.
+    pub(super) fn tail(
+        begin: u64,
+        head: Vec<u8>,
+        resync: Resync,
+        problem: EventProblem,
+        to: u64,
+        wrapper: Wrapper,
+    ) -> Self {
+        let natural = Natural::Resync(resync);
+        Self { begin, natural, problem: Some(problem), looked_to: to, wrapper: Some(wrapper), passed: Some(head) }
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.passed.is_none()
+    }
+
+    /// Its own end, if that is at `until` or before; `to_brace`: there begins an event, and before that it may end too.
+    fn natural_end(&mut self, view: View<'_>, until: u64, to_brace: bool) -> Option<u64> {
+        match &mut self.natural {
+            Natural::Known(end) => (*end <= until).then_some(*end),
+            Natural::Resync(resync) => {
+                let length = resync.scan(view.range(self.looked_to, until + u64::from(to_brace)))?;
+                Some(self.looked_to + length as u64)
+            }
+        }
+    }
+}
+
+/// Where a bad piece ends.
+enum PieceEnd {
+    Natural(u64),
+    BeforeEvent(u64),
+}
+
+impl Core {
+    pub(super) fn begin_piece(&mut self, piece: Piece, format: &EventFormat) {
+        self.scout_from(piece.looked_to, format);
+        self.piece = Some(piece);
+    }
+
+    /// Makes sure that the scout knows of the bytes from `place` on.
+    pub(super) fn scout_from(&mut self, place: u64, format: &EventFormat) {
+        let is_behind = self.scout.as_ref().is_none_or(|scout| scout.frontier() <= place);
+        if is_behind {
+            self.drop_scout();
+            self.scout = Some(Box::new(Scout::new(place, &self.limits, format)));
+        }
+        if let Some(scout) = &mut self.scout {
+            scout.retire(place);
+        }
+    }
+
+    pub(super) fn drop_scout(&mut self) {
+        if let Some(scout) = self.scout.take() {
+            self.looked_at += scout.looked_at();
+        }
+    }
+
+    /// Lets the scout look at a little more; false if there is nothing more to find out for now.
+    pub(super) fn look_further(&mut self, view: View<'_>, format: &EventFormat) -> bool {
+        let Some(scout) = &mut self.scout else { return false };
+        if scout.frontier() < view.end() {
+            scout.look(view, scout.frontier().saturating_add(LOOK_BYTES).min(view.end()), format);
+            return true;
+        }
+        let is_open = scout.decided() < scout.frontier();
+        if self.finished && is_open {
+            scout.finish();
+        }
+        self.finished && is_open
+    }
+
+    /// The bad piece that was begun, once its end is found; `None` when more bytes are needed.
+    pub(super) fn end_piece<'a>(&'a mut self, buffer: &'a [u8], format: &EventFormat) -> Option<Framed<'a>> {
+        let view = View { bytes: buffer, base: self.base };
+        let Some(end) = self.end_of_piece(view, format) else {
+            self.pass_over_long_piece(view);
+            return None;
+        };
+        let Piece { begin, natural, problem, passed, wrapper, .. } = self.piece.take()?;
+        let cursor = self.offset();
+        let end = match end {
+            PieceEnd::Natural(end) => end,
+            PieceEnd::BeforeEvent(end) => {
+                self.position.state.wrapper = self.position.state.wrapper.or(wrapper);
+                end
+            }
+        };
+        self.position.advance(usize::try_from(end - cursor).unwrap_or(usize::MAX));
+        let (bytes, length) = (view.range(cursor, end), end - begin);
+        if let Some(mut head) = passed {
+            keep_head(&mut head, bytes, self.limits.bad_head_bytes);
+            self.passed_head = head;
+            let problem = problem.unwrap_or_else(|| self.limits.too_large());
+            return Some(Framed::Bad { offset: begin, length, head: &self.passed_head, problem });
+        }
+        let is_whole = matches!(natural, Natural::Known(known) if known == end);
+        let problem = match problem.filter(|_| is_whole) {
+            Some(problem) => problem,
+            None if length > self.limits.max_event_bytes as u64 => self.limits.too_large(),
+            None => {
+                self.looked_at += 2 * length;
+                explain(bytes, format)
+            }
+        };
+        let head = &bytes[..bytes.len().min(self.limits.bad_head_bytes)];
+        Some(Framed::Bad { offset: begin, length, head, problem })
+    }
+
+    fn end_of_piece(&mut self, view: View<'_>, format: &EventFormat) -> Option<PieceEnd> {
+        loop {
+            let (Some(piece), Some(scout)) = (&mut self.piece, &self.scout) else { return None };
+            let decided = scout.decided();
+            let from = if piece.is_kept() { piece.looked_to.max(piece.begin + 1) } else { piece.looked_to };
+            let event = scout.first_event(from, decided);
+            let until = event.unwrap_or(decided).max(piece.looked_to);
+            let end = piece.natural_end(view, until, event.is_some());
+            self.looked_at += end.unwrap_or(until).saturating_sub(piece.looked_to);
+            if let Some(end) = end {
+                return Some(PieceEnd::Natural(end));
+            }
+            piece.looked_to = until;
+            if let Some(event) = event {
+                return Some(PieceEnd::BeforeEvent(event));
+            }
+            if !self.look_further(view, format) {
+                return self.finished.then(|| PieceEnd::Natural(view.end()));
+            }
+        }
+    }
+
+    /// Of a piece that is longer than an event may be only the first bytes are kept.
+    fn pass_over_long_piece(&mut self, view: View<'_>) {
+        let cursor = self.offset();
+        let Some(piece) = &mut self.piece else { return };
+        if piece.looked_to - piece.begin <= self.limits.max_event_bytes as u64 {
+            return;
+        }
+        let bytes = view.range(cursor, piece.looked_to);
+        keep_head(piece.passed.get_or_insert_default(), bytes, self.limits.bad_head_bytes);
+        self.position.advance(bytes.len());
+        if let Some(scout) = &mut self.scout {
+            scout.retire(cursor + bytes.len() as u64);
+        }
+    }
+}
+
+fn explain(bytes: &[u8], format: &EventFormat) -> EventProblem {
+    match format.explain(bytes) {
+        // Loose text has no end that could be missing.
+        EventProblem::Truncated if bytes.first() != Some(&b'{') => EventProblem::NotJson("no whole value".to_owned()),
+        problem => problem,
+    }
+}
