@@ -20,6 +20,7 @@ mod formats;
 mod front;
 mod harness;
 mod hints;
+mod hostile;
 mod ingestors;
 mod kafka_s3;
 mod kills;

@@ -49,18 +49,18 @@ fn a_folder_without_permission_is_named_and_every_other_file_becomes_rows() {
     // Root's, as on the top of every ext4 file system.
     fs::create_dir(pending.join("lost+found")).unwrap();
     fs::set_permissions(pending.join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
-    let checked = said(&command(root, "check").as_nobody().output());
+    let checked = said(&command(root, "check").without_rights().output());
     assert!(checked.contains("files wait in its pending/"), "{checked}");
     assert!(checked.contains("pending/lost+found/ cannot be listed") && !checked.contains("would hurt"), "{checked}");
     for round in 0..2 {
-        let output = once(root).as_nobody().output();
+        let output = once(root).without_rights().output();
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("pending/lost+found/") && said.contains("Permission denied"), "round {round}: {said}");
     }
     assert_eq!(fs::read_dir(&pending).unwrap().count(), 1, "the good one is archived");
     fs::remove_dir(pending.join("lost+found")).unwrap();
-    once(root).as_nobody().report();
+    once(root).without_rights().report();
     assert_eq!(ids(root), ["good"]);
 }
 
