@@ -240,7 +240,12 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
             format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
         }
     };
-    Ok(if args.out.is_some() { print::text(&format!("{told}\n"))? } else { print::note(&told)? })
+    if args.out.is_some() {
+        print::text(&format!("{told}\n"))?;
+    } else {
+        print::note(&told)?;
+    };
+    Ok(())
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Case {
     }
 
     /// Without the rights of root, which nothing is refused to.
-    fn as_nobody(mut self) -> Self {
+    fn without_rights(mut self) -> Self {
         self.as_nobody = true;
         self
     }

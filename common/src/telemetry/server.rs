@@ -160,7 +160,7 @@ impl Peer {
 
 /// Which connection makes room, of those in the order in which they were accepted: the first of the peer that has the
 /// most. Among peers with as many, the one that was there first loses.
-fn victim(peers: impl Iterator<Item = Peer> + Clone) -> Option<usize> {
+fn victim(peers: &(impl Iterator<Item = Peer> + Clone)) -> Option<usize> {
     let count = |peer: Peer| peers.clone().filter(|other| *other == peer).count();
     let greatest = peers.clone().map(count).max()?;
     peers.clone().position(|peer| count(peer) == greatest)
@@ -194,7 +194,7 @@ impl Connections {
     async fn admit(&mut self, stream: TcpStream, address: IpAddr) {
         self.open.retain(|(_, task)| !task.is_finished());
         while self.open.len() >= self.limits.connections {
-            let Some(index) = victim(self.open.iter().map(|(peer, _)| *peer)) else { break };
+            let Some(index) = victim(&self.open.iter().map(|(peer, _)| *peer)) else { break };
             close(self.open.remove(index).1).await;
         }
         let (pages, limits, counted) = (self.pages.clone(), self.limits, Counted::new(&self.count));

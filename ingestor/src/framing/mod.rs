@@ -287,14 +287,14 @@ impl Core {
 
     fn skip_separators(&mut self, buffer: &[u8]) -> Between {
         let before = self.position.cursor;
-        let between = self.to_next_value(buffer);
+        let between = self.reach_value(buffer);
         self.looked_at += (self.position.cursor - before) as u64;
         between
     }
 
     /// Moves the cursor to the next value, following arrays.
     #[inline]
-    fn to_next_value(&mut self, buffer: &[u8]) -> Between {
+    fn reach_value(&mut self, buffer: &[u8]) -> Between {
         let Position { cursor, state, .. } = &mut self.position;
         while let Some(byte) = buffer.get(*cursor) {
             match byte {

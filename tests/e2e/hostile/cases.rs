@@ -263,13 +263,13 @@ fn places() -> Vec<Case> {
             land.event("lost+found/n.json", "n");
             land.mode("pending/lost+found", 0);
         })
-        .as_nobody()
+        .without_rights()
         .exit(1),
         Case::new("a file that may not be read", |land| {
             land.event("n.json", "n");
             land.mode("pending/n.json", 0);
         })
-        .as_nobody()
+        .without_rights()
         .exit(1),
         Case::new("pending is a link", |land| {
             std::fs::rename(land.path("pending"), land.path("elsewhere")).unwrap();

@@ -194,7 +194,7 @@ async fn the_end_waits_for_an_answer_under_way_and_for_nothing_else() {
 #[test]
 fn room_is_made_by_the_peer_that_has_the_most_connections() {
     let peer = |text: &str| Peer::of(text.parse().unwrap());
-    let of = |peers: &[&str]| victim(peers.iter().map(|text| peer(text)));
+    let of = |peers: &[&str]| victim(&peers.iter().map(|text| peer(text)));
     assert_eq!(of(&[]), None);
     assert_eq!(of(&["10.0.0.1", "10.0.0.2"]), Some(0), "as many: the one that was first");
     assert_eq!(of(&["10.0.0.1", "10.0.0.2", "10.0.0.2"]), Some(1));
@@ -211,7 +211,7 @@ proptest! {
         let probe = Peer::V4([10, 0, 0, 1]);
         peers.insert(at, probe);
         let most = peers.iter().map(|peer| peers.iter().filter(|other| *other == peer).count()).max().unwrap();
-        let loser = peers[victim(peers.iter().copied()).unwrap()];
+        let loser = peers[victim(&peers.iter().copied()).unwrap()];
         prop_assert_eq!(peers.iter().filter(|peer| **peer == loser).count(), most);
         prop_assert!(most == 1 || loser != probe);
     }
