@@ -25,8 +25,9 @@
 //!    a line; before a line that begins with `{` no deeper than the piece began; before a record separator. Loose text,
 //!    which begins with no bracket, ends before the end of its line and before a bracket (in an array also before a
 //!    comma or the closing bracket), unless these stand in a string.
-//! 4. Where what follows the array of a wrapper is broken, the piece begins behind the array. An event that ends it
-//!    stands in that array still, which then was not at its end.
+//! 4. Where what follows the array of a wrapper is broken, the piece begins behind the array. It ends before no event
+//!    that stands before the break, but for one in the last string there, which may be no string. An event that ends
+//!    it stands in that array still, which then was not at its end.
 //! 5. A record separator within an array or a wrapper says that it was cut off; so does, within a wrapper, the head of
 //!    another one on a line of its own, no deeper than the first began. A bad piece of no length tells it.
 //!

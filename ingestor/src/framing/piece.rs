@@ -16,8 +16,10 @@ pub(super) struct Piece {
     natural: Natural,
     /// `None`: what its bytes say, once its end is known.
     problem: Option<EventProblem>,
-    /// No end lies before.
+    /// It does not end by itself before.
     looked_to: u64,
+    /// No event begins before.
+    searched_to: u64,
     /// Of a broken tail: what an event that ends the piece stands in, for the array was not at its end.
     wrapper: Option<Wrapper>,
     /// Its first bytes, if it is passed over as it streams by; else it begins at the cursor, and all of it is kept.
@@ -33,20 +35,27 @@ pub(super) enum Natural {
 
 impl Piece {
     pub(super) fn kept(begin: u64, natural: Natural, problem: Option<EventProblem>) -> Self {
-        Self { begin, natural, problem, looked_to: begin, wrapper: None, passed: None }
+        let (looked_to, searched_to) = (begin, begin + 1);
+        Self { begin, natural, problem, looked_to, searched_to, wrapper: None, passed: None }
     }
 
-    /// The broken tail of a wrapper, of which everything before `to` streamed by.
+    /// The tail of a wrapper that broke at `broken_at`, of which everything before `passed_to` streamed by.
     pub(super) fn tail(
-        begin: u64,
+        (begin, passed_to, broken_at): (u64, u64, u64),
         head: Vec<u8>,
         resync: Resync,
         problem: EventProblem,
-        to: u64,
         wrapper: Wrapper,
     ) -> Self {
-        let natural = Natural::Resync(resync);
-        Self { begin, natural, problem: Some(problem), looked_to: to, wrapper: Some(wrapper), passed: Some(head) }
+        Self {
+            begin,
+            natural: Natural::Resync(resync),
+            problem: Some(problem),
+            looked_to: broken_at,
+            searched_to: passed_to,
+            wrapper: Some(wrapper),
+            passed: Some(head),
+        }
     }
 
     pub(super) fn is_kept(&self) -> bool {
@@ -73,7 +82,7 @@ enum PieceEnd {
 
 impl Core {
     pub(super) fn begin_piece(&mut self, piece: Piece, format: &EventFormat) {
-        self.scout_from(piece.looked_to, format);
+        self.scout_from(piece.looked_to.min(piece.searched_to), format);
         self.piece = Some(piece);
     }
 
@@ -150,8 +159,11 @@ impl Core {
         loop {
             let (Some(piece), Some(scout)) = (&mut self.piece, &self.scout) else { return None };
             let decided = scout.decided();
-            let from = if piece.is_kept() { piece.looked_to.max(piece.begin + 1) } else { piece.looked_to };
-            let event = scout.first_event(from, decided);
+            let event = scout.first_event(piece.searched_to, decided);
+            piece.searched_to = piece.searched_to.max(decided);
+            if let Some(event) = event.filter(|event| *event < piece.looked_to) {
+                return Some(PieceEnd::BeforeEvent(event));
+            }
             let until = event.unwrap_or(decided).max(piece.looked_to);
             let end = piece.natural_end(view, until, event.is_some());
             self.looked_at += end.unwrap_or(until).saturating_sub(piece.looked_to);
@@ -171,11 +183,12 @@ impl Core {
     /// Of a piece that is longer than an event may be only the first bytes are kept.
     fn pass_over_long_piece(&mut self, view: View<'_>) {
         let cursor = self.offset();
-        let Some(piece) = &mut self.piece else { return };
-        if piece.looked_to - piece.begin <= self.limits.max_event_bytes as u64 {
+        let (Some(piece), Some(scout)) = (&mut self.piece, &self.scout) else { return };
+        let done = piece.looked_to.min(scout.decided());
+        if piece.looked_to - piece.begin <= self.limits.max_event_bytes as u64 || done < cursor {
             return;
         }
-        let bytes = view.range(cursor, piece.looked_to);
+        let bytes = view.range(cursor, done);
         keep_head(piece.passed.get_or_insert_default(), bytes, self.limits.bad_head_bytes);
         self.position.advance(bytes.len());
         if let Some(scout) = &mut self.scout {

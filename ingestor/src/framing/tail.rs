@@ -42,6 +42,10 @@ pub(super) struct Tail {
     key: Option<Vec<u8>>,
     /// Column of the next byte while only blanks came since the last line break.
     indent: Option<u64>,
+    /// How many bytes were passed over.
+    passed: u64,
+    /// How many of them came before the last string.
+    before_string: Option<u64>,
 }
 
 impl Tail {
@@ -54,7 +58,13 @@ impl Tail {
         let keys = records.map(Pointer::segments).filter(|keys| keys.len() == braces).unwrap_or_default().to_vec();
         let longest_key_bytes = keys.iter().map(String::len).max().unwrap_or(0);
         let grammar = Grammar::behind_value();
-        Self { nesting, grammar, own_braces, keys, longest_key_bytes, key: None, indent: None }
+        let (key, indent, passed, before_string) = (None, None, 0, None);
+        Self { nesting, grammar, own_braces, keys, longest_key_bytes, key, indent, passed, before_string }
+    }
+
+    /// How many bytes were passed over, those of the last string and behind it left out.
+    pub(super) fn before_last_string(&self) -> u64 {
+        self.before_string.unwrap_or(self.passed)
     }
 
     /// How many brackets are open.
@@ -95,6 +105,7 @@ impl Tail {
             Step::StringBegins { key } => {
                 let may_be_ours = key && self.nesting.depth() == self.own_braces && !self.keys.is_empty();
                 self.key = may_be_ours.then(Vec::new);
+                self.before_string = Some(self.passed);
             }
             Step::StringEnds { key: true } if self.ends_own_key() => {
                 self.grammar = before.unwrap_or_else(Grammar::behind_value);
@@ -109,6 +120,7 @@ impl Tail {
             (b' ' | b'\t', indent) => indent.map(|column| column + 1),
             _ => None,
         };
+        self.passed += 1;
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::piece::Piece;
 use super::resync::Resync;
+use super::scout::View;
 use super::tail::{Tail, TailProblem, TailStep};
 use super::{Core, Framed};
 
@@ -18,10 +19,13 @@ pub(super) struct Wrapper {
     pub(super) column: u64,
 }
 
-/// What follows the array of events, passed over as it streams by.
+/// What follows the array of events, passed over as it streams by. Its last string is kept, for a quotation mark that
+/// should not be there takes the first brace of the next event for text.
 pub(super) struct Passing {
     /// Where it begins in the file.
     offset: u64,
+    /// Where the next byte to look at is.
+    looked_to: u64,
     /// Its first bytes, should it be bad.
     head: Vec<u8>,
     tail: Tail,
@@ -54,18 +58,20 @@ impl Core {
     pub(super) fn enter_tail(&mut self, format: &EventFormat) {
         let Some(wrapper) = self.position.state.wrapper.take() else { return };
         let tail = Tail::new(wrapper.braces as usize, format.records(), format.max_depth());
-        self.tail = Some(Box::new(Passing { offset: self.offset(), head: Vec::new(), tail, wrapper }));
+        let (offset, head) = (self.offset(), Vec::new());
+        self.tail = Some(Box::new(Passing { offset, looked_to: offset, head, tail, wrapper }));
     }
 
     /// Passes over what follows the array of events; `None` when more bytes are needed. A tail that turns out to be
     /// broken becomes a bad piece.
     pub(super) fn pass_tail(&mut self, buffer: &[u8], format: &EventFormat) -> Option<()> {
         let mut passing = self.tail.take()?;
-        let rest = &buffer[self.position.cursor..];
+        let view = View { bytes: buffer, base: self.base };
+        let rest = view.range(passing.looked_to, view.end());
         let (length, problem) = match passing.tail.scan(rest) {
             TailStep::Closed(length) => {
                 self.looked_at += length as u64;
-                self.position.advance(length);
+                self.pass_to(passing.looked_to + length as u64);
                 return Some(());
             }
             TailStep::Broken(length, problem) => (length, Some(tail_problem(problem, format))),
@@ -76,17 +82,28 @@ impl Core {
             TailStep::Inside => (rest.len(), None),
         };
         self.looked_at += length as u64;
-        keep_head(&mut passing.head, &rest[..length], self.limits.bad_head_bytes);
-        self.position.advance(length);
+        passing.looked_to += length as u64;
+        let oldest = passing.looked_to.saturating_sub(self.limits.max_event_bytes as u64);
+        let is_at_end = self.end_reported && problem.is_some();
+        let string = passing.offset + passing.tail.before_last_string();
+        let passed_to = if is_at_end { passing.looked_to } else { string.max(oldest) };
+        keep_head(&mut passing.head, view.range(self.offset(), passed_to), self.limits.bad_head_bytes);
+        self.pass_to(passed_to);
         let Some(problem) = problem else {
             self.tail = Some(passing);
             return None;
         };
-        let Passing { offset, head, tail, wrapper } = *passing;
+        let Passing { offset, looked_to, head, tail, wrapper } = *passing;
         let resync = Resync::inside(wrapper.column, tail.depth() as u64, tail.in_string(), tail.indent());
-        let piece = Piece::tail(offset, head, resync, problem, self.offset(), wrapper);
+        let piece = Piece::tail((offset, passed_to, looked_to), head, resync, problem, wrapper);
         self.begin_piece(piece, format);
         Some(())
+    }
+
+    /// Moves the cursor behind a part of a tail.
+    fn pass_to(&mut self, place: u64) {
+        let length = place.saturating_sub(self.offset());
+        self.position.advance(usize::try_from(length).unwrap_or(usize::MAX));
     }
 }
 

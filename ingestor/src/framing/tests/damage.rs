@@ -127,6 +127,7 @@ fn a_wrapper_whose_head_or_tail_is_broken_keeps_its_events() {
         format!("{{\"Records\":[{a},]oops,{b}]}}{{\"Records\":[{c}]}}"),
         format!("{{\"Records\":[{a}],{b},{c}]}}"),
         format!("{{\"Records\":[{a},]}},{b},{c}]}}"),
+        format!("{{\"Records\":[{a},],\",{b},{c}],\"next\":{{}}}}"),
     ] {
         let found = found_in(&records::wrapped_at("/Records"), &file);
         assert_eq!(ids(&found), ["a", "b", "c"], "{file}: {found:?}");

@@ -103,9 +103,11 @@ impl Model<'_> {
                 return;
             }
         };
+        let last_string = begin + usize::try_from(tail.before_last_string()).unwrap();
+        let search_from = last_string.max(from.saturating_sub(LIMITS.max_event_bytes));
         let mut resync = Resync::inside(wrapper.column, tail.depth() as u64, tail.in_string(), tail.indent());
         let natural = resync.scan(&self.file[from..]).map_or(self.file.len(), |length| from + length);
-        let event = self.first_event(from, natural);
+        let event = self.first_event(search_from, natural);
         self.bad(begin, event.unwrap_or(natural), code);
         self.wrapper = event.map(|_| wrapper);
     }
