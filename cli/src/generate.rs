@@ -239,7 +239,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
         Output::Text => {
             format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
         }
-    }
+    };
     if args.out.is_some() {
         print::text(&format!("{told}\n"))?;
     } else {
