@@ -158,10 +158,10 @@ async fn a_file_that_grows_past_a_limit_is_quarantined_and_goes_on_when_it_is_ra
     let ratio = |settings: &mut Settings| {
         settings.expansion = ExpansionLimits { max_ratio: 2, ratio_from_bytes: 50_000, ..settings.expansion };
     };
-    let size = |settings: &mut Settings| settings.expansion.max_bytes = 12_000_000;
+    let size = |settings: &mut Settings| settings.expansion.max_bytes = 9_000_000;
     goes_on_when_the_limit_is_raised("small.gz", small, 1_000, "quarantined", "landing.max_expansion_ratio = 2", ratio)
         .await;
-    let reason = "landing.max_expanded_bytes = 12000000";
+    let reason = "landing.max_expanded_bytes = 9000000";
     goes_on_when_the_limit_is_raised("large.gz", large, 100_000, "partial", reason, size).await;
     goes_on_when_the_limit_is_raised("twice.gz", twice, 100_000, "partial", reason, size).await;
 }
