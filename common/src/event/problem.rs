@@ -49,7 +49,7 @@ pub enum EventProblem {
     LoneSurrogate(FieldName),
     /// The same within `data`, if it is configured to be refused.
     LoneSurrogateInData(FieldName),
-    /// The file ends inside the value.
+    /// The value is cut off: by the end of the file, or by the next event.
     Truncated,
     /// More bytes than one event may have.
     TooLarge {
@@ -120,7 +120,7 @@ impl fmt::Display for EventProblem {
                 "field '{field}' holds half of a surrogate pair, which query engines refuse; format.lone_surrogates = \"replace\" \
                  would keep the event"
             ),
-            Self::Truncated => formatter.write_str("the file ends inside the event"),
+            Self::Truncated => formatter.write_str("the event is cut off before its end"),
             Self::TooLarge { limit_bytes } => {
                 write!(formatter, "the event has more than {limit_bytes} bytes (format.max_event_bytes)")
             }

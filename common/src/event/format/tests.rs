@@ -87,7 +87,7 @@ fn each_defect_has_its_own_reason() {
             "missing_field",
             "the event has no field 'data'; format.preset and format.data say where to look",
         ),
-        (format!(r#"{{"event_id":"a",{base}"#), "truncated", "the file ends inside the event"),
+        (format!(r#"{{"event_id":"a",{base}"#), "truncated", "the event is cut off before its end"),
         (
             format!(r#"{{"event_id":"a" {base}}}"#),
             "not_json",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResourceResult, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
@@ -99,20 +99,41 @@ pub(super) async fn verify(settings: &KafkaSettings, spec: &TopicSpec, described
         .describe_configs([&resource], &options())
         .await
         .map_err(|error| explain(settings, "reading topic settings", &error))?;
-    let entries: BTreeMap<String, String> = match described_configs.into_iter().next() {
-        Some(Ok(config)) => config.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect(),
-        Some(Err(code)) => {
-            let error = rdkafka::error::KafkaError::AdminOp(code);
-            return Err(explain(settings, &format!("reading the settings of topic '{}'", spec.name), &error));
-        }
-        None => BTreeMap::new(),
-    };
+    let entries = entries_of(settings, &spec.name, described_configs.into_iter().next())?;
     let wrong = wrong_settings(spec, described.replicas, &entries);
     if wrong.is_empty() {
         return Ok(());
     }
     let message = format!("topic '{}' has settings that would break exactly-once: {}", spec.name, wrong.join("; "));
     Err(LogError::new(LogErrorKind::Misconfigured, message))
+}
+
+/// A topic's settings by name.
+///
+/// # Errors
+/// The broker does not show them. The binding drops the refusal of a single topic and answers with no setting at all;
+/// every topic has some.
+fn entries_of(
+    settings: &KafkaSettings,
+    topic: &str,
+    described: Option<ConfigResourceResult>,
+) -> Result<BTreeMap<String, String>> {
+    match described {
+        Some(Ok(config)) if !config.entries.is_empty() => {
+            Ok(config.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
+        }
+        Some(Err(code)) => {
+            let error = rdkafka::error::KafkaError::AdminOp(code);
+            Err(explain(settings, &format!("reading the settings of topic '{topic}'"), &error))
+        }
+        Some(Ok(_)) | None => {
+            let message = format!(
+                "Kafka at {} does not show the settings of topic '{topic}', which have to be checked: grant DescribeConfigs on it",
+                settings.brokers
+            );
+            Err(LogError::new(LogErrorKind::Misconfigured, message))
+        }
+    }
 }
 
 fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, String>) -> Vec<String> {
@@ -148,6 +169,21 @@ fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_the_broker_does_not_show_are_no_settings_that_are_right() {
+        use rdkafka::admin::{ConfigResource, OwnedResourceSpecifier};
+        let settings = KafkaSettings { brokers: "kafka:9092".to_owned(), client: BTreeMap::new() };
+        let nothing =
+            ConfigResource { specifier: OwnedResourceSpecifier::Topic("events".to_owned()), entries: Vec::new() };
+        for described in [None, Some(Ok(nothing)), Some(Err(RDKafkaErrorCode::TopicAuthorizationFailed))] {
+            let is_refusal = matches!(described, Some(Err(_)));
+            let error = entries_of(&settings, "events", described).unwrap_err();
+            let message = error.to_string();
+            assert!(message.contains("'events'"), "{message}");
+            assert!(is_refusal || message.contains("grant DescribeConfigs"), "{message}");
+        }
+    }
 
     #[test]
     fn each_setting_that_breaks_a_guarantee_is_named_with_its_fix() {
