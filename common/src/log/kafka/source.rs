@@ -81,7 +81,8 @@ impl Source {
                 }
                 Some(error) => {
                     let error = KafkaError::MessageConsumption(error.into());
-                    Err(explain(settings, &format!("reading topic '{topic}'"), &error))
+                    let place = format!("reading {topic}/{} at offset {}", self.partition, message.offset());
+                    Err(explain(settings, &place, &error))
                 }
             };
             self.queue.advance();
