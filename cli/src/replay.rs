@@ -80,13 +80,13 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     let restorable: u64 = plans.iter().map(|plan| plan.restorable).sum();
     if missing > restorable {
         let gone = HumanCount(missing - restorable);
-        line(format_args!("{gone} of the missing files cannot be made again: the log has let go of their records"));
+        line(format_args!("{gone} of the missing files cannot be restored: the log no longer holds their records"));
     }
-    let whole = if missing == 0 { "no file is missing" } else { "none of them can be made again" };
+    let whole = if missing == 0 { "no file is missing" } else { "none of them can be restored" };
     match (restorable, dry_run) {
         (0, true) => line(format_args!("nothing was set; {whole}")),
         (0, false) => line(format_args!("set; {whole}, so the next `distribute` (or `run`) only looks at them")),
-        (_, true) => line(format_args!("nothing was set; {} would be made again", counted(restorable, "file"))),
+        (_, true) => line(format_args!("nothing was set; {} would be restored", counted(restorable, "file"))),
         (_, false) => line(format_args!(
             "set; the next `distribute` (or `run`) makes {} again, unless replay.missing is 'report'",
             counted(restorable, "file")
@@ -116,8 +116,8 @@ mod tests {
         let plan =
             PartitionReplay { partition: 1, committed: Some(900), to: 300, batches: 4, missing: 5, restorable: 3 };
         let told = text(&[plan], true);
-        assert!(told.contains("2 of the missing files cannot be made again"), "{told}");
-        assert!(told.contains("nothing was set; 3 files would be made again"), "{told}");
+        assert!(told.contains("2 of the missing files cannot be restored"), "{told}");
+        assert!(told.contains("nothing was set; 3 files would be restored"), "{told}");
     }
 
     #[test]
@@ -127,6 +127,6 @@ mod tests {
         assert!(told[0].ends_with("nothing was set; no file is missing\n"), "{}", told[0]);
         assert!(told[1].contains("set; no file is missing, so the next"), "{}", told[1]);
         let one = PartitionReplay { missing: 1, restorable: 1, ..plan };
-        assert!(text(&[one], true).contains("1 file would be made again"));
+        assert!(text(&[one], true).contains("1 file would be restored"));
     }
 }

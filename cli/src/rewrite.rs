@@ -113,8 +113,8 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
             let every = if not_in_log > 0 { "every other batch" } else { "every batch" };
             line(format_args!("nothing to do: {every} is as the settings say; --force rewrites it nevertheless"));
         }
-        (true, true) => line(format_args!("nothing was changed; {} would be made again", batches(rewritten))),
-        (true, false) => line(format_args!("{} made again", batches(rewritten))),
+        (true, true) => line(format_args!("nothing was changed; {} would be rewritten", batches(rewritten))),
+        (true, false) => line(format_args!("{} rewritten", batches(rewritten))),
     }
     text
 }
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn a_preview_tells_what_would_be_made_again_and_why() {
         let told = text(&[partition()], true);
-        assert!(told.contains("4 batches would be made again") && told.contains("max_types: 1 -> 2"), "{told}");
+        assert!(told.contains("4 batches would be rewritten") && told.contains("max_types: 1 -> 2"), "{told}");
         assert!(told.contains("2 batches stay as they are") && !told.contains("1,100"), "{told}");
     }
 

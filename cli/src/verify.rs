@@ -144,10 +144,10 @@ fn text(audit: &Audit, no_log: &str) -> String {
         }
         for (offsets, why) in [
             (partition.skipped_offsets, "were skipped, because the group's offset was set forward"),
-            (partition.lost_offsets, "were lost: the log let go of them before they were written"),
+            (partition.lost_offsets, "were lost: the log dropped them before they were written"),
             (
                 partition.damaged_offsets,
-                "were lost at the head of batches, less what of them were duplicates: the log let go of them before all files were written",
+                "were lost at the head of batches, less what of them were duplicates: the log dropped them before all files were written",
             ),
         ] {
             if offsets > 0 {

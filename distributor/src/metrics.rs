@@ -161,7 +161,7 @@ impl Metrics {
             )?,
             restored: counter(
                 "ed_distribute_batches_restored_total",
-                "Completed batches whose missing files were made again",
+                "Completed batches whose missing files were restored",
             )?,
             missing: counter(
                 "ed_distribute_files_missing_total",
@@ -209,7 +209,7 @@ impl Metrics {
                 histogram
             },
             log_errors: counters("ed_distribute_log_errors_total", "Failed log calls by kind", "kind")?,
-            assigned: gauge("ed_distribute_assigned_partitions", "Partitions in our hands")?,
+            assigned: gauge("ed_distribute_assigned_partitions", "Partitions assigned to this process")?,
             paused: gauge(
                 "ed_distribute_paused_partitions",
                 "Partitions that are not read on until they have worked off what was read; the others go on",

@@ -74,7 +74,7 @@ fn after_a_run_the_commands_say_what_there_is() {
         std::fs::remove_file(file).unwrap();
     }
     expect(root, &with(&["verify"]), 1, &["file-missing", "error: 1 finding in t"], &["1 findings", "sound"]);
-    expect(root, &dry, 0, &["1 file would be made again"], &["1 files"]);
+    expect(root, &dry, 0, &["1 file would be restored"], &["1 files"]);
 }
 
 #[test]

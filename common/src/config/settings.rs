@@ -42,7 +42,7 @@ pub const SETTINGS: &[Setting] = &[
         ".tmp,.part,.partial,.filepart,.crdownload,.inprogress,_SUCCESS",
         "files whose names end so are passed over: others are still writing them",
     ),
-    setting("landing.watch", "true", "local folders: look at new files at once, told by inotify"),
+    setting("landing.watch", "true", "local folders: inotify reports new files at once"),
     setting("landing.sqs_queue_url", "", "SQS queue of S3 event notifications: look at new objects at once"),
     setting("landing.parallel_files", "8", "files read at a time, for each ledger partition"),
     setting("landing.max_memory", "24MB", "events read and not yet committed, of the whole process"),
@@ -64,7 +64,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "format.preset",
         "seed",
-        "where an event's fields stand: `seed`, `cloudtrail`, `cloudevents`, `eventbridge`, `gharchive` or `segment`",
+        "where an event's fields are: `seed`, `cloudtrail`, `cloudevents`, `eventbridge`, `gharchive` or `segment`",
     ),
     setting(
         "format.event_id",
@@ -78,7 +78,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "format.records",
         "",
-        "instead of the preset's: JSON pointer of the array that holds the events in wrapper objects, such as `/Records`; `none`: events stand by themselves",
+        "instead of the preset's: JSON pointer of the array that holds the events in wrapper objects, such as `/Records`; `none`: events are not wrapped",
     ),
     setting(
         "format.timestamp_format",

@@ -55,7 +55,7 @@ async fn check_file(
     let missing = || {
         Some((
             FindingKind::FileMissing,
-            format!("rows: {}; `replay` sets offsets back, so that it is made again", file.rows),
+            format!("rows: {}; `replay` sets offsets back, so that it is restored", file.rows),
         ))
     };
     let size = match listed_size {

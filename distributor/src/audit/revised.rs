@@ -53,7 +53,7 @@ impl Work<'_> {
             return completion.map(|completion| Standing::as_cut(chain, cut, completion));
         };
         if completion.is_none() {
-            let message = "it is missing, though the batch was made again later; restore it from a backup";
+            let message = "it is missing, though the batch was rewritten later; restore it from a backup";
             self.find(FindingKind::ChainDamaged, chain.completion_key(cut.from), message);
         }
         Some(Standing::revised(cut, revision))

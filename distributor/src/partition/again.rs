@@ -15,7 +15,7 @@ pub(super) async fn refuse_while_rewritten(context: &Context, id: i32, chain: &C
         return Err(refused(
             context,
             id,
-            "its chain is being made again, or that was broken off. Run `event-distributor verify --rebuild-chain` to its end, then \
+            "its chain is being rebuilt, or that was broken off. Run `event-distributor verify --rebuild-chain` to its end, then \
              start again",
         ));
     }
@@ -46,7 +46,7 @@ impl Partition {
             partition = self.id,
             from = cut.from,
             to = cut.to,
-            "this batch was rewritten while its files were made again; they are removed"
+            "this batch was rewritten while its files were restored; they are removed"
         );
         let files = made.completion.files.into_iter();
         let mut removals =

@@ -149,7 +149,7 @@ async fn known(
 }
 
 fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
-    let message = format!("{message}; move it away, it stands where a file of batch {from} belongs");
+    let message = format!("{message}; move it away, it is where a file of batch {from} belongs");
     PartitionError::Damaged { key: key.to_owned(), message }
 }
 

@@ -33,7 +33,7 @@ impl Partition {
                     partition = self.id,
                     from = at,
                     to,
-                    "the log let go of these offsets before they were written: their events are lost. Raise the topic's retention"
+                    "the log dropped these offsets before they were written: their events are lost. Raise the topic's retention"
                 ),
                 CutKind::Skipped | CutKind::Batch => tracing::warn!(
                     topic = context.topic,

@@ -114,7 +114,7 @@ impl Partition {
             to = cut.to,
             log_from = round.log_from,
             round = round.round,
-            "the log let go of records of this batch before all its files were written; it is closed with what is left"
+            "the log dropped records of this batch before all its files were written; it is closed with what is left"
         );
         let (mut taken, stand_ins) = (Taken::default(), batch.stand_ins());
         for number in 0..round.round {
@@ -240,7 +240,7 @@ impl Partition {
                 to = cut.to,
                 log_from,
                 lost_offsets,
-                "this batch is damaged: of some offsets before log_from nothing is written, for the log let go of them. Raise the topic's retention"
+                "this batch is damaged: of some offsets before log_from nothing is written, because the log dropped them. Raise the topic's retention"
             );
             context.metrics.damaged(lost_offsets);
         }

@@ -46,7 +46,7 @@ impl Partition {
                 partition,
                 from = cut.from,
                 to = cut.to,
-                "these files are missing; they are made again"
+                "these files are missing; they are restored"
             );
             return true;
         }
@@ -69,7 +69,7 @@ impl Partition {
                 from = cut.from,
                 to = cut.to,
                 log_begins_at,
-                "these files are missing and cannot be made again, for the log has let go of their records"
+                "these files are missing and cannot be restored, because the log no longer holds their records"
             );
         }
         false

@@ -214,7 +214,7 @@ impl Rewriter {
         let Encoded { files, overlay, counts, ends, .. } = match remake.make(&cut, rewrite.encoding).await? {
             Remade::Batch(encoded) => *encoded,
             Remade::Other(message) => {
-                let message = format!("the batch {}..{} cannot be made again: {message}", cut.from, cut.to);
+                let message = format!("the batch {}..{} cannot be rewritten: {message}", cut.from, cut.to);
                 return Err(self.refused(cut.partition, message));
             }
         };

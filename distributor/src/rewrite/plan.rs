@@ -81,7 +81,7 @@ impl Rewriter {
                 return Err(self.refused(
                     place.id,
                     format!(
-                        "the log has let go of the records of {} batches before offset {}, which cannot be made again",
+                        "the log no longer holds the records of {} batches before offset {}, which cannot be rewritten",
                         plan.not_in_log, place.log.earliest
                     ),
                 ));
@@ -100,7 +100,7 @@ impl Rewriter {
             return Ok(());
         }
         let message =
-            "its chain is being made again, or that was broken off: run 'verify --rebuild-chain' to its end first";
+            "its chain is being rebuilt, or that was broken off: run 'verify --rebuild-chain' to its end first";
         Err(self.refused(id, message))
     }
 

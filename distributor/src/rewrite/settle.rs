@@ -57,7 +57,7 @@ async fn publish(store: &dyn Store, staged: &str, file: &FileEntry) -> Result<()
     }
     // Another run has moved it, or it was deleted since.
     if store.head(&file.path).await?.is_none() {
-        tracing::warn!(path = file.path, "this file is missing; an offset reset has it made again");
+        tracing::warn!(path = file.path, "this file is missing; an offset reset restores it");
     }
     Ok(())
 }

@@ -277,7 +277,7 @@ async fn what_the_log_no_longer_holds_stays_as_it_is() {
     let small = Layout { max_rows_per_file: 5, ..layout() };
     let strict = Rewriter { require_all: true, ..rewriter(&zone, small.clone(), ENCODING) };
     let refused = rewrite(&strict).await.unwrap_err().to_string();
-    assert!(refused.contains("has let go of the records"), "{refused}");
+    assert!(refused.contains("no longer holds the records"), "{refused}");
     let outcome = rewrite(&rewriter(&zone, small, ENCODING)).await.unwrap();
     assert_eq!((outcome.batches, outcome.not_in_log, outcome.rewritten), (6, 3, 3));
     assert_eq!(rows(&zone), expected);

@@ -188,7 +188,7 @@ enum Published {
 }
 
 fn directory_in_the_way() -> Failure {
-    Failure::new(StoreErrorKind::InvalidKey, "a directory or special file stands under this name")
+    Failure::new(StoreErrorKind::InvalidKey, "a directory or special file has this name")
 }
 
 pub(super) enum Placed {
