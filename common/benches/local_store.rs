@@ -1,6 +1,7 @@
-//! What moving and reading many tiny files of a directory costs: `cargo bench -p common --bench local_store`.
+//! Measures moving and reading many tiny files of a directory: `cargo bench -p common --bench local_store`.
 //!
-//! `ED_BENCH_FOLDER` says on which file system (default: cargo's folder for such files), `ED_BENCH_FILES` how many.
+//! `ED_BENCH_FOLDER` selects the file system (default: cargo's folder for such files), `ED_BENCH_FILES` the number of
+//! files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a benchmark")]
 
@@ -16,7 +17,7 @@ const FILE_BYTES: usize = 600;
 const FOLDERS: usize = 10;
 
 fn main() {
-    // `cargo test --benches` only wants to know that it runs.
+    // `cargo test --benches` only checks that the bench runs.
     let is_test = !std::env::args().any(|argument| argument == "--bench");
     let files: usize = std::env::var("ED_BENCH_FILES").map_or(20_000, |files| files.parse().unwrap());
     let files = if is_test { 100 } else { files };

@@ -1,8 +1,8 @@
-//! Waiting times between tries: exponential with full jitter, bounded.
+//! Waits between attempts: exponential with full jitter, bounded.
 
 use std::time::Duration;
 
-/// Yields ever longer waits. The jitter comes from the caller's seed, so a simulation can repeat a run.
+/// Yields increasing waits. The jitter comes from the caller's seed, so that a simulation can repeat a run.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     next_ms: u64,
@@ -17,7 +17,7 @@ impl Backoff {
         Self { next_ms: millis(first), max_ms: millis(max), state: seed }
     }
 
-    /// Between half and the whole of the current step; the step doubles.
+    /// Returns between half and the whole of the current step, and doubles the step.
     pub fn next_wait(&mut self) -> Duration {
         let step = self.next_ms.min(self.max_ms);
         self.next_ms = step.saturating_mul(2);
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_the_limit_and_never_past_it() {
+    fn waits_grow_up_to_the_limit() {
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100), 1);
         let waits: Vec<_> = (0..8).map(|_| backoff.next_wait()).collect();
         assert!(waits[0] >= Duration::from_millis(5) && waits[0] <= Duration::from_millis(10), "{waits:?}");

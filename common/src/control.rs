@@ -1,8 +1,7 @@
-//! A thread of its own for what has to answer whatever the process is busy with: signals, and the HTTP port.
+//! A dedicated thread that serves signals and the HTTP port, however busy the process is.
 //!
-//! The worker threads of the roles may all be at work for seconds. A signal, a probe or somebody who looks at the
-//! status page waits for none of them. It lives until it is dropped: what a role does between a signal and its end can
-//! be watched too.
+//! The roles' worker threads may all be busy for seconds. Signals, probes and the status page never wait for them. The
+//! thread runs until its handle is dropped, so a shutdown can be observed too.
 
 use std::io;
 use std::thread;
@@ -14,10 +13,10 @@ use tokio::sync::oneshot;
 use crate::shutdown::{EXIT_FORCED, Shutdown, signals};
 use crate::telemetry::{Health, Heartbeat, Http, Pages};
 
-/// Threads for pages that have to wait for a role.
+/// Threads for pages that wait for a role.
 const RENDERING_THREADS: usize = 4;
 
-/// Dropping it ends the thread, and waits for that: a second at most.
+/// Dropping it ends the thread and waits for that, at most a second.
 #[derive(Debug)]
 pub struct Control {
     stop: Option<oneshot::Sender<()>>,
@@ -26,8 +25,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Installs the signal handlers, and serves `http`. Must be called within the roles' tokio runtime, whose liveness is
-    /// reported to `health`.
+    /// Installs the signal handlers and serves `http`. Must be called within the roles' tokio runtime, whose liveness
+    /// it reports to `health`.
     ///
     /// # Errors
     /// The operating system refused a thread, a runtime or the handlers.
@@ -57,11 +56,11 @@ impl Control {
 
 fn run(runtime: Runtime, work: impl Future<Output = ()>) {
     runtime.block_on(work);
-    // A page may still wait for a role; nobody waits for that page.
+    // A page may still wait for a role, but no client waits for that page.
     runtime.shutdown_background();
 }
 
-/// Ends the process when it is to be ended by force.
+/// Exits the process when the shutdown is forced.
 async fn obey(shutdown: Shutdown, signals: impl Stream<Item = ()>) {
     shutdown.obey(signals).await;
     tracing::warn!("another signal: ending at once; nothing is lost, the next start goes on from here");
@@ -70,7 +69,7 @@ async fn obey(shutdown: Shutdown, signals: impl Stream<Item = ()>) {
 
 async fn serve(http: Option<(Http, Pages)>, mut stopped: oneshot::Receiver<()>) {
     if let Some((http, pages)) = http {
-        // A sender that was dropped says the same as one that was used.
+        // A dropped sender also ends the server.
         let served = http.serve(pages, async { drop((&mut stopped).await) }).await;
         let Err(error) = served else { return };
         tracing::error!(%error, "the HTTP port is not served");
@@ -81,7 +80,7 @@ async fn serve(http: Option<(Http, Pages)>, mut stopped: oneshot::Receiver<()>) 
 impl Drop for Control {
     fn drop(&mut self) {
         drop(self.stop.take());
-        // A panic of that thread was reported when it happened.
+        // The panic hook has already reported a panic of that thread.
         let _ = self.thread.take().map(thread::JoinHandle::join);
     }
 }

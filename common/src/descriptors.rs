@@ -1,17 +1,17 @@
-//! How many files and sockets the process may have open.
+//! The limit on open files and sockets.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More than any role needs; some systems report a limit of billions.
+/// More than any role needs. Some systems report a limit of billions.
 const ENOUGH: u64 = 65_536;
 
-/// Raises the soft limit as far as the hard one allows, so that a burst of files or connections does not stop the roles.
-/// Returns the limit that holds now; `None` where there is none.
+/// Raises the soft limit towards the hard one, so that a burst of files or connections does not stop the roles. Returns
+/// the limit now in force; `None` if there is none.
 ///
 /// # Errors
-/// The operating system refused it; the limit is as it was.
+/// The operating system refused; the limit is unchanged.
 pub fn raise_limit() -> io::Result<Option<u64>> {
     let limit = getrlimit(Resource::Nofile);
     let Some(current) = limit.current else { return Ok(None) };
@@ -22,7 +22,7 @@ pub fn raise_limit() -> io::Result<Option<u64>> {
     Ok(Some(wanted))
 }
 
-/// Never lower than it is.
+/// Never below `current`.
 fn raised(current: u64, maximum: Option<u64>) -> u64 {
     maximum.map_or(ENOUGH, |maximum| maximum.min(ENOUGH)).max(current)
 }

@@ -1,12 +1,12 @@
 //! Patterns of names in settings.
 
-/// Whether `name` fits `pattern`, in which `*` stands for any text, also none.
+/// Whether `name` matches `pattern`, in which `*` represents any text, including none.
 pub fn fits(pattern: &str, name: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(head) else { return false };
     let mut parts: Vec<&str> = rest.split('*').collect();
     let tail = parts.pop().unwrap_or_default();
-    // What comes first is as good as what comes later: it leaves the most for the parts behind.
+    // The earliest match is as good as a later one: it leaves the most for the parts behind.
     for part in parts {
         let Some(at) = name.find(part) else { return false };
         name = &name[at + part.len()..];
@@ -19,7 +19,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_star_stands_for_any_text() {
+    fn a_star_matches_any_text() {
         for (pattern, name, expected) in [
             ("alerts-fire", "alerts-fire", true),
             ("alerts-fire", "alerts-fire2", false),

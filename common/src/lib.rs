@@ -1,8 +1,7 @@
 //! What both roles share.
 //!
-//! Dependencies point one way: `cli -> {ingestor, distributor} -> common`.
-//! The two seams, [`log`] and [`store`], hide which log and which object store
-//! is underneath; everything above them is the same for a laptop and a cluster.
+//! Dependencies point one way: `cli -> {ingestor, distributor} -> common`. The seams [`log`] and [`store`] hide which
+//! log and which object store are used, so everything above them is the same on a laptop and on a cluster.
 
 pub mod backoff;
 pub mod clock;

@@ -157,8 +157,8 @@ mod tests {
 
     #[test]
     fn a_line_break_in_a_name_makes_no_line_of_the_programs_own() {
-        let told = message("2 problems:\n  - x: 'a\nerror: b'\n\n- \u{1b}");
-        assert_eq!(told, "2 problems:\n  - x: 'a\n  error: b'\n\n  - \\u{1b}");
+        let reported = message("2 problems:\n  - x: 'a\nerror: b'\n\n- \u{1b}");
+        assert_eq!(reported, "2 problems:\n  - x: 'a\n  error: b'\n\n  - \\u{1b}");
         let mut text = String::new();
         push_line(&mut text, format_args!("missing: {}", "a\nsound"));
         assert_eq!(text, "missing: a\\u{a}sound\n");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::values::duration;
 use crate::glob;
 
-/// How old a batch may become that holds a row of certain types. The first pattern that fits decides.
+/// The maximum age of a batch, by the event types of its rows. The first matching pattern decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TypeAges(Vec<(String, Duration)>);
 
@@ -13,12 +13,12 @@ impl TypeAges {
     /// Reads `pattern=age[,pattern=age]`, such as `alerts-*=10s,*-failed=1m`.
     ///
     /// # Errors
-    /// An entry of another form, and an age of 0.
+    /// An entry of another form, or an age of 0.
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split(',').map(entry).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The age for a type as it stands in folder names, escapes included; `None` if no pattern fits.
+    /// The maximum age for a type, given its name as in folder names (escaped); `None` if no pattern matches.
     pub fn for_type(&self, name: &str) -> Option<Duration> {
         self.0.iter().find(|(pattern, _)| glob::fits(pattern, name)).map(|(_, age)| *age)
     }
@@ -27,7 +27,7 @@ impl TypeAges {
         self.0.iter().map(|(_, age)| *age).min()
     }
 
-    /// Those that are longer than `max_age`, which would never come to bear.
+    /// The patterns whose age is longer than `max_age` and so would never apply.
     pub(super) fn longer_than(&self, max_age: Duration) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(_, age)| *age > max_age).map(|(pattern, _)| pattern.as_str())
     }
@@ -35,7 +35,7 @@ impl TypeAges {
 
 fn entry(text: &str) -> Result<(String, Duration), String> {
     let wrong = || format!("'{}' is not pattern=age, such as alerts-*=10s", text.trim());
-    // No `=` in a pattern: folder names have it escaped.
+    // A pattern has no `=`: folder names have it escaped.
     let (pattern, age) = text.split_once('=').ok_or_else(wrong)?;
     let (pattern, age) = (pattern.trim(), duration(age.trim())?);
     match (pattern, age) {
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_ages_is_refused() {
+    fn an_invalid_list_of_ages_is_refused() {
         for (text, part) in [
             ("alerts-*", "is not pattern=age"),
             ("=5s", "is not pattern=age"),

@@ -1,4 +1,4 @@
-//! From raw settings to [`Config`], gathering every error.
+//! From raw settings to [`Config`]; collects every error.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -17,20 +17,20 @@ use super::{
 use crate::redact::{MASK, without_credentials};
 use crate::store::Location;
 
-/// The longest `dedup.window`: log time plus a window is a number of milliseconds by a wide margin.
+/// The longest `dedup.window`. The sum of a log time and a window fits into 64 bits of milliseconds by a wide margin.
 pub const MAX_DEDUP_WINDOW: Duration = MAX_DURATION;
-/// Shorter pauses and ages would only keep a processor busy.
+/// Shorter pauses and ages would only busy a processor.
 const SHORTEST: Duration = Duration::from_millis(1);
-/// Of settings that are bounded by what a number can hold.
+/// The limit of settings that need no other.
 const MANY: i64 = 1_000_000_000_000;
 
-/// For the key, headers and framing of a message; as much as the default limits leave.
+/// Kafka's default message limit less the default event limit: room for key, headers and framing.
 const MESSAGE_OVERHEAD_BYTES: usize = 48_576;
 
 pub(super) struct Checker<'a> {
     pub(super) tree: &'a ConfigTree,
     pub(super) errors: Vec<String>,
-    /// What the settings that were checked may be, for the documentation.
+    /// The permitted values of the settings checked so far, for the documentation.
     limits: BTreeMap<String, String>,
 }
 
@@ -50,7 +50,7 @@ impl Checker<'_> {
         }
     }
 
-    /// A setting with a default. After an error the fallback only serves to go on checking.
+    /// A setting with a default. After an error the fallback lets the other checks continue.
     pub(super) fn required<T>(&mut self, path: &str, fallback: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
         let errors = self.errors.len();
         let value = self.optional(path, parse);
@@ -143,7 +143,7 @@ impl Checker<'_> {
     }
 
     fn ages(&mut self) -> TypeAges {
-        // What is wrong with it is reported where it stands.
+        // An invalid `flush.max_age` is reported by its own check.
         let max_age = self.tree.get("flush.max_age").and_then(|raw| duration(&raw.text).ok());
         let ages = self.optional("flush.ages", |text| {
             let ages = TypeAges::parse(text)?;
@@ -180,7 +180,7 @@ impl Checker<'_> {
         self.tree.get(path).map_or_else(String::new, |raw| format!(" ({})", raw.origin))
     }
 
-    /// Settings that are sound by themselves and not together.
+    /// Reports settings that are valid alone but not in combination.
     fn check_together(&mut self, config: &Config) {
         let Landing { location, sqs_queue_url, archive, .. } = &config.landing;
         if let Some(Location::Local(_)) = location {
@@ -200,12 +200,13 @@ impl Checker<'_> {
         self.check_message_size(config);
     }
 
-    /// The client would refuse what the limits of events and dead letters allow, and the ingestor would stop there.
+    /// Kafka's client would refuse a message that the limits of events and dead letters permit, and the ingestor would
+    /// stop.
     fn check_message_size(&mut self, config: &Config) {
         const PATH: &str = "kafka.client.message.max.bytes";
         let Some(raw) = self.tree.get(PATH) else { return };
         let needed = config.format.max_event_bytes.max(config.dlq_max_bytes) + MESSAGE_OVERHEAD_BYTES;
-        // What is no number is refused elsewhere.
+        // An invalid number is reported by its own check.
         if raw.text.parse().is_ok_and(|bytes: usize| bytes < needed) {
             self.errors.push(format!(
                 "{PATH} ({}): must be at least {needed}, so that the largest event (format.max_event_bytes) or dead letter (dlq.max_bytes) fits",
@@ -215,7 +216,7 @@ impl Checker<'_> {
     }
 }
 
-/// What each setting with a range may be, by its path: `1 to 100`, `1ms to 10y`, `8MB to 64GB`.
+/// The permitted values of each setting with a range, by its path: `1 to 100`, `1ms to 10y`, `8MB to 64GB`.
 #[must_use]
 pub fn limits() -> BTreeMap<String, String> {
     gather(&ConfigTree::default(), Vec::new()).1
@@ -281,7 +282,7 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
     };
     checker.check_together(&config);
     let Checker { errors, limits, .. } = checker;
-    // Values and names are quoted: whatever they hold, a message shows no credentials.
+    // Values and names are quoted, so messages are stripped of credentials.
     let errors: Vec<String> = errors.iter().map(|error| without_credentials(error).into_owned()).collect();
     (if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }, limits)
 }
@@ -411,8 +412,11 @@ mod tests {
             ("trusted.min_year", "0"),
             ("http.listen", "8080"),
         ] {
-            let told = errors(&[(path, bad)]);
-            assert!(told.len() == 1 && told[0].starts_with(&format!("{path} (--set): ")), "{path} = {bad}: {told:?}");
+            let reported = errors(&[(path, bad)]);
+            assert!(
+                reported.len() == 1 && reported[0].starts_with(&format!("{path} (--set): ")),
+                "{path} = {bad}: {reported:?}"
+            );
         }
     }
 
@@ -420,8 +424,8 @@ mod tests {
     fn the_window_has_one_limit_which_settings_and_message_say() {
         let longest = show_duration(MAX_DEDUP_WINDOW);
         assert_eq!(errors(&[("dedup.window", &longest)]), Vec::<String>::new());
-        let told = errors(&[("dedup.window", "87661h")]).join("");
-        assert!(told.contains(&format!("'87661h' is longer than {longest}")), "{told}");
+        let reported = errors(&[("dedup.window", "87661h")]).join("");
+        assert!(reported.contains(&format!("'87661h' is longer than {longest}")), "{reported}");
         assert_eq!(limits().get("dedup.window"), Some(&format!("0s to {longest}")));
         let help =
             super::super::SETTINGS.iter().find(|setting| setting.path == "dedup.window").map(|setting| setting.help);
@@ -429,27 +433,33 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_together_is_reported_with_its_origin() {
-        let told = errors(&[
+    fn conflicting_settings_are_reported_with_their_origin() {
+        let reported = errors(&[
             ("landing.url", "land"),
             ("landing.archive", "tag"),
             ("landing.sqs_queue_url", "https://sqs.eu-west-1.amazonaws.com/1/q"),
         ]);
-        assert!(told.iter().any(|error| error.starts_with("landing.archive (--set): 'tag' is for S3")), "{told:?}");
-        assert!(told.iter().any(|error| error.starts_with("landing.sqs_queue_url (--set): notifications")), "{told:?}");
-        let told = errors(&[("kafka.client.message.max.bytes", "1000000")]).join("");
-        assert!(told.contains("kafka.client.message.max.bytes (--set): must be at least 1048576"), "{told}");
+        assert!(
+            reported.iter().any(|error| error.starts_with("landing.archive (--set): 'tag' is for S3")),
+            "{reported:?}"
+        );
+        assert!(
+            reported.iter().any(|error| error.starts_with("landing.sqs_queue_url (--set): notifications")),
+            "{reported:?}"
+        );
+        let reported = errors(&[("kafka.client.message.max.bytes", "1000000")]).join("");
+        assert!(reported.contains("kafka.client.message.max.bytes (--set): must be at least 1048576"), "{reported}");
         let smaller = [("kafka.client.message.max.bytes", "500000"), ("format.max_event_bytes", "400KB")];
         assert_eq!(errors(&smaller), Vec::<String>::new());
     }
 
     #[test]
     fn messages_steer_no_terminal_when_they_are_printed() {
-        let told = errors(&[("trusted.compression", "a\u{1b}[2Jb\u{202e}c"), ("flush.x\u{7}", "1")]).join("\n");
-        let told = crate::printable::message(&told);
+        let reported = errors(&[("trusted.compression", "a\u{1b}[2Jb\u{202e}c"), ("flush.x\u{7}", "1")]).join("\n");
+        let reported = crate::printable::message(&reported);
         assert!(
-            told.contains("a\\u{1b}[2Jb\\u{202e}c") && told.contains("x\\u{7}") && !told.contains('\u{1b}'),
-            "{told}"
+            reported.contains("a\\u{1b}[2Jb\\u{202e}c") && reported.contains("x\\u{7}") && !reported.contains('\u{1b}'),
+            "{reported}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The section `kafka`, and the settings of librdkafka below `kafka.client`.
+//! The section `kafka`, and librdkafka's settings below `kafka.client`.
 
 use super::Kafka;
 use std::collections::BTreeMap;
@@ -11,7 +11,8 @@ use super::values::topic_name;
 use crate::log::{RESERVED_CLIENT_SETTINGS, client_setting_fault};
 use crate::redact::MASK;
 
-/// Settings that run what they name. Configuration often comes from elsewhere than the program, and must not bring code.
+/// Settings that load code or run a command. A configuration often comes from another source than the program and must
+/// not bring code.
 const CODE_SETTINGS: [(&str, &str); 5] = [
     ("plugin.library.paths", "it loads code"),
     ("sasl.kerberos.kinit.cmd", "it runs a command"),
@@ -20,7 +21,7 @@ const CODE_SETTINGS: [(&str, &str); 5] = [
     ("interceptors", "it is for code that plugins bring"),
 ];
 const MECHANISM_KEYS: [&str; 2] = ["sasl.mechanism", "sasl.mechanisms"];
-/// Kerberos needs libsasl2, and OIDC libcurl: neither is linked.
+/// The mechanisms built in: Kerberos needs libsasl2 and OIDC libcurl, and neither is linked.
 const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
 const PROVIDERS: &str = "ssl.providers";
 
@@ -42,7 +43,7 @@ impl Checker<'_> {
     }
 }
 
-/// librdkafka refuses a mechanism only when a client is made, and its default is one that is not built in.
+/// librdkafka refuses a mechanism only when a client is created, and its default mechanism is not built in.
 fn sasl_fault(client: &BTreeMap<String, Raw>) -> Option<String> {
     let is_sasl = |raw: &&Raw| raw.text.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("sasl"));
     let built_in = MECHANISMS.join(", ");
@@ -66,7 +67,7 @@ fn client_fault(key: &str, raw: &Raw) -> Option<String> {
     if let Some((_, why)) = CODE_SETTINGS.iter().find(|(name, _)| *name == key) {
         return Some(format!("cannot be set: {why}, which a configuration must not bring"));
     }
-    // By its name OpenSSL looks where the system's administrator put it; by a path it would load any library.
+    // OpenSSL loads a named provider from the administrator's folder, but a path would load any library.
     let is_plain =
         |name: &str| name.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-' | ' '));
     if key == PROVIDERS && !raw.text.split(',').all(is_plain) {
@@ -132,11 +133,11 @@ mod tests {
             ("k l:9092", "is not host:port"),
             ("SASL_SSL://k:9093", "give 'k:9093', and kafka.client.security.protocol = \"SASL_SSL\""),
         ] {
-            let told = errors(&[("kafka.brokers", bad)]).join("\n");
-            assert!(told.contains(part), "{bad}: {told}");
+            let reported = errors(&[("kafka.brokers", bad)]).join("\n");
+            assert!(reported.contains(part), "{bad}: {reported}");
         }
-        let told = errors(&[("kafka.brokers", "you:hush@k:9092")]).join("\n");
-        assert!(told.contains("is not host:port") && !told.contains("hush"), "{told}");
+        let reported = errors(&[("kafka.brokers", "you:hush@k:9092")]).join("\n");
+        assert!(reported.contains("is not host:port") && !reported.contains("hush"), "{reported}");
     }
 
     #[test]
@@ -152,8 +153,8 @@ mod tests {
             ("acks", "1", "exactly-once rests on it"),
             ("request.required.acks", "1", "exactly-once rests on it"),
         ] {
-            let told = errors(&[(&format!("kafka.client.{key}"), value)]);
-            assert!(told.len() == 1 && told[0].contains(why), "{key}: {told:?}");
+            let reported = errors(&[(&format!("kafka.client.{key}"), value)]);
+            assert!(reported.len() == 1 && reported[0].contains(why), "{key}: {reported:?}");
         }
         assert_eq!(errors(&[("kafka.client.ssl.providers", "default, legacy")]), Vec::<String>::new());
     }
@@ -172,17 +173,17 @@ mod tests {
         ] {
             let settings: Vec<_> = settings.iter().map(|(key, text)| (format!("kafka.client.{key}"), *text)).collect();
             let settings: Vec<_> = settings.iter().map(|(key, text)| (key.as_str(), *text)).collect();
-            let told = errors(&settings);
+            let reported = errors(&settings);
             assert!(
-                told.len() == usize::from(!part.is_empty()) && told.join("").contains(part),
-                "{settings:?}: {told:?}"
+                reported.len() == usize::from(!part.is_empty()) && reported.join("").contains(part),
+                "{settings:?}: {reported:?}"
             );
         }
     }
 
     #[test]
-    fn what_librdkafka_would_refuse_is_reported_with_all_else_and_its_origin() {
-        let told = errors(&[
+    fn errors_of_librdkafka_are_reported_with_all_others_and_their_origin() {
+        let reported = errors(&[
             ("kafka.client.sasl.pasword", "hush"),
             ("kafka.client.fetch.max.bytes", "-7"),
             ("kafka.client.security.protocol", "TLS"),
@@ -196,14 +197,14 @@ mod tests {
             "kafka.client.dr_cb (x.toml): ",
             "flush.max_rows (x.toml)",
         ] {
-            assert!(told.iter().any(|error| error.contains(part)), "{part:?} is missing in {told:#?}");
+            assert!(reported.iter().any(|error| error.contains(part)), "{part:?} is missing in {reported:#?}");
         }
-        assert!(told.len() == 5 && !told.join("").contains("hush"), "{told:#?}");
+        assert!(reported.len() == 5 && !reported.join("").contains("hush"), "{reported:#?}");
     }
 
     #[test]
     fn secrets_are_in_no_message() -> Result<(), ConfigErrors> {
-        let told = errors(&[
+        let reported = errors(&[
             ("kafka.client.sasl.password", "hush\0hush"),
             ("landing.sqs_queue_url", "sqs://you:hush@host/q"),
             ("landing.url", "s3://you:hush@lake/x"),
@@ -211,7 +212,7 @@ mod tests {
             ("http.listen", "http://you:hush@0.0.0.0"),
             ("kafka.brokers", "http://you:hush@k:9092"),
         ]);
-        assert!(told.len() >= 5 && !told.join("").contains("hush"), "{told:#?}");
+        assert!(reported.len() >= 5 && !reported.join("").contains("hush"), "{reported:#?}");
         let mut tree = ConfigTree::default();
         tree.set("kafka.client.sasl.oauthbearer.token.endpoint.url", "https://you:hush@host/token", "x.toml");
         tree.set("landing.sqs_queue_url", "https://host/q?X-Amz-Signature=hush", "x.toml");

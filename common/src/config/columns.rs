@@ -1,4 +1,4 @@
-//! The tables `[[columns]]`: columns of their own for values inside `data`.
+//! The tables `[[columns]]`: additional columns for values inside `data`.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ impl Checker<'_> {
                     missing.join(" and ") + if missing.len() == 1 { " is" } else { " are" }
                 ));
             }
-            // What is missing is reported; a stand-in lets the rest be checked.
+            // A missing key is reported; a placeholder lets the other keys be checked.
             let or_sound = |key: &str, sound: &str| text(key).unwrap_or_else(|| sound.to_owned());
             rules.push(ColumnRule {
                 name: or_sound("name", &format!("unnamed_{index}")),
@@ -78,15 +78,15 @@ mod tests {
         assert_eq!(shown(1), Some(("country".into(), "string".into(), "*".into())));
         tree.set("columns.1.type", "int", "--set");
         assert_eq!(tree.check()?.columns.get(1).map(|rule| rule.column_type.clone()).as_deref(), Some("int"));
-        let mut again = ConfigTree::default();
+        let mut reread = ConfigTree::default();
         let printed = tree.print();
-        again.add_file("printed", &printed);
-        assert_eq!(again.check()?.columns, tree.check()?.columns, "what is printed can be read");
+        reread.add_file("printed", &printed);
+        assert_eq!(reread.check()?.columns, tree.check()?.columns, "the output can be read");
         Ok(())
     }
 
     #[test]
-    fn what_is_wrong_with_a_column_is_told_with_its_number_and_key() {
+    fn an_invalid_column_is_reported_with_its_number_and_key() {
         for (from, to, part) in [
             ("/amount", "amount", "columns.0.pointer (x.toml, column 'amount'): 'amount' is not a JSON pointer"),
             ("\"country\"", "\"data\"", "columns.1.name (x.toml, column 'data'): 'data' is a column of every table"),

@@ -7,7 +7,7 @@ use super::values::choice;
 use crate::event::{EventFormat, Field, LoneSurrogates, PRESETS, Preset, TimeRule, TimestampFormat};
 use crate::json::{MAX_DEPTH, Pointer};
 
-/// The value of `format.records` for events that stand by themselves, whatever the preset says.
+/// The value of `format.records` for events without a wrapper object, whatever the preset says.
 const NO_RECORDS: &str = "none";
 
 impl Checker<'_> {
@@ -15,7 +15,7 @@ impl Checker<'_> {
         let presets: Vec<_> = PRESETS.iter().map(|preset| (preset.name, preset)).collect();
         let preset = self.required("format.preset", &PRESETS[0], |text| choice(text, &presets));
         let time = self.required("format.timezone", TimeRule::utc(), TimeRule::named);
-        // Kafka's default limit of a record batch is 1,048,588 bytes; headers and framing need some of it.
+        // Kafka's default limit of a record batch is 1,048,588 bytes, including headers and framing.
         let max_event_bytes = self.size("format.max_event_bytes", 1_000..=1_000_000);
         Format {
             preset: preset.name,
@@ -53,7 +53,7 @@ impl Checker<'_> {
             NO_RECORDS => Ok(None),
             text => Pointer::parse(text).map(Some).map_err(|error| format!("{error}; or {NO_RECORDS}")),
         });
-        // Those of the presets are valid, as a test shows.
+        // The pointers of presets are valid; a test checks it.
         given.unwrap_or_else(|| preset.records.and_then(|text| Pointer::parse(text).ok()))
     }
 }
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_be_is_told_with_its_key_and_what_would_be_right() {
+    fn an_invalid_rule_is_reported_with_its_key_and_what_would_be_right() {
         let mut tree = ConfigTree::default();
         for (key, text) in [
             ("format.preset", "cloudtrial"),

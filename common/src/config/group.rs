@@ -1,23 +1,23 @@
-//! Settings of the Kafka client that do not go together. The client refuses them too, but one at a time and without
-//! saying where they stand.
+//! Settings of the Kafka client that exclude each other. The client refuses them too, but one at a time and without
+//! their origin.
 
 use std::collections::BTreeMap;
 
 use super::tree::Raw;
 
-/// What members of a group say in the classic protocol; with KIP-848 the broker says it, or another setting.
+/// Settings that a member sets in the classic protocol. Under KIP-848 the broker or another setting decides.
 const CLASSIC_ONLY: [(&str, &str); 4] = [
     ("group.protocol.type", "it has none"),
     ("heartbeat.interval.ms", "the broker decides: its group.consumer.heartbeat.interval.ms"),
     ("partition.assignment.strategy", "the broker assigns: kafka.client.group.remote.assignor"),
     ("session.timeout.ms", "the broker decides: its group.consumer.session.timeout.ms"),
 ];
-/// Of [`crate::log::KafkaLog`]'s readers, unless set otherwise.
+/// The session time-out of [`crate::log::KafkaLog`]'s readers, unless configured.
 const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// librdkafka's default.
 const MAX_POLL_INTERVAL_MS: u64 = 300_000;
 
-/// What is wrong with the settings below `kafka.client`, by their names there.
+/// Returns the errors in the settings below `kafka.client`, given by their names there.
 pub(super) fn check_group_protocol(client: &BTreeMap<String, Raw>) -> Vec<String> {
     let at = |key: &str, raw: &Raw| format!("kafka.client.{key} ({})", raw.origin);
     let protocol = client.get("group.protocol");
@@ -44,7 +44,7 @@ pub(super) fn check_group_protocol(client: &BTreeMap<String, Raw>) -> Vec<String
         }
     }
     let ms = |key: &str, default| client.get(key).map_or(Some(default), |raw| raw.text.parse::<u64>().ok());
-    // What is no number is for the client to refuse.
+    // The client itself refuses an invalid number.
     if let (Some(session), Some(poll)) =
         (ms("session.timeout.ms", SESSION_TIMEOUT_MS), ms("max.poll.interval.ms", MAX_POLL_INTERVAL_MS))
         && session > poll
@@ -79,20 +79,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_combined_is_named_with_what_to_use() {
+    fn conflicting_settings_are_reported_with_the_alternative() {
         let all = [
             ("group.protocol", "Consumer"),
             ("session.timeout.ms", "6000"),
             ("heartbeat.interval.ms", "1000"),
             ("partition.assignment.strategy", "range"),
         ];
-        let told = errors(&all).join("\n");
+        let reported = errors(&all).join("\n");
         for part in [
             "kafka.client.session.timeout.ms (x.toml): cannot be set with group.protocol=consumer; the broker decides",
             "kafka.client.heartbeat.interval.ms",
             "kafka.client.group.remote.assignor",
         ] {
-            assert!(told.contains(part), "{part:?} is missing in {told}");
+            assert!(reported.contains(part), "{part:?} is missing in {reported}");
         }
         for (bad, part) in [
             (("group.protocol", "new"), "'new' is not one of: classic, consumer"),
@@ -100,8 +100,8 @@ mod tests {
             (("session.timeout.ms", "400000"), "must not be more than kafka.client.max.poll.interval.ms = 300000"),
             (("max.poll.interval.ms", "5000"), "kafka.client.session.timeout.ms = 10000 must not be more"),
         ] {
-            let told = errors(&[bad]);
-            assert!(told.len() == 1 && told[0].contains(part), "{bad:?}: {told:?}");
+            let reported = errors(&[bad]);
+            assert!(reported.len() == 1 && reported[0].contains(part), "{bad:?}: {reported:?}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Configuration: TOML file, environment (`ED__SECTION__KEY`) and flags, in rising precedence, become one checked
-//! [`Config`] in which invalid combinations cannot exist. Unknown keys are refused, and all errors are reported at
-//! once, each with its key.
+//! [`Config`] that cannot hold an invalid combination. Unknown keys are refused. All errors are reported at once, each
+//! with its key.
 
 mod ages;
 mod check;
@@ -27,13 +27,13 @@ pub use check::{MAX_DEDUP_WINDOW, limits};
 pub use settings::{SETTINGS, Setting};
 pub use tree::ConfigTree;
 
-/// The most files a batch may be allowed (`flush.max_files`): the documents that list them stay below what a reader takes,
-/// however long their names are, which the distributor's tests hold against its limit.
+/// The upper limit of `flush.max_files`. Documents that list a batch's files stay below the size that readers accept,
+/// whatever the length of the names; the distributor's tests check this.
 pub const MAX_FILES_PER_BATCH: u64 = 20_000;
-/// The most records a batch may be allowed (`flush.max_rows`): its keys, 20 bytes each, are one object, read whole.
+/// The upper limit of `flush.max_rows`: a batch's keys, 20 bytes each, are one object that is read whole.
 pub const MAX_ROWS_PER_BATCH: u64 = 100_000_000;
 
-/// Everything that is wrong with a configuration.
+/// All errors of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<String>);
 
@@ -57,27 +57,27 @@ pub struct Config {
     pub quarantine: Quarantine,
     pub format: Format,
     pub ledger: Ledger,
-    /// How much of a bad event the dead-letter topic keeps.
+    /// The number of bytes of a bad event that the dead-letter topic keeps.
     pub dlq_max_bytes: usize,
     pub log: LogConfig,
     pub kafka: Option<Kafka>,
     pub dedup: Dedup,
-    /// Folder on local disk for what does not fit in memory. `None`: the system's temporary folder.
+    /// Local folder for data that exceeds the memory limits; `None`: the system's temporary folder.
     pub scratch_dir: Option<PathBuf>,
     pub flush: Flush,
     pub replay_missing: MissingFiles,
-    /// Columns of their own for values inside `data`; valid together.
+    /// Additional columns for values inside `data`; valid in combination.
     pub columns: Vec<ColumnRule>,
     pub trusted: Trusted,
-    /// Address for /, /status, /livez, /readyz and /metrics.
+    /// The address of /, /status, /livez, /readyz and /metrics.
     pub http_listen: Option<String>,
-    /// How long a role keeps trying with `--once` while a log or store is down.
+    /// How long a role retries with `--once` while a log or store is down.
     pub patience: Duration,
 }
 
 impl Config {
-    /// Folder of the embedded log. By default it is beside the tables when those are local, so that deleting the folder is
-    /// a fresh start in every respect; engines pass over names that begin with an underscore.
+    /// Folder of the embedded log. The default is beside local tables: deleting their folder then resets everything.
+    /// Query engines ignore names that begin with an underscore.
     #[must_use]
     pub fn data_dir(&self) -> Option<PathBuf> {
         let default = |trusted: &Location| match trusted {
@@ -91,7 +91,7 @@ impl Config {
 #[derive(Debug, Clone)]
 pub struct Landing {
     pub location: Option<Location>,
-    /// `None`: the landing zone's own marker decides, else files are moved.
+    /// `None`: the landing zone's marker file decides, else files are moved.
     pub archive: Option<Archive>,
     pub poll_interval: Duration,
     pub full_sweep_interval: Duration,
@@ -100,7 +100,7 @@ pub struct Landing {
     pub ignore_suffixes: Vec<String>,
     pub watch: bool,
     pub sqs_queue_url: Option<String>,
-    /// For each ledger partition.
+    /// The number of files read at a time, for each ledger partition.
     pub parallel_files: usize,
     pub max_memory_bytes: u64,
     pub max_bytes_per_second: Option<u64>,
@@ -108,51 +108,51 @@ pub struct Landing {
     pub max_expansion_ratio: u64,
     /// Decompressed bytes of one file.
     pub max_expanded_bytes: u64,
-    /// Of events and dead letters of one file.
+    /// Bytes of all events and dead letters of one file.
     pub max_published_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Dedup {
-    /// How far back, in log time, an equal event counts as a duplicate.
+    /// How far back, in log time, an event with the same key counts as a duplicate.
     pub window: Duration,
-    /// Of the windows of all partitions, bytes.
+    /// Bytes of the windows of all partitions together.
     pub max_memory: u64,
 }
 
-/// When a file has too many bad events to be believed.
+/// When a file has so many bad events that it is quarantined.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Quarantine {
-    /// From 0 to 1.
+    /// Bad events divided by all events, 0 to 1.
     pub max_error_ratio: f64,
-    /// Events, good or bad, before the ratio is judged.
+    /// The ratio is judged from this many events on, good or bad.
     pub min_events: u64,
     pub max_errors: Option<u64>,
 }
 
-/// What is remembered of landing files.
+/// How landing files are remembered.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    /// For creation only; `None`: as suits the log.
+    /// Used only to create the topic; `None`: the log's default.
     pub partitions: Option<u32>,
     pub retain: Duration,
 }
 
-/// What becomes of a landing file once every event of it is committed.
+/// What happens to a landing file once all its events are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Archive {
-    /// To `processed/date=YYYY-MM-DD/<relative path>`.
+    /// The file is moved to `processed/date=YYYY-MM-DD/<relative path>`.
     Move,
-    /// It stays and is tagged, for a lifecycle rule of the bucket to expire it.
+    /// The file stays and is tagged, so that a lifecycle rule of the bucket can expire it.
     Tag,
-    /// It stays; the ledger remembers it.
+    /// The file stays, and the ledger remembers it.
     Leave,
-    /// It is deleted.
+    /// The file is deleted.
     Delete,
 }
 
 impl Archive {
-    /// By the names used in settings and marker files.
+    /// The names in settings and marker files.
     pub const NAMES: [(&'static str, Self); 4] =
         [("move", Self::Move), ("tag", Self::Tag), ("leave", Self::Leave), ("delete", Self::Delete)];
 
@@ -161,12 +161,12 @@ impl Archive {
     }
 }
 
-/// What is done about files of complete batches that a replay does not find.
+/// What a replay does about missing files of complete batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingFiles {
-    /// They are made again, as long as the log holds their records.
+    /// They are restored from the log, as long as it holds their records.
     Restore,
-    /// They are reported: somebody deleted them on purpose.
+    /// They are only reported: they may have been deleted on purpose.
     Report,
 }
 
@@ -180,7 +180,7 @@ impl MissingFiles {
 
 #[derive(Debug, Clone)]
 pub struct Format {
-    /// Name of the preset that `events` began with.
+    /// The preset that `events` is based on.
     pub preset: &'static str,
     pub events: EventFormat,
     pub max_event_bytes: usize,
@@ -191,11 +191,11 @@ pub struct LogConfig {
     pub events_topic: String,
     pub dlq_topic: String,
     pub ledger_topic: String,
-    /// For creation only; `None`: as suits the log.
+    /// Used only to create the topic; `None`: the log's default.
     pub partitions: Option<u32>,
-    /// How long the embedded log keeps records that are in the trusted zone.
+    /// How long the embedded log keeps records after they are in the trusted zone.
     pub retention: Duration,
-    /// Folder of the embedded log; [`Config::data_dir`] has the default.
+    /// Folder of the embedded log; [`Config::data_dir`] applies the default.
     pub data_dir: Option<PathBuf>,
 }
 
@@ -204,7 +204,7 @@ pub struct Kafka {
     pub brokers: String,
     pub group: String,
     pub instance_id: Option<String>,
-    /// Holds secrets.
+    /// May hold secrets.
     pub client: BTreeMap<String, String>,
 }
 
@@ -222,19 +222,19 @@ impl fmt::Debug for Kafka {
     }
 }
 
-/// A batch is closed by whichever comes first.
+/// The limits of a batch. The first one reached closes it.
 #[derive(Debug, Clone)]
 pub struct Flush {
     pub max_age: Duration,
-    /// Shorter ones of certain types.
+    /// Shorter ages for certain types.
     pub ages: TypeAges,
-    /// Estimate of the encoded size of the batch's files together.
+    /// Estimated encoded size of the batch's files together.
     pub max_bytes: u64,
     pub max_rows: u64,
     pub max_files: u64,
     /// Memory of all open batches of the process together.
     pub max_memory: u64,
-    /// More files a day are worth a warning.
+    /// The number of Parquet files a day above which `check` warns.
     pub warn_files_per_day: u64,
 }
 
@@ -255,19 +255,19 @@ pub enum Compression {
     Snappy,
 }
 
-/// Reads a duration as it is written in a configuration.
+/// Parses a duration as written in a configuration.
 ///
 /// # Errors
-/// Says what one looks like.
+/// The text is not a duration; the message shows the format.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     values::duration(text)
 }
 
-/// Reads a landing zone's own marker file: TOML with the single key `archive`. It lets whoever owns a folder say that
-/// its files stay, whichever role is pointed at it; configuration still wins.
+/// Parses a landing zone's marker file: TOML with the single key `archive`. With it the owner of a folder can decide
+/// that its files stay, for every role that reads it. The configuration takes precedence.
 ///
 /// # Errors
-/// Anything but that one key with a valid value.
+/// Anything other than that key with a valid value.
 pub fn parse_marker(text: &str) -> Result<Archive, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
     let mut archive = None;

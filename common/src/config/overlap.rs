@@ -1,8 +1,8 @@
-//! Places that must not lie inside each other: the landing zone, the trusted zone, the embedded log, and local scratch.
+//! Places that must not overlap: the landing zone, the trusted zone, the embedded log, and local scratch.
 //!
-//! Each place owns parts. What lies inside a part is read, moved, rewritten or deleted as the owner's, so nothing of
-//! another place may. Beside its parts a place may hold others, but no trusted zone holds the landing zone: who deletes
-//! the tables to start afresh would delete files that were never read.
+//! Each place owns parts. Its owner reads, moves, rewrites or deletes everything inside a part, so no part may contain
+//! another place. Outside its parts a place may contain others, with one exception: no trusted zone contains the
+//! landing zone, because deleting the tables to start afresh would delete unread files.
 //!
 //! | may it lie in … | landing zone | trusted zone | log | scratch |
 //! |---|---|---|---|---|
@@ -11,7 +11,8 @@
 //! | log | not in `pending/`, `processed/` | not in a table or the chain | | no |
 //! | scratch | not in `pending/`, `processed/` | not in a table or the chain | no | |
 //!
-//! No two are the same place. Scratch is judged only where it is configured: the system's temporary folder may hold any.
+//! No two places are the same. Scratch is checked only if it is configured: the system's temporary folder may contain
+//! any place.
 
 use std::io;
 
@@ -43,29 +44,29 @@ impl Kind {
         match self {
             Self::Landing => &LANDING_PARTS,
             Self::Trusted => &TRUSTED_PARTS,
-            // All of it.
+            // The whole place is one part.
             Self::Log | Self::Scratch => &[""],
         }
     }
 
-    /// What happens to things inside a part.
+    /// What happens to everything inside a part.
     fn consequence(self) -> &'static str {
         match self {
-            Self::Landing => "what lies there is ingested as events, moved or deleted",
-            Self::Trusted => "queries and distributors take what lies there for theirs",
-            Self::Log => "what lies there goes when the log is deleted",
-            Self::Scratch => "what lies there may be deleted at any time",
+            Self::Landing => "everything in it is ingested as events, moved or deleted",
+            Self::Trusted => "queries and distributors read everything in it as part of the tables",
+            Self::Log => "everything in it is deleted together with the log",
+            Self::Scratch => "everything in it may be deleted at any time",
         }
     }
 }
 
 struct Part {
-    /// Of a folder inside the root; empty for all of it.
+    /// The folder inside the root; empty for the root itself.
     name: &'static str,
     place: Place,
 }
 
-/// One of the places, with where it and its parts are. A part may be elsewhere: behind a symbolic link.
+/// A place, its root and its parts. A part may be a symbolic link to elsewhere.
 struct Zone {
     kind: Kind,
     location: Location,
@@ -74,7 +75,7 @@ struct Zone {
 }
 
 impl Zone {
-    fn look(kind: Kind, location: Location) -> io::Result<Self> {
+    fn resolve(kind: Kind, location: Location) -> io::Result<Self> {
         let part = |name: &&'static str| {
             let inside = if name.is_empty() { location.clone() } else { location.join(name) };
             Ok(Part { name, place: Place::of(&inside)? })
@@ -88,7 +89,7 @@ impl Zone {
         format!("{} ('{}')", self.kind.key(), self.location)
     }
 
-    /// The same of one of its parts, such as `pending/ of landing.url ('land')`.
+    /// The name of a part, such as `pending/ of landing.url ('land')`.
     fn part_named(&self, part: &Part) -> String {
         if part.name.is_empty() { self.named() } else { format!("{}/ of {}", part.name, self.named()) }
     }
@@ -100,7 +101,7 @@ impl Zone {
     }
 }
 
-/// What is wrong with two places; `None`: they get along.
+/// The reason why two places conflict, if they do.
 fn conflict(one: &Zone, other: &Zone) -> Option<String> {
     let (inner_first, outer_first) = ([(one, other), (other, one)], [(other, one), (one, other)]);
     let same = one.root.is_within(&other.root) && other.root.is_within(&one.root);
@@ -118,13 +119,13 @@ fn conflict(one: &Zone, other: &Zone) -> Option<String> {
         let is_refused = (inner.kind, outer.kind) == (Kind::Landing, Kind::Trusted);
         let (name, _) = inner.bodies().find(|(_, place)| is_refused && place.is_within(&outer.root))?;
         Some(format!(
-            "{name} lies inside {}: who deletes the tables would delete files that were never read",
+            "{name} lies inside {}: deleting the tables would delete files that were never read",
             outer.named()
         ))
     })
 }
 
-/// What was probably meant by whoever gave the later of two places.
+/// The likely intention behind the later of two places.
 fn meant(one: &Zone, other: &Zone) -> String {
     let outermost = if other.root.is_within(&one.root) { one } else { other };
     match one.kind.max(other.kind) {
@@ -141,7 +142,7 @@ fn meant(one: &Zone, other: &Zone) -> String {
     }
 }
 
-/// A part behind a symbolic link that leads into another part of the same place.
+/// Reports a part whose symbolic link leads into another part of the same place.
 fn conflicts_within(zone: &Zone) -> Vec<String> {
     let pairs = zone.parts.iter().flat_map(|inner| zone.parts.iter().map(move |outer| (inner, outer)));
     let distinct = pairs.filter(|(inner, outer)| inner.name != outer.name && inner.place.is_within(&outer.place));
@@ -171,8 +172,8 @@ fn conflicts(zones: &[Zone]) -> Vec<String> {
 }
 
 impl Config {
-    /// The places that lie inside each other and must not, each with what was probably meant. Looks at folders, and
-    /// changes nothing. Roles refuse to start while there are any.
+    /// Returns the overlaps that are not allowed, each with the likely intention. Roles refuse to start while there are
+    /// any. Only reads folders.
     #[must_use]
     pub fn overlaps(&self) -> Vec<String> {
         let folder = |path: &std::path::PathBuf| Location::Local(path.clone());
@@ -183,20 +184,20 @@ impl Config {
             (Kind::Scratch, self.scratch_dir.as_ref().map(folder)),
         ];
         let given = places.into_iter().filter_map(|(kind, location)| Some((kind, location?)));
-        let zones = given.map(|(kind, location)| Zone::look(kind, location)).collect::<io::Result<Vec<_>>>();
+        let zones = given.map(|(kind, location)| Zone::resolve(kind, location)).collect::<io::Result<Vec<_>>>();
         match zones {
             Ok(mut zones) => {
                 let of_log = zones.iter().position(|zone| zone.kind == Kind::Log && self.log.data_dir.is_none());
                 let default_log = of_log.map(|at| zones.remove(at));
                 let mut found = conflicts(&zones);
-                // The default follows the tables: where those are misplaced, it only says the same again.
+                // The default log folder follows the tables, so it would only repeat their conflicts.
                 if found.is_empty() {
                     zones.extend(default_log);
                     found = conflicts(&zones);
                 }
                 found
             }
-            Err(error) => vec![format!("the working directory of relative paths cannot be told: {error}")],
+            Err(error) => vec![format!("the working directory of relative paths cannot be determined: {error}")],
         }
     }
 }
@@ -290,7 +291,7 @@ mod tests {
             (&[(SCRATCH, "s"), (LOG, "s")], &["is the same place as log.data_dir", "temporary folder"]),
             (
                 &[(SCRATCH, "s"), (LOG, "s/log")],
-                &["log.data_dir ('s/log') lies inside scratch.dir ('s'): what lies there may be deleted"],
+                &["log.data_dir ('s/log') lies inside scratch.dir ('s'): everything in it may be deleted"],
             ),
             (
                 &[(SCRATCH, "t/_log/s"), (TRUSTED, "t")],
@@ -342,7 +343,7 @@ mod tests {
         symlink(land.join("pending/t"), &trusted).unwrap();
         let zones = [(LANDING, text(&land)), (TRUSTED, text(&trusted))];
         assert!(overlaps(&zones).join("").contains("inside pending/ of landing.url"), "{:?}", overlaps(&zones));
-        // The part is behind a link, not the place.
+        // This time a part is a symbolic link, not the place.
         std::fs::remove_file(&trusted).unwrap();
         std::fs::create_dir_all(trusted.join("events")).unwrap();
         assert_eq!(overlaps(&zones), Vec::<String>::new());
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn archived_files_are_not_moved_to_where_files_are_read() {
+    fn archived_files_are_not_moved_into_the_folder_that_is_read() {
         let land = tempfile::tempdir().unwrap();
         std::fs::create_dir(land.path().join("pending")).unwrap();
         symlink("pending/done", land.path().join("processed")).unwrap();
@@ -364,7 +365,7 @@ mod tests {
     }
 
     proptest! {
-        /// The rule, said once more by names alone.
+        /// An independent statement of the module's table, by names alone.
         #[test]
         fn the_table_of_the_module_holds_for_any_paths(
             landing in "(a|b|pending|events|_batches)(/(a|b|pending|processed|events|_batches)){0,2}",

@@ -1,11 +1,11 @@
-//! Which settings are never shown. The list of words hides more than librdkafka's own flag for sensitive settings, and a
-//! test holds it against librdkafka's source.
+//! Which settings are never shown. The word list masks more than librdkafka's own flag for sensitive settings; a test
+//! compares it with librdkafka's source.
 
 use std::borrow::Cow;
 
 use crate::redact::{MASK, without_credentials};
 
-/// A setting is secret if its name has any of these.
+/// A setting is secret if its name contains any of these.
 const SECRET_WORDS: [&str; 12] = [
     "password",
     "passphrase",
@@ -23,7 +23,7 @@ const SECRET_WORDS: [&str; 12] = [
 
 /// Whether the value of a setting must never be shown.
 pub(super) fn is_secret(path: &str) -> bool {
-    // A token's address and the file of one are none.
+    // The address or the file of a token is not secret.
     let is_token = path.ends_with("token");
     is_token || SECRET_WORDS.iter().any(|word| path.contains(word))
 }

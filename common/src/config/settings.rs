@@ -1,9 +1,10 @@
-//! The one list of settings: defaults, refusal of unknown keys, `config print` and the table in docs/configuration.md come from it.
+//! The one list of settings. Defaults, refusal of unknown keys, `config print` and the table in docs/configuration.md
+//! use it.
 
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub path: &'static str,
-    /// As it would stand in the file; empty = not set.
+    /// The value as written in the file; empty: not set.
     pub default: &'static str,
     pub help: &'static str,
 }
@@ -12,7 +13,7 @@ const fn setting(path: &'static str, default: &'static str, help: &'static str) 
     Setting { path, default, help }
 }
 
-/// `kafka.client.*` stands for any setting of librdkafka.
+/// `kafka.client.*` covers every setting of librdkafka.
 pub const SETTINGS: &[Setting] = &[
     setting("patience", "60s", "with `--once`: how long to keep trying while Kafka or a store is down, then exit 1"),
     setting("landing.url", "", "folder or `s3://bucket/prefix` that holds `pending/` and `processed/`"),
@@ -21,7 +22,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "what becomes of a file once it is committed: `move` it to `processed/`, `tag` it (S3), `leave` it or `delete` it; not set: as the landing zone's own `landing.toml` says, else `move`",
     ),
-    setting("landing.poll_interval", "5s", "pause between two looks at `pending/`"),
+    setting("landing.poll_interval", "5s", "pause between two listings of `pending/`"),
     setting(
         "landing.full_sweep_interval",
         "60s",
@@ -30,20 +31,20 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "landing.min_age",
         "2s",
-        "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is passed over",
+        "local folders: a file must be unchanged this long before it is read; with `--once` by its modification time, and a file that changes meanwhile is skipped",
     ),
     setting(
         "landing.ignore_prefixes",
         "_,.",
-        "files whose names begin so are passed over, and so is everything in folders whose names do: what Spark and Hadoop have not committed lies in `_temporary/`. In a local folder names that begin with `.` always are",
+        "files whose names begin so are ignored, as is everything in folders whose names do: Spark and Hadoop keep uncommitted output in `_temporary/`. In a local folder names that begin with `.` are always ignored",
     ),
     setting(
         "landing.ignore_suffixes",
         ".tmp,.part,.partial,.filepart,.crdownload,.inprogress,_SUCCESS",
-        "files whose names end so are passed over: others are still writing them",
+        "files whose names end so are ignored: other programs are still writing them",
     ),
     setting("landing.watch", "true", "local folders: inotify reports new files at once"),
-    setting("landing.sqs_queue_url", "", "SQS queue of S3 event notifications: look at new objects at once"),
+    setting("landing.sqs_queue_url", "", "SQS queue of S3 event notifications: new objects are read at once"),
     setting("landing.parallel_files", "8", "files read at a time, for each ledger partition"),
     setting("landing.max_memory", "24MB", "events read and not yet committed, of the whole process"),
     setting("landing.max_rate", "", "most bytes of events published a second, such as `20MB`; not set: no limit"),
@@ -110,7 +111,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "partitions of the ledger when it is created, the most ingestors that can share the work; not set: 8 on Kafka, 1 in the embedded log",
     ),
-    setting("ledger.retain", "30d", "how long files that are gone from `pending/` are remembered"),
+    setting("ledger.retain", "30d", "how long files no longer in `pending/` are remembered"),
     setting("dlq.max_bytes", "64KiB", "how much of a bad event the dead-letter topic keeps"),
     setting("kafka.brokers", "", "`host:port[,host:port]`"),
     setting("kafka.group", "event-distributor", "consumer group of the distributor"),
@@ -156,7 +157,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "replay.missing",
         "restore",
-        "files that are gone when offsets are set back: `restore` makes them again, `report` only says so",
+        "missing files when offsets are set back: `restore` writes them again, `report` only reports them",
     ),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
     setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
@@ -190,7 +191,7 @@ pub(super) fn find(path: &str) -> Option<&'static Setting> {
     })
 }
 
-/// The known path nearest to a misspelt one, if any is near.
+/// The known path closest to a misspelt one, if any is close.
 pub(super) fn nearest(path: &str) -> Option<&'static str> {
     let key = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     SETTINGS
@@ -201,7 +202,7 @@ pub(super) fn nearest(path: &str) -> Option<&'static str> {
         .map(|(_, path)| path)
 }
 
-/// Levenshtein's distance.
+/// Levenshtein distance.
 fn distance(left: &str, right: &str) -> usize {
     let right: Vec<char> = right.chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();

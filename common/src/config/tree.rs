@@ -1,4 +1,4 @@
-//! Raw settings by path, gathered from the layers, each remembering where it came from.
+//! Raw settings by path, collected from the layers, each with its origin.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,17 @@ use super::settings::{SETTINGS, find, nearest};
 use super::{Config, ConfigErrors, check};
 use crate::printable::escape;
 
-/// The value of `format.data` that stands for the empty JSON pointer.
+/// The value of `format.data` that represents the empty JSON pointer.
 pub(super) const WHOLE_RECORD: &str = "whole";
 
-/// A value as written and where it stood, for error messages.
+/// A value as written, and its origin for error messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Raw {
     pub text: String,
     pub origin: String,
 }
 
-/// Settings before they are checked. Later layers win.
+/// Settings before they are checked. Later layers take precedence.
 #[derive(Debug, Clone, Default)]
 pub struct ConfigTree {
     values: BTreeMap<String, Raw>,
@@ -25,11 +25,12 @@ pub struct ConfigTree {
 }
 
 impl ConfigTree {
-    /// Adds a TOML file's settings.
+    /// Adds the settings of a TOML file.
     pub fn add_file(&mut self, name: &str, text: &str) {
         match text.parse::<toml::Table>() {
             Ok(table) => self.add_table(name, "", &table),
-            // The parser's message quotes the offending line, which may hold a secret: only its place is told.
+            // The parser's message quotes the offending line, which may hold a secret, so only its position is
+            // reported.
             Err(error) => {
                 let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
                 self.errors.push(format!("{name}, line {line}: {}", error.message()));
@@ -45,13 +46,13 @@ impl ConfigTree {
                     self.add_table(name, &path, inner);
                     continue;
                 }
-                // Elsewhere an empty text unsets; in a file it is also how the empty JSON pointer is written.
+                // Elsewhere an empty text unsets a setting. Here it is also the empty JSON pointer.
                 toml::Value::String(text) if text.is_empty() && path == "format.data" => WHOLE_RECORD.to_owned(),
                 toml::Value::String(text) => text.clone(),
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(flag) => flag.to_string(),
                 toml::Value::Float(number) => number.to_string(),
-                // Tables in a row, such as [[columns]], are numbered; texts in a row stand for one with commas.
+                // An array of tables, such as [[columns]], is numbered. An array of texts becomes one text with commas.
                 toml::Value::Array(values) if values.iter().all(toml::Value::is_table) && !values.is_empty() => {
                     for (index, inner) in values.iter().filter_map(toml::Value::as_table).enumerate() {
                         self.add_table(name, &format!("{path}.{index}"), inner);
@@ -72,7 +73,7 @@ impl ConfigTree {
         }
     }
 
-    /// Adds `ED__SECTION__KEY` variables. In `kafka.client` a single `_` stands for a dot.
+    /// Adds `ED__SECTION__KEY` variables. In `kafka.client` a single `_` represents a dot.
     pub fn add_environment(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
         for (name, value) in variables {
             let Some(rest) = name.strip_prefix("ED__") else { continue };
@@ -95,7 +96,7 @@ impl ConfigTree {
         self.values.insert(path.to_owned(), Raw { text: text.to_owned(), origin: origin.to_owned() });
     }
 
-    /// What was given for `path`; `None` for an empty text, which unsets.
+    /// The value of `path`, if set; an empty text unsets it.
     pub(super) fn get(&self, path: &str) -> Option<Raw> {
         let default = || {
             let default = SETTINGS.iter().find(|setting| setting.path == path)?.default;
@@ -110,15 +111,15 @@ impl ConfigTree {
         inside.filter(|(_, raw)| !raw.text.is_empty()).collect()
     }
 
-    /// Checks everything.
+    /// Checks all settings.
     ///
     /// # Errors
-    /// All that is wrong, not only the first.
+    /// All errors, not only the first.
     pub fn check(&self) -> Result<Config, ConfigErrors> {
         check::check(self, self.errors.clone())
     }
 
-    /// The effective settings as TOML, with secrets masked and where each came from.
+    /// The effective settings as TOML, with secrets masked and the origin of each.
     pub fn print(&self) -> String {
         let mut lines = String::new();
         let mut section = "";

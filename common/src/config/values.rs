@@ -1,4 +1,4 @@
-//! Parsers of single values. Each error says what would be right.
+//! Parsers of single values. Each error says what a correct value is.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A duration as it is written in a file, in the largest unit that fits.
+/// A duration in the largest unit that fits, as written in a file.
 pub(super) fn show_duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     if millis > 0 {
@@ -27,7 +27,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
     fitting.map_or_else(|| format!("{seconds}s"), |(name, unit)| format!("{}{name}", seconds / unit))
 }
 
-/// A size as it is written in a file, in the largest unit that fits.
+/// A size in the largest unit that fits, as written in a file.
 pub(super) fn show_bytes(bytes: u64) -> String {
     let units = [("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000)];
     let fitting = units.into_iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
@@ -134,7 +134,7 @@ pub(super) fn topic_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// The topic of events, of which others' names are made.
+/// The topic of events, from which the names of the others derive.
 pub(super) fn events_topic(text: &str) -> Result<String, String> {
     if text.starts_with("__") {
         return Err(format!("'{text}' begins with __, as the topics that Kafka keeps for itself"));
@@ -151,11 +151,11 @@ mod tests {
     #[test]
     fn durations_and_sizes_are_shown_in_the_largest_unit_that_fits() {
         let millis = |millis| show_duration(Duration::from_millis(millis));
-        let told = [millis(0), millis(1), millis(1_500), millis(90_000), millis(120_000), millis(86_400_000)];
-        assert_eq!(told, ["0s", "1ms", "1500ms", "90s", "2m", "1d"]);
+        let reported = [millis(0), millis(1), millis(1_500), millis(90_000), millis(120_000), millis(86_400_000)];
+        assert_eq!(reported, ["0s", "1ms", "1500ms", "90s", "2m", "1d"]);
         assert_eq!(show_duration(MAX_DURATION), "10y");
-        let told = [0, 1, 1_000, 1_500, 8_000_000, 64_000_000_000, 1_000_000_000_000].map(show_bytes);
-        assert_eq!(told, ["0", "1", "1KB", "1500", "8MB", "64GB", "1TB"]);
+        let reported = [0, 1, 1_000, 1_500, 8_000_000, 64_000_000_000, 1_000_000_000_000].map(show_bytes);
+        assert_eq!(reported, ["0", "1", "1KB", "1500", "8MB", "64GB", "1TB"]);
     }
 
     #[test]
@@ -179,8 +179,8 @@ mod tests {
             ("0.0.0.0", "0.0.0.0:8080"),
             ("http://x", "0.0.0.0:8080"),
         ] {
-            let told = listen_address(text).err().unwrap_or_default();
-            assert!(told.contains(&format!("did you mean {meant}?")), "{told}");
+            let reported = listen_address(text).err().unwrap_or_default();
+            assert!(reported.contains(&format!("did you mean {meant}?")), "{reported}");
         }
         assert!(listen_address("[::]:8080").is_ok() && listen_address("127.0.0.1:0").is_ok());
     }

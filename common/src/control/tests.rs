@@ -19,7 +19,7 @@ fn threads_named_control() -> usize {
     names.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "control\n")).count()
 }
 
-/// One test, for threads of the process are counted.
+/// One test, because it counts the threads of the process.
 #[test]
 fn probes_are_answered_while_every_worker_is_busy_and_the_thread_ends_with_its_owner() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -37,7 +37,7 @@ fn probes_are_answered_while_every_worker_is_busy_and_the_thread_ends_with_its_o
         let (begun, begins) = mpsc::channel();
         runtime.spawn(async move {
             begun.send(()).unwrap();
-            // As a decoder that has been fed a bomb.
+            // Blocks a worker, as a decompression bomb would.
             let _ = released.recv();
         });
         begins.recv().unwrap();
@@ -50,13 +50,13 @@ fn probes_are_answered_while_every_worker_is_busy_and_the_thread_ends_with_its_o
     assert!(asked.elapsed().as_secs() < 5, "{:?}", asked.elapsed());
     shutdown.trigger();
     while !get(address, "/readyz").ends_with("process: shutting down\n") {
-        assert!(asked.elapsed().as_secs() < 60, "the end is not told");
+        assert!(asked.elapsed().as_secs() < 60, "the end was not reported");
     }
     if cfg!(target_os = "linux") {
         assert_eq!(threads_named_control(), 1);
     }
     drop(held);
     drop(control);
-    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+    assert!(TcpStream::connect(address).is_err(), "the port is still open");
     assert_eq!(threads_named_control(), 0);
 }

@@ -1,7 +1,6 @@
-//! Columns of their own for values inside `data`: rules as text, and reading values by them.
+//! Additional columns for values inside `data`: the rules as text, and how they read values.
 //!
-//! What a rule makes of a value is part of a table's layout: it is fixed here, and must not change for a rule that
-//! stands in a layout.
+//! The value that a rule reads is part of a table's layout. It must never change for a rule that a layout contains.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,25 +11,25 @@ use super::TimeRule;
 use crate::glob;
 use crate::json::{FieldPaths, MAX_DEPTH, Pointer, Span, Spans, scan, skip_blanks, unescape};
 
-/// More columns than a table for people has; each 16 of them cost a pass over `data`.
+/// More columns than any known table has. Every 16 columns cost one scan of `data`.
 pub const MAX_COLUMNS: usize = 64;
 const MAX_NAME_BYTES: usize = 100;
-/// Digits of a decimal that every engine reads.
+/// The number of decimal digits that every engine reads.
 const MAX_PRECISION: u8 = 38;
-/// Longer numbers are not looked at.
+/// Longer numbers are not parsed.
 const MAX_NUMBER_BYTES: usize = 400;
 
-/// A column as it is configured, and as it stands in a layout.
+/// A column as configured and as recorded in a layout.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ColumnRule {
     pub name: String,
     /// JSON pointer within `data`.
     pub pointer: String,
-    /// As [`ColumnType::parse`] reads it.
+    /// In the form that [`ColumnType::parse`] reads.
     #[serde(rename = "type")]
     pub column_type: String,
-    /// Patterns of `domain-event_type`, separated by commas. Rows of other types have null.
+    /// Patterns of `domain-event_type`, separated by commas. The column is null in rows of other types.
     pub events: String,
 }
 
@@ -51,7 +50,7 @@ pub enum ColumnType {
 
 impl ColumnType {
     /// # Errors
-    /// The text names no type; the message says which there are.
+    /// The text names no type; the message lists the valid ones.
     pub fn parse(text: &str) -> Result<Self, String> {
         let decimal = || {
             let inner = text.strip_prefix("decimal(")?.strip_suffix(')')?;
@@ -76,25 +75,25 @@ impl ColumnType {
     }
 }
 
-/// A value for a column.
+/// The value of a column in one row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ColumnValue<'a> {
     Int(i64),
     Double(f64),
-    /// Times 10 to the power of the type's scale.
+    /// The number times 10 to the power of the type's scale.
     Decimal(i128),
     Boolean(bool),
     String(Cow<'a, str>),
     Timestamp(i64),
 }
 
-/// What stands in an event for a column.
+/// The result of reading an event for a column.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found<'a> {
     Value(ColumnValue<'a>),
-    /// Nothing, or null.
+    /// The value is absent or null.
     Nothing,
-    /// Something that does not fit the column's type.
+    /// The value does not fit the column's type.
     Unfit,
 }
 
@@ -106,18 +105,18 @@ struct Column {
     events: Vec<String>,
 }
 
-/// The columns of a layout, ready to be read.
+/// The columns of a layout, prepared for reading.
 #[derive(Debug, Clone)]
 pub struct Columns {
     columns: Vec<Column>,
-    /// As many as it takes to hold all pointers.
+    /// One scan for each: a scan holds a limited number of pointers.
     passes: Vec<FieldPaths>,
     time: TimeRule,
 }
 
 impl Columns {
     /// # Errors
-    /// The index of the first rule that cannot be, which key of it, and why.
+    /// The index of the first invalid rule, its key, and the reason.
     pub fn new(rules: &[ColumnRule], time: TimeRule) -> Result<Self, (usize, &'static str, String)> {
         if let Some(fault) = Self::faults(rules).into_iter().next() {
             return Err(fault);
@@ -144,14 +143,14 @@ impl Columns {
         Ok(Self { columns, passes, time })
     }
 
-    /// Everything that is wrong with `rules`, in their order: the index of the rule, which key of it, and why.
+    /// All errors in `rules`, in their order: the index of the rule, its key, and the reason.
     #[must_use]
     pub fn faults(rules: &[ColumnRule]) -> Vec<(usize, &'static str, String)> {
         let mut faults = Vec::new();
         let mut first_of_name = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
             let pointer = Pointer::parse(&rule.pointer).and_then(|pointer| FieldPaths::default().add(&pointer));
-            // Engines tell names apart without regard to case.
+            // Engines compare column names without regard to case.
             let first = *first_of_name.entry(rule.name.to_ascii_lowercase()).or_insert(index);
             let name = match check_name(&rule.name) {
                 Ok(()) if first < index => Err(format!("'{}' is there twice: columns.{first} has it too", rule.name)),
@@ -179,18 +178,18 @@ impl Columns {
         self.columns.iter().map(|column| column.column_type)
     }
 
-    /// Which columns the events of a type have, named as it stands in folder names.
+    /// Which columns apply to events of a type, given its name as in folder names.
     pub fn of_type(&self, domain_event_type: &str) -> Vec<bool> {
         let fits = |column: &Column| column.events.iter().any(|pattern| glob::fits(pattern, domain_event_type));
         self.columns.iter().map(fits).collect()
     }
 
-    /// Hands what stands in `data` for each column to `take`, in order. Those that `wanted` does not have get nothing.
+    /// Passes the value in `data` of each column to `take`, in order. Columns not in `wanted` receive nothing.
     pub fn read<'a>(&self, data: &'a str, wanted: &[bool], mut take: impl FnMut(usize, Found<'a>)) {
         let mut spans = Spans::default();
         let mut passed = None;
-        // A key that is wanted by any column and stands there twice makes all of them ambiguous, however many passes
-        // there are. Nothing else can be wrong, for the event was read before.
+        // A wanted key that occurs twice makes all columns ambiguous, whatever scan it belongs to. No other error can
+        // occur: the event was parsed before.
         let mut is_clear = self.passes.len() == 1
             || self.passes.iter().all(|paths| scan(data.as_bytes(), paths, MAX_DEPTH, &mut spans).is_ok());
         for (index, column) in self.columns.iter().enumerate() {
@@ -244,7 +243,7 @@ impl Columns {
     }
 }
 
-/// Columns of ours, and of every table partitioned as these are.
+/// Names of built-in columns and of partition columns.
 const TAKEN: [&str; 9] =
     ["event_id", "timestamp", "domain", "event_type", "data", "domain_event_type", "year", "month", "day"];
 
@@ -254,7 +253,7 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("'{name}' is not up to {MAX_NAME_BYTES} of a-z, 0-9 and _"));
     }
     if !name.starts_with(|first: char| first.is_ascii_lowercase()) {
-        return Err(format!("'{name}' must begin with a letter: names that begin with _ are ours"));
+        return Err(format!("'{name}' must begin with a letter: names that begin with _ are reserved"));
     }
     if TAKEN.contains(&name) {
         return Err(format!("'{name}' is a column of every table"));
@@ -270,24 +269,24 @@ fn check_events(patterns: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The text of a JSON string; `None` for anything else, and for half of a surrogate pair.
+/// The text of a JSON string; `None` for any other value and for a lone surrogate.
 fn text(raw: &str, escaped: bool) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if escaped { unescape(inner) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// The text of a JSON number, also of one inside a string, as many producers write those that must not be rounded.
+/// The text of a JSON number, or of a string that holds one: producers quote numbers that must not be rounded.
 fn number(raw: &str, escaped: bool) -> Option<Cow<'_, str>> {
     let text = if raw.starts_with('"') { text(raw, escaped)? } else { Cow::Borrowed(raw) };
     if text.len() > MAX_NUMBER_BYTES || !text.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
         return None;
     }
-    // By the grammar of JSON, and nothing behind it.
+    // A number by JSON's grammar, with nothing after it.
     let end = scan(text.as_bytes(), &FieldPaths::default(), 1, &mut Spans::default()).ok()?;
     (skip_blanks(text.as_bytes(), end) == text.len() && end == text.len()).then_some(text)
 }
 
-/// A JSON number times 10 to the power of `scale`, if that is a whole number of up to 38 digits: nothing is rounded.
+/// A JSON number times 10 to the power of `scale`, if that is a whole number of up to 38 digits. Never rounds.
 fn scaled(number: &str, scale: u32) -> Option<i128> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let exponent: i64 = exponent.parse().ok()?;

@@ -1,7 +1,7 @@
-//! Reading the five fields of an event from its JSON text, by rules.
+//! Reads the five fields of an event from its JSON text, by rules.
 //!
-//! `data` is kept as the bytes that stood in the file: numbers of any size, key order and spacing survive. Only escapes of
-//! lone surrogates are replaced in it, where the rules say so.
+//! `data` keeps the bytes of the file: numbers of any size, key order and spacing survive. Only escapes of lone
+//! surrogates are replaced, if the rules say so.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::json::{
     replace_lone_surrogates, scan, skip_blanks, unescape,
 };
 
-/// A valid event, borrowing from its text wherever the text has no escapes.
+/// A valid event. Borrows from its text wherever the text has no escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event<'a> {
     pub event_id: Cow<'a, str>,
@@ -22,7 +22,7 @@ pub struct Event<'a> {
     pub timestamp_us: i64,
     pub domain: Cow<'a, str>,
     pub event_type: Cow<'a, str>,
-    /// JSON text exactly as written, but for lone surrogates that were replaced.
+    /// JSON text exactly as written, except for replaced lone surrogates.
     pub data: Cow<'a, str>,
 }
 
@@ -33,8 +33,8 @@ impl Event<'_> {
     }
 }
 
-/// How events are read: from which values their fields come, how times are written, how deep they may be nested, and
-/// where they stand if they come in wrapper objects.
+/// How events are read: the values that their fields come from, the form of times, the nesting limit, and the place of
+/// events in wrapper objects.
 #[derive(Debug, Clone)]
 pub struct EventFormat {
     rules: EventRules,
@@ -45,12 +45,12 @@ pub struct EventFormat {
     domain: Source,
     event_type: Source,
     data: Place,
-    /// What each slot of `paths` is called.
+    /// The field name of each slot of `paths`.
     names: Vec<FieldName>,
     records: Option<Records>,
 }
 
-/// Where the array of events stands in a wrapper object.
+/// The place of the array of events in a wrapper object.
 #[derive(Debug, Clone)]
 struct Records {
     pointer: Pointer,
@@ -74,24 +74,24 @@ enum Part {
 #[derive(Debug, Clone)]
 struct Place {
     slot: usize,
-    /// Whose rule it is of.
+    /// The field that the rule belongs to.
     field: Field,
     name: FieldName,
 }
 
 impl Default for EventFormat {
-    /// The first preset, times without zone read in UTC.
+    /// The first preset; times without a zone are in UTC.
     fn default() -> Self {
-        // The presets are valid, as a test shows; a format that finds nothing stands in for the impossible.
+        // The presets are valid, as a test checks; a format without fields covers the impossible case.
         Self::new(&PRESETS[0].rules(), TimeRule::utc(), None).unwrap_or_else(|_| Self::nothing())
     }
 }
 
 impl EventFormat {
-    /// `records`: where the array of events stands in wrapper objects; `None` if events stand by themselves.
+    /// `records`: the place of the array of events in wrapper objects; `None` if events are not wrapped.
     ///
     /// # Errors
-    /// A rule that cannot be followed.
+    /// A rule that cannot be applied.
     pub fn new(rules: &EventRules, time: TimeRule, records: Option<&Pointer>) -> Result<Self, RuleError> {
         if !(1..=MAX_DEPTH).contains(&rules.max_depth) {
             return Err(RuleError { key: "max_depth", message: format!("must be from 1 to {MAX_DEPTH}") });
@@ -108,7 +108,7 @@ impl EventFormat {
         Ok(format)
     }
 
-    /// Finds no field in anything.
+    /// A format that finds no field in any text.
     fn nothing() -> Self {
         let nowhere = Place { slot: usize::MAX, field: Field::EventId, name: Cow::Borrowed("event_id") };
         Self {
@@ -146,19 +146,19 @@ impl EventFormat {
 
     fn place(&mut self, field: Field, pointer: &Pointer) -> Result<Place, RuleError> {
         let slot = self.paths.add(pointer).map_err(|message| RuleError { key: field.name(), message })?;
-        let name = field.told(pointer);
+        let name = field.label(pointer);
         if slot == self.names.len() {
             self.names.push(name.clone());
         }
         Ok(Place { slot, field, name })
     }
 
-    /// The same, for events that stand by themselves.
+    /// The same format for events that are not wrapped.
     pub fn without_records(&self) -> Self {
         Self { records: None, ..self.clone() }
     }
 
-    /// The rules as text, as they stand in a layout.
+    /// The rules as text, as recorded in a layout.
     pub fn rules(&self) -> &EventRules {
         &self.rules
     }
@@ -167,7 +167,7 @@ impl EventFormat {
         &self.time
     }
 
-    /// Where the array of events stands in a wrapper object; `None` if events stand by themselves.
+    /// The place of the array of events in a wrapper object; `None` if events are not wrapped.
     pub fn records(&self) -> Option<&Pointer> {
         self.records.as_ref().map(|records| &records.pointer)
     }
@@ -176,17 +176,17 @@ impl EventFormat {
         self.rules.max_depth
     }
 
-    /// Passes over the event that `bytes` begin with, finds its fields' values, and returns the index of the byte after
-    /// it. The encoding is not looked at.
+    /// Scans the event that `bytes` begin with, records the spans of its fields' values, and returns the index of the
+    /// byte after it. Does not check the encoding.
     ///
     /// # Errors
-    /// What begins there is no JSON value, or one that is too deep or has a wanted key twice.
+    /// No JSON value begins there, or it is nested too deeply or has a wanted key twice.
     #[inline]
     pub fn scan(&self, bytes: &[u8], spans: &mut Spans) -> Result<usize, ScanError> {
         scan(bytes, &self.paths, self.rules.max_depth, spans)
     }
 
-    /// Passes over the head of a wrapper object up to its array of events. [`Opened::None`] without a records pointer.
+    /// Scans the head of a wrapper object up to its array of events. [`Opened::None`] without a records pointer.
     ///
     /// # Errors
     /// As [`EventFormat::scan`].
@@ -197,13 +197,13 @@ impl EventFormat {
         }
     }
 
-    /// Reads the event that was found in `bytes`, with the spans of its scan.
+    /// Reads the event in `bytes` from the spans of its scan.
     ///
     /// # Errors
-    /// The first thing that is wrong: the encoding, then the fields in the order they are documented.
+    /// The first error: the encoding, then the fields in the documented order.
     #[inline]
     pub fn read<'a>(&self, bytes: &'a [u8], spans: &Spans) -> Result<Event<'a>, EventProblem> {
-        // The scan does not look at the encoding.
+        // The scan does not check the encoding.
         let text = simdutf8::basic::from_utf8(bytes).map_err(|_| EventProblem::NotUtf8)?;
         let values = Values { text, spans };
         let event_id = values.text_of(&self.event_id)?;
@@ -242,7 +242,7 @@ impl EventFormat {
         }
     }
 
-    /// Numbers as they were written, too.
+    /// As `scalar`, but numbers keep their text.
     fn scalar_of_time<'a>(&self, values: &Values<'a, '_>, wanted: &'static str) -> Result<Cow<'a, str>, EventProblem> {
         match &self.timestamp {
             Source::Value(place) => values.scalar(place, wanted),
@@ -261,7 +261,7 @@ impl EventFormat {
         EventProblem::BadTimestamp { field: self.timestamp.name(Field::Timestamp), message }
     }
 
-    /// `data` where surrogates are in the event, in pairs or not.
+    /// `data` of an event that contains surrogates, paired or lone.
     #[cold]
     fn data_with_surrogates<'a>(&self, data: &'a str) -> Result<Cow<'a, str>, EventProblem> {
         match self.rules.lone_surrogates {
@@ -273,7 +273,7 @@ impl EventFormat {
         }
     }
 
-    /// Says why `bytes`, a piece that was found to be no event, is none.
+    /// Returns the reason why `bytes` are not an event.
     pub fn explain(&self, bytes: &[u8]) -> EventProblem {
         if simdutf8::basic::from_utf8(bytes).is_err() {
             return EventProblem::NotUtf8;
@@ -287,13 +287,13 @@ impl EventFormat {
         }
     }
 
-    /// What an error of [`EventFormat::scan`] means.
+    /// The problem that an error of [`EventFormat::scan`] represents.
     pub fn problem(&self, error: &ScanError) -> EventProblem {
         let name = |slot: usize| self.names.get(slot).cloned().unwrap_or(Cow::Borrowed("data"));
         EventProblem::of_scan(error, self.rules.max_depth, name)
     }
 
-    /// What an error of [`EventFormat::scan_to_records`] means.
+    /// The problem that an error of [`EventFormat::scan_to_records`] represents.
     pub fn wrapper_problem(&self, error: &ScanError) -> EventProblem {
         let pointer = self.records().map(Pointer::to_string).unwrap_or_default();
         EventProblem::of_scan(error, self.rules.max_depth, |_| Cow::Owned(pointer))
@@ -314,7 +314,7 @@ impl Records {
 }
 
 impl Source {
-    /// What the field is called in messages.
+    /// The name of the field in messages.
     fn name(&self, field: Field) -> FieldName {
         match self {
             Self::Value(place) => place.name.clone(),
@@ -329,7 +329,7 @@ struct Values<'a, 'b> {
     spans: &'b Spans,
 }
 
-/// What is wrong with a value; small, for it is in the way of every field that is read.
+/// The reason why a value is invalid. Small, because every field that is read returns it.
 enum Defect {
     Missing,
     NotAString,
@@ -353,7 +353,7 @@ impl Defect {
 }
 
 impl<'a> Values<'a, '_> {
-    /// A value as it was written, and whether it is a string with escapes.
+    /// The text of a value, and whether it is a string with escapes.
     #[inline(always)]
     fn raw(&self, place: &Place) -> Result<(&'a str, bool), Defect> {
         let Span { start, end, escaped } = self.spans.get(place.slot).ok_or(Defect::Missing)?;
@@ -380,7 +380,7 @@ impl<'a> Values<'a, '_> {
         Ok(text)
     }
 
-    /// A string with something in it. `null` counts as missing, as most producers mean it.
+    /// A non-empty string. `null` counts as missing, as most producers mean it.
     #[inline(always)]
     fn string(&self, place: &Place) -> Result<Cow<'a, str>, Defect> {
         let (raw, escaped) = self.raw(place)?;
@@ -397,7 +397,7 @@ impl<'a> Values<'a, '_> {
         self.raw(place).is_ok_and(|(raw, _)| raw.starts_with(|first: char| first == '-' || first.is_ascii_digit()))
     }
 
-    /// A string with something in it, or the text of a number or truth value as it was written.
+    /// A non-empty string, or the text of a number or boolean.
     fn scalar(&self, place: &Place, wanted: &'static str) -> Result<Cow<'a, str>, EventProblem> {
         match self.string(place) {
             Err(Defect::NotAString) => match self.raw(place) {
@@ -416,10 +416,10 @@ fn unescaped(raw: &str) -> Result<Cow<'_, str>, Defect> {
     inner.and_then(unescape).ok_or(Defect::HalfAPair)
 }
 
-/// Reads one event from exactly its bytes; blanks around it are allowed.
+/// Parses one event from exactly its bytes; whitespace around it is allowed.
 ///
 /// # Errors
-/// What is wrong with it, as precisely as can be told.
+/// The reason why it is not an event, as precisely as possible.
 pub fn parse_event<'a>(bytes: &'a [u8], format: &EventFormat) -> Result<Event<'a>, EventProblem> {
     let is_object = bytes.get(skip_blanks(bytes, 0)) == Some(&b'{');
     let mut spans = Spans::default();

@@ -1,4 +1,4 @@
-//! What an event is, and how one is read from its JSON text.
+//! The definition of an event, and how one is parsed from JSON text.
 
 mod column;
 mod format;
@@ -22,11 +22,11 @@ pub const HEADER_SOURCE: &str = "source";
 pub const HEADER_BYTE_OFFSET: &str = "byte_offset";
 /// Header of a DLQ record: the reason code of [`EventProblem::code`].
 pub const HEADER_REASON: &str = "reason";
-/// Header of a DLQ record: the reason for people.
+/// Header of a DLQ record: the reason as a sentence.
 pub const HEADER_DETAIL: &str = "detail";
-/// Header of a DLQ record: length of the whole bad region in bytes; the value holds at most the first n of them.
+/// Header of a DLQ record: length of the whole bad region in bytes; the value may hold only its beginning.
 pub const HEADER_LENGTH: &str = "length";
-/// Header of a DLQ record: identity of the file version it was read from.
+/// Header of a DLQ record: identity of the file version that contained it.
 pub const HEADER_IDENTITY: &str = "identity";
-/// Header of a DLQ record: how often it was replayed in vain, decimal digits; absent at first.
+/// Header of a DLQ record: how often it was replayed without success, decimal digits; absent if never.
 pub const HEADER_REPLAYS: &str = "replays";

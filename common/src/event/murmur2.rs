@@ -1,4 +1,4 @@
-//! The 32-bit murmur2 of the Java Kafka client, so that keys land in the partitions every other client expects.
+//! The 32-bit murmur2 of the Java Kafka client, so that keys go to the partitions that other clients expect.
 
 const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
@@ -27,7 +27,7 @@ pub fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of `key` among `partitions`, as the Java client's default partitioner picks it.
+/// The partition of `key` among `partitions`, as the Java client's default partitioner chooses it.
 ///
 /// `partitions` must be at least 1; 0 is treated as 1.
 pub fn partition_for_key(key: &[u8], partitions: u32) -> u32 {

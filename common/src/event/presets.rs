@@ -1,8 +1,8 @@
-//! Rules for the formats that many producers share.
+//! Rules for widely used formats.
 
 use super::rule::{EventRules, LoneSurrogates, TimestampFormat};
 
-/// Deepest nesting unless configured otherwise.
+/// The nesting limit unless configured.
 const DEFAULT_MAX_DEPTH: usize = 128;
 
 /// A named set of rules.
@@ -10,7 +10,7 @@ const DEFAULT_MAX_DEPTH: usize = 128;
 pub struct Preset {
     pub name: &'static str,
     fields: [&'static str; 5],
-    /// JSON pointer of the array that holds the events, where they come in wrappers.
+    /// JSON pointer of the array that holds the events, if they are wrapped.
     pub records: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a piece of a file, or a record of the log, is not an event.
+//! Reasons why a piece of a file, or a record of the log, is not an event.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,59 +7,59 @@ use super::rule::Field;
 use super::time::TimestampError;
 use crate::json::{ScanError, ScanErrorKind};
 
-/// Longest event_id. An event of the largest size, its key and its headers together stay below Kafka's default limit of
-/// a message (1,048,588 bytes).
+/// Longest event_id. The largest event with its key and headers stays below Kafka's default limit of a message
+/// (1,048,588 bytes).
 pub const MAX_ID_BYTES: usize = 16 * 1024;
 
-/// The name of a field as it is told: its own (`event_id`), or the JSON pointer that was looked for.
+/// The name of a field in messages: its own (`event_id`), or the configured JSON pointer.
 pub type FieldName = Cow<'static, str>;
 
-/// Why a piece of a file is not an event. The code is stable: it stands in DLQ headers, metrics and `rejected`. The message
-/// is a sentence that names the field, and the setting where there is one.
+/// The reason why a piece of a file is not an event. The code is stable: it appears in DLQ headers, metrics and
+/// `rejected`. The message is a sentence that names the field, and the setting if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventProblem {
     NotUtf8,
-    /// Not JSON; the parser's words.
+    /// Not JSON; holds the parser's message.
     NotJson(String),
     /// JSON, but not an object.
     NotAnObject,
     MissingField {
-        /// Whose setting says where it is looked for.
+        /// The field whose setting holds the pointer.
         field: Field,
         name: FieldName,
     },
     NotAString(FieldName),
-    /// A timestamp that is a number, where text is configured.
+    /// A timestamp that is a number, although text is configured.
     NumberForTime(FieldName),
-    /// There, but neither a string nor what else would do here.
+    /// Present, but neither a string nor another permitted kind.
     WrongKind {
         field: FieldName,
         wanted: &'static str,
     },
     EmptyField(FieldName),
     DuplicateField(FieldName),
-    /// `event_id` is also the record's key, which must fit into a message beside the event.
+    /// `event_id` is also the record's key, which must fit into a message together with the event.
     IdTooLong(FieldName),
     BadTimestamp {
         field: FieldName,
-        /// Of a [`super::TimestampError`].
+        /// The message of a [`super::TimestampError`].
         message: String,
     },
-    /// Half of a surrogate pair in a field that must be text.
+    /// A lone surrogate in a field that must be text.
     LoneSurrogate(FieldName),
-    /// The same within `data`, if it is configured to be refused.
+    /// A lone surrogate within `data`, if the configuration rejects it.
     LoneSurrogateInData(FieldName),
-    /// The value is cut off: by the end of the file, or by the next event.
+    /// The value is cut off by the end of the file or by the next event.
     Truncated,
-    /// More bytes than one event may have.
+    /// More bytes than the event limit.
     TooLarge {
         limit_bytes: usize,
     },
-    /// Arrays and objects within each other, deeper than configured.
+    /// Arrays and objects nested more deeply than the limit.
     TooDeep {
         limit: usize,
     },
-    /// An object in which the array of events was looked for at this pointer.
+    /// An object without an array of events at this pointer.
     NoRecords(String),
 }
 
@@ -83,7 +83,7 @@ impl EventProblem {
         }
     }
 
-    /// What a scan's error means for an event; `limit` is the depth that was allowed, `name` tells a slot's field.
+    /// The problem that a scan's error represents. `limit` is the nesting limit, `name` returns a slot's field.
     pub(super) fn of_scan(error: &ScanError, limit: usize, name: impl FnOnce(usize) -> FieldName) -> Self {
         match error.kind {
             ScanErrorKind::Eof => Self::Truncated,

@@ -1,11 +1,11 @@
-//! Field rules: where each of an event's five fields comes from, written as text.
+//! Field rules: the source of each of an event's five fields, written as text.
 //!
 //! | text | the field is |
 //! |---|---|
 //! | `/a/b` | the value at that JSON pointer (RFC 6901) |
 //! | `const:text` | this text, in every event |
 //! | `template:{/source}#{/id}` | this text with the values at the pointers in braces put in; `{{` and `}}` are braces |
-//! | the empty text | for `data` only: the whole record, its very bytes |
+//! | the empty text | for `data` only: the whole record, byte for byte |
 
 use std::borrow::Cow;
 use std::fmt;
@@ -42,7 +42,7 @@ impl Field {
     /// Reads a rule for this field.
     ///
     /// # Errors
-    /// It is none, or one that this field cannot have; the message says what would be right.
+    /// The rule is invalid, or this field cannot have it; the message says what is permitted.
     pub fn rule(self, text: &str) -> Result<FieldRule, String> {
         let rule = FieldRule::parse(text)?;
         let whole = matches!(&rule, FieldRule::Pointer(pointer) if pointer.is_whole());
@@ -62,8 +62,8 @@ impl Field {
         Ok(rule)
     }
 
-    /// How the value at `pointer` is told: where it is the field's own name, without the slash.
-    pub(super) fn told(self, pointer: &Pointer) -> FieldName {
+    /// The name of the value at `pointer` in messages; without the slash if it is the field's own name.
+    pub(super) fn label(self, pointer: &Pointer) -> FieldName {
         match pointer.as_str().strip_prefix('/') {
             Some(key) if key == self.name() => Cow::Borrowed(self.name()),
             _ if pointer.is_whole() => Cow::Borrowed(self.name()),
@@ -72,7 +72,7 @@ impl Field {
     }
 }
 
-/// Where a field comes from.
+/// The source of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldRule {
     Pointer(Pointer),
@@ -150,11 +150,11 @@ fn parse_template(template: &str) -> Result<Vec<TemplatePart>, String> {
     if parts.is_empty() { Err(wrong("it is empty")) } else { Ok(parts) }
 }
 
-/// How a timestamp is written.
+/// The form of timestamps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TimestampFormat {
-    /// And the other spellings that [`super::TimeRule::parse`] reads.
+    /// RFC 3339, and the other forms that [`super::TimeRule::parse`] reads.
     #[default]
     Rfc3339,
     EpochS,
@@ -165,7 +165,7 @@ pub enum TimestampFormat {
 }
 
 impl TimestampFormat {
-    /// Those with a name. All others are patterns.
+    /// The named formats. All others are patterns.
     const NAMED: [(&'static str, Self); 5] = [
         ("rfc3339", Self::Rfc3339),
         ("epoch_s", Self::EpochS),
@@ -175,7 +175,7 @@ impl TimestampFormat {
     ];
 
     /// # Errors
-    /// It is neither a name nor a pattern that can be followed; the message says what would be right.
+    /// The text is neither a name nor a valid pattern; the message says what is permitted.
     pub fn parse(text: &str) -> Result<Self, String> {
         if TimePattern::is_meant(text) {
             return TimePattern::parse(text).map(Self::Pattern);
@@ -213,16 +213,16 @@ impl From<TimestampFormat> for String {
     }
 }
 
-/// What becomes of `data` that holds half of a surrogate pair: legal JSON, and text for no reader.
+/// What happens to `data` with a lone surrogate, which is valid JSON but not valid text.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoneSurrogates {
-    /// Each escape becomes `\ufffd` in the row; the record on the log stays as it is.
+    /// Each escape becomes `\ufffd` in the row; the record on the log stays unchanged.
     #[default]
     Replace,
-    /// It is no event.
+    /// The record is not an event.
     Reject,
-    /// It stays as it is.
+    /// `data` stays unchanged.
     Keep,
 }
 
@@ -231,8 +231,8 @@ impl LoneSurrogates {
         [("replace", Self::Replace), ("reject", Self::Reject), ("keep", Self::Keep)];
 }
 
-/// All that decides how one record is read as an event, but the zone of times without one. It stands in every layout, so
-/// its names and meanings never change.
+/// Everything that decides how a record is read as an event, except the zone of times without one. Every layout
+/// contains it, so its names and meanings never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventRules {
@@ -248,7 +248,7 @@ pub struct EventRules {
 }
 
 impl EventRules {
-    /// Whether the same records are events under both, with the same ids and times.
+    /// Whether both read the same records as events, with the same ids and times.
     pub fn has_keys_of(&self, other: &Self) -> bool {
         let keys = |rules: &Self| {
             let lone_surrogates = match rules.lone_surrogates {
@@ -281,10 +281,10 @@ impl EventRules {
     }
 }
 
-/// What is wrong with rules.
+/// An error in the rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleError {
-    /// The rule, by its name in the configuration's section `format`.
+    /// The name of the rule in the configuration's section `format`.
     pub key: &'static str,
     pub message: String,
 }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_that_cannot_work_is_refused_with_what_would_be_right() {
+    fn an_invalid_rule_is_refused_with_what_would_be_right() {
         let cases = [
             (Field::EventId, "eventID", "nor template:"),
             (Field::EventId, "/a~2", "written ~0"),

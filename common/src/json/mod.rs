@@ -1,17 +1,17 @@
-//! Passing once over one JSON value: is it valid, where does it end, and where in it do a few wanted values stand?
+//! A single pass over one JSON value: whether it is valid, where it ends, and where a few wanted values are.
 //!
-//! Everything that Event Distributor reads is JSON that somebody else wrote and of which five small parts matter. So
-//! nothing is built here: [`scan`] goes over the bytes once, checks them against RFC 8259, and notes the byte spans of
-//! the values at a set of JSON pointers.
+//! Event Distributor reads JSON of other programs and needs five small parts of it. Therefore [`scan`] builds no
+//! values. It reads the bytes once, checks them against RFC 8259, and records the byte spans of the values at a set of
+//! JSON pointers.
 //!
-//! # What is guaranteed
+//! # Guarantees
 //!
 //! 1. A value is accepted exactly if RFC 8259 allows it: numbers, literals, escapes (four hexadecimal digits after
-//!    `\u`; half a surrogate pair is grammatical), no raw control character within a string. The encoding is the one
-//!    thing not looked at: bytes from 0x80 pass within strings, and whether they are UTF-8 is the caller's to check.
-//! 2. The scan is a loop, not a recursion: depth costs one bit each, up to [`MAX_DEPTH`], whatever the input.
-//! 3. A key matches by what it means, not by how it is written: `"\u0061"` is the key `a`.
-//! 4. Nothing is allocated, but for a wanted key that is written with escapes.
+//!    `\u`; a lone surrogate is grammatical), no raw control character within a string. Only the encoding is not
+//!    checked: bytes from 0x80 pass within strings, and the caller checks that they are UTF-8.
+//! 2. The scan is a loop, not a recursion: depth costs one bit each, up to [`MAX_DEPTH`], for every input.
+//! 3. A key matches by its meaning, not by its spelling: `"\u0061"` is the key `a`.
+//! 4. Nothing is allocated, except for a wanted key that is written with escapes.
 //!
 //! ```
 //! use common::json::{FieldPaths, Pointer, Spans, scan};
@@ -43,27 +43,27 @@ pub use scanner::{Opened, Span, Spans, find_array, scan};
 pub use string::{key_means, unescape};
 pub use surrogates::{has_lone_surrogate, replace_lone_surrogates};
 
-/// Deepest nesting that can be asked for. RFC 8259, section 9, lets an implementation set one.
+/// Deepest nesting that a caller can permit. RFC 8259, section 9, lets an implementation limit it.
 pub const MAX_DEPTH: usize = 1024;
 
-/// Why a value was not accepted.
+/// The reason why a value was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ScanError {
-    /// Index of the byte at which that was plain.
+    /// Index of the byte that shows the error.
     pub at: usize,
     pub kind: ScanErrorKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScanErrorKind {
-    /// The bytes end inside the value; all there are may be the beginning of a valid one.
+    /// The bytes end inside the value; they may be the beginning of a valid one.
     Eof,
-    /// No continuation makes it valid; what is wrong.
+    /// No continuation makes the value valid; holds the reason.
     Syntax(&'static str),
-    /// Arrays and objects within each other, deeper than was asked for.
+    /// Arrays and objects nested more deeply than permitted.
     TooDeep,
     /// The value is valid and ends before `end`, but the key of this slot, or one on the way to it, occurs twice in one
-    /// object: which of them is meant nobody can tell (RFC 8259, section 4).
+    /// object. Which of them is meant is undefined (RFC 8259, section 4).
     Duplicate { slot: usize, end: usize },
 }
 
@@ -76,7 +76,7 @@ impl ScanError {
         Self { at, kind: ScanErrorKind::Syntax(what) }
     }
 
-    /// What is wrong at `at`, or [`ScanErrorKind::Eof`] if the bytes end there.
+    /// An error at `at`, or [`ScanErrorKind::Eof`] if the bytes end there.
     fn at(bytes: &[u8], at: usize, what: &'static str) -> Self {
         if at < bytes.len() { Self::syntax(at, what) } else { Self::eof(bytes) }
     }
@@ -95,10 +95,10 @@ impl fmt::Display for ScanError {
 
 impl std::error::Error for ScanError {}
 
-/// The first byte from `at` that is none of JSON's four blanks.
+/// The first byte from `at` that is not whitespace in JSON.
 #[inline(always)]
 pub(crate) fn skip_blanks(bytes: &[u8], at: usize) -> usize {
-    // Nearly always there is none, or one.
+    // Mostly there is no whitespace, or one byte.
     match bytes.get(at) {
         Some(byte) if *byte > b' ' => at,
         _ => skip_some_blanks(bytes, at),

@@ -1,9 +1,8 @@
-//! Which arrays and objects are open: one bit each.
+//! The arrays and objects that are open, one bit each.
 
 use super::MAX_DEPTH;
 
-/// For every depth, whether an object or an array is open there. What was said of deeper ones is forgotten whenever a
-/// depth is set anew.
+/// Whether an object or an array is open, for every depth. Setting a depth invalidates the deeper ones.
 #[derive(Debug, Clone)]
 pub(super) struct Kinds([u64; MAX_DEPTH / 64 + 1]);
 
@@ -37,7 +36,7 @@ pub struct Nesting {
 }
 
 impl Nesting {
-    /// None is open. At most [`MAX_DEPTH`] can be.
+    /// No array or object is open. At most [`MAX_DEPTH`] can be.
     pub fn new(max_depth: usize) -> Self {
         Self { max_depth: max_depth.min(MAX_DEPTH), depth: 0, kinds: Kinds::default() }
     }
@@ -51,7 +50,7 @@ impl Nesting {
         self.depth > 0 && self.kinds.is_object(self.depth)
     }
 
-    /// Opens an array or object; false if that would be too deep.
+    /// Opens an array or object; false if that exceeds the limit.
     pub fn open(&mut self, object: bool) -> bool {
         if self.depth >= self.max_depth {
             return false;

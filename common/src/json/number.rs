@@ -24,7 +24,7 @@ fn some_digits(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
 pub(super) fn end_of_number(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
     let first = if bytes.get(at) == Some(&b'-') { at + 1 } else { at };
     let mut at = match bytes.get(first) {
-        // A zero stands alone: what follows a leading one is no part of the number.
+        // A zero cannot be followed by digits: they are not part of the number.
         Some(b'0') => first + 1,
         _ => some_digits(bytes, first)?,
     };

@@ -1,23 +1,23 @@
-//! The values that are wanted, as a tree of keys that the scanner walks down while it passes over a value.
+//! The wanted values, as a tree of keys that the scanner follows while it scans a value.
 
 use super::pointer::Pointer;
 use super::string::key_means;
 
-/// How many different values can be wanted at once.
+/// The maximum number of different wanted values.
 pub const MAX_SLOTS: usize = 16;
-/// One bit each says whether a key has occurred.
+/// A bit set has one bit for each node: whether its key has occurred.
 const MAX_NODES: usize = 64;
 
-/// A place in the tree: a value on the way to a wanted one, or a wanted one itself.
+/// A node of the tree: a wanted value, or a value on the way to one.
 pub(super) type NodeId = u8;
-/// No place: a value that nobody asked for.
+/// No node: a value that is not wanted.
 pub(super) const NOWHERE: NodeId = u8::MAX;
 /// The whole value.
 pub(super) const ROOT: NodeId = 0;
 
 const NO_SLOT: u8 = u8::MAX;
 
-/// A set of JSON pointers, each with a slot under which its span is found after the scan.
+/// A set of JSON pointers, each with a slot that holds its span after the scan.
 #[derive(Debug, Clone)]
 pub struct FieldPaths {
     nodes: Vec<Node>,
@@ -27,7 +27,7 @@ pub struct FieldPaths {
 #[derive(Debug, Clone)]
 struct Node {
     slot: u8,
-    /// The slot to name when the key of this place occurs twice: the first one below it.
+    /// The slot that an error names when the key of this node occurs twice: the first one below it.
     reported_slot: u8,
     edges: Vec<Edge>,
 }
@@ -35,11 +35,11 @@ struct Node {
 #[derive(Debug, Clone)]
 struct Edge {
     key: String,
-    /// Its first eight bytes, to tell most keys apart in one comparison.
+    /// The first eight bytes of the key, which distinguish most keys in one comparison.
     head: u64,
-    /// It is never written otherwise than it is: no quotation mark, backslash or control character is in it.
+    /// The key has only one spelling: it contains no quotation mark, backslash or control character.
     plain: bool,
-    /// The key as an index into an array, if it can be one (RFC 6901, section 4).
+    /// The key as an array index, if it is one (RFC 6901, section 4).
     index: Option<usize>,
     to: NodeId,
 }
@@ -51,15 +51,15 @@ impl Default for FieldPaths {
 }
 
 impl FieldPaths {
-    /// Adds a pointer and returns its slot; a pointer that is there already keeps the one it has.
+    /// Adds a pointer and returns its slot; a pointer that was added before keeps its slot.
     ///
     /// # Errors
-    /// More than [`MAX_SLOTS`] different pointers, or more keys on the ways to them than there is room for.
+    /// More than [`MAX_SLOTS`] different pointers, or too many keys on the ways to them.
     pub fn add(&mut self, pointer: &Pointer) -> Result<usize, String> {
         self.add_with(pointer, array_index)
     }
 
-    /// As [`FieldPaths::add`], but a key that looks like an index is no way into an array.
+    /// As [`FieldPaths::add`], but a key that looks like an index does not match an element of an array.
     ///
     /// # Errors
     /// As [`FieldPaths::add`].
@@ -71,7 +71,7 @@ impl FieldPaths {
         if let Some(slot) = self.existing(pointer) {
             return Ok(slot);
         }
-        // Room is judged first, so that a refused pointer leaves nothing behind.
+        // Capacity is checked first, so that a refused pointer changes nothing.
         if self.slots == MAX_SLOTS || self.nodes.len() + pointer.segments().len() > MAX_NODES {
             return Err(format!("more than {MAX_SLOTS} different values, or {MAX_NODES} keys on the ways to them"));
         }
@@ -110,8 +110,8 @@ impl FieldPaths {
         to
     }
 
-    /// Where the member of an object leads to. Its key is the first `length` of `bytes`: what stands between the quotes.
-    /// `next` is set to the key that comes next in the order in which pointers were added.
+    /// Returns the node of an object's member. Its key is the first `length` of `bytes`: the text between the quotes.
+    /// Sets `next` to the key that follows in the order in which pointers were added.
     #[inline]
     pub(super) fn member(
         &self,
@@ -133,8 +133,8 @@ impl FieldPaths {
         node.edges.get(index).map_or(NOWHERE, |edge| edge.to)
     }
 
-    /// As [`FieldPaths::member`], if the key is the one that is expected: where it leads to, and the length of the key.
-    /// Members mostly stand in one order, and to see that a known key is there takes less than to find where it ends.
+    /// As [`FieldPaths::member`], if the key is the expected one: returns its node and its length. Members mostly have
+    /// the same order, and comparing with a known key is faster than finding the end of a key.
     #[inline(always)]
     pub(super) fn expected_member(&self, parent: NodeId, bytes: &[u8], next: usize) -> Option<(NodeId, usize)> {
         let edge = self.nodes.get(usize::from(parent))?.edges.get(next)?;
@@ -145,7 +145,7 @@ impl FieldPaths {
         (same && edge.plain).then_some((edge.to, length))
     }
 
-    /// Where an element of an array leads to.
+    /// Returns the node of an array's element.
     pub(super) fn element(&self, parent: NodeId, index: usize) -> NodeId {
         let Some(node) = self.nodes.get(usize::from(parent)) else { return NOWHERE };
         node.edges.iter().find(|edge| edge.index == Some(index)).map_or(NOWHERE, |edge| edge.to)
@@ -169,8 +169,8 @@ impl Node {
     }
 }
 
-/// The first eight of the first `length` bytes, zeros where there are fewer. A key has no zero byte of its own: the
-/// scanner lets none pass.
+/// The first eight of the first `length` bytes, padded with zeros. A key never contains a zero byte: the scanner
+/// refuses it.
 #[inline(always)]
 fn head(bytes: &[u8], length: usize) -> u64 {
     match bytes.first_chunk::<8>() {
@@ -180,7 +180,7 @@ fn head(bytes: &[u8], length: usize) -> u64 {
     }
 }
 
-/// Digits without a leading zero; `-`, the element after the last, is never there.
+/// Digits without a leading zero. `-`, the element after the last, never exists.
 fn array_index(key: &str) -> Option<usize> {
     let canonical = key == "0" || (!key.starts_with('0') && key.bytes().all(|byte| byte.is_ascii_digit()));
     if canonical { key.parse().ok() } else { None }

@@ -5,8 +5,8 @@ use std::fmt;
 /// Longest pointer, in segments: the scanner keeps a frame for each.
 pub const MAX_SEGMENTS: usize = 16;
 
-/// Says where a value stands: `/a/b` is the member `b` of the member `a`, `/a/0` the first element of the array `a`,
-/// and the empty pointer the whole value.
+/// The path of a value: `/a/b` is the member `b` of the member `a`, `/a/0` the first element of the array `a`, and the
+/// empty pointer the whole value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pointer {
     text: String,
@@ -15,7 +15,7 @@ pub struct Pointer {
 
 impl Pointer {
     /// # Errors
-    /// The text is no pointer; the message says what would be right.
+    /// The text is not a pointer; the message says what is permitted.
     pub fn parse(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix('/') else {
             return match text {

@@ -1,4 +1,4 @@
-//! The loop that passes over a value.
+//! The loop that scans a value.
 
 use super::nesting::Kinds;
 use super::number::{end_of_literal, end_of_number};
@@ -7,16 +7,16 @@ use super::pointer::MAX_SEGMENTS;
 use super::string::{StringEnd, end_of_string};
 use super::{MAX_DEPTH, ScanError, ScanErrorKind, skip_blanks};
 
-/// Where a wanted value stands: its first byte and the byte after its last, blanks around it excluded.
+/// The span of a wanted value: its first byte and the byte after its last, without surrounding whitespace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span {
     pub start: usize,
     pub end: usize,
-    /// It is a string with escapes in it.
+    /// The value is a string with escapes.
     pub escaped: bool,
 }
 
-/// The spans of the wanted values that are there. To be used again and again: a scan begins by forgetting all.
+/// The spans of the wanted values that are present. Reusable: each scan clears them first.
 #[derive(Debug, Clone, Default)]
 pub struct Spans {
     places: [(usize, usize); MAX_SLOTS],
@@ -24,8 +24,8 @@ pub struct Spans {
     there: u32,
     escaped: u32,
     surrogates: bool,
-    /// Of the scan itself. Kept here so that they need not be cleared for every value, and so that the scanner's other
-    /// state, which has no arrays in it, fits into registers.
+    /// State of the scan. It is here so that it need not be cleared for every value, and so that the scanner's other
+    /// state, which has no arrays, fits into registers.
     kinds: Kinds,
     frames: [Frame; MAX_SEGMENTS + 1],
 }
@@ -38,8 +38,8 @@ impl Spans {
         (self.there >> slot & 1 == 1).then_some(Span { start, end, escaped: self.escaped >> slot & 1 == 1 })
     }
 
-    /// Whether a string or key anywhere in the value has an escape of a surrogate (`\ud800` to `\udfff`), with its partner
-    /// or without.
+    /// Whether a string or key anywhere in the value has an escape of a surrogate (`\ud800` to `\udfff`), paired or
+    /// lone.
     #[inline]
     pub fn has_surrogates(&self) -> bool {
         self.surrogates
@@ -58,25 +58,25 @@ impl Spans {
 /// What [`find_array`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opened {
-    /// The wanted array begins: the byte after its bracket.
+    /// The wanted array begins; the index of the byte after its bracket.
     Array { after: usize },
-    /// The value is valid and has no array there: the byte after its last.
+    /// The value is valid and has no such array; the index of the byte after its last.
     None { end: usize },
 }
 
-/// Passes over the value that `bytes` begin with, after blanks, and returns the index of the byte after it; what comes
-/// behind is not looked at. `spans` are those of the values at `paths`; after an error they mean nothing.
+/// Scans the value that `bytes` begin with, after whitespace, and returns the index of the byte after it. Does not read
+/// further. Sets `spans` to those of the values at `paths`; after an error they are undefined.
 ///
-/// `max_depth` counts arrays and objects within each other and is at most [`MAX_DEPTH`].
+/// `max_depth` counts nested arrays and objects and is at most [`MAX_DEPTH`].
 ///
 /// # Errors
-/// The first thing that is wrong. A key that occurs twice is told only if nothing else is wrong.
+/// The first error. A key that occurs twice is reported only if there is no other error.
 pub fn scan(bytes: &[u8], paths: &FieldPaths, max_depth: usize, spans: &mut Spans) -> Result<usize, ScanError> {
     Scanner::new(bytes, paths, max_depth, spans).run::<false>()
 }
 
-/// Passes over the beginning of a value up to the bracket that opens the array at one of `paths`, so that its elements
-/// can be read one by one. Nothing behind the bracket is looked at.
+/// Scans the beginning of a value up to the bracket that opens the array at one of `paths`, so that its elements can be
+/// read one by one. Does not read past the bracket.
 ///
 /// # Errors
 /// As [`scan`].
@@ -92,7 +92,7 @@ pub fn find_array(bytes: &[u8], paths: &FieldPaths, max_depth: usize) -> Result<
 struct Frame {
     node: NodeId,
     start: usize,
-    /// Of the element that comes next.
+    /// The index of the next element.
     index: usize,
 }
 
@@ -101,18 +101,18 @@ struct Scanner<'a> {
     paths: &'a FieldPaths,
     spans: &'a mut Spans,
     max_depth: usize,
-    /// How many arrays and objects are open.
+    /// The number of open arrays and objects.
     depth: usize,
     in_object: bool,
-    /// How many of them lie on the way to a wanted value: always the outermost.
+    /// The number of those on the way to a wanted value; they are always the outermost.
     on_the_way: usize,
-    /// The innermost open one's place in the tree of wanted values.
+    /// The node of the innermost open array or object.
     here: NodeId,
-    /// The same of the value that comes next.
+    /// The node of the next value.
     target: NodeId,
-    /// Which key is likely to come next.
+    /// The key that probably follows.
     next_key: usize,
-    /// One bit for each place in that tree: its key has occurred.
+    /// One bit for each node: its key has occurred.
     seen: u64,
     duplicate: Option<(usize, usize)>,
     /// The array to stop at has begun.
@@ -140,7 +140,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The byte after the value, or after the bracket to stop at.
+    /// Returns the byte after the value, or after the bracket to stop at.
     #[inline(always)]
     fn run<const STOP: bool>(&mut self) -> Result<usize, ScanError> {
         let bytes = self.bytes;
@@ -187,7 +187,7 @@ impl<'a> Scanner<'a> {
                 _ => return Err(ScanError::at(bytes, at, "no value")),
             };
             self.note(start, at, escaped);
-            // Behind a value: a separator, or ends of what surrounds it.
+            // After a value: a separator, or ends of the surrounding arrays and objects.
             loop {
                 if self.depth == 0 {
                     return self.end(at);
@@ -224,7 +224,7 @@ impl<'a> Scanner<'a> {
         self.duplicate.is_none() && self.target != NOWHERE && self.paths.slot(self.target).is_some()
     }
 
-    /// Notes the span of a value that is no array or object.
+    /// Records the span of a value that is not an array or object.
     #[inline(always)]
     fn note(&mut self, start: usize, end: usize, escaped: bool) {
         if self.target != NOWHERE {
@@ -273,13 +273,13 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Of the innermost array or object on the way.
+    /// The frame of the innermost array or object on the way.
     #[inline(always)]
     fn frame(&mut self) -> Option<&mut Frame> {
         self.spans.frames.get_mut(self.on_the_way.wrapping_sub(1))
     }
 
-    /// Passes over a key and its colon; sets where the member leads to.
+    /// Scans a key and its colon; sets the node of the member.
     #[inline(always)]
     fn key(&mut self, at: usize) -> Result<usize, ScanError> {
         let bytes = self.bytes;
@@ -294,7 +294,7 @@ impl<'a> Scanner<'a> {
         Ok(colon + 1)
     }
 
-    /// The closing quotation mark of the key that begins at `at`.
+    /// Returns the closing quotation mark of the key that begins at `at`.
     #[inline(always)]
     fn end_of_key(&mut self, at: usize) -> Result<usize, ScanError> {
         if self.here == NOWHERE {
@@ -321,13 +321,13 @@ impl<'a> Scanner<'a> {
         let bit = 1_u64 << (self.target % 64);
         if self.seen & bit != 0 {
             self.duplicate = self.duplicate.or(Some((self.paths.reported_slot(self.target), at - 1)));
-            // What it holds is not looked into: its keys would all be there twice as well.
+            // The second value is not searched: all its keys would be duplicates as well.
             self.target = NOWHERE;
         }
         self.seen |= bit;
     }
 
-    /// Sets where the element that comes next leads to.
+    /// Sets the node of the next element.
     #[inline(always)]
     fn element(&mut self) {
         if self.here == NOWHERE {

@@ -1,4 +1,4 @@
-//! Strings (RFC 8259, section 7): finding the end, and what one means.
+//! Strings (RFC 8259, section 7): where one ends, and its meaning.
 
 use std::borrow::Cow;
 
@@ -10,9 +10,9 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 /// Non-zero if one of eight bytes is a quotation mark, a backslash or a control character; the lowest bit set is the
 /// high bit of the first such byte.
 ///
-/// With one bit of each byte flipped, the quotation mark (0x22) stands right above the control characters, so that one
-/// comparison finds both. The subtractions borrow from the byte above only where a byte has matched, so what may be
-/// wrong are bits above the first match (Mycroft's test for a zero byte).
+/// With one bit of each byte flipped, the quotation mark (0x22) is directly above the control characters, so one
+/// comparison finds both. The subtractions borrow from the byte above only where a byte matches, so only bits above the
+/// first match can be wrong (Mycroft's test for a zero byte).
 #[inline(always)]
 fn special(bytes: [u8; 8]) -> u64 {
     let word = u64::from_le_bytes(bytes);
@@ -21,10 +21,10 @@ fn special(bytes: [u8; 8]) -> u64 {
     (quote_or_control | backslash) & !word & HIGH_BITS
 }
 
-/// The first byte from `at` that a string cannot simply pass over, or the end of the bytes.
+/// Returns the first byte from `at` that is not plain text, or the end of the bytes.
 ///
-/// Sixteen bytes are looked at before the first branch: most keys and many values end within them, and a branch that
-/// always goes the same way costs nothing.
+/// Checks sixteen bytes before the first branch: most keys and many values end within them, and a branch that always
+/// goes the same way costs nothing.
 #[inline(always)]
 fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     let (chunks, _) = bytes.get(at..).unwrap_or_default().as_chunks::<16>();
@@ -53,8 +53,8 @@ pub(super) struct StringEnd {
     pub escaped: bool,
 }
 
-/// Looks for the end of the string whose first character is at `at`. Sets `surrogates` if there are escapes of such before
-/// it, in pairs or not.
+/// Returns the end of the string whose first character is at `at`. Sets `surrogates` if there are escapes of surrogates
+/// before it, paired or lone.
 #[inline(always)]
 pub(super) fn end_of_string(bytes: &[u8], at: usize, surrogates: &mut bool) -> Result<StringEnd, ScanError> {
     let quote = skip_plain(bytes, at);
@@ -81,7 +81,7 @@ fn end_of_odd_string(bytes: &[u8], mut at: usize, surrogates: &mut bool) -> Resu
     }
 }
 
-/// The byte after the escape that begins at `at` with a backslash.
+/// Returns the byte after the escape that begins at `at` with a backslash.
 fn end_of_escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
     match bytes.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
@@ -96,14 +96,14 @@ fn end_of_escape(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
     }
 }
 
-/// Whether a whole escape is of one half of a surrogate pair: `\ud800` to `\udfff`.
+/// Whether an escape is of a surrogate: `\ud800` to `\udfff`.
 #[inline]
 fn is_surrogate(escape: &[u8]) -> bool {
     matches!(escape, [b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'f' | b'A'..=b'F', ..])
 }
 
-/// The text that a string means, given what stands between its quotation marks: valid for the scanner, and UTF-8.
-/// `None` if half a surrogate pair stands in it, for which there is no text.
+/// The text of a string, given the bytes between its quotation marks: valid for the scanner, and UTF-8. `None` if it
+/// contains a lone surrogate, which no text can represent.
 pub fn unescape(inner: &str) -> Option<Cow<'_, str>> {
     let Some(first) = inner.find('\\') else { return Some(Cow::Borrowed(inner)) };
     let mut text = String::with_capacity(inner.len());
@@ -127,7 +127,7 @@ fn unescape_one(characters: &mut std::str::Chars<'_>) -> Option<char> {
     })
 }
 
-/// What `\u` and one or two times four digits mean (RFC 8259: UTF-16 code units).
+/// The character of `\u` and one or two times four digits (RFC 8259: UTF-16 code units).
 fn unescape_unit(characters: &mut std::str::Chars<'_>) -> Option<char> {
     let first = code_unit(characters)?;
     if !(0xd800..0xdc00).contains(&first) {
@@ -145,7 +145,7 @@ fn code_unit(characters: &mut std::str::Chars<'_>) -> Option<u32> {
     (0..4).try_fold(0, |unit, _| Some(unit * 16 + characters.next()?.to_digit(16)?))
 }
 
-/// True if a key that is written as `raw`, possibly with escapes, means `key`.
+/// Whether a key written as `raw`, possibly with escapes, means `key`.
 pub fn key_means(raw: &[u8], key: &str) -> bool {
     std::str::from_utf8(raw).is_ok_and(|raw| unescape(raw).is_some_and(|text| text == key))
 }

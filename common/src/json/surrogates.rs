@@ -1,16 +1,16 @@
 //! Escapes of lone surrogates in JSON text.
 //!
-//! A JSON string is a sequence of UTF-16 code units where it is written with `\u` escapes, and RFC 8259, section 8.2,
-//! lets half of a surrogate pair stand alone (`"\ud83d"`: JavaScript cuts strings so). No UTF-8 text has such a
-//! character. Parsers that check for it (yyjson, and with it DuckDB) refuse the whole value, and a query over many of them
-//! fails because of one.
+//! A JSON string is a sequence of UTF-16 code units if it is written with `\u` escapes. RFC 8259, section 8.2, permits
+//! a lone half of a surrogate pair (`"\ud83d"`: JavaScript cuts strings so). No UTF-8 text has such a character.
+//! Parsers that check for it (yyjson, and with it DuckDB) refuse the whole value, so one such value fails a query over
+//! many.
 
 use std::borrow::Cow;
 
-/// What takes the place of a lone surrogate: U+FFFD, in as many bytes.
+/// The replacement of a lone surrogate: U+FFFD, in as many bytes.
 const REPLACEMENT: &str = "\\ufffd";
 
-/// The places of lone surrogates' escapes, in order.
+/// The positions of lone surrogates' escapes, in order.
 struct LoneSurrogates<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -31,14 +31,14 @@ impl Iterator for LoneSurrogates<'_> {
                     return Some(at);
                 }
                 Some(_) => self.at = at + 6,
-                // Also passes over a backslash that is escaped itself.
+                // Skips an escaped backslash too.
                 None => self.at = at + 2,
             }
         }
     }
 }
 
-/// The code unit of the `\u` escape at `at`; `None` if there is none.
+/// The code unit of the `\u` escape at `at`, if there is one.
 fn code_unit(bytes: &[u8], at: usize) -> Option<u32> {
     let [b'\\', b'u', digits @ ..] = bytes.get(at..at + 6)? else { return None };
     digits.iter().try_fold(0, |unit, digit| Some(unit * 16 + char::from(*digit).to_digit(16)?))
@@ -48,13 +48,13 @@ fn lone_surrogates(json: &str) -> LoneSurrogates<'_> {
     LoneSurrogates { bytes: json.as_bytes(), at: 0 }
 }
 
-/// Whether a string or key in `json`, which is valid JSON text, holds half of a surrogate pair.
+/// Whether a string or key in `json`, which is valid JSON text, contains a lone surrogate.
 pub fn has_lone_surrogate(json: &str) -> bool {
     lone_surrogates(json).next().is_some()
 }
 
-/// The text with `\ufffd` for the escape of each lone surrogate. It is as long as before, and nothing else in it changes.
-/// `json` is valid JSON text. Borrowed if there is nothing to replace.
+/// Replaces the escape of each lone surrogate by `\ufffd`. The length and everything else stay unchanged. `json` is
+/// valid JSON text. Borrowed if nothing is replaced.
 pub fn replace_lone_surrogates(json: &str) -> Cow<'_, str> {
     let mut text = String::new();
     let mut done = 0;
@@ -79,7 +79,7 @@ mod tests {
     use crate::json::{FieldPaths, MAX_DEPTH, Spans, scan};
 
     #[test]
-    fn lone_halves_are_replaced_and_everything_else_is_left_alone() {
+    fn lone_halves_are_replaced_and_everything_else_is_unchanged() {
         for (text, expected) in [
             (r#""\ud83d""#, r#""\ufffd""#),
             (r#""\uDE00""#, r#""\ufffd""#),
@@ -116,9 +116,9 @@ mod tests {
     }
 
     proptest! {
-        /// serde_json refuses lone surrogates wherever it makes a string of them.
+        /// serde_json refuses lone surrogates wherever it decodes a string.
         #[test]
-        fn what_is_replaced_is_what_no_parser_can_read(pieces in prop::collection::vec(piece(), 0..12), is_key in any::<bool>()) {
+        fn exactly_the_unreadable_escapes_are_replaced(pieces in prop::collection::vec(piece(), 0..12), is_key in any::<bool>()) {
             let string = format!("\"{}\"", pieces.concat());
             let text = if is_key { format!("{{{string}:1}}") } else { format!("[{string}]") };
             let replaced = replace_lone_surrogates(&text);

@@ -3,7 +3,7 @@ use serde::de::IgnoredAny;
 
 use super::*;
 
-/// End of the value, or what is wrong.
+/// The end of the value, or the error.
 fn end(bytes: &[u8]) -> Result<usize, ScanError> {
     scan(bytes, &FieldPaths::default(), MAX_DEPTH, &mut Spans::default())
 }
@@ -18,7 +18,7 @@ fn values<'a>(text: &'a str, pointers: &[&str]) -> Result<Vec<Option<&'a str>>, 
 }
 
 #[test]
-fn what_rfc_8259_allows_is_accepted_to_its_last_byte() {
+fn all_of_rfc_8259_is_accepted_to_its_last_byte() {
     for text in [
         "0",
         "-0",
@@ -84,7 +84,7 @@ fn everything_else_is_refused_where_it_goes_wrong() {
         ("'a'", 0),
     ] {
         let found = end(text.as_bytes());
-        // A leading zero ends the number; what is behind it is for the caller to judge.
+        // A leading zero ends the number; the caller judges the bytes after it.
         let expected = if text == "01" { found.ok() } else { found.err().map(|error| error.at) };
         assert_eq!(expected, Some(at), "{text}");
         let is_eof = matches!(found, Err(ScanError { kind: ScanErrorKind::Eof, .. }));
@@ -148,7 +148,7 @@ fn a_key_matches_however_it_is_written() {
 }
 
 #[test]
-fn a_wanted_key_that_occurs_twice_is_told_and_others_are_not() {
+fn only_a_wanted_key_that_occurs_twice_is_an_error() {
     let duplicate = |text: &str, pointers: &[&str]| match values(text, pointers) {
         Err(ScanError { at, kind: ScanErrorKind::Duplicate { slot, end } }) => {
             assert_eq!(end, text.len());
@@ -166,7 +166,7 @@ fn a_wanted_key_that_occurs_twice_is_told_and_others_are_not() {
 }
 
 #[test]
-fn an_array_is_found_without_looking_behind_its_bracket() {
+fn an_array_is_found_without_reading_past_its_bracket() {
     let find = |text: &str, pointer: &str| {
         let mut paths = FieldPaths::default();
         paths.add_through_objects(&Pointer::parse(pointer).unwrap()).unwrap();
@@ -216,7 +216,7 @@ fn strings_mean_what_they_say() {
     }
 }
 
-/// JSON of every kind, spread out by blanks.
+/// JSON of every kind, with whitespace.
 fn json() -> impl Strategy<Value = String> {
     let blank = prop::sample::select(vec!["", " ", "\n", "\t\r "]);
     let string = prop_oneof![
@@ -245,7 +245,7 @@ fn json() -> impl Strategy<Value = String> {
     )
 }
 
-/// The same, with a few bytes changed, put in or cut off.
+/// JSON with a few bytes changed, inserted or cut off.
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![prop::sample::select(b"{}[]\",:\\u0e-+. \n\x1ftfn".to_vec()), any::<u8>()];
     let edit = (any::<prop::sample::Index>(), byte, 0..3_u8);
@@ -263,7 +263,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Where the first value ends, if there is a valid one, as serde_json says.
+/// The end of the first value, if it is valid, according to serde_json.
 fn reference(bytes: &[u8]) -> Option<usize> {
     let mut values = serde_json::Deserializer::from_slice(bytes).into_iter::<IgnoredAny>();
     values.next()?.ok().map(|_| values.byte_offset())
@@ -273,7 +273,7 @@ fn judge(bytes: &[u8]) -> Result<(), TestCaseError> {
     let ours = end(bytes);
     let whole = ours.is_ok_and(|end| skip_blanks(bytes, end) == bytes.len());
     prop_assert_eq!(whole, serde_json::from_slice::<IgnoredAny>(bytes).is_ok(), "{:?}", String::from_utf8_lossy(bytes));
-    // The stream refuses a number or word with text behind it, which is for our caller to judge.
+    // The stream refuses a number or word with text after it, which the scanner's caller judges.
     if bytes.get(skip_blanks(bytes, 0)).is_none_or(|byte| b"{[\"".contains(byte)) {
         prop_assert_eq!(ours.ok(), reference(bytes), "{:?}", String::from_utf8_lossy(bytes));
     }

@@ -26,7 +26,7 @@ fn read(column_type: &str, value: &str) -> Found<'static> {
 }
 
 #[test]
-fn what_fits_is_taken_as_it_is_and_nothing_is_rounded() {
+fn values_that_fit_are_exact_and_nothing_is_rounded() {
     use ColumnValue::{Boolean, Decimal, Double, Int, String, Timestamp};
     let text = |text: &str| String(Cow::Owned(text.to_owned()));
     for (column_type, value, expected) in [
@@ -98,7 +98,7 @@ fn many_columns_take_several_passes_and_each_finds_its_own() {
 }
 
 #[test]
-fn absent_unwanted_and_ambiguous_values_are_told_apart() {
+fn absent_unwanted_and_ambiguous_values_are_distinguished() {
     let columns = Columns::new(&[rule("a", "/a", "int"), rule("b", "/b/0", "int")], TimeRule::utc()).unwrap();
     let read = |data: &'static str, wanted: &[bool]| {
         let mut all = Vec::new();
@@ -123,12 +123,12 @@ fn columns_are_of_the_types_whose_names_fit() {
 }
 
 #[test]
-fn a_rule_that_cannot_be_is_told_with_its_key() {
+fn an_invalid_rule_is_reported_with_its_key() {
     let wrong = |rule: ColumnRule| Columns::new(&[rule], TimeRule::utc()).err().unwrap();
     for (rule, key, part) in [
         (rule("", "/a", "int"), "name", "not up to 100"),
         (rule("A", "/a", "int"), "name", "not up to 100"),
-        (rule("_offset", "/a", "int"), "name", "names that begin with _ are ours"),
+        (rule("_offset", "/a", "int"), "name", "names that begin with _ are reserved"),
         (rule("data", "/a", "int"), "name", "column of every table"),
         (rule("year", "/a", "int"), "name", "column of every table"),
         (rule("a", "a", "int"), "pointer", "is not a JSON pointer"),
@@ -146,7 +146,7 @@ fn a_rule_that_cannot_be_is_told_with_its_key() {
 }
 
 #[test]
-fn every_fault_of_every_rule_is_found() {
+fn every_error_of_every_rule_is_reported() {
     let rules = [rule("a", "a", "integer"), rule("b", "/b", "int"), rule("B", "/c", "int"), rule("b", "", "money")];
     let found: Vec<(usize, &str)> = Columns::faults(&rules).into_iter().map(|(index, key, _)| (index, key)).collect();
     assert_eq!(found, [(0, "pointer"), (0, "type"), (2, "name"), (3, "name"), (3, "type")]);

@@ -11,7 +11,7 @@ fn format(change: impl FnOnce(&mut EventRules)) -> EventFormat {
     EventFormat::new(&rules, TimeRule::utc(), None).unwrap()
 }
 
-/// The fields of an event, or what is wrong with it.
+/// The fields of an event, or the reason why it is not one.
 fn fields(text: &str, format: &EventFormat) -> Result<[String; 5], String> {
     let event = parse_event(text.as_bytes(), format).map_err(|problem| format!("{}: {problem}", problem.code()))?;
     let Event { event_id, timestamp_us, domain, event_type, data } = event;
@@ -25,7 +25,7 @@ fn fields(text: &str, format: &EventFormat) -> Result<[String; 5], String> {
 }
 
 #[test]
-fn data_keeps_its_very_bytes() {
+fn data_keeps_its_bytes() {
     for data in [
         r#"{"n": 12345678901234567890123456789.000100e-5 , "b":[1,  2]}"#,
         "null",
@@ -187,7 +187,7 @@ fn times_are_read_in_the_configured_form() {
                 "bad_timestamp: field 'timestamp' is not a number of milliseconds since 1970, as format.timestamp_format says",
             ),
         ),
-        ("9223372036854775807", Err("bad_timestamp: field 'timestamp' lies too far from 1970")),
+        ("9223372036854775807", Err("bad_timestamp: field 'timestamp' is too far from 1970")),
         (
             "null",
             Err(
@@ -301,7 +301,7 @@ fn lone_surrogates_in_data_are_replaced_refused_or_kept() {
     assert_eq!(data(lone, &reject), Err(refused.to_owned()));
     let sound = r#"{"a":"\ud83d\ude00 \\ud83d"}"#;
     for format in [&replace, &reject, &keep] {
-        assert_eq!(data(sound, format), Ok(sound.to_owned()), "what is beside data does not matter");
+        assert_eq!(data(sound, format), Ok(sound.to_owned()), "text outside data does not matter");
     }
     let replaced = |data: &str| parse_event(text(data).as_bytes(), &replace).map(|event| event.has_replacements());
     assert_eq!((replaced(lone), replaced(sound)), (Ok(true), Ok(false)));

@@ -1,5 +1,5 @@
-//! Days of the proleptic Gregorian calendar and days since 1970-01-01, both ways (Howard Hinnant, "chrono-Compatible
-//! Low-Level Date Algorithms").
+//! Conversion between dates of the proleptic Gregorian calendar and days since 1970-01-01 (Howard Hinnant,
+//! "chrono-Compatible Low-Level Date Algorithms").
 
 fn is_leap(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)

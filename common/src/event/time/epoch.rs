@@ -1,9 +1,9 @@
-//! Times written as a number: seconds, or parts of them, since the Unix epoch.
+//! Times written as a number of seconds, or fractions of a second, since the Unix epoch.
 
 use super::TimestampError;
 use crate::event::rule::TimestampFormat;
 
-/// Units in a second, and how many digits of a fraction may follow.
+/// Units in a second, and the number of fraction digits permitted.
 fn unit(format: &TimestampFormat) -> Option<(i128, TimestampError)> {
     match format {
         TimestampFormat::Rfc3339 | TimestampFormat::Pattern(_) => None,
@@ -14,10 +14,11 @@ fn unit(format: &TimestampFormat) -> Option<(i128, TimestampError)> {
     }
 }
 
-/// Microseconds since the Unix epoch, cut towards the past. Seconds may have a fraction; no exponents.
+/// Microseconds since the Unix epoch, rounded towards the past. Seconds may have a fraction; exponents are not
+/// accepted.
 ///
 /// # Errors
-/// The text is no such number, or one whose microseconds do not fit into 64 bits.
+/// The text is not such a number, or its microseconds do not fit into 64 bits.
 pub(in crate::event) fn parse_epoch(text: &str, format: &TimestampFormat) -> Result<i64, TimestampError> {
     let Some((per_second, wrong)) = unit(format) else { return Err(TimestampError::Form) };
     let (negative, digits) = match text.strip_prefix('-') {
@@ -33,11 +34,11 @@ pub(in crate::event) fn parse_epoch(text: &str, format: &TimestampFormat) -> Res
     if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) {
         return Err(wrong);
     }
-    // 38 digits fit; more without overflowing are zeros in front.
+    // 38 digits fit. More that do not overflow are leading zeros.
     let whole: i128 = whole.parse().map_err(|_| TimestampError::Range)?;
     let scaled = whole.checked_mul(1_000_000).ok_or(TimestampError::Range)?;
     let magnitude = scaled.checked_add(fraction_micros(fraction)).ok_or(TimestampError::Range)?;
-    // What is cut off a negative time makes it earlier, as it does a positive one.
+    // Truncation makes a negative time earlier too.
     let beyond = negative && fraction.bytes().skip(6).any(|digit| digit != b'0');
     let signed = if negative { -magnitude - i128::from(beyond) } else { magnitude };
     i64::try_from(signed.div_euclid(per_second)).map_err(|_| TimestampError::Range)
@@ -85,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_of_that_unit_is_refused() {
+    fn text_that_is_not_a_number_of_that_unit_is_refused() {
         for text in ["", "-", "1.", ".5", "1e3", "+1", " 1", "1 ", "0x1", "1.5", "--1", "１"] {
             assert_eq!(parse_epoch(text, &EpochMs), Err(TimestampError::Epoch("milliseconds")), "{text:?}");
         }
@@ -101,7 +102,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_unit_tells_the_same_instant(micros in any::<i64>()) {
+        fn every_unit_gives_the_same_instant(micros in any::<i64>()) {
             prop_assert_eq!(parse_epoch(&micros.to_string(), &EpochUs), Ok(micros));
             prop_assert_eq!(parse_epoch(&(i128::from(micros) * 1000 + 999).to_string(), &EpochNs), Ok(micros));
             let (sign, magnitude) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());

@@ -1,33 +1,33 @@
-//! What is wrong with a timestamp.
+//! Errors in a timestamp.
 
 use std::fmt;
 
-/// Reads on after the name of the field: "field 'timestamp' names a day that does not exist".
+/// Each message continues after the name of the field: "field 'timestamp' names a day that does not exist".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampError {
-    /// None of the forms that are read.
+    /// None of the accepted forms.
     Form,
     /// A day without a time of day.
     NoTime,
-    /// Digits only: an epoch number, most likely.
+    /// Digits only: most likely an epoch number.
     Number,
     NoSuchDay,
     NoSuchTime,
     /// An offset from UTC of a day or more.
     NoSuchOffset,
-    /// A zone by a name that is no offset.
+    /// A zone name that is not an offset.
     ZoneName,
     /// A zone in brackets that the IANA database does not have.
     UnknownZone,
-    /// An offset that the zone in brackets does not have then.
+    /// An offset that differs from the offset of the zone in brackets at that time.
     ZoneConflict,
-    /// Its microseconds do not fit.
+    /// The microseconds do not fit into 64 bits.
     Range,
     /// Not a number of this unit.
     Epoch(&'static str),
-    /// Not as the configured pattern says.
+    /// The text does not match the configured pattern.
     Pattern,
-    /// As the pattern says, but there is no such day or time.
+    /// The text matches the pattern, but the day or time does not exist.
     NoSuchMoment,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for TimestampError {
             Self::ZoneName => "ends in a zone name; only UTC, GMT, Z and offsets such as +01:00 are read",
             Self::UnknownZone => "names a zone that is not in the IANA database",
             Self::ZoneConflict => "has an offset that its zone does not have at that time",
-            Self::Range => "lies too far from 1970",
+            Self::Range => "is too far from 1970",
             Self::Epoch(unit) => {
                 return write!(formatter, "is not a number of {unit} since 1970, as format.timestamp_format says");
             }

@@ -1,15 +1,15 @@
-//! Times of events: text and numbers to microseconds since the Unix epoch, UTC, and back to a date.
+//! Times of events: converts text and numbers to microseconds since the Unix epoch (UTC), and those to a date.
 //!
 //! | module | reads |
 //! |---|---|
-//! | `rfc3339` | the form that nearly every event has, fast |
-//! | `variants` | other spellings that can be read in one way only |
-//! | `pattern` | what a pattern of the configuration describes |
+//! | `rfc3339` | the form of nearly every event, fast |
+//! | `variants` | other unambiguous forms |
+//! | `pattern` | a configured pattern |
 //! | `epoch` | numbers |
 //!
-//! A time without an offset is read in the configured zone. Fractions are cut to microseconds (never rounded), because
-//! that is the finest unit every query engine reads. A leap second (`:60`) is read as `:59`, since Unix time has no place
-//! for it. A date without a time of day is no time: whether it means its midnight only its producer knows.
+//! A time without an offset is read in the configured zone. Fractions are truncated to microseconds, the finest unit
+//! that every query engine reads. A leap second (`:60`) is read as `:59`, because Unix time cannot represent it. A date
+//! without a time of day is refused: only its producer knows whether it means midnight.
 
 mod calendar;
 mod epoch;
@@ -30,7 +30,7 @@ pub use pattern::TimePattern;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: u32 = 86_400;
 
-/// How timestamps without a zone are read. Part of the layout: it decides rows.
+/// How timestamps without a zone are read. Part of the layout, because it decides rows.
 #[derive(Debug, Clone)]
 pub struct TimeRule {
     name: String,
@@ -68,7 +68,7 @@ impl TimeRule {
     /// Microseconds since the Unix epoch.
     ///
     /// # Errors
-    /// The text is not of the accepted forms, or names a day or time that does not exist.
+    /// The text has none of the accepted forms, or names a day or time that does not exist.
     pub fn parse(&self, text: &str) -> Result<i64, TimestampError> {
         match rfc3339::read(text.as_bytes()) {
             Some(moment) => self.micros_of(&moment),
@@ -95,18 +95,18 @@ impl TimeRule {
     }
 }
 
-/// From the compiled-in database, so that every machine finds the same.
+/// From the compiled-in database, so that every machine gives the same result.
 fn zone_named(name: &str) -> Option<TimeZone> {
     TimeZoneDatabase::bundled().get(name).ok()
 }
 
-/// A day and time of day as they are written, and the offset from UTC if one is.
+/// A day and time of day as written, and the offset from UTC if there is one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Moment {
     year: i32,
     month: u32,
     day: u32,
-    /// Up to 86,400: the midnight that ends the day.
+    /// Up to 86,400, the midnight that ends the day.
     second_of_day: u32,
     micros: u32,
     offset_seconds: Option<i32>,
@@ -120,8 +120,8 @@ impl Moment {
         seconds * MICROS_PER_SECOND + i64::from(self.micros)
     }
 
-    /// A wall-clock time that occurs twice is read as its first occurrence, one that is skipped as shifted past the
-    /// gap (RFC 5545's rule, jiff's "compatible").
+    /// Reads a wall-clock time that occurs twice as its first occurrence. Shifts one that is skipped past the gap (RFC
+    /// 5545's rule, jiff's "compatible").
     fn micros_in(&self, zone: &TimeZone) -> Result<i64, TimestampError> {
         let civil = self.civil().ok_or(TimestampError::Range)?;
         let timestamp = zone.to_ambiguous_timestamp(civil).compatible().map_err(|_| TimestampError::Range)?;
@@ -146,7 +146,7 @@ impl Moment {
         if ends_day { civil.tomorrow().ok() } else { Some(civil) }
     }
 
-    /// In a zone that is written beside it. An offset that is written too must be the zone's.
+    /// Reads the time in the zone in brackets. An offset beside it must be that zone's.
     fn micros_in_named(&self, zone: &str) -> Result<i64, TimestampError> {
         let zone = zone_named(zone).ok_or(TimestampError::UnknownZone)?;
         let Some(offset_seconds) = self.offset_seconds else { return self.micros_in(&zone) };

@@ -1,4 +1,4 @@
-//! Times by a pattern of the configuration, in the directives of strptime as jiff reads them.
+//! Times by a configured pattern of strptime directives, as jiff reads them.
 
 use std::fmt;
 
@@ -8,11 +8,11 @@ use jiff::tz::Offset;
 
 use super::{Moment, TimeRule, TimestampError};
 
-/// It is in every layout, so it is no place for prose.
+/// Every layout contains the pattern, so its length is limited.
 const MAX_BYTES: usize = 200;
 const EXAMPLE: &str = "%Y/%m/%d %H:%M:%S %z";
 
-/// A pattern that names a day, and a time of day or midnight, in one way.
+/// A pattern that determines a day and a time of day (or midnight) unambiguously.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimePattern(String);
 
@@ -23,14 +23,14 @@ impl fmt::Display for TimePattern {
 }
 
 impl TimePattern {
-    /// Whether a text is meant as a pattern.
+    /// Whether a text is intended as a pattern.
     pub(crate) fn is_meant(text: &str) -> bool {
         text.contains('%')
     }
 
     /// # Errors
-    /// The pattern has a directive that does not exist or cannot be read, or does not say which day and time are meant. The
-    /// message names it.
+    /// A directive does not exist or cannot be parsed, or the pattern does not determine the day and time. The message
+    /// names the error.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: String| format!("'{text}': {why}; an example is {EXAMPLE}");
         if text.len() > MAX_BYTES {
@@ -41,7 +41,7 @@ impl TimePattern {
         Ok(pattern)
     }
 
-    /// Prints a time and reads it back.
+    /// Formats a time and parses it back.
     fn check(&self) -> Result<(), String> {
         if directives(&self.0).any(|directive| directive == 's') {
             return Err("%s reads numbers without their fraction; epoch_s reads them whole".to_owned());
@@ -54,10 +54,10 @@ impl TimePattern {
         if read.date() != sample.date() {
             return Err("it does not say which day is meant".to_owned());
         }
-        let is_told = |part: Option<i8>, told: i8, truth: i8| part.is_none() || told == truth;
-        let is_clear = is_told(fields.hour(), read.hour(), sample.hour())
-            && is_told(fields.minute(), read.minute(), sample.minute())
-            && is_told(fields.second(), read.second(), sample.second());
+        let has = |part: Option<i8>, read_part: i8, truth: i8| part.is_none() || read_part == truth;
+        let is_clear = has(fields.hour(), read.hour(), sample.hour())
+            && has(fields.minute(), read.minute(), sample.minute())
+            && has(fields.second(), read.second(), sample.second());
         if !is_clear {
             return Err("it does not say which time of day is meant; with %I there must be %p".to_owned());
         }
@@ -67,10 +67,10 @@ impl TimePattern {
         Ok(())
     }
 
-    /// Microseconds since the Unix epoch; without an offset in the zone of `rule`.
+    /// Microseconds since the Unix epoch; a time without an offset is in the zone of `rule`.
     ///
     /// # Errors
-    /// The text does not fit the pattern, or names a day or time that does not exist.
+    /// The text does not match the pattern, or names a day or time that does not exist.
     pub(in crate::event) fn read(&self, text: &str, rule: &TimeRule) -> Result<i64, TimestampError> {
         let fields = BrokenDownTime::parse(&self.0, text).map_err(|_| TimestampError::Pattern)?;
         let civil = fields.to_datetime().map_err(|_| TimestampError::NoSuchMoment)?;
@@ -82,7 +82,7 @@ impl TimePattern {
     }
 }
 
-/// No part of it is the default of anything, and none is another one's.
+/// No component has its default value, and no two are equal.
 fn sample() -> (DateTime, Offset) {
     let offset = Offset::from_seconds(5 * 3600 + 45 * 60).unwrap_or(Offset::UTC);
     (date(2021, 11, 14).at(22, 17, 38, 123_456_789), offset)
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_apart_from_what_does_not_exist() {
+    fn a_mismatch_and_a_day_that_does_not_exist_are_different_errors() {
         let pattern = "%a %Y/%m/%d";
         let fits = |text| read(pattern, text).err().unwrap_or_default();
         assert_eq!(fits("Thu 2021-01-14"), "does not fit the pattern of format.timestamp_format");
@@ -189,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_by_a_pattern_is_read_back(
+        fn text_formatted_by_a_pattern_is_read_back(
             seconds in -2_000_000_000_i64..4_000_000_000,
             nanos in 0_i32..1_000_000_000,
             minutes in -14 * 60..14 * 60,

@@ -1,10 +1,10 @@
-//! The form that nearly every event has, read without a second look: RFC 3339, `T`, `t` or a space in the middle, with or
-//! without a fraction and an offset.
+//! The form of nearly every event, read in one pass: RFC 3339 with `T`, `t` or a space, with or without a fraction and
+//! an offset.
 
 use super::Moment;
 use super::calendar::days_in_month;
 
-/// `None` for any other text, also for days and times that do not exist: [`super::variants`] says what it is then.
+/// `None` for any other text, also for days and times that do not exist: [`super::variants`] then reports the reason.
 #[inline]
 pub(super) fn read(text: &[u8]) -> Option<Moment> {
     let (head, rest) = text.split_first_chunk::<19>()?;
@@ -47,7 +47,7 @@ fn digits(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// Microseconds, and what follows the fraction.
+/// Microseconds, and the bytes after the fraction.
 #[inline]
 fn fraction(rest: &[u8]) -> Option<(u32, &[u8])> {
     let Some(fraction) = rest.strip_prefix(b".") else {

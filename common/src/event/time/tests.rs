@@ -17,7 +17,7 @@ fn every_accepted_form_of_one_instant_is_the_same_microsecond() {
         "2021-01-14T12:15:30.123456+02:00",
         "2021-01-14T12:15:30.123456+0200",
         "2021-01-14T04:45:30.1234567-05:30",
-        // PostgreSQL, also of the time when zones had odd offsets.
+        // PostgreSQL, also with the odd offsets of the past.
         "2021-01-14 10:15:30.123456+00",
         "2021-01-14 12:15:30.123456+02",
         "2021-01-14 10:34:30.123456+00:19:00",
@@ -155,7 +155,7 @@ proptest! {
         }
     }
 
-    /// Every way of writing one instant that the table in `variants` has.
+    /// Every form of one instant in the table of `variants`.
     #[test]
     fn an_instant_is_read_however_it_is_written(
         micros in -62_000_000_000_000_000_i64..253_000_000_000_000_000,
@@ -163,7 +163,7 @@ proptest! {
         form in (0_usize..3, 0_usize..3, any::<bool>(), any::<bool>(), 0_usize..7, any::<bool>(), 0_usize..12),
     ) {
         let (date, separator, is_basic, has_comma, zone, has_space, digits) = form;
-        // Only what is in UTC can be said to be.
+        // Only a time in UTC can be labelled UTC.
         let offset_minutes = if zone >= 4 { 0 } else { offset_minutes };
         let local = jiff::Timestamp::from_microsecond(micros + offset_minutes * 60_000_000).unwrap();
         let local = local.to_zoned(TimeZone::UTC).datetime();
@@ -187,7 +187,7 @@ proptest! {
         prop_assert_eq!(utc(&text), Ok(micros), "{}", text);
     }
 
-    /// jiff reads Temporal's grammar, which is another choice of variants. Where both read a text, they agree.
+    /// jiff reads Temporal's grammar, which accepts other variants. Wherever both accept a text, they must agree.
     #[test]
     fn no_text_is_read_as_another_instant_than_jiff_reads(
         text in "2[01][0-9]{2}(-?[01][0-9]-?[0-3][0-9]|/[01][0-9]/[0-3][0-9])[T ][012][0-9]:?[0-5][0-9](:?[0-5][0-9]([.,][0-9]{1,9})?)?( ?(Z|[-+][01][0-9](:?[0-5][0-9](:?[0-5][0-9])?)?))?",
@@ -203,7 +203,7 @@ proptest! {
     }
 
     #[test]
-    fn the_fast_reading_and_the_thorough_one_are_one(
+    fn the_fast_parser_and_the_thorough_one_agree(
         text in "2[01][0-9]{2}-[01][0-9]-[0-3][0-9][Tt ][012][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{1,12})?([Zz]|[-+][0-2][0-9]:?[0-6][0-9])?",
     ) {
         let fast = rfc3339::read(text.as_bytes());

@@ -1,5 +1,4 @@
-//! Spellings of a time that databases, languages and ISO 8601 know besides RFC 3339, as far as each can be read in one way
-//! only.
+//! Unambiguous forms of a time that databases, languages and ISO 8601 use besides RFC 3339.
 //!
 //! | part | forms |
 //! |---|---|
@@ -13,10 +12,10 @@
 use super::calendar::days_in_month;
 use super::{Moment, TimestampError};
 
-/// What a text says, and the zone in brackets behind it.
+/// Returns the time, and the zone in brackets after it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The error in the text.
 pub(super) fn read(text: &str) -> Result<(Moment, Option<&str>), TimestampError> {
     if is_number(text) {
         return Err(TimestampError::Number);
@@ -46,7 +45,7 @@ pub(super) fn read(text: &str) -> Result<(Moment, Option<&str>), TimestampError>
 
 fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text);
-    // Eight digits may be a date, which is what the message is about then.
+    // Eight digits may be a date; the message then treats them as one.
     let is_date = digits.len() == text.len() && digits.len() == 8 && digits.starts_with(['1', '2']);
     !is_date
         && digits.starts_with(|first: char| first.is_ascii_digit())
@@ -64,11 +63,11 @@ struct Time {
     minute: u32,
     second: u32,
     micros: u32,
-    /// No digit of the fraction says anything but zero.
+    /// All digits of the fraction are zero.
     is_whole: bool,
 }
 
-/// What is not read yet. After `None` it is of no use.
+/// The bytes not yet read. Undefined after a `None`.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -190,7 +189,7 @@ impl Rest<'_> {
         }
         let offset = i32::try_from(hours * 3600 + minutes * 60 + seconds).map_err(|_| Form)?;
         if offset == 0 {
-            // Go prints both.
+            // Go prints the offset and `UTC`.
             let _ = self.take_word(b" UTC");
         }
         Ok(sign * offset)
