@@ -1,27 +1,26 @@
-//! Foreign text that is safe to print: names of files, fields of events, messages of stores and brokers.
+//! Makes foreign text safe to print: file names, event fields, messages of stores and brokers.
 //!
-//! A terminal obeys control characters, a log collector splits at line breaks, and a reader is deceived by characters
-//! that reverse or hide what stands beside them (CVE-2021-42574). None of them reaches an output of this program: each
-//! is shown as `\u{hex}`. What is shown names exactly one text: a backslash before `u{` is shown as `\u{5c}`, and
-//! nothing else changes.
+//! A terminal obeys control characters, a log collector splits at line breaks, and characters that reverse or hide text
+//! deceive a reader (CVE-2021-42574). This program prints none of them: each is shown as `\u{hex}`. The output
+//! identifies the text unambiguously: a backslash before `u{` is shown as `\u{5c}`, and nothing else changes.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
 
 use serde::Serialize;
 
-/// Shows a text on one line.
+/// Displays a text on one line.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<T>(pub T);
 
 impl<T: Display> Display for Printable<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Padded as the text is shown.
+        // Pads to the width of the displayed text.
         formatter.pad(&escape(&self.0.to_string()))
     }
 }
 
-/// Whether a terminal obeys the character, or a reader does not see it.
+/// Whether a terminal obeys the character, or a reader cannot see it.
 fn is_hidden(char: char) -> bool {
     char.is_control()
         || matches!(char,
@@ -35,7 +34,7 @@ fn is_hidden(char: char) -> bool {
             | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text on one line, with nothing hidden in it.
+/// The text on one line, with hidden characters escaped.
 pub fn escape(text: &str) -> Cow<'_, str> {
     if !text.contains(is_hidden) && !text.contains("\\u{") {
         return Cow::Borrowed(text);
@@ -52,19 +51,19 @@ pub fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Appends one line to a text for people. Line breaks within `words` are shown as what they are.
+/// Appends one line to a text for people. Line breaks within `words` are escaped.
 pub fn push_line(text: &mut String, words: impl Display) {
     text.push_str(&escape(&words.to_string()));
     text.push('\n');
 }
 
-/// A text of several lines, each with nothing hidden in it.
+/// A text of several lines, each with hidden characters escaped.
 pub fn lines(text: &str) -> String {
     text.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-/// A message of several lines in which only the first begins at the margin: no line break in a foreign name makes a line
-/// that looks like one of the program's own.
+/// A message of several lines, of which only the first begins at the margin. No line break in a foreign name can
+/// produce a line that looks like one of the program's own.
 pub fn message(text: &str) -> String {
     let mut lines = text.split('\n');
     let mut shown = escape(lines.next().unwrap_or_default()).into_owned();
@@ -75,17 +74,17 @@ pub fn message(text: &str) -> String {
     shown
 }
 
-/// A value as JSON on one line, with nothing hidden in it: JSON's own escapes stand for what is.
+/// A value as JSON on one line; hidden characters use JSON's own escapes.
 ///
 /// # Errors
-/// The value has no JSON form.
+/// The value cannot be serialized as JSON.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     Ok(json_text(&serde_json::to_string(value)?).into_owned())
 }
 
-/// JSON text, which escapes only what it must, with nothing hidden in it. White space between values stays.
+/// JSON text with hidden characters escaped. Whitespace between values stays.
 pub fn json_text(json: &str) -> Cow<'_, str> {
-    // Outside of strings JSON is ASCII, and within them it has no bare C0.
+    // Outside strings JSON is ASCII, and inside them it has no unescaped C0 characters.
     let hidden = |char: char| is_hidden(char) && char >= ' ';
     if !json.contains(hidden) {
         return Cow::Borrowed(json);
@@ -110,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// The only text that is shown like this.
+    /// The only text that is displayed like this.
     fn read(shown: &str) -> String {
         let mut text = String::new();
         let mut rest = shown;
@@ -123,7 +122,7 @@ mod tests {
         text + rest
     }
 
-    /// Text with a high share of what is hidden or looks like an escape.
+    /// Text with many hidden characters and look-alikes of escapes.
     fn hostile() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             any::<char>().prop_map(String::from),
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_obeys_or_a_reader_does_not_see_is_shown_by_its_number() {
+    fn control_and_hidden_characters_are_escaped() {
         for (text, shown) in [
             ("plain – ünïcode 日本 \u{1f600}", "plain – ünïcode 日本 \u{1f600}"),
             ("\u{1b}[2J", "\\u{1b}[2J"),
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_break_in_a_name_makes_no_line_of_the_programs_own() {
+    fn a_line_break_in_a_name_cannot_fake_a_line() {
         let reported = message("2 problems:\n  - x: 'a\nerror: b'\n\n- \u{1b}");
         assert_eq!(reported, "2 problems:\n  - x: 'a\n  error: b'\n\n  - \\u{1b}");
         let mut text = String::new();
@@ -167,14 +166,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_hidden_is_shown_and_what_is_shown_names_one_text(text in hostile()) {
+        fn nothing_hidden_is_printed_and_the_output_is_unambiguous(text in hostile()) {
             let shown = escape(&text).into_owned();
             prop_assert!(!shown.contains(is_hidden), "{shown:?}");
             prop_assert_eq!(read(&shown), text);
         }
 
         #[test]
-        fn json_with_nothing_hidden_says_the_same(text in hostile()) {
+        fn escaped_json_has_the_same_value(text in hostile()) {
             let shown = json(&text).unwrap();
             prop_assert!(!shown.contains(is_hidden), "{shown:?}");
             prop_assert_eq!(serde_json::from_str::<String>(&shown).unwrap(), text);

@@ -1,18 +1,18 @@
-//! Credentials within addresses, which no message, log line or print may show.
+//! Masks credentials in addresses. No message, log line or output may show them.
 
 use std::borrow::Cow;
 
-/// What stands in their place.
+/// The replacement of credentials.
 pub const MASK: &str = "********";
 
-/// Masks what stands for credentials in addresses: `user:password@` of an authority, and the query, which may be signed.
+/// Masks credentials in addresses: `user:password@` of an authority, and the query, which may be signed.
 #[must_use]
 pub fn without_credentials(text: &str) -> Cow<'_, str> {
     if !text.contains("://") && !text.contains('@') {
         return Cow::Borrowed(text);
     }
     let mut masked = String::with_capacity(text.len());
-    // No other character divides for certain: a password may hold commas and quotes.
+    // No other character separates words reliably: a password may contain commas and quotes.
     for word in text.split_inclusive(char::is_whitespace) {
         mask_word(word, &mut masked);
     }
@@ -43,8 +43,8 @@ fn mask_word(word: &str, masked: &mut String) {
     }
 }
 
-/// Whether what stands before an `@` is of a user. With a scheme also after a `/`, as long as the part before that is no
-/// host: passwords hold slashes that should have been escaped.
+/// Whether the text before an `@` is a user name with a password. With a scheme it may contain a `/`, provided the part
+/// before that is not a host: passwords may contain unescaped slashes.
 fn is_userinfo(before: &str, has_scheme: bool) -> bool {
     let (authority, path) = before.split_once('/').map_or((before, None), |(authority, path)| (authority, Some(path)));
     let port = authority.split_once(':').map(|(_, port)| port);

@@ -1,4 +1,4 @@
-//! One signal that every task watches: SIGTERM or SIGINT asks for an orderly end, another one later ends the process at
+//! One signal that every task watches: SIGTERM or SIGINT requests an orderly shutdown; a later one ends the process at
 //! once.
 
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Exit code of a process that another signal ended by force (128 + SIGINT, as shells report it).
+/// Exit code of a process that a second signal forced to end (128 + SIGINT, as shells report it).
 pub const EXIT_FORCED: i32 = 130;
 
-/// Signals this close to the first one are the same wish: Ctrl-C reaches every process of a terminal's group, and a
-/// supervisor among them passes it on as SIGTERM.
+/// Signals this close to the first one count as the same request: Ctrl-C reaches every process of a terminal's group,
+/// and a supervisor among them passes it on as SIGTERM.
 const SAME_WISH: Duration = Duration::from_secs(1);
 
-/// Triggered once, seen by every clone.
+/// Triggered once, visible to every clone.
 #[derive(Debug, Clone)]
 pub struct Shutdown {
     sender: watch::Sender<bool>,
@@ -40,14 +40,14 @@ impl Shutdown {
         *self.sender.borrow()
     }
 
-    /// Completes once triggered; at once if that has been.
+    /// Completes once triggered; at once if that has already happened.
     pub async fn wait(&self) {
         let mut receiver = self.sender.subscribe();
         // The sender lives as long as `self`, so this cannot fail.
         let _ = receiver.wait_for(|triggered| *triggered).await;
     }
 
-    /// Triggers at the first signal, and completes at the one that asks for an end by force.
+    /// Triggers at the first signal, and completes at the one that forces the end.
     pub(crate) async fn obey(&self, signals: impl Stream<Item = ()>) {
         let mut signals = std::pin::pin!(signals);
         let mut first = None;
@@ -67,15 +67,15 @@ impl Shutdown {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
-    /// To end in order.
+    /// An orderly shutdown.
     End,
-    /// What was asked for already.
+    /// A repetition of the same request.
     Same,
-    /// To end at once.
+    /// An immediate end.
     Force,
 }
 
-/// What a signal asks for, by when the first one came.
+/// The request that a signal makes, given the time of the first one.
 fn wish(first: Option<Instant>, now: Instant) -> Wish {
     match first {
         None => Wish::End,
@@ -84,7 +84,7 @@ fn wish(first: Option<Instant>, now: Instant) -> Wish {
     }
 }
 
-/// SIGTERM and SIGINT, which from now on do not end the process by themselves. Must be called within a tokio runtime.
+/// SIGTERM and SIGINT, which no longer end the process by default. Must be called within a tokio runtime.
 ///
 /// # Errors
 /// The operating system refused to install the handlers.
@@ -106,7 +106,7 @@ mod tests {
 
     use super::*;
 
-    /// The moments after the first signal at which others come, and whether they force.
+    /// Whether any of the signals at these times after the first one forces the end.
     async fn forced_after(later: &[Duration]) -> bool {
         let shutdown = Shutdown::new();
         let (signal, signals) = mpsc::unbounded_channel();

@@ -23,20 +23,20 @@ pub use paused::a_partition_that_was_revoked_while_paused_comes_back_without_the
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs all of it. `prefix` makes topic, group and writer names of this run its own.
+/// Runs the whole suite. `prefix` makes the topics, groups and writer names of this run unique.
 pub async fn run_all(log: Arc<dyn Log>, prefix: &str) {
     let name = |suffix: &str| format!("{prefix}-{suffix}");
     records_come_back_whole_and_in_order(&*log, &name("order")).await;
     nothing_is_seen_before_the_commit_or_after_an_abort(&*log, &name("commit")).await;
     one_transaction_covers_several_topics(&*log, &name("several")).await;
     a_newer_writer_fences_the_older(&*log, &name("fence")).await;
-    a_dropped_transaction_is_gone_for_its_successor(&*log, &name("dropped")).await;
+    a_dropped_transaction_is_aborted_by_its_successor(&*log, &name("dropped")).await;
     positions_are_the_callers(&*log, &name("seek")).await;
-    what_was_read_ahead_of_a_start_is_not_seen_after_it(&*log, &name("ahead")).await;
+    records_fetched_before_a_start_are_not_yielded_after_it(&*log, &name("ahead")).await;
     committed_offsets_are_kept_and_do_not_move_readers(&*log, &name("group")).await;
     times_are_log_append_times_and_can_be_looked_up(&*log, &name("time")).await;
     topics_are_verified(&*log, &name("topic")).await;
-    a_topic_that_was_ensured_is_there(&log, &name("ensure"), 3).await;
+    a_topic_that_was_ensured_exists(&log, &name("ensure"), 3).await;
     paused::run_all(&*log, &name("pause")).await;
     a_waiting_reader_is_woken_by_a_commit(log, &name("wake")).await;
 }
@@ -64,7 +64,7 @@ async fn write(writer: &mut Box<dyn LogWriter>, topic: &str, partition: i32, val
     writer.commit().await.unwrap();
 }
 
-/// Creates the topic if needed and writes `values` to its partition 0.
+/// Creates the topic if necessary and writes `values` to its partition 0.
 pub async fn fill(log: &dyn Log, name: &str, partitions: u32, values: &[&str]) {
     topic(log, name, partitions).await;
     let mut writer = log.writer(&format!("{name}-filler")).await.unwrap();
@@ -101,7 +101,7 @@ async fn started(log: &dyn Log, topic: &str, membership: &Membership, offset: i6
     reader
 }
 
-/// Values up to the end, with their offsets.
+/// The values up to the end, with their offsets.
 async fn drain(reader: &mut Box<dyn LogReader>) -> Vec<(i64, String)> {
     let mut seen = Vec::new();
     loop {
@@ -202,7 +202,7 @@ async fn a_newer_writer_fences_the_older(log: &dyn Log, name: &str) {
     assert_eq!(values(log, name, 0).await, ["before", "after"]);
 }
 
-async fn a_dropped_transaction_is_gone_for_its_successor(log: &dyn Log, name: &str) {
+async fn a_dropped_transaction_is_aborted_by_its_successor(log: &dyn Log, name: &str) {
     topic(log, name, 1).await;
     let id = format!("{name}-w");
     let mut old = log.writer(&id).await.unwrap();
@@ -230,7 +230,7 @@ async fn positions_are_the_callers(log: &dyn Log, name: &str) {
         reader.start(0, *offset).await.unwrap();
         assert_eq!(drain(&mut reader).await, all[index..], "from {offset} on, again and again");
     }
-    // A restart in the middle of a stream yields nothing from before it.
+    // A restart in the middle of a stream yields nothing that precedes it.
     reader.start(0, earliest).await.unwrap();
     reader.start(0, all[3].0).await.unwrap();
     assert_eq!(drain(&mut reader).await, all[3..]);
@@ -239,8 +239,8 @@ async fn positions_are_the_callers(log: &dyn Log, name: &str) {
     reader.close().await;
 }
 
-async fn what_was_read_ahead_of_a_start_is_not_seen_after_it(log: &dyn Log, name: &str) {
-    // Several chunks, so that there is something ahead of the first.
+async fn records_fetched_before_a_start_are_not_yielded_after_it(log: &dyn Log, name: &str) {
+    // Several chunks, so that some are fetched ahead.
     let values: Vec<String> = (0..1_000).map(|number| format!("{number:0>3000}")).collect();
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
     topic(log, name, 1).await;
@@ -255,7 +255,7 @@ async fn what_was_read_ahead_of_a_start_is_not_seen_after_it(log: &dyn Log, name
     for index in [990, 10, 500] {
         reader.start(0, earliest).await.unwrap();
         let ReadEvent::Chunk(chunk) = next(&mut reader).await else { panic!("a chunk comes first") };
-        assert!(chunk.offsets.len() < all.len(), "there is more than what was read");
+        assert!(chunk.offsets.len() < all.len(), "the first chunk holds everything");
         reader.start(0, all[index].0).await.unwrap();
         assert_eq!(drain(&mut reader).await, all[index..], "from the one at {index} on");
     }
@@ -276,7 +276,7 @@ async fn committed_offsets_are_kept_and_do_not_move_readers(log: &dyn Log, name:
     let mut again = started(log, name, &group(&group_name), earliest).await;
     assert_eq!(only_values(&drain(&mut again).await), ["a", "b", "c"], "the caller says where to read");
     again.close().await;
-    // An operator's word counts once no member is left, forwards and backwards.
+    // An operator's offsets apply once no member is left, forwards and backwards.
     for (offset, name_of_group) in
         [(all[0].0, &group_name), (all[1].0, &group_name), (all[1].0, &format!("{name}-new"))]
     {
@@ -289,7 +289,7 @@ async fn times_are_log_append_times_and_can_be_looked_up(log: &dyn Log, name: &s
     let now = || i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let before = now();
     fill(log, name, 1, &["a"]).await;
-    // Append times have millisecond steps: wait for the next one, so that the two differ.
+    // Append times have millisecond resolution: wait for the next millisecond, so that the two differ.
     let first_done = now();
     while now() <= first_done + 1 {
         tokio::task::yield_now().await;
@@ -321,15 +321,15 @@ async fn topics_are_verified(log: &dyn Log, name: &str) {
     let refused = log.ensure_topic(&other_policy).await.map_err(|error| error.kind);
     assert_eq!(refused, Err(LogErrorKind::Misconfigured), "another clean-up policy is refused");
     let refused = log.verify_topic(&other_policy).await.map_err(|error| error.kind);
-    assert_eq!(refused, Err(LogErrorKind::Misconfigured), "by whoever only looks, too");
+    assert_eq!(refused, Err(LogErrorKind::Misconfigured), "by verify_topic too");
     assert_eq!(log.bounds(name).await.unwrap().len(), 3);
     let identity = log.identity().await.unwrap();
     assert!(!identity.is_empty());
     assert_eq!(log.identity().await.unwrap(), identity);
 }
 
-/// Both roles ask for the same topics at the same time. `rounds` new topics are raced for.
-pub async fn a_topic_that_was_ensured_is_there(log: &Arc<dyn Log>, name: &str, rounds: u32) {
+/// Both roles ask for the same topics at the same time. `rounds` new topics are requested concurrently.
+pub async fn a_topic_that_was_ensured_exists(log: &Arc<dyn Log>, name: &str, rounds: u32) {
     for round in 0..rounds {
         let name = format!("{name}-{round}");
         let ensure = || {

@@ -2,26 +2,26 @@
 
 use std::fmt;
 
-/// A kind exists only where a caller acts differently.
+/// The kinds that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogErrorKind {
-    /// Worth trying again: the log is down, slow or electing a leader.
+    /// The call may succeed later: the log is down, slow or electing a leader.
     Transient,
     /// Another writer of the same id has taken over; this one must stop writing.
     Fenced,
-    /// The transaction cannot be committed any more: abort it and do its work again.
+    /// The transaction can no longer be committed: abort it and repeat its work.
     MustAbort,
     /// The commit may or may not have happened: own the id again, then read.
     UnknownOutcome,
     /// The partition is not assigned to this reader.
     NotAssigned,
-    /// The offset asked for is not in the log (trimmed, truncated or recreated).
+    /// The requested offset is not in the log (trimmed, truncated or recreated).
     OffsetOutOfRange,
-    /// Records failed the client's checks: read them again from a position of our own, never on past them.
+    /// Records failed the client's checks: read them again from a known position, and never skip them.
     Corrupt,
-    /// Topic or client settings that must be changed by an operator.
+    /// An operator must change topic or client settings.
     Misconfigured,
-    /// The embedded log is held by another process.
+    /// Another process holds the embedded log.
     Locked,
     /// A record that breaks the log's contract (wrong kind of time, too large to encode).
     BadRecord,

@@ -1,21 +1,21 @@
-//! The log seam: an ordered, partitioned, transactional log of records. The unit is a chunk of records, so that the
-//! seam costs nothing.
+//! The log seam: an ordered, partitioned, transactional log of records. The unit is a chunk of records, so the
+//! abstraction costs nothing per record.
 //!
-//! # What every implementation guarantees
+//! # Guarantees of every implementation
 //!
 //! 1. **Committed records only.** A reader sees a record once its transaction is committed, in offset order within a
-//!    partition, and never one of an aborted transaction. Offsets rise but may have holes.
+//!    partition. It never sees one of an aborted transaction. Offsets increase but may have gaps.
 //! 2. **Fencing.** [`Log::writer`] with an id ends every older writer of that id: its open transaction is aborted and
-//!    its later calls fail with [`LogErrorKind::Fenced`]. What the older one committed is visible to whoever reads to
-//!    the end afterwards.
+//!    its later calls fail with [`LogErrorKind::Fenced`]. Everything that the older one committed is visible to a
+//!    reader that reads to the end afterwards.
 //! 3. **One transaction over several topics.** [`LogWriter::commit`] makes everything appended since
-//!    [`LogWriter::begin`] visible, or nothing. When it fails with [`LogErrorKind::UnknownOutcome`] either may have
-//!    happened: own the id again and read.
-//! 4. **Positions are the caller's.** An assigned partition yields nothing before [`LogReader::start`] says from where,
+//!    [`LogWriter::begin`] visible, or nothing. After [`LogErrorKind::UnknownOutcome`] either may have happened: own
+//!    the id again and read.
+//! 4. **The caller sets positions.** An assigned partition yields nothing before [`LogReader::start`] sets an offset,
 //!    and after a later `start` nothing from before it. Committed offsets never move a reader by themselves.
-//! 5. **The log's clock.** Every record carries its log-append time. One that carries another time is refused.
-//! 6. **One partition waits for no other.** Between [`LogReader::pause`] and [`LogReader::resume`] nothing of that partition
-//!    is yielded, while the others go on; what is read ahead of it is bounded, and nothing of it is lost or repeated.
+//! 5. **The log's clock.** Every record carries its log-append time. A record with another kind of time is refused.
+//! 6. **No partition waits for another.** Between [`LogReader::pause`] and [`LogReader::resume`] no record of that
+//!    partition is yielded, while the others continue. Read-ahead is bounded, and none of it is lost or repeated.
 //!
 //! One conformance suite ([`conformance`]) runs over every implementation.
 
@@ -35,23 +35,24 @@ pub use error::{LogError, LogErrorKind};
 pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS, client_setting_fault};
 pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};
 
-/// How often an open transaction is looked at.
+/// The polling interval for an open transaction.
 const SETTLE_POLL: Duration = Duration::from_millis(20);
 
 pub type Result<T> = std::result::Result<T, LogError>;
 
-/// What must be true of a topic. An existing topic with another partition count or settings is refused, not changed.
+/// The required settings of a topic. An existing topic with another partition count or settings is refused, not
+/// changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicSpec {
     pub name: String,
-    /// For creation only: an existing topic keeps its count, which [`TopicInfo`] then tells.
+    /// Used only to create the topic: an existing one keeps its count, which [`TopicInfo`] reports.
     pub partitions: u32,
     pub retention: Retention,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// `cleanup.policy=delete` with the log's default or the operator's retention time.
+    /// `cleanup.policy=delete` with the log's default or the operator's retention.
     Delete,
     /// `cleanup.policy=delete` without any expiry.
     Forever,
@@ -64,52 +65,52 @@ pub struct TopicInfo {
     pub partitions: u32,
 }
 
-/// First offset that is still there, and the offset the next committed record will have at least.
+/// The first offset still in the log, and the lowest possible offset of the next committed record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     pub earliest: i64,
     pub latest: i64,
 }
 
-/// How a reader comes by its partitions.
+/// How a reader gets its partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Membership {
-    /// As a member of a consumer group; partitions come and go.
+    /// As a member of a consumer group; partitions are assigned and revoked.
     Group { group: String, instance_id: Option<String> },
     /// These partitions, without a group; commits are refused.
     Direct { partitions: Vec<i32> },
 }
 
-/// What a poll brings.
+/// The result of a poll.
 #[derive(Debug)]
 pub enum ReadEvent {
-    /// These partitions are now ours. Each waits for [`LogReader::start`].
+    /// These partitions are now assigned. Each waits for [`LogReader::start`].
     Assigned(Vec<i32>),
-    /// These are no longer ours: drop what is in memory, write nothing more for them.
+    /// These partitions are no longer assigned: drop their state in memory, and write nothing more for them.
     Revoked(Vec<i32>),
     Chunk(Chunk),
-    /// Every record that could be read when this poll began has been yielded: all that is committed, up to the first
+    /// Every record that could be read when this poll began has been yielded: all committed records up to the first
     /// transaction that is still open (see [`settled_bounds`]).
     EndReached(i32),
-    /// Nothing within the time asked for.
+    /// Nothing within the requested time.
     Idle,
 }
 
 #[async_trait]
 pub trait Log: Send + Sync {
-    /// Identity of the cluster or log file: another one under the same address is noticed by it.
+    /// Identity of the cluster or log file, which detects another one under the same address.
     async fn identity(&self) -> Result<String>;
 
-    /// Creates the topic or verifies that it is as it must be.
+    /// Creates the topic, or verifies that it has the required settings.
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo>;
 
-    /// Verifies a topic as [`Log::ensure_topic`] does, and creates nothing; `None` if there is none.
+    /// Verifies a topic as [`Log::ensure_topic`] does, and creates nothing; `None` if it does not exist.
     async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>>;
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>>;
 
-    /// The offset up to which every transaction has ended: readers get no further at the moment. Lies before
-    /// [`Bounds::latest`] while a transaction is open on the partition.
+    /// The offset up to which every transaction has ended: readers currently get no further. Below [`Bounds::latest`]
+    /// while a transaction is open on the partition.
     async fn settled_end(&self, topic: &str, partition: i32) -> Result<i64>;
 
     /// The lowest offset whose log-append time is at least `time_ms`; `None` if there is none.
@@ -118,10 +119,10 @@ pub trait Log: Send + Sync {
     /// Committed offsets of a group; partitions without one are absent.
     async fn committed(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>>;
 
-    /// Sets committed offsets from outside of a group, as an operator does.
+    /// Sets committed offsets from outside the group, as an operator does.
     ///
     /// # Errors
-    /// [`LogErrorKind::NotAssigned`] where the log knows that the group has members, which would commit over it.
+    /// [`LogErrorKind::NotAssigned`] if the log knows that the group has members, which would overwrite the offsets.
     async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()>;
 
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>>;
@@ -129,8 +130,8 @@ pub trait Log: Send + Sync {
     /// Fences older writers of `id` (guarantee 2).
     async fn writer(&self, id: &str) -> Result<Box<dyn LogWriter>>;
 
-    /// Lets go of records of `topic` that are older than `before_ms` and lie below `below_offset` in their partition.
-    /// A log with a retention of its own does nothing.
+    /// Deletes records of `topic` that are older than `before_ms` and below `below_offset` in their partition. A log
+    /// with its own retention does nothing.
     async fn trim(&self, topic: &str, partition: i32, below_offset: i64, before_ms: i64) -> Result<()>;
 }
 
@@ -139,25 +140,25 @@ pub trait LogReader: Send {
     /// Waits for at most `max_wait`. Dropping the future loses nothing.
     async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent>;
 
-    /// (Re)starts an assigned partition at `offset`, which is the first one that may be yielded.
+    /// (Re)starts an assigned partition at `offset`: no earlier record is yielded.
     ///
     /// # Errors
-    /// [`LogErrorKind::NotAssigned`] when the partition is not ours (any more).
+    /// [`LogErrorKind::NotAssigned`] if the partition is not assigned (any more).
     async fn start(&mut self, partition: i32, offset: i64) -> Result<()>;
 
-    /// From now on neither records of the partition nor its end are yielded, until it is resumed. It stays ours, and stays
-    /// paused when it is started anew. An assignment begins without a pause, whatever was before; of a partition that is
-    /// not ours this does nothing. Costs no more than a flag: nothing that was read ahead is thrown away.
+    /// Yields neither records of the partition nor its end until it is resumed. The partition stays assigned, and stays
+    /// paused when it is started again. A new assignment begins without a pause. Has no effect on a partition that is
+    /// not assigned. Only sets a flag: records that were read ahead are kept.
     fn pause(&mut self, partition: i32);
 
-    /// The partition goes on where it was, or where it was started meanwhile.
+    /// Continues the partition at its position, or where it was started meanwhile.
     fn resume(&mut self, partition: i32);
 
-    /// Commits group offsets (the next record to read, by partition). The log does not check ownership: see
-    /// DESIGN's invariant 3 for why that does no harm.
+    /// Commits group offsets (the next record to read, by partition). The log does not check ownership. That does no
+    /// harm: committed offsets are a lag figure and an operator's request, never a distributor's position.
     async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> Result<()>;
 
-    /// Leaves the group and frees everything.
+    /// Leaves the group and frees all resources.
     async fn close(self: Box<Self>);
 }
 
@@ -173,10 +174,10 @@ pub trait LogWriter: Send {
 
 /// Reads all records of one partition that are committed now, from its beginning on.
 ///
-/// An open transaction hides what others committed behind its first record, so its end is waited for.
+/// An open transaction hides later commits, so this waits for its end.
 ///
 /// # Errors
-/// Whatever the log says, and [`LogErrorKind::Transient`] when no end is reached within `patience` of silence.
+/// The log's errors, and [`LogErrorKind::Transient`] if no end is reached within `patience` of silence.
 pub async fn read_to_end(
     log: &dyn Log,
     topic: &str,
@@ -209,11 +210,11 @@ pub async fn read_to_end(
     outcome
 }
 
-/// Where every partition begins and ends, when nothing below the ends is open any more: who reads to the end from now on
-/// gets all that was committed when this was asked.
+/// The beginning and end of every partition, once no transaction below the ends is open. A read to the end from now on
+/// returns everything that was committed at the time of the call.
 ///
 /// # Errors
-/// Whatever the log says, and [`LogErrorKind::Transient`] when a transaction stays open for `patience`.
+/// The log's errors, and [`LogErrorKind::Transient`] if a transaction stays open for `patience`.
 pub async fn settled_bounds(log: &dyn Log, topic: &str, patience: Duration) -> Result<BTreeMap<i32, Bounds>> {
     let bounds = log.bounds(topic).await?;
     for (partition, Bounds { latest, .. }) in &bounds {
@@ -222,7 +223,7 @@ pub async fn settled_bounds(log: &dyn Log, topic: &str, patience: Duration) -> R
     Ok(bounds)
 }
 
-/// Waits until every transaction that lies before `end` has ended.
+/// Waits until every transaction below `end` has ended.
 async fn settle(log: &dyn Log, topic: &str, partition: i32, end: i64, patience: Duration) -> Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut told = false;

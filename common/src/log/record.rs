@@ -1,13 +1,14 @@
-//! Records in contiguous memory: one allocation for a chunk of thousands, nothing per record.
+//! Records in contiguous memory: one allocation for a chunk of thousands, none per record.
 //!
-//! A record is laid out as `key | value | headers`; a header as `name length (u8) | name | value length (u32 LE) | value`.
+//! A record is stored as `key | value | headers`; a header as `name length (u8) | name | value length (u32 LE) |
+//! value`.
 
 use super::{LogError, LogErrorKind, Result};
 
 /// `value_len` of a record without a value (a tombstone on compacted topics).
 const NULL: u32 = u32::MAX;
 
-/// Longest name of a header: its length is a byte.
+/// Longest header name: its length is stored in one byte.
 pub(super) const MAX_HEADER_NAME_BYTES: usize = u8::MAX as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub struct RecordBatch {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordRef<'a> {
     pub key: &'a [u8],
-    /// `None` is a null value, which is not the same as an empty one.
+    /// `None` is a null value, which differs from an empty one.
     pub value: Option<&'a [u8]>,
     pub headers: Headers<'a>,
 }
@@ -39,12 +40,12 @@ pub struct RecordRef<'a> {
 pub struct Headers<'a>(&'a [u8]);
 
 impl<'a> Headers<'a> {
-    /// Value of the first header of this name.
+    /// The value of the first header of this name.
     pub fn get(self, name: &str) -> Option<&'a [u8]> {
         self.iter().find(|(other, _)| *other == name.as_bytes()).map(|(_, value)| value)
     }
 
-    /// As text, if it is UTF-8.
+    /// The value as text, if it is UTF-8.
     pub fn text(self, name: &str) -> Option<&'a str> {
         self.get(name).and_then(|value| std::str::from_utf8(value).ok())
     }
@@ -74,7 +75,7 @@ impl HeaderWriter<'_> {
         self.put_bytes(name.as_bytes(), value);
     }
 
-    /// As [`HeaderWriter::put`], for names as [`Headers::iter`] yields them.
+    /// As [`HeaderWriter::put`], for names that [`Headers::iter`] yields.
     pub fn put_bytes(&mut self, name: &[u8], value: &[u8]) {
         let (Ok(name_len), Ok(value_len)) = (u8::try_from(name.len()), u32::try_from(value.len())) else {
             self.valid = false;
@@ -92,7 +93,7 @@ impl RecordBatch {
         Self::default()
     }
 
-    /// An empty batch that holds keys, values and headers of `bytes` together without growing.
+    /// An empty batch with capacity for `bytes` of keys, values and headers together.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { bytes: Vec::with_capacity(bytes), spans: Vec::new() }
     }
@@ -105,12 +106,12 @@ impl RecordBatch {
         self.spans.is_empty()
     }
 
-    /// Bytes of all keys, values and headers.
+    /// The bytes of all keys, values and headers.
     pub fn size_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its allocation.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
@@ -127,7 +128,7 @@ impl RecordBatch {
     /// Adds a record.
     ///
     /// # Errors
-    /// [`LogErrorKind::BadRecord`] when the batch would pass 4 GiB or a header name 255 bytes; the batch is unchanged.
+    /// [`LogErrorKind::BadRecord`] if the batch would exceed 4 GiB or a header name 255 bytes; the batch is unchanged.
     pub fn push(
         &mut self,
         key: &[u8],
@@ -174,7 +175,7 @@ impl RecordBatch {
 
     /// The record at `index`.
     ///
-    /// # Panics
+    /// If `index` is not below [`RecordBatch::len`].
     /// When `index` is not below [`RecordBatch::len`].
     pub fn get(&self, index: usize) -> RecordRef<'_> {
         let span = self.spans[index];
@@ -231,14 +232,14 @@ impl RecordBatch {
 pub struct Chunk {
     pub partition: i32,
     pub records: RecordBatch,
-    /// Offset of each record, rising.
+    /// The offset of each record, increasing.
     pub offsets: Vec<i64>,
-    /// Log-append time of each record, milliseconds since the Unix epoch.
+    /// The log-append time of each record, milliseconds since the Unix epoch.
     pub times_ms: Vec<i64>,
 }
 
 impl Chunk {
-    /// An empty chunk with room for so many records, whose keys, values and headers take so many bytes together.
+    /// An empty chunk with capacity for `records` records of `bytes` together.
     pub fn with_capacity(partition: i32, records: usize, bytes: usize) -> Self {
         let batch = RecordBatch { bytes: Vec::with_capacity(bytes), spans: Vec::with_capacity(records) };
         Self { partition, records: batch, offsets: Vec::with_capacity(records), times_ms: Vec::with_capacity(records) }

@@ -1,8 +1,8 @@
-//! What a pause promises: one partition waits for no other.
+//! The guarantee of a pause: no partition waits for another.
 
 use super::*;
 
-/// Records of one filling, so many that they are several chunks.
+/// Records of one fill, enough for several chunks.
 const RECORDS: usize = 6_000;
 
 pub(super) async fn run_all(log: &dyn Log, prefix: &str) {
@@ -11,7 +11,7 @@ pub(super) async fn run_all(log: &dyn Log, prefix: &str) {
     a_reader_begins_without_the_pauses_of_the_one_before(log, &format!("{prefix}-next")).await;
 }
 
-/// What a reader of two partitions has yielded.
+/// The events that a reader of two partitions has yielded.
 #[derive(Default)]
 struct Seen {
     records: BTreeMap<i32, Vec<(i64, String)>>,
@@ -86,7 +86,7 @@ async fn a_paused_partition_yields_nothing_while_another_goes_on(log: &dyn Log, 
     reader.start(0, 0).await.unwrap();
     reader.start(1, 0).await.unwrap();
     seen.read_until(&mut reader, |seen| !seen.of(0).is_empty()).await;
-    // More of it may be on its way already.
+    // More of it may already be on its way.
     reader.pause(0);
     let before = seen.of(0).len();
     seen.read_until(&mut reader, |seen| seen.of(1).len() == RECORDS && seen.ends(1) > 0).await;
@@ -95,12 +95,12 @@ async fn a_paused_partition_yields_nothing_while_another_goes_on(log: &dyn Log, 
     seen.read_until(&mut reader, |seen| seen.of(1).len() == 2 * RECORDS && seen.ends(1) > ends).await;
     reader.pause(0);
     assert_silent(&mut reader, "one is read to its end, the other is paused").await;
-    assert_eq!((seen.of(0).len(), seen.ends(0)), (before, 0), "neither records nor the end of what is paused");
+    assert_eq!((seen.of(0).len(), seen.ends(0)), (before, 0), "no records and no end of a paused partition");
     assert!(before < RECORDS, "it was paused in the middle");
     assert_all(seen.of(1), 0, 2 * RECORDS);
 
     reader.resume(0);
-    // Now and then for a moment, as by who is a little too slow.
+    // Pauses now and then for a moment, as a reader that is slightly too slow does.
     while seen.of(0).len() < 2 * RECORDS || seen.ends(0) == 0 {
         seen.take(next(&mut reader).await);
         reader.pause(0);
@@ -110,7 +110,7 @@ async fn a_paused_partition_yields_nothing_while_another_goes_on(log: &dyn Log, 
         reader.resume(0);
     }
     assert_all(seen.of(0), 0, 2 * RECORDS);
-    // To resume what is not paused changes nothing.
+    // Resuming a partition that is not paused changes nothing.
     reader.resume(0);
     reader.resume(1);
     fill_both(log, name, 2 * RECORDS).await;
@@ -124,7 +124,7 @@ async fn a_paused_partition_that_is_started_anew_waits_to_be_resumed(log: &dyn L
     topic(log, name, 2).await;
     fill_both(log, name, 0).await;
     let mut reader = assigned(log, name).await;
-    // Before it is started, too.
+    // Pauses before the start, too.
     reader.pause(0);
     reader.start(0, 0).await.unwrap();
     assert_silent(&mut reader, "started while paused").await;
@@ -160,8 +160,8 @@ async fn a_reader_begins_without_the_pauses_of_the_one_before(log: &dyn Log, nam
     reader.close().await;
 }
 
-/// For logs whose groups have several members: one that has paused everything loses one of two partitions to another, and
-/// gets it back.
+/// For logs whose groups have several members: a member that has paused everything loses one of two partitions to
+/// another member, and gets it back.
 pub async fn a_partition_that_was_revoked_while_paused_comes_back_without_the_pause(log: &dyn Log, name: &str) {
     topic(log, name, 2).await;
     fill_both(log, name, 0).await;

@@ -1,5 +1,5 @@
-//! The checksum of what the log stores: XXH3-64 over parts, each preceded by its length, so that nothing can move from
-//! one part to the next. It notices accidents; it is no protection from somebody who can write the file.
+//! The checksum of stored rows: XXH3-64 over parts, each preceded by its length, so that no byte can move from one part
+//! to the next. It detects accidents; it does not protect from an attacker who can write the file.
 
 use xxhash_rust::xxh3::Xxh3;
 

@@ -1,5 +1,5 @@
 //! A stored chunk: `version u8 | log-append time i64 LE | raw length u32 LE | checksum u64 LE | lz4 block of an encoded
-//! batch`. The checksum covers all of the other bytes and the place at which they are stored.
+//! batch`. The checksum covers all other bytes and the chunk's key.
 
 use std::ops::Range;
 
@@ -7,15 +7,15 @@ use super::super::{LogError, LogErrorKind, RecordBatch, Result};
 use super::checksum::checksum;
 
 const VERSION: u8 = 2;
-/// What precedes the checksum.
+/// The bytes before the checksum.
 const HEADER_BYTES: usize = 13;
 const CHECKSUM_BYTES: usize = 8;
-/// Input of one chunk. Compressed it stays well under 256 KiB; an incompressible one fits a 512 KiB page.
+/// Uncompressed size of one chunk. Compressed it stays well below 256 KiB; an incompressible one fits a 512 KiB page.
 pub(super) const TARGET_BYTES: usize = 250_000;
-/// What a damaged length field may at most make us allocate.
+/// The largest allocation that a damaged length field can cause.
 const MAX_RAW_BYTES: usize = 1 << 30;
 
-/// Where a chunk is stored. A chunk that was written for another place is damaged.
+/// The key of a stored chunk. A chunk written under another key is damaged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) topic: &'a str,
@@ -23,7 +23,7 @@ pub(super) struct Place<'a> {
     pub(super) first_offset: i64,
 }
 
-/// Why stored bytes cannot be what was written.
+/// The reason why stored bytes are damaged.
 pub(super) type Damage = &'static str;
 
 struct Header {
@@ -49,7 +49,7 @@ pub(super) fn encode(place: Place<'_>, batch: &RecordBatch, range: Range<usize>,
     Ok(out)
 }
 
-/// When the chunk was appended; all of it is verified.
+/// Returns the time at which the chunk was appended, after verifying all of it.
 pub(super) fn time_ms(place: Place<'_>, stored: &[u8]) -> std::result::Result<i64, Damage> {
     verified(place, stored).map(|(header, _)| header.time_ms)
 }
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_changed_byte_is_noticed_whichever_it_is(
+        fn every_changed_byte_is_detected(
             values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..8),
             at in any::<prop::sample::Index>(),
             change in 1..=u8::MAX,
@@ -117,7 +117,7 @@ mod tests {
         }
 
         #[test]
-        fn a_chunk_that_was_cut_or_lengthened_is_noticed(
+        fn a_shortened_or_lengthened_chunk_is_detected(
             values in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 1..8),
             at in any::<prop::sample::Index>(),
         ) {

@@ -1,7 +1,7 @@
-//! A damaged file is an error that says what to do, and never a panic.
+//! A damaged file causes an error that says what to do, never a panic.
 //!
-//! Records and positions have checksums of ours. redb verifies its own pages only after a crash; otherwise it may panic at
-//! one that was altered. Such a panic is caught here and becomes the same error.
+//! Records and positions have checksums of their own. redb verifies its pages only after a crash; otherwise it may
+//! panic on an altered one. Such a panic is caught here and becomes the same error.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -15,27 +15,28 @@ thread_local! {
     static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether a panic of this thread is caught and becomes an error, so that nobody needs to report it as a bug.
+/// Whether a panic of this thread will be caught and become an error, so that it is not reported as a bug.
 pub fn panic_is_caught() -> bool {
     IS_GUARDED.get()
 }
 
-/// The file in `directory` is not as it was written.
+/// The error for a file in `directory` that differs from what was written.
 pub(super) fn damaged(directory: &Path, what: impl Display) -> LogError {
     LogError::new(
         LogErrorKind::Other,
         format!(
             "the embedded log {} is damaged: {what}. Nothing was changed. Bring the folder back from a backup; without \
-             one the tables can be built anew from the landing files, see docs/guarantees.md",
+             one the tables can be rebuilt from the landing files, see docs/guarantees.md",
             directory.join(FILE_NAME).display()
         ),
     )
 }
 
-/// Does work on the file in `directory`.
+/// Runs `work` on the file in `directory`.
 pub(super) fn guarded<T>(directory: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let outer = IS_GUARDED.replace(true);
-    // What is shared is behind locks: redb's are poisoned and refuse from now on, ours are left whole.
+    // Shared state is behind locks: redb's are poisoned and refuse from now on, the log's own protect data that is
+    // always consistent.
     let outcome = catch_unwind(AssertUnwindSafe(work));
     IS_GUARDED.set(outer);
     outcome.unwrap_or_else(|panic| {

@@ -1,4 +1,4 @@
-//! Files in which a byte was changed: whatever is read of them is what was written, or an error.
+//! Files with a changed byte: reads return the data that was written, or an error.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn specs() -> [TopicSpec; 2] {
     [spec("events", 2, Retention::Delete), spec("ledger", 1, Retention::Compact)]
 }
 
-/// Values that no compression makes small.
+/// Incompressible values.
 fn values(topic: &str, partition: i32) -> Vec<Vec<u8>> {
     let mut state = u64::from(u8::try_from(topic.len()).unwrap()) + partition.unsigned_abs() as u64;
     let mut byte = || {
@@ -60,7 +60,7 @@ async fn make(directory: &Path) -> Result<()> {
     log.set_committed("g", "events", &BTreeMap::from([(0, 17), (1, 4)])).await
 }
 
-/// All values up to the end, or to the first error.
+/// Reads all values up to the end, or to the first error.
 async fn read(log: &EmbeddedLog, topic: &str, partition: i32, read: &mut Vec<Vec<u8>>) -> Result<()> {
     let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
     loop {
@@ -73,7 +73,7 @@ async fn read(log: &EmbeddedLog, topic: &str, partition: i32, read: &mut Vec<Vec
     }
 }
 
-/// Uses the log in every way. What it says must be true; it may say that it is damaged.
+/// Uses every operation of the log. Each must return correct data or report damage.
 async fn examine(directory: &Path, identity: &str) -> Result<()> {
     let log = open(directory).await?;
     assert_eq!(log.identity().await?, identity);
@@ -125,7 +125,7 @@ impl Whole {
         Ok(Self { runtime, directory, bytes, identity })
     }
 
-    /// What becomes of the log when these bytes are changed.
+    /// The outcome of using the log after a change of these bytes.
     fn with_change(&self, at: &[usize], change: u8) -> Outcome<Result<()>> {
         let mut bytes = self.bytes.clone();
         at.iter().for_each(|at| bytes[*at] ^= change);
@@ -134,10 +134,10 @@ impl Whole {
         let (directory, identity) = (path.to_owned(), self.identity.clone());
         let (done, outcome) = mpsc::channel();
         self.runtime.spawn(async move {
-            // Nobody listens any more if it took too long.
+            // The receiver is gone after a time-out.
             let _ = done.send(examine(&directory, &identity).await);
         });
-        // A task that panicked drops its end.
+        // A panic of the task drops the sender.
         outcome
             .recv_timeout(Duration::from_secs(60))
             .map_err(|error| format!("bytes {at:?} ^ {change}: {error}").into())
@@ -145,12 +145,12 @@ impl Whole {
 }
 
 #[test]
-fn wherever_a_byte_is_changed_what_is_read_is_right_or_an_error() -> Outcome<()> {
+fn reads_after_any_changed_byte_are_correct_or_an_error() -> Outcome<()> {
     let whole = Whole::make()?;
     whole.with_change(&[], 0)??;
     let mut noticed = 0;
     let mut state = 14;
-    // Every page several times, and some bytes at random.
+    // Every page several times, and random bytes.
     for step in 0..CHANGES {
         state = crate::backoff::splitmix64(state);
         let [a, b, c, d, change, ..] = state.to_le_bytes();
@@ -162,12 +162,12 @@ fn wherever_a_byte_is_changed_what_is_read_is_right_or_an_error() -> Outcome<()>
     Ok(())
 }
 
-/// Each byte of a stored chunk counts, and the message says where it lies and what to do.
+/// Every byte of a stored chunk matters. The message names its position and the remedy.
 #[test]
-fn a_changed_byte_of_a_chunk_is_noticed_and_its_place_is_named() -> Outcome<()> {
+fn a_changed_byte_of_a_chunk_is_reported_with_its_position() -> Outcome<()> {
     let whole = Whole::make()?;
     let value = &values("events", 1)[65];
-    // Pages that are free again may hold it too.
+    // Freed pages may hold it too.
     let windows = whole.bytes.windows(value.len()).enumerate();
     let places: Vec<usize> = windows.filter(|(_, window)| window == value).map(|(at, _)| at).collect();
     assert!(!places.is_empty(), "the value is stored as it is");

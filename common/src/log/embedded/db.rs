@@ -1,4 +1,4 @@
-//! The tables behind the embedded log and the transactions on them.
+//! The tables of the embedded log and the transactions on them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -19,10 +19,10 @@ use super::rows::{
 use crate::clock::Clock;
 use crate::log::{Bounds, Chunk, LogError, LogErrorKind, RecordBatch, Result, Retention, TopicInfo, TopicSpec};
 
-/// A compacted topic is rewritten when it is opened with more than this many records, and twice its live ones.
+/// A compacted topic is rewritten on opening if it has more than this many records, and twice its live ones.
 const COMPACT_FROM_RECORDS: usize = 1_000;
 
-/// What one transaction of the log appends, by topic and partition.
+/// The records that one transaction appends, by topic and partition.
 pub(super) type Appended = BTreeMap<(String, i32), RecordBatch>;
 
 pub(super) struct Db {
@@ -31,14 +31,14 @@ pub(super) struct Db {
     clock: Arc<dyn Clock>,
     ends: Mutex<HashMap<String, BTreeMap<i32, End>>>,
     epochs: Mutex<HashMap<String, u64>>,
-    /// Held from the check of a writer's epoch until readers know of its commit.
+    /// Held from the check of a writer's epoch until readers see its commit.
     committing: Mutex<()>,
-    /// Counts commits; readers that wait watch it.
+    /// Counts commits; waiting readers watch it.
     commits: watch::Sender<u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every critical section leaves the data whole, so a panic elsewhere does not make it wrong.
+    // Every critical section leaves the data consistent, so a panic elsewhere does not corrupt it.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -142,8 +142,8 @@ impl Db {
         }
     }
 
-    /// Makes a committed topic known in memory. Two tasks may ask for a new topic at once: whoever finds it committed
-    /// must not go on before it is known, and must not undo what was appended since.
+    /// Adds a committed topic to memory. Two tasks may create a topic at once: the one that finds it committed must
+    /// wait until it is in memory, and must not undo later appends.
     fn register(&self, topic: &str, partitions: u32) -> TopicInfo {
         let mut ends = lock(&self.ends);
         let topic = ends.entry(topic.to_owned()).or_default();
@@ -158,7 +158,7 @@ impl Db {
         let write = self.storage.begin_write()?;
         {
             let mut topics = attempt!(write.open_table(TOPICS), "open topics");
-            // Another task may have created it since it was looked for.
+            // Another task may have created it since the check above.
             let known = attempt!(topics.get(spec.name.as_str()), "read topic").map(|row| row.value());
             if let Some((partitions, ..)) = known {
                 return Ok(self.register(&spec.name, partitions));
@@ -191,7 +191,7 @@ impl Db {
         let read = self.storage.begin_read()?;
         let table = attempt!(read.open_table(COMMITTED), "open committed");
         let mut committed = BTreeMap::new();
-        // All of the few rows, for one whose key was changed would only seem to be missing.
+        // Reads all of the few rows: a row whose key was damaged would otherwise seem to be missing.
         for row in attempt!(table.iter(), "read committed") {
             let (key, value) = attempt!(row, "read committed");
             let ((of_group, of_topic, partition), (offset, _)) = (key.value(), value.value());
@@ -224,7 +224,7 @@ impl Db {
         Ok(())
     }
 
-    /// The records from `position` on that share a stored chunk; `None` at the end.
+    /// The records of a stored chunk from `position` on; `None` at the end.
     pub(super) fn read(&self, topic: &str, partition: i32, position: i64) -> Result<Option<Chunk>> {
         let read = self.storage.begin_read()?;
         let end = read_end(&self.storage, &read, topic, partition)?;
@@ -282,8 +282,8 @@ impl Db {
         Ok(None)
     }
 
-    /// Starts a new epoch of `id`: whoever held an older one is fenced. A commit of an older one that is under way is
-    /// waited for, since whoever owns the id now reads to the end and must see it. Blocks.
+    /// Starts a new epoch of `id`, which fences every older writer. Waits for a commit of an older writer in progress,
+    /// because the new owner then reads to the end and must see it. Blocks.
     pub(super) fn new_epoch(&self, id: &str) -> u64 {
         let _no_commit = lock(&self.committing);
         let mut epochs = lock(&self.epochs);
@@ -299,10 +299,10 @@ impl Db {
         }
     }
 
-    /// Makes everything visible in one durable transaction, if `epoch` is still the newest of `id`.
+    /// Makes all appended records visible in one durable transaction, if `epoch` is still the newest of `id`.
     pub(super) fn append(&self, id: &str, epoch: u64, appended: &Appended) -> Result<()> {
-        // A newer writer that has been handed out can never be followed by a commit of the older one, nor read an end
-        // that the older one's last commit has not moved yet.
+        // Once a newer writer exists, no commit of an older one can follow. Nor can the newer one read an end that the
+        // older one's last commit has not moved yet.
         let _committing = lock(&self.committing);
         self.check_epoch(id, epoch)?;
         let write = self.storage.begin_write()?;
@@ -324,7 +324,7 @@ impl Db {
         Ok(())
     }
 
-    /// As committed by the transaction before `write`.
+    /// The end as committed by the transaction before `write`.
     fn end_to_move(&self, write: &WriteTransaction, topic: &str, partition: i32) -> Result<End> {
         if !lock(&self.ends).get(topic).is_some_and(|ends| ends.contains_key(&partition)) {
             return Err(unknown(&format!("{topic}/{partition}")));
@@ -334,7 +334,8 @@ impl Db {
         checked_end(&self.storage, topic, partition, row)
     }
 
-    /// Tells readers of a committed end. Two transactions may come here in either order: neither end moves back.
+    /// Makes a committed end visible to readers. Two transactions may call this in either order: the end never moves
+    /// back.
     fn publish_end(&self, topic: &str, partition: i32, end: End) {
         if let Some(known) = lock(&self.ends).get_mut(topic).and_then(|ends| ends.get_mut(&partition)) {
             known.earliest = known.earliest.max(end.earliest);
@@ -381,7 +382,7 @@ impl Db {
     }
 
     fn move_earliest(&self, write: WriteTransaction, topic: &str, partition: i32, earliest: i64) -> Result<()> {
-        // As committed, not as told to readers: an append may be between the two.
+        // The committed end, not the published one: an append may be between the two.
         let end = End { earliest, ..self.end_to_move(&write, topic, partition)? };
         write_end(&write, topic, partition, end)?;
         attempt!(write.commit(), "trim");
@@ -389,8 +390,8 @@ impl Db {
         Ok(())
     }
 
-    /// Rewrites compacted topics that hold mostly superseded records: the live ones are appended again, then the old
-    /// chunks go, in one transaction. Readers of a compacted topic ask for the last value of each key only.
+    /// Rewrites compacted topics that hold mostly superseded records. One transaction appends the live records again
+    /// and deletes the old chunks. Readers of a compacted topic need only the last value of each key.
     fn compact(&self) -> Result<()> {
         let topics = read_topics(&self.storage, &self.storage.begin_read()?)?;
         let compacted = topics.into_iter().filter(|(.., retention)| *retention == retention_code(Retention::Compact));
@@ -451,7 +452,7 @@ fn place((topic, partition, first_offset): (&str, i32, i64)) -> Place<'_> {
     Place { topic, partition, first_offset }
 }
 
-/// Stores `batch` from offset `next` on, in chunks; returns the offset after it.
+/// Stores `batch` in chunks from offset `next` on; returns the offset after it.
 fn store_batch(
     write: &WriteTransaction,
     topic: &str,

@@ -1,12 +1,12 @@
-//! The log's file: held by one process, and there whole or not at all.
+//! The log's file: held by one process, and either complete or absent.
 //!
-//! A database that is being created is useless until its first commit, and a process can be killed before that. So it
-//! is made under another name and renamed once it is whole; what a killed creation left is made anew.
+//! A new database is useless until its first commit, and the process may be killed before that. It is therefore created
+//! under another name and renamed once it is complete; an incomplete one is replaced.
 //!
-//! It is opened read-only until something is to be written: a run that has nothing to do changes no file.
+//! The file is opened read-only until the first write, so a run without work changes no file.
 //!
-//! It holds events and names of files, so it is its owner's alone. What is no file of ours is refused, never waited for
-//! (a pipe) and never overwritten.
+//! The log holds events and file names, so only its owner can read it. A foreign file is refused: never waited for (a
+//! pipe) and never overwritten.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Read;
@@ -26,27 +26,27 @@ const CACHE_BYTES: usize = 48 * 1024 * 1024;
 pub(super) const FILE_NAME: &str = "log.redb";
 const UNFINISHED_NAME: &str = "log.redb.new";
 const LOCK_NAME: &str = "lock";
-/// How a file of redb begins.
+/// The first bytes of a redb file.
 const MAGIC: [u8; 9] = *b"redb\x1a\x0a\xa9\x0d\x0a";
-/// Open without waiting for the other end of a pipe.
+/// Opens without waiting for the other end of a pipe.
 const NO_WAIT: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 enum Handle {
     ReadOnly(ReadOnlyDatabase),
     ReadWrite(Database),
-    /// Between the two, and for good if the second could not be had.
+    /// Between the two states, and permanently if reopening failed.
     Closed,
 }
 
-/// The opened file.
+/// The open file.
 pub(super) struct Storage {
     directory: PathBuf,
     handle: RwLock<Handle>,
-    /// The system lets go of it when the process ends, however it ends.
+    /// The operating system releases the lock when the process ends.
     _lock: File,
 }
 
-/// A read transaction; the file is not reopened for writing while one lives.
+/// A read transaction; the file is not reopened for writing while one is alive.
 pub(super) struct Reading<'a> {
     transaction: ReadTransaction,
     _handle: RwLockReadGuard<'a, Handle>,
@@ -65,10 +65,11 @@ fn failed(directory: &Path, what: &str, error: &dyn std::fmt::Display) -> LogErr
 }
 
 impl Storage {
-    /// Opens the log in `directory`, which is created if need be; a new one is given to `prepare` before it counts.
+    /// Opens the log in `directory`, and creates it if necessary. `prepare` runs on a new log before it becomes
+    /// visible.
     ///
     /// # Errors
-    /// [`LogErrorKind::Locked`] when another process holds it; otherwise what the file system or redb says.
+    /// [`LogErrorKind::Locked`] if another process holds it; otherwise the error of the file system or redb.
     pub(super) fn open(directory: &Path, prepare: impl FnOnce(&Database) -> Result<()>) -> Result<Self> {
         let failed = |what: &str, error: &dyn std::fmt::Display| failed(directory, what, error);
         create_folder(directory).map_err(|error| failed("create the folder", &error))?;
@@ -83,7 +84,7 @@ impl Storage {
             create(directory, &path, prepare)?;
         }
         refuse_foreign(directory, &path)?;
-        // A file that was not closed properly has to be repaired first, which is writing.
+        // A file that was not closed properly needs a repair, which writes.
         let handle = match Database::builder().set_cache_size(CACHE_BYTES).open_read_only(&path) {
             Ok(database) => Handle::ReadOnly(database),
             Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(in_use(directory)),
@@ -105,7 +106,7 @@ impl Storage {
         Ok(Reading { transaction, _handle: handle })
     }
 
-    /// Waits for the write transaction before this one.
+    /// Waits for the previous write transaction.
     pub(super) fn begin_write(&self) -> Result<WriteTransaction> {
         loop {
             let handle = self.handle.read().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +125,7 @@ impl Storage {
     fn reopen_for_writing(&self) -> Result<()> {
         let mut handle = self.handle.write().unwrap_or_else(PoisonError::into_inner);
         if !matches!(&*handle, Handle::ReadWrite(_)) {
-            // redb's own lock is let go of before it is taken again; ours is held throughout.
+            // redb's own lock is released before it is taken again; the log's lock is held throughout.
             *handle = Handle::Closed;
             *handle = Handle::ReadWrite(open_for_writing(&self.directory)?);
         }
@@ -136,7 +137,7 @@ impl Drop for Storage {
     fn drop(&mut self) {
         let handle = self.handle.get_mut().unwrap_or_else(PoisonError::into_inner);
         let closed = std::mem::replace(handle, Handle::Closed);
-        // redb writes what it knows of free pages, which may fail in a damaged file; the next start finds that out again.
+        // redb writes its list of free pages, which may fail in a damaged file; the next start detects that again.
         if let Err(error) = guarded(&self.directory, || {
             drop(closed);
             Ok(())
@@ -173,7 +174,7 @@ fn create(directory: &Path, path: &Path, prepare: impl FnOnce(&Database) -> Resu
     File::open(directory).and_then(|folder| folder.sync_all()).map_err(|error| failed("sync the folder", &error))
 }
 
-/// The folder is ours alone if we make it; those above it may be shared, as the tables are.
+/// Creates the log's folder for its owner only. Its parents may be shared, as the tables are.
 fn create_folder(directory: &Path) -> std::io::Result<()> {
     if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent)?;
@@ -186,13 +187,13 @@ fn create_folder(directory: &Path) -> std::io::Result<()> {
 
 fn open_lock(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    // For reading too: a pipe that is opened for writing only needs a reader.
+    // Opened for reading too: opening a pipe for writing only waits for a reader.
     options.create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(NO_WAIT);
     let lock = options.open(path)?;
     if lock.metadata()?.is_file() { Ok(lock) } else { Err(std::io::Error::other("it is not a regular file")) }
 }
 
-/// Refuses what redb would wait for, or take for a new log.
+/// Refuses a file that redb would wait for, or would overwrite with a new log.
 fn refuse_foreign(directory: &Path, path: &Path) -> Result<()> {
     let refused = |why: &str| failed(directory, &format!("open {FILE_NAME}"), &why);
     let opened = OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path);
@@ -229,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_killed_creation_left_is_made_anew() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    fn an_incomplete_creation_is_replaced() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;
         std::fs::write(directory.path().join(UNFINISHED_NAME), vec![0; 4_096])?;
         let mut prepared = 0;
@@ -240,7 +241,7 @@ mod tests {
             })?);
         }
         assert!(!directory.path().join(UNFINISHED_NAME).exists());
-        assert_eq!(prepared, 1, "a log that is there is not made again");
+        assert_eq!(prepared, 1, "an existing log was created again");
         Ok(())
     }
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_log_is_refused_and_left_as_it_is() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    fn a_foreign_file_is_refused_and_unchanged() -> std::result::Result<(), Box<dyn std::error::Error>> {
         use rustix::fs::{CWD, FileType, Mode, mknodat};
         let fifo = |path: &Path| mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).map_err(std::io::Error::from);
         type Make<'a> = &'a dyn Fn(&Path) -> std::io::Result<()>;

@@ -1,17 +1,17 @@
-//! The embedded log: one file (redb), one process, the guarantees of the seam.
+//! The embedded log: one file (redb) and one process, with the guarantees of the seam.
 //!
 //! # How it keeps them
 //!
-//! - A transaction of the log is one durable redb transaction, so events, DLQ records and ledger entries become visible
-//!   together or not at all, also across a power cut.
-//! - A lock file is held as long as the log is open: a second process is refused with [`LogErrorKind::Locked`]. Fencing between writers of one
-//!   process is a counter in memory, for every writer of an earlier process is gone with it, and so is what it had
-//!   not committed.
-//! - Records of a commit are stored in compressed chunks with one log-append time, which never runs backwards in a
-//!   partition. Chunks stay below 256 KiB of input, for redb keeps values in power-of-two pages.
-//! - Every row has a checksum that is verified when it is read, and the chunks of a partition leave no gap: a changed or
-//!   lost byte is an error that names its place, never other records. Those before it are still read.
-//! - [`Log::trim`] deletes whole chunks; the freed pages are used again, the file does not shrink.
+//! - A transaction of the log is one durable redb transaction. Events, DLQ records and ledger entries become visible
+//!   together or not at all, also across a power failure.
+//! - A lock file is held while the log is open: a second process is refused with [`LogErrorKind::Locked`]. Writers of
+//!   one process are fenced by a counter in memory: writers of an earlier process and their uncommitted records no
+//!   longer exist.
+//! - The records of a commit are stored in compressed chunks with one log-append time, which never decreases in a
+//!   partition. Chunks stay below 256 KiB of input, because redb stores values in power-of-two pages.
+//! - Every row has a checksum that is verified on each read, and the chunks of a partition are contiguous. A changed or
+//!   lost byte is an error that names its position, never other records. The records before it can still be read.
+//! - [`Log::trim`] deletes whole chunks; freed pages are reused, the file does not shrink.
 
 mod checksum;
 mod chunk;
@@ -34,17 +34,17 @@ use damage::guarded;
 pub use damage::panic_is_caught;
 use db::Db;
 
-/// A log in one local file. Cloning shares it.
+/// A log in one local file. Clones share it.
 #[derive(Clone)]
 pub struct EmbeddedLog {
     db: Arc<Db>,
 }
 
 impl EmbeddedLog {
-    /// Whether there is a log in `directory`.
+    /// Whether `directory` contains a log.
     ///
     /// # Errors
-    /// The folder cannot be looked into.
+    /// The folder cannot be read.
     pub fn exists(directory: &Path) -> Result<bool> {
         match directory.join(file::FILE_NAME).try_exists() {
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(false),
@@ -58,7 +58,7 @@ impl EmbeddedLog {
     /// Opens or creates the log in `directory` (file `log.redb`).
     ///
     /// # Errors
-    /// [`LogErrorKind::Locked`] when another process has it; [`LogErrorKind::Other`] for a damaged or unreadable file.
+    /// [`LogErrorKind::Locked`] if another process holds it; [`LogErrorKind::Other`] for a damaged or unreadable file.
     pub async fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
         let directory = directory.to_owned();
         let opened = off_the_async_threads(move || guarded(&directory, || Db::open(&directory, clock)));
@@ -66,7 +66,7 @@ impl EmbeddedLog {
     }
 }
 
-/// Works with the file. What a damaged one leads to is an error.
+/// Runs `work` on the file. Damage becomes an error.
 async fn blocking<T: Send + 'static>(db: &Arc<Db>, work: impl FnOnce(&Db) -> Result<T> + Send + 'static) -> Result<T> {
     let db = db.clone();
     off_the_async_threads(move || guarded(db.directory(), || work(&db))).await
@@ -98,7 +98,7 @@ impl Log for EmbeddedLog {
         self.db.bounds(topic)
     }
 
-    /// A transaction is committed in one go: none is ever open on a partition.
+    /// A transaction is committed in one step, so none is ever open on a partition.
     async fn settled_end(&self, topic: &str, partition: i32) -> Result<i64> {
         Ok(self.db.bounds(topic)?.get(&partition).map_or(0, |bounds| bounds.latest))
     }
@@ -113,7 +113,7 @@ impl Log for EmbeddedLog {
         blocking(&self.db, move |db| db.committed(&group, &topic)).await
     }
 
-    /// Another process cannot have the log open; within this one it is up to the caller.
+    /// No other process can have the log open; within this one the caller must ensure that nobody else commits.
     async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> Result<()> {
         let (group, topic, offsets) = (group.to_owned(), topic.to_owned(), offsets.clone());
         blocking(&self.db, move |db| db.commit_offsets(&group, &topic, &offsets)).await
@@ -161,15 +161,15 @@ mod tests {
         let directory = tempfile::tempdir()?;
         runtime()?.block_on(async {
             let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?);
-            conformance::a_topic_that_was_ensured_is_there(&log, "race", 200).await;
+            conformance::a_topic_that_was_ensured_exists(&log, "race", 200).await;
             Ok(())
         })
     }
 
-    /// The older writer commits without pause while it is taken over: what it committed is there for who reads to the
-    /// end after that, and nothing comes later.
+    /// The older writer commits without pause while the newer one takes over. After that, a read to the end shows all
+    /// commits of the older one, and no further one follows.
     #[test]
-    fn a_commit_that_is_under_way_is_seen_by_the_writer_that_takes_over() -> anyhow_free::TestResult {
+    fn a_commit_in_progress_is_visible_to_the_writer_that_takes_over() -> anyhow_free::TestResult {
         let directory = tempfile::tempdir()?;
         runtime()?.block_on(async {
             let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(directory.path(), Arc::new(SystemClock)).await?);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn trim_keeps_what_is_young_or_still_needed() -> anyhow_free::TestResult {
+    fn trim_keeps_recent_and_needed_records() -> anyhow_free::TestResult {
         let directory = tempfile::tempdir()?;
         runtime()?.block_on(async {
             let clock = Arc::new(crate::clock::ManualClock::at(1_000));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compacted_topic_forgets_old_values_on_reopening() -> anyhow_free::TestResult {
+    fn a_compacted_topic_drops_old_values_on_reopening() -> anyhow_free::TestResult {
         let directory = tempfile::tempdir()?;
         let spec = TopicSpec { name: "ledger".into(), partitions: 1, retention: crate::log::Retention::Compact };
         runtime()?.block_on(async {

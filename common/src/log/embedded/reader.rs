@@ -1,4 +1,4 @@
-//! Reading the embedded log. There is one process, so a group's only member gets every partition at once.
+//! Reading the embedded log. There is one process, so a group's only member is assigned every partition at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub(super) struct EmbeddedReader {
     /// `None` until started.
     positions: BTreeMap<i32, Option<Position>>,
     paused: BTreeSet<i32>,
-    /// The partition asked last, so that each gets its turn.
+    /// The partition read last, so that all are read in turn.
     last: i32,
     commits: watch::Receiver<u64>,
 }
@@ -50,7 +50,7 @@ impl EmbeddedReader {
         })
     }
 
-    /// Partitions that are started and not paused, the one after the last asked first.
+    /// Partitions that are started and not paused, beginning after the one read last.
     fn turn(&self) -> Vec<(i32, Position)> {
         let going = || self.positions.iter().filter(|(partition, _)| !self.paused.contains(partition));
         let started = || going().filter_map(|(partition, position)| Some((*partition, (*position)?)));
@@ -87,7 +87,7 @@ impl LogReader for EmbeddedReader {
     async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent> {
         let deadline = Instant::now() + max_wait;
         loop {
-            // Marked as seen before looking, so a commit during the look is not slept through.
+            // Marks the counter as seen before reading, so that a commit during the read still wakes the reader.
             self.commits.borrow_and_update();
             if let Some(event) = self.next_event().await? {
                 return Ok(event);

@@ -1,5 +1,5 @@
-//! The tables of the embedded log and their rows. Each row ends in a checksum of its key and the rest, which is verified
-//! when it is read.
+//! The tables of the embedded log and their rows. Each row ends in a checksum of its key and the other values, which is
+//! verified on each read.
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -12,7 +12,8 @@ use crate::log::{LogError, LogErrorKind, Result, Retention};
 pub(super) const META: TableDefinition<&str, (&str, u64)> = TableDefinition::new("meta");
 /// topic -> (partitions, retention)
 pub(super) const TOPICS: TableDefinition<&str, (u32, u8, u64)> = TableDefinition::new("topics");
-/// (topic, partition, first offset) -> chunk. The chunks of a partition leave no gap from its earliest to its next offset.
+/// (topic, partition, first offset) -> chunk. The chunks of a partition are contiguous from its earliest to its next
+/// offset.
 pub(super) const CHUNKS: TableDefinition<(&str, i32, i64), &[u8]> = TableDefinition::new("chunks");
 /// (topic, partition) -> (earliest, next offset, last log-append time)
 pub(super) const ENDS: TableDefinition<(&str, i32), (i64, i64, i64, u64)> = TableDefinition::new("ends");
@@ -64,7 +65,7 @@ impl End {
         (earliest, next, last_time_ms, checksum(&[topic.as_bytes(), &partition.to_le_bytes(), &numbers]))
     }
 
-    /// `None` if the row is not as it was written.
+    /// `None` if the row is damaged.
     pub(super) fn from_row(topic: &str, partition: i32, row: (i64, i64, i64, u64)) -> Option<Self> {
         let end = Self { earliest: row.0, next: row.1, last_time_ms: row.2 };
         Some(end).filter(|end| end.row(topic, partition) == row)

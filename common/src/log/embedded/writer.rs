@@ -1,4 +1,4 @@
-//! Writing the embedded log: a transaction gathers in memory and becomes one durable redb transaction.
+//! Writing the embedded log: a transaction is collected in memory and becomes one durable redb transaction.
 
 use std::sync::Arc;
 

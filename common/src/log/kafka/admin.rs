@@ -1,4 +1,4 @@
-//! Creating topics as they must be, and refusing those that are not.
+//! Creates topics with the required settings, and refuses topics with others.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::log::{LogError, LogErrorKind, Result, Retention, TopicInfo, TopicSpec
 /// The largest event with its key and headers must be accepted, or a file could never be finished.
 const MIN_MESSAGE_LIMIT_BYTES: u64 = 1_048_576;
 
-/// What the cluster says of a topic.
+/// A topic as the cluster describes it.
 #[derive(Debug, Clone)]
 pub(super) struct Described {
     pub partitions: Vec<i32>,
@@ -27,7 +27,7 @@ impl Described {
     }
 }
 
-/// `None` if the cluster does not know the topic.
+/// `None` if the cluster does not have the topic.
 pub(super) fn describe(meta: &BaseConsumer<LoggingContext>, topic: &str) -> KafkaResult<Option<Described>> {
     let metadata = meta.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
@@ -67,7 +67,7 @@ fn cleanup_policy(retention: Retention) -> &'static str {
     }
 }
 
-/// Three replicas of which two must have every record, as far as there are brokers for it.
+/// Three replicas, two of which must have every record, as far as there are enough brokers.
 pub(super) async fn create(settings: &KafkaSettings, spec: &TopicSpec, brokers: usize) -> Result<()> {
     let replication = i32::try_from(brokers.clamp(1, 3)).unwrap_or(1);
     let partitions = i32::try_from(spec.partitions).unwrap_or(i32::MAX);
@@ -111,7 +111,7 @@ pub(super) async fn verify(settings: &KafkaSettings, spec: &TopicSpec, described
 /// A topic's settings by name.
 ///
 /// # Errors
-/// The broker does not show them. The binding drops the refusal of a single topic and answers with no setting at all;
+/// The broker does not return them. The binding drops the refusal of a single topic and answers with no settings, but
 /// every topic has some.
 fn entries_of(
     settings: &KafkaSettings,
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_the_broker_does_not_show_are_no_settings_that_are_right() {
+    fn settings_that_the_broker_withholds_do_not_count_as_correct() {
         use rdkafka::admin::{ConfigResource, OwnedResourceSpecifier};
         let settings = KafkaSettings { brokers: "kafka:9092".to_owned(), client: BTreeMap::new() };
         let nothing =

@@ -1,4 +1,4 @@
-//! Settings and errors every Kafka client here shares.
+//! Settings and errors of every Kafka client in this program.
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -9,7 +9,7 @@ use super::KafkaSettings;
 use crate::log::{LogError, LogErrorKind};
 use crate::redact::without_credentials;
 
-/// librdkafka's logs become ours; its error callbacks are debug lines, for the same errors come back from calls.
+/// Forwards librdkafka's logs. Its error callbacks are debug lines, because calls return the same errors.
 #[derive(Debug, Default)]
 pub(super) struct LoggingContext;
 
@@ -49,7 +49,7 @@ pub(super) fn base_config(settings: &KafkaSettings) -> ClientConfig {
     config
 }
 
-/// What librdkafka has against a setting by itself: that it knows no such one, or not such a value. Nothing is connected.
+/// Returns librdkafka's error for a single setting: an unknown name or an invalid value. Does not connect.
 #[must_use]
 pub fn client_setting_fault(key: &str, value: &str) -> Option<String> {
     if value.contains('\0') || key.contains('\0') {
@@ -60,7 +60,7 @@ pub fn client_setting_fault(key: &str, value: &str) -> Option<String> {
     config.create_native_config().err().map(|error| fault_of(&error))
 }
 
-/// Without the value, which the binding appends whatever it is.
+/// The error without the value, which the binding always appends.
 fn fault_of(error: &KafkaError) -> String {
     use RDKafkaErrorCode as Code;
     match (error, error.rdkafka_error_code()) {
@@ -72,7 +72,7 @@ fn fault_of(error: &KafkaError) -> String {
     }
 }
 
-/// Turns librdkafka's error into ours, saying what was being done and where.
+/// Converts librdkafka's error, and adds the action and the brokers.
 pub(super) fn explain(settings: &KafkaSettings, doing: &str, error: &KafkaError) -> LogError {
     let code = match error {
         KafkaError::Transaction(inner) => Some(inner.code()),

@@ -1,4 +1,4 @@
-//! How a consumer is configured.
+//! The configuration of consumers.
 
 use rdkafka::ClientConfig;
 
@@ -6,22 +6,23 @@ use super::KafkaSettings;
 use super::client::base_config;
 use crate::log::Membership;
 
-/// What librdkafka queues of all partitions of a reader together. A queued message costs it more memory than its bytes: this
-/// and the number of messages come to some 30 MB.
+/// The limit of librdkafka's queues of all partitions of a reader together. A queued message takes more memory than its
+/// bytes: with this and the number of messages the total is about 30 MB.
 const QUEUED_KBYTES: usize = 8_192;
 const QUEUED_MESSAGES: usize = 10_000;
-/// What a partition's queue has at least, however many there are. The next fetch of the partition begins below it.
+/// The minimum of a partition's queue, however many partitions there are. The next fetch of the partition begins below
+/// it.
 const MIN_QUEUED_KBYTES: usize = 64;
 const MIN_QUEUED_MESSAGES: usize = 200;
-/// What one fetch brings of all partitions together, compressed; of each it is librdkafka's default at most. A batch that is
-/// longer comes all the same, one a fetch (KIP-74).
+/// The limit of one fetch over all partitions, compressed; for each partition it is at most librdkafka's default. A
+/// longer batch is fetched all the same, one at a time (KIP-74).
 const FETCHED_BYTES: usize = 8 * 1_024 * 1_024;
 const MIN_FETCHED_BYTES: usize = 128 * 1_024;
 const MAX_FETCHED_BYTES: usize = 1_024 * 1_024;
-/// As which it may be set, too.
+/// The other name of that setting.
 const FETCHED_BYTES_ALIAS: &str = "max.partition.fetch.bytes";
 
-/// For a reader that may get so many partitions, each of which has a queue of its own.
+/// The configuration of a reader with up to `partitions` partitions, each with its own queue.
 pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership, partitions: usize) -> ClientConfig {
     let share = |all: usize, least: usize| (all / partitions.max(1)).max(least).to_string();
     let fetched = (FETCHED_BYTES / partitions.max(1)).clamp(MIN_FETCHED_BYTES, MAX_FETCHED_BYTES).to_string();
@@ -29,7 +30,7 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
     for (key, value) in [
         // With the default of 1,000 ms a full local queue stops fetching for a second at a time.
         ("fetch.queue.backoff.ms", "2"),
-        // Both are for each queue.
+        // Both limits are per queue.
         ("queued.max.messages.kbytes", &*share(QUEUED_KBYTES, MIN_QUEUED_KBYTES)),
         ("queued.min.messages", &*share(QUEUED_MESSAGES, MIN_QUEUED_MESSAGES)),
         ("fetch.message.max.bytes", &*fetched),
@@ -60,7 +61,7 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
                 config.set("group.instance.id", instance_id);
             }
         }
-        // librdkafka wants a group id for assigned partitions too; nothing is ever committed under it.
+        // librdkafka needs a group id for assigned partitions too; nothing is committed under it.
         Membership::Direct { .. } => {
             config.set("group.id", "event-distributor-direct");
         }
@@ -87,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_sets_counts() {
+    fn an_operators_settings_take_precedence() {
         let group = Membership::Group { group: "g".into(), instance_id: None };
         let client = [("queued.max.messages.kbytes", "77"), (FETCHED_BYTES_ALIAS, "2000000")];
         let client = client.map(|(key, value)| (key.to_owned(), value.to_owned())).into();

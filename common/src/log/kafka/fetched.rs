@@ -1,6 +1,6 @@
-//! A message as librdkafka hands it out, with everything as bytes. The binding's own type panics at a header whose name is
-//! not UTF-8, which any producer may send: one record would stop every reader of its partition for good.
-#![expect(unsafe_code, reason = "the binding has no messages that come many at a time")]
+//! A message of librdkafka as bytes. The binding's own type panics at a header whose name is not UTF-8. Any producer
+//! can send one, and it would stop every reader of its partition permanently.
+#![expect(unsafe_code, reason = "the binding cannot return several messages at a time")]
 
 use std::ffi::{CStr, c_void};
 use std::ptr::{self, NonNull};
@@ -11,25 +11,25 @@ use rdkafka::bindings::{
 };
 use rdkafka::types::RDKafkaRespErr;
 
-/// A message, or an error in its place. librdkafka keeps the fetch it came with until it is dropped.
+/// A message, or an error in its place. It keeps librdkafka's whole fetch in memory until it is dropped.
 pub(super) struct Fetched(NonNull<rd_kafka_message_t>);
 
-// SAFETY: a message belongs to whoever took it from its queue, on whatever thread (librdkafka's INTRODUCTION.md, "Threads
-// and callbacks"); nothing else writes to it.
+// SAFETY: a message belongs to the code that took it from its queue, on any thread (librdkafka's INTRODUCTION.md,
+// "Threads and callbacks"); nothing else writes to it.
 unsafe impl Send for Fetched {}
 
 impl Drop for Fetched {
     fn drop(&mut self) {
-        // SAFETY: the message is live, and nobody has it after this.
+        // SAFETY: the message is live, and nothing uses it after this.
         unsafe { rd_kafka_message_destroy(self.0.as_ptr()) }
     }
 }
 
 impl Fetched {
-    /// Takes a message over.
+    /// Takes ownership of a message.
     ///
     /// # Safety
-    /// `message` was returned by librdkafka and is nobody else's, and its client outlives what is returned here.
+    /// `message` was returned by librdkafka and has no other owner, and its client outlives the returned value.
     pub(super) unsafe fn from_raw(message: NonNull<rd_kafka_message_t>) -> Self {
         Self(message)
     }
@@ -39,7 +39,7 @@ impl Fetched {
         unsafe { self.0.as_ref() }
     }
 
-    /// If it is no message, what it is instead.
+    /// The error that this is instead of a message, if any.
     pub(super) fn error(&self) -> Option<RDKafkaRespErr> {
         Some(self.raw().err).filter(|error| *error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
     }
@@ -62,7 +62,7 @@ impl Fetched {
         unsafe { bytes(raw.payload, raw.len) }
     }
 
-    /// When the broker appended it, in milliseconds since the Unix epoch; `None` when the topic keeps another time.
+    /// The broker's append time in milliseconds since the Unix epoch; `None` if the topic keeps another time.
     pub(super) fn append_time_ms(&self) -> Option<i64> {
         let mut kind = rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is live, and `kind` is written to during the call only.
@@ -100,6 +100,6 @@ impl Fetched {
 /// # Safety
 /// `pointer` is null or points to `len` bytes that live for `'a`.
 unsafe fn bytes<'a>(pointer: *const c_void, len: usize) -> Option<&'a [u8]> {
-    // SAFETY: as the caller says.
+    // SAFETY: guaranteed by the caller.
     (!pointer.is_null()).then(|| unsafe { std::slice::from_raw_parts(pointer.cast(), len) })
 }

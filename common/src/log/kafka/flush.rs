@@ -1,5 +1,5 @@
-//! librdkafka's own flush, which the binding does not offer: the binding's raises the flushing flag for an instant, every
-//! 100 ms, and a broker thread that wakes up after that instant sends nothing.
+//! librdkafka's own flush, which the binding lacks. The binding raises the flushing flag only for an instant, every 100
+//! ms; a broker thread that wakes up after that instant sends nothing.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use rdkafka::bindings::rd_kafka_flush;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaRespErr;
 
-/// Lets partial batches go out for as long as this lasts: until no message is left (`true`), or `at_most` is over.
+/// Sends partial batches until no message is left (`true`) or `at_most` has passed.
 ///
-/// Messages that failed are left until somebody has taken their reports: poll meanwhile, from another thread. Blocks.
+/// Failed messages are left until their reports are polled: poll meanwhile, from another thread. Blocks.
 #[expect(unsafe_code, reason = "a function of librdkafka that the binding lacks")]
 pub(super) fn flush(producer: &BaseProducer, at_most: Duration) -> bool {
     let timeout_ms = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);

@@ -1,4 +1,4 @@
-//! Apache Kafka (or anything that speaks its protocol with transactions) behind the log seam, by librdkafka.
+//! The log seam over Apache Kafka, or any system with its protocol and transactions, by librdkafka.
 //!
 //! # How it keeps the guarantees
 //!
@@ -6,7 +6,7 @@
 //!   which counts transaction markers, not "the last record's offset + 1 equals the high watermark".
 //! - Fencing: a transactional producer per writer id (KIP-98); `init_transactions` aborts and fences older ones.
 //! - Positions are the caller's: partitions are assigned paused, and `auto.offset.reset=error`.
-//! - One partition waits for no other: each has a queue of its own in librdkafka, and a paused one's is not read.
+//! - No partition waits for another: each has its own queue in librdkafka, and the queue of a paused one is not read.
 //! - The log's clock: topics must have `message.timestamp.type=LogAppendTime`; a record with a create time is refused.
 
 mod admin;
@@ -34,15 +34,15 @@ use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membershi
 pub use client::client_setting_fault;
 use client::{LoggingContext, explain};
 
-/// How long one metadata or offset request may take.
+/// The time-out of one metadata or offset request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Where the brokers are and how to talk to them.
+/// The addresses of the brokers, and the client's settings.
 #[derive(Clone, Default)]
 pub struct KafkaSettings {
     /// `host:port[,host:port]`.
     pub brokers: String,
-    /// librdkafka settings passed through as they are (`security.protocol`, `sasl.*`, `ssl.*`, …). Holds secrets.
+    /// librdkafka settings, passed through unchanged (`security.protocol`, `sasl.*`, `ssl.*`, …). May hold secrets.
     pub client: BTreeMap<String, String>,
 }
 
@@ -53,7 +53,7 @@ impl std::fmt::Debug for KafkaSettings {
     }
 }
 
-/// Client settings that the guarantees rest on: they cannot be passed through.
+/// Client settings that the guarantees depend on; they cannot be configured.
 pub const RESERVED_CLIENT_SETTINGS: [&str; 16] = [
     "acks",
     "auto.commit.enable",
@@ -76,14 +76,14 @@ pub const RESERVED_CLIENT_SETTINGS: [&str; 16] = [
 #[derive(Clone)]
 pub struct KafkaLog {
     settings: Arc<KafkaSettings>,
-    /// For metadata and offsets; asked read_uncommitted, so that ends are high watermarks.
+    /// For metadata and offsets; uses read_uncommitted, so that ends are high watermarks.
     meta: Arc<BaseConsumer<LoggingContext>>,
-    /// Asked read_committed, so that ends are last stable offsets.
+    /// Uses read_committed, so that ends are last stable offsets.
     settled: Arc<BaseConsumer<LoggingContext>>,
 }
 
 impl KafkaLog {
-    /// Prepares a client. Nothing is sent yet.
+    /// Prepares a client. Sends nothing yet.
     ///
     /// # Errors
     /// [`LogErrorKind::Misconfigured`] when librdkafka refuses a setting.
@@ -123,7 +123,7 @@ fn missing(topic: &str) -> LogError {
     LogError::new(LogErrorKind::Misconfigured, format!("topic '{topic}' does not exist"))
 }
 
-/// librdkafka's calls block: they run off the async threads.
+/// librdkafka's calls block, so they run off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
@@ -144,7 +144,7 @@ impl Log for KafkaLog {
     async fn ensure_topic(&self, spec: &TopicSpec) -> Result<TopicInfo> {
         let described = match self.describe(&spec.name).await? {
             Some(described) if described.has_leaders => described,
-            // Somebody else is just creating it.
+            // Another process is creating it.
             Some(_) => self.created(&spec.name).await?,
             None => {
                 let brokers = self
@@ -230,7 +230,7 @@ impl Log for KafkaLog {
             for (partition, offset) in offsets {
                 wanted.add_partition_offset(&topic, partition, Offset::Offset(offset)).map_err(explain)?;
             }
-            // Without a generation the coordinator takes it only while the group has no members.
+            // Without a generation the coordinator accepts the commit only while the group has no members.
             consumer.commit(&wanted, CommitMode::Sync).map_err(|error| {
                 let mut error = explain(error);
                 if error.kind == LogErrorKind::NotAssigned {

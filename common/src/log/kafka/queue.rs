@@ -1,5 +1,5 @@
-//! A partition's queue, read many messages at a time. The binding reads one at a time and looks at the clock several times
-//! for each: 4 to 7 % of what a distributor costs.
+//! A partition's queue, read many messages at a time. The binding reads one at a time and reads the clock several times
+//! for each, which took 4 to 7 % of a distributor's CPU time.
 #![expect(unsafe_code, reason = "a function of librdkafka that the binding lacks")]
 
 use std::collections::VecDeque;
@@ -17,16 +17,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use super::fetched::Fetched;
 use super::rebalance::RebalanceContext;
 
-/// Messages taken at a time. They are as large as they like, so few enough to leave the rest in the queue, which is bounded by
-/// its bytes.
+/// Messages taken at a time. Their size is unbounded, so this number is small: the others stay in the queue, which is
+/// bounded in bytes.
 const AT_ONCE: usize = 128;
 
-/// Messages of one partition that is split off from its consumer, in their order.
+/// The messages of one partition that is split off from its consumer, in order.
 pub(super) struct FetchQueue {
-    /// Taken off the queue.
+    /// Messages taken off the queue.
     taken: VecDeque<Fetched>,
     queue: NonNull<rd_kafka_queue_t>,
-    /// Keeps the partition split off and its callback alive, and with it the client.
+    /// Keeps the partition split off, its callback and the client alive.
     _split_off: PartitionQueue<RebalanceContext>,
 }
 
@@ -35,15 +35,15 @@ unsafe impl Send for FetchQueue {}
 
 impl Drop for FetchQueue {
     fn drop(&mut self) {
-        // SAFETY: the handle is ours, and not used after this; the client is still there, for `_split_off` has it.
+        // SAFETY: this is the only handle, and it is not used after this; `_split_off` keeps the client alive.
         unsafe { rd_kafka_queue_destroy(self.queue.as_ptr()) }
     }
 }
 
 impl FetchQueue {
-    /// Splits a partition off. `wake` is called whenever the queue was empty and is no longer, on any thread.
+    /// Splits a partition off. `wake` is called, on any thread, whenever the empty queue receives a message.
     ///
-    /// `None` when librdkafka has no such queue.
+    /// `None` if librdkafka has no such queue.
     pub(super) fn split_off(
         consumer: &Arc<BaseConsumer<RebalanceContext>>,
         topic: &str,
@@ -58,7 +58,7 @@ impl FetchQueue {
         Some(Self { taken: VecDeque::new(), queue: NonNull::new(queue)?, _split_off: split_off })
     }
 
-    /// The next message, if one is there. Never waits.
+    /// The next message, if there is one. Never waits.
     pub(super) fn next(&mut self) -> Option<&Fetched> {
         if self.taken.is_empty() {
             self.take();
@@ -66,20 +66,21 @@ impl FetchQueue {
         self.taken.front()
     }
 
-    /// Lets go of the next message.
+    /// Releases the next message.
     pub(super) fn advance(&mut self) {
         self.taken.pop_front();
     }
 
     fn take(&mut self) {
         let mut messages: [*mut rd_kafka_message_t; AT_ONCE] = [ptr::null_mut(); AT_ONCE];
-        // SAFETY: the queue is live, and there is room for as many messages as it is told.
+        // SAFETY: the queue is live, and there is room for the given number of messages.
         let count =
             unsafe { rd_kafka_consume_batch_queue(self.queue.as_ptr(), 0, messages.as_mut_ptr(), messages.len()) };
-        // Less than none is an error, which comes by itself as a message too.
+        // A negative count is an error, which also arrives as a message.
         let count = usize::try_from(count).unwrap_or_default().min(AT_ONCE);
         let taken = messages[..count].iter().filter_map(|message| NonNull::new(*message));
-        // SAFETY: each was returned just now and to nobody else. They do not leave this queue, which keeps the client.
+        // SAFETY: each was just returned and has no other owner. They do not leave this queue, which keeps the client
+        // alive.
         self.taken.extend(taken.map(|message| unsafe { Fetched::from_raw(message) }));
     }
 }

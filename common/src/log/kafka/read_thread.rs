@@ -1,9 +1,9 @@
-//! The thread that owns a consumer: it reads one partition's queue after the other, a chunk at a time, serves the group,
-//! and executes commands in between, so that what it sends is always tagged with the generation it was read under.
+//! The thread that owns a consumer. It reads the partitions' queues in turn, a chunk at a time, serves the group, and
+//! executes commands in between. Every event carries the generation under which it was read.
 //!
-//! It never blocks on its reader. While there is no room for events it reads none, but keeps serving commands and the group,
-//! so that rebalances and `max.poll.interval.ms` are served however slow the store is. What is not read stays in
-//! librdkafka's queues, which stop fetching when they are full; a paused partition's queue is passed over.
+//! The thread never blocks on its reader. While the channel is full it reads no events, but still serves commands and
+//! the group, so rebalances and `max.poll.interval.ms` do not depend on the store. Unread messages stay in librdkafka's
+//! queues, which stop fetching when they are full. The queue of a paused partition is not read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use super::source::Source;
 use super::{KafkaSettings, REQUEST_TIMEOUT};
 use crate::log::{LogError, LogErrorKind, Membership, ReadEvent, Result};
 
-/// How long it waits when there is nothing to read; rebalances are noticed as late as that.
+/// The wait when there is nothing to read, and the longest delay before a rebalance is handled.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
-/// Between two looks whether there is room for events.
+/// The pause between checks for room in the channel.
 const BLOCKED_WAIT: Duration = Duration::from_millis(1);
 
 pub(super) enum Command {
@@ -37,13 +37,13 @@ pub(super) enum Command {
         is_paused: bool,
         reply: oneshot::Sender<Result<()>>,
     },
-    /// Means nothing under another generation.
+    /// Ignored under another generation.
     SetPaused {
         partition: i32,
         generation: u64,
         is_paused: bool,
     },
-    /// A queue has something to read again.
+    /// A queue has messages again.
     Wake,
     Stop,
 }
@@ -54,9 +54,9 @@ pub(super) struct Tagged {
     pub event: ReadEvent,
 }
 
-/// Why reading is interrupted.
+/// The reason why reading is interrupted.
 pub(super) struct Failure {
-    /// Partition and generation, if it is one partition's: to whoever starts elsewhere meanwhile it means nothing.
+    /// Partition and generation of a failure of one partition. A partition that was restarted meanwhile ignores it.
     pub of: Option<(i32, u64)>,
     pub error: LogError,
 }
@@ -68,14 +68,14 @@ pub(super) struct ReadThread {
     settings: Arc<KafkaSettings>,
     topic: String,
     commands: Receiver<Command>,
-    /// For the queues, which wake us by a command.
+    /// For the queues, which wake the thread by a command.
     wake: Sender<Command>,
     events: mpsc::Sender<Sent>,
-    /// Events there was no room for yet.
+    /// Events that do not fit into the channel yet.
     outbox: VecDeque<Sent>,
     /// Started partitions.
     sources: BTreeMap<i32, Source>,
-    /// The partition read last, so that each gets its turn.
+    /// The partition read last, so that all are read in turn.
     last: i32,
 }
 
@@ -145,14 +145,14 @@ impl ReadThread {
         }
     }
 
-    /// Executes all commands that are there, and waits for the first of them. False ends the thread.
+    /// Executes all pending commands, and waits up to `wait` for the first. False ends the thread.
     fn serve_commands(&mut self, wait: Duration) -> bool {
         let mut next = self.commands.recv_timeout(wait);
         loop {
             match next {
                 Ok(Command::Start { partition, offset, generation, is_paused, reply }) => {
                     let outcome = self.start(partition, offset, (generation, is_paused));
-                    // The asker may have been dropped meanwhile.
+                    // The caller may have been dropped meanwhile.
                     let _ = reply.send(outcome);
                 }
                 Ok(Command::SetPaused { partition, generation, is_paused }) => {
@@ -170,7 +170,7 @@ impl ReadThread {
         }
     }
 
-    /// On success the partition is read from `offset` on, and nothing else of it from now on.
+    /// On success the partition is read from `offset` on, and no earlier record follows.
     fn start(&mut self, partition: i32, offset: i64, tag: (u64, bool)) -> Result<()> {
         let (settings, doing) = (self.settings.clone(), format!("starting {}/{partition} at {offset}", self.topic));
         let explain = |error: KafkaError| explain(&settings, &doing, &error);
@@ -186,7 +186,7 @@ impl ReadThread {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).map_err(explain)?;
         self.consumer.pause(&list).map_err(explain)?;
-        // Right after a rebalance the partition may be assigned while its fetcher is not started yet.
+        // Right after a rebalance the partition may be assigned before its fetcher has started.
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while let Err(error) = self.consumer.seek(&self.topic, partition, Offset::Offset(offset), REQUEST_TIMEOUT) {
             let explained = explain(error);
@@ -194,7 +194,7 @@ impl ReadThread {
                 return Err(explained);
             }
             if Instant::now() > deadline {
-                // It is ours: giving it up silently would leave it unread.
+                // The partition is assigned: giving up silently would leave it unread.
                 return Err(LogError { kind: LogErrorKind::Transient, ..explained });
             }
             self.serve_group(Duration::from_millis(20));
@@ -207,7 +207,7 @@ impl ReadThread {
         Ok(())
     }
 
-    /// Moves events to the reader as long as there is room. False when the reader is gone.
+    /// Moves events to the reader while there is room. False when the reader has been dropped.
     fn send_outbox(&mut self) -> bool {
         while let Some(event) = self.outbox.pop_front() {
             match self.events.try_send(event) {
@@ -222,10 +222,10 @@ impl ReadThread {
         true
     }
 
-    /// Polls the consumer's own queue: rebalances, and what is nobody's in particular.
+    /// Polls the consumer's own queue: rebalances, and events of no particular partition.
     fn serve_group(&mut self, wait: Duration) {
         let failure = match self.consumer.poll(wait) {
-            // Of a partition that is not started, on which nothing is promised.
+            // The partition is not started, so no end is promised.
             None | Some(Err(KafkaError::PartitionEOF(_))) => None,
             Some(Ok(stray)) => self.sources.get(&stray.partition()).map(|_| {
                 let message = format!("{}/{} came by another queue than its own", self.topic, stray.partition());
@@ -244,7 +244,7 @@ impl ReadThread {
         self.outbox.extend(failure.map(|error| Err(Failure { of: None, error })));
     }
 
-    /// Reads one chunk, of the partition whose turn it is of those that have any. False when none has.
+    /// Reads one chunk of the next partition that has messages. False if none has.
     fn read_next(&mut self) -> bool {
         let after = self.sources.range(self.last.saturating_add(1)..);
         let in_turn: Vec<i32> =

@@ -1,8 +1,8 @@
-//! The async side of reading: events from the poll thread, commands to it.
+//! The async side of reading: receives events from the read thread and sends it commands.
 //!
-//! A restart of a partition raises its generation; whatever the thread had already sent under an older one is dropped
-//! here, so nothing from before the restart is ever yielded. What it had sent before it heard of a pause is held here until
-//! the resume: at most what has room on the way, for the thread sends nothing of a paused partition.
+//! A restart of a partition raises its generation. Events sent under an older one are dropped here, so nothing from
+//! before a restart is ever yielded. Events sent before the thread received a pause are held here until the resume.
+//! Their number is bounded by the channel, because the thread sends nothing of a paused partition.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -22,9 +22,9 @@ use super::rebalance::RebalanceContext;
 use super::{KafkaSettings, blocking};
 use crate::log::{Chunk, LogError, LogErrorKind, LogReader, Membership, ReadEvent, Result};
 
-/// Chunks on their way between the thread and the caller: enough to overlap, little to hold.
+/// Chunks between the thread and the caller: enough to overlap, few to hold.
 const EVENTS_IN_FLIGHT: usize = 4;
-/// librdkafka's own wait for a commit has no end when the coordinator is gone.
+/// librdkafka's own wait for a commit is unlimited when the coordinator is unreachable.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) struct KafkaReader {
@@ -34,7 +34,7 @@ pub(super) struct KafkaReader {
     generations: BTreeMap<i32, u64>,
     last_generation: u64,
     paused: BTreeSet<i32>,
-    /// Events of partitions that are or were paused, in sequence.
+    /// Events of partitions that are or were paused, in order.
     held: BTreeMap<i32, VecDeque<ReadEvent>>,
     in_group: bool,
     settings: Arc<KafkaSettings>,
@@ -58,7 +58,7 @@ impl KafkaReader {
             .name("kafka-read".to_owned())
             .spawn(move || {
                 thread.run();
-                // Nobody listens when the reader was dropped without being closed.
+                // The receiver is gone if the reader was dropped without being closed.
                 let _ = finish.send(());
             })
             .map_err(|error| LogError::new(LogErrorKind::Other, format!("cannot start the reading thread: {error}")))?;
@@ -86,14 +86,14 @@ impl KafkaReader {
 }
 
 impl KafkaReader {
-    /// A partition that is not ours any more, or anew.
+    /// Drops the state of a partition that is revoked or newly assigned.
     fn forget(&mut self, partition: i32) {
         self.generations.remove(&partition);
         self.paused.remove(&partition);
         self.held.remove(&partition);
     }
 
-    /// What was held of partitions that are resumed comes before anything newer of them.
+    /// Returns held events of resumed partitions, which precede anything newer.
     fn next_held(&mut self) -> Option<ReadEvent> {
         let resumed = self.held.iter_mut().find(|(partition, _)| !self.paused.contains(partition));
         let (partition, (event, is_last)) =
@@ -106,7 +106,7 @@ impl KafkaReader {
 
     fn tell_paused(&self, partition: i32, is_paused: bool) {
         if let Some(generation) = self.generations.get(&partition).copied() {
-            // Fails when the thread has ended, which the next poll says.
+            // Fails when the thread has ended, which the next poll reports.
             let _ = self.commands.send(Command::SetPaused { partition, generation, is_paused });
         }
     }
@@ -203,13 +203,13 @@ impl LogReader for KafkaReader {
 
     async fn close(mut self: Box<Self>) {
         let _ = self.commands.send(Command::Stop);
-        // The thread may be waiting for room.
+        // Unblocks the thread if it waits for room.
         self.events.close();
         while self.events.recv().await.is_some() {}
         if let Some(finished) = self.finished.take() {
             let _ = finished.await;
         }
-        // Dropping the last handle leaves the group, which asks the broker.
+        // Dropping the last handle leaves the group, which sends a request to the broker.
         if let Some(consumer) = self.consumer.take() {
             let _ = tokio::task::spawn_blocking(move || drop(consumer)).await;
         }

@@ -1,4 +1,4 @@
-//! What the group decides, as librdkafka's callbacks tell it to the reading thread.
+//! The group's decisions, as librdkafka's callbacks report them to the read thread.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +13,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::log_line;
 use crate::log::ReadEvent;
 
-/// Runs inside librdkafka's callbacks, which polling calls on the reading thread.
+/// Runs inside librdkafka's callbacks, which polling invokes on the read thread.
 pub(super) struct RebalanceContext {
     earliest: BTreeMap<i32, i64>,
     events: Mutex<Vec<ReadEvent>>,
@@ -30,8 +30,8 @@ impl ClientContext for RebalanceContext {
 }
 
 impl ConsumerContext for RebalanceContext {
-    /// Assigns partitions paused and at a place that certainly exists: the owner says where to start. A logical offset
-    /// would not do, for its look-up could end after the owner's seek and undo it.
+    /// Assigns partitions paused, at an offset that certainly exists: the owner sets the start. A logical offset would
+    /// not do, because its look-up could end after the owner's seek and undo it.
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions = partition_ids(list);
         let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
@@ -53,7 +53,7 @@ impl RebalanceContext {
         Self { earliest, events: Mutex::default() }
     }
 
-    /// Without a group there is only what the caller asks for.
+    /// Without a group the caller chooses the partitions.
     pub(super) fn assign(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -64,7 +64,7 @@ impl RebalanceContext {
         Ok(())
     }
 
-    /// What was decided since this was last asked.
+    /// Returns the decisions since the last call.
     pub(super) fn take(&self) -> Vec<ReadEvent> {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,12 +1,12 @@
 //! One started partition of a consumer, read from a queue of its own.
 //!
-//! librdkafka forwards all partitions to the consumer's one queue unless they are split off. There a partition that is to
-//! wait stands in the way of the others, and its own way of pausing (`rd_kafka_pause_partitions`) makes what was fetched
-//! ahead obsolete and fetches it again after the resume: `rd_kafka_toppar_pause_resume` in `rdkafka_partition.c` bumps the
-//! partition's version, which outdates everything queued, and sets the next fetch back to what the application has seen.
-//! A lane that is a little slower than the broker would be paused many times a second. A queue of its own that is not
-//! polled costs nothing: fetching for it stops once it is full (`rd_kafka_toppar_fetch_decide` in `rdkafka_fetcher.c`), and
-//! goes on with it as it is.
+//! librdkafka forwards all partitions to the consumer's one queue unless they are split off. In that queue a partition
+//! that has to wait delays the others. librdkafka's own pause (`rd_kafka_pause_partitions`) discards the messages
+//! fetched ahead and fetches them again after the resume: `rd_kafka_toppar_pause_resume` in `rdkafka_partition.c` bumps
+//! the partition's version, which outdates everything queued, and resets the next fetch to the last message polled. A
+//! lane slightly slower than the broker would be paused many times a second. A queue of its own that is not polled
+//! costs nothing: fetching stops once it is full (`rd_kafka_toppar_fetch_decide` in `rdkafka_fetcher.c`) and then
+//! continues.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -24,27 +24,27 @@ use super::rebalance::RebalanceContext;
 use crate::log::record::MAX_HEADER_NAME_BYTES;
 use crate::log::{Chunk, LogError, LogErrorKind, ReadEvent, Result};
 
-/// A chunk is sent on when it holds this much, or when nothing more is waiting. With room for one more record it stays below the
-/// half megabyte from which on the allocator takes memory for each anew.
+/// A chunk is sent when it holds this much, or when the queue is empty. With one more record it stays below half a
+/// megabyte; from there on the allocator maps fresh memory for each allocation.
 const CHUNK_BYTES: usize = 448 * 1024;
 const CHUNK_RECORDS: usize = 4096;
 
 pub(super) struct Source {
     partition: i32,
     pub generation: u64,
-    /// Its owner has enough to do: the queue is left to fill up.
+    /// The owner has enough work: the queue is left to fill up.
     pub is_paused: bool,
-    /// Records and bytes of the chunk before. The next one is about as large, and begins with room for that: growing to
-    /// half a megabyte step by step would touch twice the memory.
+    /// Records and bytes of the previous chunk. The next one is about as large, and is allocated at that size: growing
+    /// to half a megabyte in steps would touch twice the memory.
     before: (usize, usize),
     queue: FetchQueue,
 }
 
 impl Source {
-    /// Splits the partition off; whatever is queued from before is outdated by the seek that has to follow. `wake` is sent a
-    /// command when there is something to read.
+    /// Splits the partition off. Messages already queued are outdated by the seek that must follow. `wake` receives a
+    /// command when there are messages.
     ///
-    /// There can be one source of a partition at a time: a second one would be told of nothing once the first is dropped.
+    /// Only one source of a partition may exist at a time: dropping the first would end the notifications of a second.
     pub(super) fn new(
         consumer: &Arc<BaseConsumer<RebalanceContext>>,
         topic: &str,
@@ -62,7 +62,8 @@ impl Source {
         Ok(Self { partition, generation, is_paused, before: (0, 0), queue })
     }
 
-    /// What is there, up to one chunk, and what comes right after it: the partition's end, or a failure. Never waits.
+    /// Returns the queued records, up to one chunk, and the event right after them: the partition's end, or a failure.
+    /// Never waits.
     pub(super) fn read(&mut self, settings: &KafkaSettings, topic: &str) -> Vec<Sent> {
         let (records, bytes) = self.before;
         let mut chunk = Chunk::default();
@@ -123,7 +124,7 @@ fn gather(chunk: &mut Chunk, message: &Fetched, topic: &str) -> Result<()> {
     })?;
     chunk.records.push(message.key(), message.value(), |writer| {
         message.visit_headers(|name, value| {
-            // No header of ours has a longer name than fits, and nobody asks for others.
+            // The program's own header names fit, and no other header is needed.
             if name.len() <= MAX_HEADER_NAME_BYTES {
                 writer.put_bytes(name, value);
             }

@@ -1,16 +1,16 @@
 //! A transactional producer (KIP-98) behind [`LogWriter`].
 //!
-//! What it costs is mostly librdkafka's: a message object, its headers, and LZ4. These habits keep the rest small
+//! Most of the cost is librdkafka's: a message object, its headers, and LZ4. The following rules keep the rest small
 //! (figures in `bench/runs`):
-//! - Records go in partition by partition, as their batches do: large requests, and memory that is freed in the order
-//!   in which it was taken.
-//! - Messages do not go out because they have lingered: nobody can read them before the commit, which flushes. A batch
-//!   goes when it is full. More than a habit: while messages that *may* go (because they lingered, or because of a flush)
-//!   wait for an earlier request of their partition, librdkafka's broker thread does not sleep but spins, and a dozen of
-//!   producers that do so take the processors from the very broker they wait for.
-//! - For the same reason a commit flushes when full batches have gone, and only partial ones are left.
-//! - Nothing polls with a timeout: the binding's `poll` spins for the last millisecond.
-//! - A successful delivery makes no report: whether all went well is the commit's answer.
+//! - Records are appended partition by partition, as their batches are: requests are large, and memory is freed in the
+//!   order of its allocation.
+//! - No message is sent because it has lingered: nobody can read it before the commit, which flushes. A batch is sent
+//!   when it is full. This is more than an optimization: while messages that *may* be sent (lingering or flushed) wait
+//!   for an earlier request of their partition, librdkafka's broker thread spins instead of sleeping. A dozen such
+//!   producers take the processors from the broker they wait for.
+//! - For the same reason a commit flushes only after full batches have been sent, when partial ones are left.
+//! - Nothing polls with a time-out: the binding's `poll` spins for the last millisecond.
+//! - A successful delivery is not reported: the commit's answer covers all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,24 +27,24 @@ use super::writer_error::{Failure, Step};
 use super::{KafkaSettings, blocking};
 use crate::log::{LogError, LogErrorKind, LogWriter, RecordBatch, RecordRef, Result};
 
-/// Fencing an older writer waits for its transaction to be aborted by the coordinator.
+/// Fencing an older writer waits until the coordinator has aborted its transaction.
 const INIT_TIMEOUT: Duration = Duration::from_secs(60);
-/// One try of a commit; retriable failures are tried again until [`COMMIT_PATIENCE`] is over.
+/// The time-out of one commit attempt; retriable failures are repeated until [`COMMIT_PATIENCE`] is over.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 const COMMIT_PATIENCE: Duration = Duration::from_secs(90);
-/// How long the producer's queue may stay full before the transaction is given up.
+/// How long the producer's queue may stay full before the transaction is aborted.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(45);
-/// How often the queue is looked at while it has to empty.
+/// The polling interval while the queue empties.
 const QUEUE_LOOK: Duration = Duration::from_micros(500);
-/// A queue that has not shrunk for so long holds no full batch: what is left goes only if flushed.
+/// A queue that has not shrunk for this long holds no full batch: the rest needs a flush.
 const STALLED_AFTER: Duration = Duration::from_millis(4);
-/// Partial batches are flushed for so long, if there is somebody to take them, and then again after a pause.
+/// The length of one flush of partial batches; a pause follows.
 const FLUSH_AT_A_TIME: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// How often reports of failures are fetched while librdkafka waits for somebody to take them.
+/// The polling interval for failure reports while librdkafka waits for them to be taken.
 const REPORTS_LOOK: Duration = Duration::from_millis(5);
-/// Appending lets other tasks run after this many records, about a millisecond's work.
+/// Appending yields to other tasks after this many records, about a millisecond of work.
 const RECORDS_AT_A_TIME: usize = 1_000;
 const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 60_000;
 
@@ -78,14 +78,15 @@ impl KafkaWriter {
             step,
             error,
             fatal: self.producer.client().fatal_error(),
-            // From half of the time on, a fence may be the coordinator's own: it ends what lasts too long.
+            // From half of the time-out on, a fence may be the coordinator's own: it aborts transactions that take too
+            // long.
             may_have_timed_out: self.begun.elapsed() >= transaction_timeout(&self.settings) / 2,
         };
         let doing = format!("{doing} (transactional id '{}')", self.id);
         failure.explain(&self.settings, &doing)
     }
 
-    /// Hands a record to librdkafka; `false` when its queue is full.
+    /// Passes a record to librdkafka; `false` when its queue is full.
     fn try_send(&self, topic: &str, partition: i32, record: &RecordRef<'_>) -> Result<bool> {
         let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition).key(record.key);
         message.payload = record.value;
@@ -100,7 +101,7 @@ impl KafkaWriter {
     fn cannot_append(&self, topic: &str, partition: i32, error: &KafkaError) -> LogError {
         let doing = format!("appending to {topic}/{partition}");
         if matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::State)) {
-            // The transaction has failed already. Asked for a further one, librdkafka says why.
+            // The transaction has already failed. A request for another one makes librdkafka report the reason.
             if let Err(reason) = self.producer.begin_transaction() {
                 return self.failed(Step::Append, &doing, &reason);
             }
@@ -108,8 +109,9 @@ impl KafkaWriter {
         self.failed(Step::Append, &doing, error)
     }
 
-    /// Waits until librdkafka has handed over everything or given it up, which the commit then tells. First for full
-    /// batches, which go by themselves; then it flushes partial ones, with pauses, lest the broker threads spin.
+    /// Waits until librdkafka has delivered every message or given it up, which the commit then reports. First waits
+    /// for full batches, which are sent anyway; then flushes partial ones, with pauses, or the broker threads would
+    /// spin.
     fn drain(&self, deadline: Instant) {
         let mut pause = FIRST_PAUSE;
         while self.in_flight_until_stalled() > 0 && !flush(&self.producer, FLUSH_AT_A_TIME) {
@@ -121,12 +123,12 @@ impl KafkaWriter {
         }
     }
 
-    /// What is left when nothing has gone for a moment.
+    /// The number of messages in flight once none has been sent for a moment.
     fn in_flight_until_stalled(&self) -> i32 {
         let mut left = Shrinking::from(self.producer.in_flight_count());
         while left.count > 0 && !left.has_stalled() {
             std::thread::sleep(QUEUE_LOOK);
-            left.look(self.producer.in_flight_count());
+            left.update(self.producer.in_flight_count());
         }
         left.count
     }
@@ -166,7 +168,8 @@ fn producer_config(settings: &KafkaSettings, id: &str) -> rdkafka::ClientConfig 
     let mut config = base_config(settings);
     let transaction_timeout_ms = DEFAULT_TRANSACTION_TIMEOUT_MS.to_string();
     let linger_ms = longest_linger(settings).as_millis().to_string();
-    // Defaults an operator may override come first; what the guarantees rest on is reserved (see RESERVED…).
+    // Defaults that an operator may override come first; the settings that the guarantees depend on are reserved (see
+    // RESERVED…).
     for (key, value) in [
         ("compression.type", "lz4"),
         ("linger.ms", &linger_ms),
@@ -194,13 +197,13 @@ fn transaction_timeout(settings: &KafkaSettings) -> Duration {
     Duration::from_millis(u64::from(configured.unwrap_or(DEFAULT_TRANSACTION_TIMEOUT_MS)))
 }
 
-/// Longer than any transaction should last, and less than the time-out of a message, as librdkafka wants it.
+/// Longer than any transaction should take, and less than the time-out of a message, as librdkafka requires.
 fn longest_linger(settings: &KafkaSettings) -> Duration {
     let configured = ["message.timeout.ms", "delivery.timeout.ms"]
         .iter()
         .filter_map(|key| settings.client.get(*key)?.parse().ok())
         .map(Duration::from_millis)
-        // 0 is librdkafka's word for no time-out.
+        // 0 disables the time-out in librdkafka.
         .filter(|timeout| !timeout.is_zero());
     configured.fold(transaction_timeout(settings), Duration::min) / 2
 }
@@ -219,7 +222,7 @@ fn native_headers(record: &RecordRef<'_>) -> Result<Option<OwnedHeaders>> {
     Ok(Some(headers))
 }
 
-/// A count that is to become smaller.
+/// A count that should decrease.
 struct Shrinking {
     count: i32,
     since: Instant,
@@ -230,7 +233,7 @@ impl Shrinking {
         Self { count, since: Instant::now() }
     }
 
-    fn look(&mut self, count: i32) {
+    fn update(&mut self, count: i32) {
         if count != self.count {
             *self = Self::from(count);
         }
@@ -241,8 +244,8 @@ impl Shrinking {
     }
 }
 
-/// Committing and aborting wait until no message is left, and one that failed or was purged is left until somebody has
-/// taken the report of it.
+/// Polls while `step` runs. Committing and aborting wait until no message is left, and a failed or purged message is
+/// left until its report is taken.
 fn while_polling(producer: &BaseProducer, step: impl FnOnce() -> KafkaResult<()>) -> KafkaResult<()> {
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -272,9 +275,9 @@ impl LogWriter for KafkaWriter {
             while !self.try_send(topic, partition, &record)? {
                 let in_flight = self.producer.in_flight_count();
                 let (since, left) = full.get_or_insert_with(|| (Instant::now(), Shrinking::from(in_flight)));
-                left.look(in_flight);
+                left.update(in_flight);
                 if left.has_stalled() {
-                    // Of many partitions each has a little.
+                    // Many partitions have a little each.
                     let producer = self.producer.clone();
                     let _all_gone = blocking(move || Ok(flush(&producer, FLUSH_AT_A_TIME))).await?;
                     *left = Shrinking::from(self.producer.in_flight_count());
@@ -287,7 +290,7 @@ impl LogWriter for KafkaWriter {
                         format!("Kafka at {} has taken nothing for {QUEUE_PATIENCE:?}", self.settings.brokers),
                     ));
                 }
-                // The broker's thread has the whole queue to work on meanwhile.
+                // Meanwhile the broker's thread has the whole queue to send.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             if number % RECORDS_AT_A_TIME == 0 {

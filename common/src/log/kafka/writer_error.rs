@@ -1,8 +1,8 @@
-//! What a failure of a transactional producer means for its owner: a pure function of what librdkafka says.
+//! Interprets a failure of a transactional producer: a pure function of librdkafka's error.
 //!
-//! librdkafka tells fatal errors (the client instance is finished), abortable ones (the transaction is) and retriable
-//! ones (KIP-360, KIP-588, KIP-691). Which of them say that somebody else is the owner now, and which only that this
-//! instance cannot go on, decides whether a role ends or takes its id over again.
+//! librdkafka distinguishes fatal errors (the client instance is finished), abortable ones (the transaction is) and
+//! retriable ones (KIP-360, KIP-588, KIP-691). Some of them mean that another owner exists, others only that this
+//! instance cannot continue. That decides whether a role ends or takes its id over again.
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
@@ -10,7 +10,7 @@ use super::KafkaSettings;
 use super::client::explain;
 use crate::log::{LogError, LogErrorKind};
 
-/// What was being done.
+/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Own,
@@ -23,10 +23,10 @@ pub(super) enum Step {
 pub(super) struct Failure<'a> {
     pub step: Step,
     pub error: &'a KafkaError,
-    /// The error that ended the client instance, if one did.
+    /// The error that ended the client instance, if any.
     pub fatal: Option<(RDKafkaErrorCode, String)>,
-    /// The transaction has been open so long that the coordinator may have ended it, which looks like fencing: it
-    /// raises the epoch.
+    /// The transaction has been open so long that the coordinator may have ended it. That looks like fencing, because
+    /// it raises the epoch.
     pub may_have_timed_out: bool,
 }
 
@@ -40,13 +40,13 @@ impl Failure<'_> {
         explained
     }
 
-    /// `general` is what the error means to any client.
+    /// `general` is the meaning of the error for any client.
     fn kind(&self, general: LogErrorKind) -> LogErrorKind {
         if let Some((code, _)) = &self.fatal {
             return if is_fence(*code) && !self.may_have_timed_out {
                 LogErrorKind::Fenced
             } else {
-                // The instance is finished; a new one that owns the id finds out what happened.
+                // The instance is finished; a new one that owns the id determines the outcome.
                 LogErrorKind::UnknownOutcome
             };
         }
@@ -55,18 +55,18 @@ impl Failure<'_> {
         }
         match (self.step, general) {
             (_, LogErrorKind::Misconfigured | LogErrorKind::BadRecord) => general,
-            // Somebody else took the id while we did.
+            // Another owner took the id at the same time.
             (Step::Own, LogErrorKind::Fenced) => LogErrorKind::Fenced,
             (Step::Own, _) => LogErrorKind::Transient,
             (Step::Append, _) => LogErrorKind::MustAbort,
-            // Nothing says that it did not happen, or in which state the instance is now.
+            // Nothing proves that it did not happen, and the state of the instance is unknown.
             (Step::Begin | Step::Commit | Step::Abort, _) => LogErrorKind::UnknownOutcome,
         }
     }
 }
 
-/// The broker knows a newer epoch of the id. (`InvalidProducerIdMapping` is none: there the broker has forgotten the
-/// id, after `transactional.id.expiration.ms` without a transaction.)
+/// The broker has a newer epoch of the id. (`InvalidProducerIdMapping` is no fence: the broker has dropped the id after
+/// `transactional.id.expiration.ms` without a transaction.)
 fn is_fence(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
 }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_mistake_and_a_record_too_large_stay_what_they_are() {
+    fn a_misconfiguration_and_a_record_too_large_keep_their_kinds() {
         use RDKafkaErrorCode as Code;
         assert_eq!(kind(Step::Append, Code::MessageSizeTooLarge, None, false), LogErrorKind::BadRecord);
         let refused = kind(Step::Own, Code::TransactionalIdAuthorizationFailed, None, false);
