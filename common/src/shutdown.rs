@@ -13,7 +13,7 @@ pub const EXIT_FORCED: i32 = 130;
 
 /// Signals this close to the first one count as the same request: Ctrl-C reaches every process of a terminal's group,
 /// and a supervisor among them passes it on as SIGTERM.
-const SAME_WISH: Duration = Duration::from_secs(1);
+const SAME_REQUEST: Duration = Duration::from_secs(1);
 
 /// Triggered once, visible to every clone.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ enum Wish {
 fn wish(first: Option<Instant>, now: Instant) -> Wish {
     match first {
         None => Wish::End,
-        Some(first) if now.saturating_duration_since(first) <= SAME_WISH => Wish::Same,
+        Some(first) if now.saturating_duration_since(first) <= SAME_REQUEST => Wish::Same,
         Some(_) => Wish::Force,
     }
 }

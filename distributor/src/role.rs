@@ -191,7 +191,7 @@ impl Distributor {
         };
         let (store, health, metrics) = (self.store.clone(), self.health.clone(), self.metrics.clone());
         let on_answer = Arc::new(move |operation, took| metrics.store_answered(operation, took));
-        Arc::new(RetryingStore::telling(store, policy, health, STORE_COMPONENT, on_answer))
+        Arc::new(RetryingStore::reporting(store, policy, health, STORE_COMPONENT, on_answer))
     }
 
     async fn session(

@@ -226,9 +226,9 @@ pub async fn settled_bounds(log: &dyn Log, topic: &str, patience: Duration) -> R
 /// Waits until every transaction below `end` has ended.
 async fn settle(log: &dyn Log, topic: &str, partition: i32, end: i64, patience: Duration) -> Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
-    let mut told = false;
+    let mut is_logged = false;
     while log.settled_end(topic, partition).await? < end {
-        if !std::mem::replace(&mut told, true) {
+        if !std::mem::replace(&mut is_logged, true) {
             tracing::info!(topic, partition, "waiting for the end of a transaction that is open");
         }
         if tokio::time::Instant::now() >= deadline {

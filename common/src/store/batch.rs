@@ -1,11 +1,11 @@
-//! What batches have in common: entries that share no key may be worked on at the same time.
+//! Batches: entries that share no key may be processed at the same time.
 
 use std::collections::HashSet;
 
 use super::{Result, StoreError};
 
-/// How many entries from the first one on share no key with one another. Worked on in groups of that length, a batch
-/// comes out as if its entries had been taken one by one.
+/// The number of entries from the first one on that share no key. A batch processed in groups of that length has the
+/// same result as one processed entry by entry.
 pub(super) fn independent<'k, const KEYS: usize>(entries: impl IntoIterator<Item = [&'k str; KEYS]>) -> usize {
     let mut taken: HashSet<&str> = HashSet::new();
     entries
@@ -18,7 +18,7 @@ pub(super) fn independent<'k, const KEYS: usize>(entries: impl IntoIterator<Item
         .count()
 }
 
-/// The entries that pass the check, and beside them for each entry why it was refused.
+/// Returns the entries that pass the check, and for each entry of the batch the reason why it was refused, if it was.
 pub(super) fn sort_out<E, V>(
     entries: impl IntoIterator<Item = E>,
     check: impl Fn(E) -> Result<V>,
@@ -30,7 +30,7 @@ pub(super) fn sort_out<E, V>(
     (refused, valid)
 }
 
-/// The answers to the valid entries, and the refusals, in the order of the whole batch.
+/// Merges the answers to the valid entries with the refusals, in the order of the whole batch.
 pub(super) fn answer_all<T>(refused: Vec<Option<StoreError>>, answers: Vec<Result<T>>) -> Vec<Result<T>> {
     let mut answers = answers.into_iter();
     refused.into_iter().filter_map(|error| error.map(Err).or_else(|| answers.next())).collect()
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_ends_before_a_key_that_was_named_already() {
+    fn a_group_ends_before_a_repeated_key() {
         assert_eq!(independent([["a", "b"], ["c", "d"]]), 2);
         assert_eq!(independent([["a", "b"], ["b", "c"], ["d", "e"]]), 1, "its source is the first one's target");
         assert_eq!(independent([["a", "x"], ["b", "y"], ["c", "x"]]), 2, "its target is the first one's target");

@@ -1,7 +1,7 @@
-//! What every [`Store`] has to do, as one suite that runs over each implementation.
+//! The guarantees of every [`Store`], as one suite that runs over each implementation.
 //!
-//! Each function shows one guarantee under keys of its own below the given prefix. No test holds both `x` and `x/y`:
-//! a directory cannot, and neither can gateways that keep objects in one.
+//! Each function checks one guarantee under its own keys below the given prefix. No test stores both `x` and `x/y`: a
+//! directory cannot, nor can gateways that keep objects in one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite: failing loudly is its job")]
 
@@ -21,7 +21,7 @@ use super::{GetOptions, ListOptions, Metadata, ObjectMeta, PutCondition, PutOutc
 
 const LARGE_BYTES: usize = 6 * 1024 * 1024;
 
-/// Runs every test. `prefix` must be new to the store: nothing may stand under it.
+/// Runs every test. `prefix` must be unused: no object may exist below it.
 ///
 /// # Panics
 /// With the broken guarantee in the message.
@@ -54,7 +54,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     moves::deletes_take_only_the_version_they_name(store, &under("versions")).await;
     moves::batches_of_deletes_answer_each_for_itself(store, &under("deletes")).await;
     parts::parts_become_one_object(store, &under("parts")).await;
-    parts::what_is_put_in_parts_is_one_object(store, &under("large-parts")).await;
+    parts::an_object_put_in_parts_is_one_object(store, &under("large-parts")).await;
     parts::a_late_completion_loses(store, &under("late")).await;
     parts::an_aborted_upload_leaves_nothing(store, &under("abort")).await;
     unfinished::run_all(store, &under("unfinished")).await;
@@ -62,7 +62,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     super::probe(store, &under("probe")).await.expect("probe: a store that keeps its promises was refused");
 }
 
-/// Bytes of which no two neighbourhoods look alike, so that pieces in a wrong order show.
+/// Bytes without repetition, so that pieces in a wrong order are detected.
 fn pattern(size: usize) -> Bytes {
     let words = (0u64..).flat_map(|number| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes());
     words.take(size).collect::<Vec<u8>>().into()

@@ -1,25 +1,25 @@
-//! One error type for the store seam: what went wrong, on which operation and key.
+//! One error type for the store seam: the reason, the operation and the key.
 
 use std::fmt;
 
-/// A kind exists only where a caller acts differently.
+/// The kinds that callers treat differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// Time-outs, connection failures, 5xx, throttling: worth trying again.
+    /// Time-outs, connection failures, 5xx, throttling: the call may succeed later.
     Transient,
-    /// Credentials or permissions; an operator has to act, and may while we wait.
+    /// Credentials or permissions. An operator has to act, and may do so while the caller waits.
     Denied,
-    /// The bucket or root directory is not there.
+    /// The bucket or root directory does not exist.
     NoSuchStore,
     /// A conditional read found another version of the object.
     VersionMismatch,
-    /// A key this store cannot hold (or that would leave its root).
+    /// A key that this store cannot hold, or that would leave its root.
     InvalidKey,
     /// Larger than the caller's limit.
     TooLarge,
-    /// The store cannot do this.
+    /// The store does not support the operation.
     Unsupported,
-    /// Anything else: a bug or a broken store.
+    /// Any other error: a bug or a broken store.
     Other,
 }
 
@@ -36,7 +36,7 @@ impl StoreError {
         Self { kind, operation, key: key.to_owned(), message: message.to_string() }
     }
 
-    /// True when the same call may succeed later without anyone changing the request.
+    /// Whether the same call may succeed later without a change of the request.
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, StoreErrorKind::Transient | StoreErrorKind::Denied | StoreErrorKind::NoSuchStore)
     }

@@ -1,12 +1,12 @@
-//! Which keys every store can hold: relative paths that mean the same in a bucket and in a directory.
+//! The keys that every store can hold: relative paths with the same meaning in a bucket and in a directory.
 
 use super::{Result, StoreError, StoreErrorKind};
 
 /// S3's limit for the whole key, the store's prefix included.
 pub(super) const MAX_KEY_BYTES: usize = 1024;
 
-/// Refuses keys that would leave the root of a directory or that name nothing there: the same key has to work in
-/// every store, or moving a zone from one to the other loses objects.
+/// Refuses keys that would leave the root of a directory, or that name nothing in one. The same key has to work in
+/// every store, or moving a zone from one to the other would lose objects.
 pub(super) fn check_key(operation: &'static str, key: &str) -> Result<()> {
     let invalid = |why: &str| Err(StoreError::new(StoreErrorKind::InvalidKey, operation, key, why));
     if key.is_empty() {
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_are_no_plain_relative_path_are_refused() {
+    fn only_plain_relative_paths_are_keys() {
         let long = "x".repeat(MAX_KEY_BYTES + 1);
         for wrong in ["", "/x", "x/", "a//b", ".", "a/./b", "..", "a/../b", "../x", "a\0b", &long] {
             assert!(check_key("put", wrong).is_err(), "{wrong:?} was accepted");

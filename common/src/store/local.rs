@@ -1,20 +1,20 @@
 //! A directory as a store.
 //!
-//! - A put writes a hidden temporary file beside the target, syncs it, gives it its name and syncs the directory.
-//!   `IfAbsent` is a hard link, which the file system refuses if the name is taken: one winner among all processes.
-//! - `IfVersion` checks and renames under a lock of this process. Another process that replaces the same object at the
-//!   same moment is not noticed; use it for objects with one writer.
-//! - A version is size, modification time and inode. A reader checks at its end that the file it opened still is the
-//!   version it promised; a small file is read and checked at once when it is opened.
-//! - A delete of a version moves the file aside and looks at it there, so a newer file of the same name is never lost.
-//! - A batch of moves or deletes puts each directory on disk once.
-//! - Names that start with `.` are temporary or hidden: never listed, and refused as keys. Temporary files that a crash
-//!   left behind are unfinished uploads; a file that a delete moved aside is none, for it may be the only one.
+//! - A put writes a hidden temporary file beside the target, syncs it, links it under its name and syncs the directory.
+//!   `IfAbsent` is a hard link, which the file system refuses if the name exists: one process of all wins.
+//! - `IfVersion` checks and renames under a lock of this process. A concurrent replacement by another process is not
+//!   detected; use it for objects with one writer.
+//! - A version is size, modification time and inode. A reader checks at its end that the open file still is that
+//!   version; a small file is read and checked at once when it is opened.
+//! - A delete of a version moves the file aside and checks it there, so a newer file of the same name is never lost.
+//! - A batch of moves or deletes syncs each directory once.
+//! - Names that start with `.` are temporary or hidden: never listed, and refused as keys. Temporary files left by a
+//!   crash are unfinished uploads. A file that a delete moved aside is not one, because it may be the only copy.
 //! - Symbolic links are not objects: never listed, never followed below the root (the root itself may be one, and so may
 //!   `pending` and `processed` directly below the root of a landing zone).
 //! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
-//! - What lies deeper than a key is long cannot be listed.
-//! - A listing reads the directories on its way anew for each page: ask for large pages when sweeping a large directory.
+//! - Paths longer than the longest key are not listed.
+//! - A listing reads the directories on its way again for each page: use large pages to sweep a large directory.
 //! - User metadata is dropped, tags are unsupported.
 
 mod entries;
@@ -48,8 +48,8 @@ use super::{
     SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
-/// Whether `now` is a later state of the very file of which `then` was one: the same inode, written to since. Never true of
-/// versions of other stores, whose objects are replaced and not written to.
+/// Whether `now` is a later state of the same file as `then`: the same inode, written to since. Never true for versions
+/// of other stores, whose objects are replaced as a whole.
 #[must_use]
 pub fn is_later_state(then: &Version, now: &Version) -> bool {
     let inode = |version: &'_ Version| version.0.rsplit_once('-').map(|(_, inode)| inode.to_owned());
@@ -63,14 +63,14 @@ pub struct LocalStore {
 }
 
 impl LocalStore {
-    /// A store whose directory the first put makes; until then it is empty.
+    /// A store whose directory the first put creates; until then it is empty.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root: Arc::new(Root::new(root, true)) }
     }
 
-    /// A store whose directory has to be there already: while it is missing every call answers
-    /// [`StoreErrorKind::NoSuchStore`]. For directories that others fill: an unmounted volume must not look empty.
+    /// A store whose directory must exist: while it is missing every call returns [`StoreErrorKind::NoSuchStore`]. For
+    /// directories that other programs fill: an unmounted volume must not look empty.
     #[must_use]
     pub fn open(root: PathBuf) -> Self {
         Self { root: Arc::new(Root::new(root, false)) }
@@ -82,7 +82,7 @@ impl LocalStore {
         Self { root: Arc::new(Root::new(root, false).following(&["pending", "processed"])) }
     }
 
-    /// File system calls block, so they run beside the asynchronous threads.
+    /// File system calls block, so they run off the async threads.
     async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -96,7 +96,7 @@ impl LocalStore {
             .map_err(|failure| failure.into_error(operation, key))
     }
 
-    /// A whole batch in one hop.
+    /// Runs a whole batch in one blocking task.
     async fn run_batch<E: Send + 'static, T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -254,7 +254,7 @@ impl MultipartUpload for LocalUpload {
     async fn part(&mut self, bytes: Bytes) -> Result<()> {
         let (temporary, offset, length) = (Arc::clone(&self.temporary), self.written_bytes, bytes.len() as u64);
         self.store.run("put part", &self.key, move |_| temporary.write_at(&bytes, offset)).await?;
-        // Only now: a part that failed half-way may be sent again and lands in the same place.
+        // Counted only now: a part that failed half-way may be sent again and is written to the same place.
         self.written_bytes += length;
         Ok(())
     }

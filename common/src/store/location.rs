@@ -1,14 +1,14 @@
-//! Where a zone lives: `s3://bucket/prefix` or a directory.
+//! The location of a zone: `s3://bucket/prefix` or a directory.
 //!
-//! A text that no person can have meant as a folder (`~/x`, `s3:/bucket`, `gs://bucket`, `C:\x`) is refused with what was
-//! probably meant. Otherwise a folder of that very name would be made, and the events would go there.
+//! A text that cannot be meant as a folder (`~/x`, `s3:/bucket`, `gs://bucket`, `C:\x`) is refused with the likely
+//! intention. Otherwise a folder of that name would be created, and the events would go there.
 
 mod meant;
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Longer prefixes leave no room for the names below them: a key of S3 has at most 1,024 bytes.
+/// A longer prefix leaves no room for the names below it: a key in S3 has at most 1,024 bytes.
 const MAX_PREFIX_BYTES: usize = 512;
 
 /// A parsed landing or trusted location.
@@ -22,7 +22,8 @@ pub enum Location {
     },
 }
 
-/// Why a text is no location, and what would be. Quotes the text, so credentials in it have to be masked.
+/// The reason why a text is not a location, and what a correct one is. Quotes the text, so credentials in it have to be
+/// masked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LocationError(String);
@@ -31,7 +32,7 @@ impl Location {
     /// Parses `s3://bucket[/prefix]`, `file:///dir` or a plain path.
     ///
     /// # Errors
-    /// Anything else, and texts that look like something else.
+    /// The text has another form, or looks like something else.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         meant::refuse_common(text, "a folder or s3://bucket/prefix")?;
         if let Some(rest) = text.strip_prefix("s3://") {

@@ -1,21 +1,18 @@
 //! The store seam: objects under string keys, in a bucket or a directory.
 //!
-//! # What every implementation guarantees
+//! # Guarantees of every implementation
 //!
-//! 1. An object is visible under its key whole or not at all, and a put that
-//!    returned `Ok` survives a crash of this process and (local) of the machine.
-//! 2. [`Store::put`] with [`PutCondition::IfAbsent`] and
-//!    [`MultipartUpload::complete`] with it have at most one winner for a key,
-//!    whoever races. A loser gets [`PutOutcome::AlreadyExists`] and the winner's
-//!    object is untouched. An `AlreadyExists` may be *ours*, from a request
-//!    whose answer was lost: the caller reads the object and compares.
-//! 3. [`Store::list`] is in ascending byte order of the keys, complete up to the
-//!    page's end, and never answers a short page in place of an error. [`Store::survey`] lists in the same order what
-//!    can be listed, and names everything that cannot: a caller that needs all of it asks for a list.
-//! 4. A rename or a delete that names a version takes that version only: a newer object under the key stays. Stores that
-//!    cannot delete on a condition are asked first, which leaves a small window; each implementation says so.
-//! 5. A failed look-up is never reported as "not there": only a definite answer
-//!    becomes `None`.
+//! 1. An object is visible under its key completely or not at all. A put that returned `Ok` survives a crash of this
+//!    process and (local) of the machine.
+//! 2. [`Store::put`] with [`PutCondition::IfAbsent`] and [`MultipartUpload::complete`] with it have at most one winner
+//!    for a key. A loser gets [`PutOutcome::AlreadyExists`] and does not change the winner's object. An `AlreadyExists`
+//!    may come from the caller's own earlier request whose answer was lost: the caller reads the object and compares.
+//! 3. [`Store::list`] is in ascending byte order of the keys and complete up to the page's end. It never returns a
+//!    short page instead of an error. [`Store::survey`] lists in the same order everything that can be listed, and
+//!    reports everything that cannot: a caller that needs all of it uses `list`.
+//! 4. A rename or a delete that names a version affects only that version: a newer object under the key stays. Stores
+//!    without conditional deletes are read first, which leaves a small window; each implementation documents it.
+//! 5. A failed look-up is never reported as an absent object: only a definite answer becomes `None`.
 //!
 //! One conformance suite (`conformance`, behind the feature of that name) runs over every implementation.
 
@@ -53,12 +50,12 @@ pub use writable::check_writable;
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
-/// Names one version of an object's content: an S3 ETag, or for local files
-/// size, modification time and inode. Opaque; equal means the same content.
+/// Identifies one version of an object's content: an S3 ETag, or for local files size, modification time and inode.
+/// Opaque; equal means the same content.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Version(pub String);
 
-/// What a listing or a head says of an object.
+/// The properties that a listing or a head returns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectMeta {
     /// Key relative to the store's root, `/` between segments.
@@ -69,10 +66,10 @@ pub struct ObjectMeta {
     pub modified_ms: i64,
 }
 
-/// What must hold of the key for a put to take effect.
+/// The condition under which a put takes effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum PutCondition {
-    /// Replace whatever is there.
+    /// Replaces any object under the key.
     #[default]
     None,
     /// Only if no object has the key (`If-None-Match: *`).
@@ -90,16 +87,16 @@ pub enum PutOutcome {
     VersionMismatch,
 }
 
-/// User metadata of an object. Local directories have no place for it and drop it,
-/// so whatever must be read back also stands inside the object.
+/// User metadata of an object. Local directories cannot store it and drop it, so metadata that must be read back is
+/// also part of the content.
 pub type Metadata = BTreeMap<String, String>;
 
-/// Which part of an object to read.
+/// The part of an object to read.
 #[derive(Debug, Clone, Default)]
 pub struct GetOptions {
     /// Byte range, end exclusive; clipped to the object's end.
     pub range: Option<Range<u64>>,
-    /// Answer [`StoreErrorKind::VersionMismatch`] unless the object is this version.
+    /// Return [`StoreErrorKind::VersionMismatch`] unless the object has this version.
     pub if_version: Option<Version>,
 }
 
@@ -126,11 +123,11 @@ pub struct ListOptions {
     pub limit: Option<usize>,
 }
 
-/// A body read piece by piece.
+/// A body read in pieces.
 #[async_trait]
 pub trait ObjectReader: Send {
-    /// The next piece, `None` at the verified end of the requested range. A body that ends
-    /// early is an error, never `None`.
+    /// The next piece; `None` at the verified end of the requested range. A body that ends early is an error, never
+    /// `None`.
     async fn next(&mut self) -> Result<Option<Bytes>>;
 }
 
@@ -140,23 +137,23 @@ pub trait MultipartUpload: Send {
     /// Appends a part. All parts but the last must have at least [`MIN_PART_BYTES`].
     async fn part(&mut self, bytes: Bytes) -> Result<()>;
     async fn complete(self: Box<Self>, condition: PutCondition) -> Result<PutOutcome>;
-    /// Gives the upload up and frees what it holds.
+    /// Aborts the upload and frees its storage.
     async fn abort(self: Box<Self>) -> Result<()>;
 }
 
 /// The smallest part S3 accepts, except for the last.
 pub const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// Parts of [`Store::put_in_parts`].
+/// The part size of [`Store::put_in_parts`].
 const PART_BYTES: usize = 8 * 1024 * 1024;
 const _: () = assert!(PART_BYTES >= MIN_PART_BYTES, "S3 takes no smaller parts");
 
-/// A body that need not be in memory as a whole.
+/// A body that need not be completely in memory.
 pub trait Parts: Send + Sync {
     fn len_bytes(&self) -> usize;
 
     /// # Errors
-    /// Of where it is.
+    /// The error of the body's storage.
     fn part(&self, range: std::ops::Range<usize>) -> std::io::Result<Bytes>;
 }
 
@@ -173,14 +170,14 @@ impl Parts for Bytes {
 /// See the module's documentation for the guarantees.
 #[async_trait]
 pub trait Store: Send + Sync {
-    /// The location in a form for people and logs: `s3://bucket/prefix`, `/dir`.
+    /// The location for people and logs: `s3://bucket/prefix`, `/dir`.
     fn location(&self) -> String;
 
     /// `None` if there is certainly no such object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
-    /// Does what [`Store::head`] does for each key, and answers in their order. In a folder a batch costs far less than
-    /// its keys one by one: hand over up to 1,000.
+    /// Calls [`Store::head`] for each key and returns the answers in order. In a folder a batch is far faster than its
+    /// keys one by one: pass up to 1,000.
     async fn head_many(&self, keys: &[String]) -> Vec<Result<Option<ObjectMeta>>> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
@@ -196,8 +193,8 @@ pub trait Store: Send + Sync {
 
     async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>>;
 
-    /// Puts as a multipart upload, which a failure costs a part of and not all that was sent. Gives the upload up when
-    /// it fails.
+    /// Puts the body as a multipart upload, so a failure repeats a part and not everything. Aborts the upload if it
+    /// fails.
     async fn put_in_parts(
         &self,
         key: &str,
@@ -225,30 +222,29 @@ pub trait Store: Send + Sync {
     }
 
     /// # Errors
-    /// Also when only a part of what was asked for cannot be listed.
+    /// Also if only a part of the requested keys cannot be listed.
     async fn list(&self, options: &ListOptions) -> Result<ListPage>;
 
-    /// Lists like [`Store::list`], but goes on past what cannot be listed and says what that was. For stores that others
-    /// fill: one folder without permission must not hide all others.
+    /// Lists like [`Store::list`], but continues past entries that cannot be listed and reports them. For stores that
+    /// other programs fill: one folder without permission must not hide the others.
     ///
     /// # Errors
-    /// Nothing can be listed: the store does not answer, or the folder that the prefix names cannot be read.
+    /// Nothing can be listed: the store does not respond, or the folder that the prefix names cannot be read.
     async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
         Ok(SurveyPage::complete(self.list(&options.strict()).await?))
     }
 
-    /// Copies within the store, on the server's side where there is one, if the source is still `source_version`.
-    /// Never a lock: the destination is overwritten.
+    /// Copies within the store, on the server if there is one, if the source still has `source_version`. Never a lock:
+    /// the destination is overwritten.
     async fn copy(&self, from: &str, source_version: &Version, to: &str) -> Result<()>;
 
-    /// Moves the object if the source is still `source_version`: content under `to` is exactly that
-    /// version, and `from` is gone unless someone put a newer version there meanwhile (which then stays).
-    /// An existing object under `to` is never overwritten: `AlreadyExists`. Idempotent for the caller who
-    /// checks `to` first.
+    /// Moves the object if the source still has `source_version`. The content under `to` is exactly that version, and
+    /// `from` no longer exists unless a newer version was put there meanwhile, which stays. An existing object under
+    /// `to` is never overwritten: `AlreadyExists`. Idempotent for a caller that checks `to` first.
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome>;
 
-    /// Does what [`Store::rename`] does for each move, as if one after another, and answers in their order. One that
-    /// fails leaves the others alone. A batch costs far less than its moves one by one: hand over up to 1,000.
+    /// Calls [`Store::rename`] for each move, as if one after another, and returns the answers in order. A failure does
+    /// not affect the other moves. A batch is far faster than its moves one by one: pass up to 1,000.
     async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
         let mut outcomes = Vec::with_capacity(moves.len());
         for Move { from, version, to } in moves {
@@ -257,11 +253,11 @@ pub trait Store: Send + Sync {
         outcomes
     }
 
-    /// Deletes the object, with `if_version` only if it still is that version. A key that is not there is a success.
+    /// Deletes the object, with `if_version` only if it still has that version. A missing key is a success.
     async fn delete(&self, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome>;
 
-    /// Does what [`Store::delete`] with a version does for each key, answers in their order, and lets none that fails
-    /// stop the others.
+    /// Calls [`Store::delete`] with a version for each key and returns the answers in order. A failure does not affect
+    /// the other deletes.
     async fn delete_many(&self, objects: &[(String, Version)]) -> Vec<Result<DeleteOutcome>> {
         let mut outcomes = Vec::with_capacity(objects.len());
         for (key, version) in objects {
@@ -270,30 +266,30 @@ pub trait Store: Send + Sync {
         outcomes
     }
 
-    /// Replaces the tags of an object. Local directories answer [`StoreErrorKind::Unsupported`].
+    /// Replaces the tags of an object. Local directories return [`StoreErrorKind::Unsupported`].
     async fn tag(&self, key: &str, tags: &Metadata) -> Result<()>;
 
-    /// Adds tags to an object, beside those it has, if it still is `version`. When it is replaced at that very moment,
-    /// the tags are taken off the newer object again. Local directories answer [`StoreErrorKind::Unsupported`].
+    /// Adds tags to an object, keeping those it has, if it still has `version`. If the object is replaced concurrently,
+    /// the tags are removed from the newer object again. Local directories return [`StoreErrorKind::Unsupported`].
     ///
     /// # Errors
-    /// Besides the usual ones [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
+    /// Besides the usual ones, [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome>;
 
-    /// Uploads that were begun and neither completed nor given up, those of living writers among them. In no order.
-    /// Of a key with several where a page ends, a store may leave out those that did not fit.
+    /// Uploads that were begun and neither completed nor aborted, including those of living writers. Unordered. If a
+    /// page ends at a key with several uploads, a store may leave out those that do not fit.
     ///
     /// # Errors
-    /// Besides the usual ones [`StoreErrorKind::Unsupported`] where the store does not know.
+    /// Besides the usual ones, [`StoreErrorKind::Unsupported`] if the store cannot list them.
     async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
         Err(StoreError::new(StoreErrorKind::Unsupported, "list uploads", &options.prefix, "this store does not tell"))
     }
 
-    /// Frees what an unfinished upload holds. Objects are never touched, and one that ended meanwhile is a success.
+    /// Frees the storage of an unfinished upload. Never touches an object; an upload that ended meanwhile is a success.
     ///
     /// # Errors
-    /// Besides the usual ones [`StoreErrorKind::VersionMismatch`] if it was written to since it was listed, where the
-    /// store notices, and [`StoreErrorKind::Unsupported`] where it does not know.
+    /// Besides the usual ones, [`StoreErrorKind::VersionMismatch`] if the store detects that it was written to since it
+    /// was listed, and [`StoreErrorKind::Unsupported`] if the store cannot abort it.
     async fn abort_upload(&self, upload: &UnfinishedUpload) -> Result<()> {
         Err(StoreError::new(StoreErrorKind::Unsupported, "abort upload", &upload.key, "this store does not tell"))
     }
@@ -303,7 +299,7 @@ pub trait Store: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Move {
     pub from: String,
-    /// The version that `from` must still be.
+    /// The version that `from` must still have.
     pub version: Version,
     pub to: String,
 }
@@ -311,24 +307,24 @@ pub struct Move {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RenameOutcome {
     Moved,
-    /// The source is gone or is another version; nothing was changed.
+    /// The source is missing or has another version; nothing was changed.
     SourceChanged,
-    /// Something already stands under the target; nothing was changed.
+    /// The target already exists; nothing was changed.
     TargetExists,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteOutcome {
-    /// Nothing stands under the key any more, or nothing did.
+    /// No object exists under the key now.
     Deleted,
-    /// Another version stands under the key; it was left alone.
+    /// The object has another version; it was not deleted.
     VersionMismatch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagOutcome {
     Tagged,
-    /// The object is gone or is another version, which does not carry the tags.
+    /// The object is missing or has another version, which does not carry the tags.
     VersionMismatch,
 }
 

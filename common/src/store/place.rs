@@ -1,7 +1,8 @@
-//! Which location lies inside which, whatever they are called.
+//! Decides which location is inside which, whatever their names.
 //!
-//! Two paths may name one folder: through `..`, symbolic links, bind mounts, or a file system that ignores case. So a
-//! folder is known by the identities of the folders on its way, as far as these exist, and by the names of the rest.
+//! Two paths may name one folder: through `..`, symbolic links, bind mounts, or a case-insensitive file system. A
+//! folder is therefore identified by the identities of the existing folders on its path, and by the names of the
+//! missing ones.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -11,20 +12,20 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Location;
 
-/// The kernel follows as many.
+/// The kernel's limit.
 const MAX_LINKS: usize = 40;
 
 /// A folder or file of this machine: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileId(pub u64, pub u64);
 
-/// A location whose relation to others can be told.
+/// A location that can be compared with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     Folder {
-        /// From the root to the last one that exists.
+        /// From the root to the last existing folder.
         existing: Vec<FileId>,
-        /// Names below it that do not exist yet.
+        /// The names below it that do not exist yet.
         missing: Vec<OsString>,
     },
     Bucket {
@@ -34,8 +35,8 @@ pub enum Place {
 }
 
 impl Place {
-    /// Looks where a location is. A relative path begins at the working directory; a folder that may not be entered
-    /// counts as one that does not exist.
+    /// Resolves a location. A relative path begins at the working directory; a folder that may not be entered counts as
+    /// missing.
     ///
     /// # Errors
     /// There is no working directory.
@@ -49,7 +50,7 @@ impl Place {
         }
     }
 
-    /// Whether this is `other` or lies inside it.
+    /// Whether this is `other` or is inside it.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
         match (self, other) {
@@ -71,7 +72,7 @@ impl Place {
 
 fn of_folder(path: &Path) -> Place {
     let (mut existing, mut missing) = (Vec::new(), Vec::new());
-    // Where the walk is, for the system to look at.
+    // The resolved part of the path, for system calls.
     let mut here = PathBuf::new();
     let mut links = 0;
     let mut ahead: Vec<OsString> = names_backwards(path);
@@ -109,7 +110,7 @@ fn of_folder(path: &Path) -> Place {
     Place::Folder { existing, missing }
 }
 
-/// The names of a path, the last one first, so that the next one is at the end. The root is a name.
+/// The names of a path in reverse, so that the next one is at the end. The root is a name.
 fn names_backwards(path: &Path) -> Vec<OsString> {
     let names = path.components().filter(|component| *component != Component::CurDir);
     names.rev().map(|component| component.as_os_str().to_owned()).collect()
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_known_whatever_it_is_called() {
+    fn a_folder_is_recognized_under_every_name() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
         fs::create_dir_all(root.join("land/pending/deep")).unwrap();
@@ -202,7 +203,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever part of the two paths exists.
+        /// Whichever part of the two paths exists.
         #[test]
         fn paths_without_links_are_inside_each_other_as_their_names_say(
             one in proptest::collection::vec("[ab]", 0..5),

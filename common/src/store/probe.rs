@@ -1,4 +1,4 @@
-//! Proves, before anything depends on it, that a store keeps the two promises which many S3 look-alikes break.
+//! Checks, before anything depends on it, that a store keeps the two guarantees that many S3-compatible stores break.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,8 +25,8 @@ pub async fn probe(store: &dyn Store, prefix: &str) -> Result<()> {
     outcome.and(removed)
 }
 
-/// In the order in which they are written: not the order in which they must be listed. No `/`: in a directory each
-/// probe would leave an empty one behind.
+/// In the order of writing, which differs from the order of a listing. No `/`: in a directory each probe would leave an
+/// empty folder behind.
 const NAMES: [&str; 3] = ["b", ".c", "-d"];
 const SORTED: [&str; 3] = ["-d", ".c", "b"];
 
@@ -39,7 +39,7 @@ async fn check(store: &dyn Store, stem: &str) -> Result<()> {
 }
 
 async fn put_first(store: &dyn Store, key: &str) -> Result<()> {
-    // The key is in the body, so an answer that was lost on its way is told from somebody else's object.
+    // The key is in the body, which distinguishes an answer that was lost from another writer's object.
     let body = Bytes::from(key.to_owned());
     match store.put(key, body.clone(), PutCondition::IfAbsent, &Metadata::new()).await? {
         PutOutcome::Written(_) => Ok(()),
@@ -54,7 +54,7 @@ async fn check_second_put(store: &dyn Store, key: &str) -> Result<()> {
     if second != PutOutcome::AlreadyExists || holds.as_deref() != Some(key.as_bytes()) {
         return Err(weak(
             key,
-            "a second put with If-None-Match overwrote the first: two workers could not be told apart on this store",
+            "a second put with If-None-Match overwrote the first: two workers could not be distinguished on this store",
         ));
     }
     Ok(())

@@ -1,11 +1,11 @@
-//! A store that tries again: what is worth repeating is repeated with back-off, until it works, the patience is over or
-//! the process shuts down.
+//! A store that retries: repeats calls with back-off until they succeed, the patience is over or the process shuts
+//! down.
 //!
-//! Repeating is safe by the seam's guarantees: puts are whole or not at all, and a conditional put that succeeded with
-//! its answer lost comes back as `AlreadyExists`, which every caller has to check anyway.
+//! Repeating is safe by the seam's guarantees: puts are atomic, and a conditional put that succeeded with its answer
+//! lost returns `AlreadyExists`, which every caller has to check anyway.
 //!
-//! All calls together may repeat themselves a few times a second only (`budget`), and one that fails for long makes a
-//! component of the role not ready (`outage`).
+//! All calls together may retry only a few times a second (`budget`). A call that fails for long makes a component of
+//! the role not ready (`outage`).
 
 mod budget;
 mod outage;
@@ -33,18 +33,18 @@ use reader::RetryingReader;
 pub use budget::{RETRIES_PER_SECOND, RETRY_BURST};
 pub use outage::TOLERATED_OUTAGE;
 
-/// Called for each failure that will be tried again.
+/// Called for each failure that will be retried.
 pub type OnRetry = Arc<dyn Fn(&StoreError) + Send + Sync>;
 
-/// Called with how long the store took to answer a try, whatever the answer. Batches of deletes and renames, which the
-/// ingestor has, are not among them.
+/// Called with the duration of each attempt, whatever the answer, except for batches of deletes and renames, which the
+/// ingestor measures.
 pub type OnAnswer = Arc<dyn Fn(&'static str, Duration) + Send + Sync>;
 
 #[derive(Clone)]
 pub struct RetryPolicy {
-    /// How long one call may go on failing; `None` = until shutdown. A try that waits for the budget may end later.
+    /// How long one call may keep failing; `None`: until shutdown. An attempt that waits for the budget may end later.
     pub patience: Option<Duration>,
-    /// Also wait for what an operator has to mend (permissions, a missing bucket).
+    /// Also wait for errors that an operator has to correct (permissions, a missing bucket).
     pub wait_for_operator: bool,
     pub shutdown: Shutdown,
     pub on_retry: OnRetry,
@@ -67,9 +67,9 @@ impl RetryingStore {
         Self::with(inner, policy, None, None)
     }
 
-    /// One that makes `component` not ready while calls have been failing for longer than [`TOLERATED_OUTAGE`].
-    /// How long its answers take goes to `on_answer`.
-    pub fn telling(
+    /// A store that makes `component` not ready while calls have been failing for longer than [`TOLERATED_OUTAGE`], and
+    /// passes the duration of its answers to `on_answer`.
+    pub fn reporting(
         inner: Arc<dyn Store>,
         policy: RetryPolicy,
         health: Health,
@@ -89,7 +89,7 @@ impl RetryingStore {
         Self { shared: Arc::new(Shared { inner, policy, budget, outages, on_answer }) }
     }
 
-    /// Repeats the entries of a batch that failed and may work later; the others have their answer.
+    /// Repeats the entries of a batch whose failure may be temporary.
     async fn repeat_batch<E: Clone, T, F: Future<Output = Vec<Result<T>>>>(
         &self,
         entries: &[E],
@@ -132,7 +132,7 @@ impl Shared {
         }
     }
 
-    /// Of a call that begins now.
+    /// The attempts of a call that begins now.
     fn tries(&self, key: &str) -> Tries<'_> {
         let seed = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), seed);
@@ -140,12 +140,12 @@ impl Shared {
     }
 }
 
-/// The tries of one call. Dropped, the call is over.
+/// The attempts of one call. Dropping it ends the call.
 struct Tries<'a> {
     shared: &'a Shared,
     since: Instant,
     backoff: Backoff,
-    /// It was told that this call fails for too long.
+    /// The outage of this call was reported.
     is_outage: bool,
 }
 
@@ -154,7 +154,7 @@ impl Tries<'_> {
         self.shared.budget.succeeded();
     }
 
-    /// Waits before the next try, or gives the error back when there is to be none.
+    /// Waits before the next attempt, or returns the error if there is none.
     async fn failed(&mut self, error: StoreError) -> Result<()> {
         let Shared { policy, budget, outages, .. } = self.shared;
         let over = policy.patience.is_some_and(|patience| self.since.elapsed() >= patience);
@@ -163,7 +163,7 @@ impl Tries<'_> {
         }
         (policy.on_retry)(&error);
         if self.since.elapsed() >= TOLERATED_OUTAGE {
-            outages.tell(!std::mem::replace(&mut self.is_outage, true), &error);
+            outages.report(!std::mem::replace(&mut self.is_outage, true), &error);
         }
         let wait = self.backoff.next_wait();
         tokio::select! {
@@ -205,7 +205,7 @@ macro_rules! repeat {
 }
 
 impl RetryingStore {
-    /// Opens an object, without seeing to it that its body comes whole.
+    /// Opens an object without ensuring that its body is read to the end.
     async fn open_once(&self, key: &str, options: &GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
         repeat!(self, "get", key, self.shared.inner.open(key, options.clone()))
     }
@@ -233,7 +233,7 @@ impl Store for RetryingStore {
         repeat!(self, "put", key, self.shared.inner.put(key, body.clone(), condition.clone(), metadata))
     }
 
-    /// Only the beginning is repeated. [`Store::put_in_parts`] is repeated as a whole.
+    /// Repeats only the beginning. [`Store::put_in_parts`] is repeated as a whole.
     async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
         repeat!(self, "multipart", key, self.shared.inner.multipart(key, metadata))
     }

@@ -1,12 +1,12 @@
-//! S3, or a store that speaks its protocol.
+//! S3, or a store with its protocol.
 //!
-//! - A version is the ETag. Every conditional write is followed up as `conditional` says: what counts is what stands
-//!   under the key afterwards, not the answer.
-//! - Requests are repeated by the SDK (three attempts), with limits for connecting, for silence and for one attempt.
-//! - A rename is a copy of the pinned version and a delete of that version. It is no lock: see [`Store::rename`]. One
-//!   that ended between the two is finished by the next, which knows it by the target's ETag. Objects uploaded in parts
-//!   have another ETag once they are copied: for them the next one answers that the target is taken.
-//! - Deletes of a version are atomic on AWS; with an endpoint of its own a small window remains, see `delete`.
+//! - A version is the ETag. After a conditional write without a 200, the object under the key decides, not the answer
+//!   (see `conditional`).
+//! - The SDK repeats requests (three attempts), with time-outs for connecting, for silence and for one attempt.
+//! - A rename copies the pinned version and deletes that version. It is no lock: see [`Store::rename`]. The next rename
+//!   finishes one that was interrupted between the two, which it detects by the target's ETag. A copy of an object
+//!   uploaded in parts has another ETag: for such an object the next rename reports that the target exists.
+//! - Deletes of a version are atomic on AWS; with a custom endpoint a small window remains, see `delete`.
 //! - A batch runs 16 requests at a time, and deletes up to 1,000 objects with one request.
 
 mod bucket;
@@ -39,7 +39,7 @@ use super::{
     TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
-/// Where in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
+/// A place in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct S3Settings {
     pub bucket: String,
@@ -47,7 +47,7 @@ pub struct S3Settings {
     pub prefix: String,
 }
 
-/// See the module's documentation. Cloning shares the connections.
+/// See the module's documentation. Clones share the connections.
 #[derive(Clone)]
 pub struct S3Store {
     bucket: Arc<Bucket>,
@@ -59,7 +59,7 @@ impl S3Store {
     /// `AWS_REQUEST_CHECKSUM_CALCULATION=when_required` for stores without checksums. Sends no request to the bucket.
     ///
     /// # Errors
-    /// No region and no endpoint that would make one unnecessary, or an endpoint that is no URL.
+    /// No region and no endpoint that would make one unnecessary, or an endpoint that is not a URL.
     pub async fn connect(settings: S3Settings) -> Result<Self> {
         let S3Settings { bucket, prefix } = settings;
         let location = Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }.to_string();
@@ -70,7 +70,7 @@ impl S3Store {
     /// The tags of an object; `None` if there is certainly no such object.
     ///
     /// # Errors
-    /// Whatever the store answered.
+    /// The store's error.
     pub async fn tags(&self, key: &str) -> Result<Option<Metadata>> {
         check_key("tag", key)?;
         tags::read(&self.bucket, key).await

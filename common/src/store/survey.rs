@@ -1,13 +1,13 @@
-//! Listings of stores that others fill, where one thing that cannot be listed must not hide the rest.
+//! Listings of stores that other programs fill, where one unreadable entry must not hide the others.
 
 use super::{ListOptions, ListPage, ObjectMeta, StoreError};
 
-/// What to survey.
+/// The keys to survey.
 #[derive(Debug, Clone, Default)]
 pub struct SurveyOptions {
     /// Only keys that start with this string (not necessarily a whole segment).
     pub prefix: String,
-    /// Where to go on: the `next` of the page before, or a key after which to begin.
+    /// Where to continue: the `next` of the previous page, or a key after which to begin.
     pub start_after: Option<String>,
     /// At most this many entries of all kinds; `None` = the store's page size.
     pub limit: Option<usize>,
@@ -26,27 +26,27 @@ impl SurveyOptions {
 pub struct SurveyPage {
     /// In ascending byte order of the keys.
     pub objects: Vec<ObjectMeta>,
-    /// What could not be listed. The error's key is that of an object, or of a folder, which ends in `/`: nothing below
-    /// it is listed on any page. Objects there may or may not exist.
+    /// Entries that could not be listed. The error's key is that of an object, or of a folder, which ends in `/`:
+    /// nothing below it is listed on any page. Objects there may or may not exist.
     pub unlisted: Vec<StoreError>,
-    /// What stands in the store's place and is no object of it.
+    /// Entries that are not objects of the store.
     pub passed_over: Vec<PassedOver>,
     /// Where the next page begins; `None` at the end. A page may be empty and not be the last.
     pub next: Option<String>,
 }
 
 impl SurveyPage {
-    /// Of a listing without anything that could not be listed.
+    /// The page of a listing in which everything could be listed.
     pub fn complete(page: ListPage) -> Self {
         let next = page.objects.last().filter(|_| page.more).map(|last| last.key.clone());
         Self { objects: page.objects, next, ..Self::default() }
     }
 }
 
-/// Something that no key names or that holds no content of its own.
+/// An entry that no key names, or that has no content of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedOver {
-    /// For people: relative to the store's root, with escapes where it is no text.
+    /// For people: relative to the store's root, with escapes if it is not UTF-8.
     pub name: String,
     pub kind: PassedOverKind,
 }

@@ -1,17 +1,17 @@
-//! Uploads that were begun and neither completed nor given up: what a crash leaves behind, invisible and paid for.
+//! Uploads that were begun and neither completed nor aborted. A crash leaves them behind, invisible and billed.
 
-/// One of them. On S3 an upload in parts; in a directory the temporary file of any put or upload.
+/// An unfinished upload: on S3 a multipart upload; in a directory the temporary file of any put or upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfinishedUpload {
-    /// The object that it would have become. A directory only knows the temporary file, which stands beside it.
+    /// The object that it would have become. For a directory, the temporary file beside it.
     pub key: String,
-    /// Tells uploads of one key apart. Opaque.
+    /// Distinguishes uploads of one key. Opaque.
     pub id: String,
     /// When it was begun, milliseconds since the Unix epoch; in a directory when it was last written to.
     pub begun_ms: i64,
 }
 
-/// Where a page of them ended.
+/// The end of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadMarker {
     pub(super) key: String,
@@ -22,7 +22,7 @@ pub struct UploadMarker {
 pub struct ListUploads {
     /// Only keys that start with this string.
     pub prefix: String,
-    /// Go on where a page ended.
+    /// Continue where a page ended.
     pub after: Option<UploadMarker>,
     /// At most this many; `None` = the store's page size.
     pub limit: Option<usize>,

@@ -1,14 +1,14 @@
-//! Can files be made in a folder? Asked before a role finds out in the middle of its work.
+//! Checks whether files can be created in a folder, before a role fails in the middle of its work.
 
 use std::io;
 use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-/// Whether this process may make files in a folder, or may make the folder where it does not exist yet. Makes nothing.
+/// Whether this process may create files in a folder, or may create the folder if it does not exist. Creates nothing.
 ///
 /// # Errors
-/// Why not, of the folder or of the nearest one above it that exists.
+/// The reason, for the folder or for the nearest existing one above it.
 pub fn check_writable(path: &Path) -> io::Result<()> {
     let exists = |path: &&Path| path.as_os_str().is_empty() || path.symlink_metadata().is_ok();
     let nearest = path.ancestors().find(exists).unwrap_or(path);

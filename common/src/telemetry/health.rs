@@ -1,10 +1,10 @@
-//! Whether a role is ready: every component that reports must be well.
+//! Readiness of a role: every component that reports must be ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Shared by all components of a role. A component is ready until it says otherwise; one that has work to do first
-/// says so when it is made.
+/// Shared by all components of a role. A component is ready until it reports otherwise; one that has to start first
+/// reports so when it is created.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     problems: Arc<Mutex<BTreeMap<String, String>>>,
@@ -19,7 +19,7 @@ impl Health {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).remove(component);
     }
 
-    /// What stands in the way, by component; empty = ready.
+    /// The reasons for not being ready, by component; empty = ready.
     pub fn problems(&self) -> BTreeMap<String, String> {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,7 +1,7 @@
-//! Does the runtime of the roles run tasks? A task on it beats every second; another thread looks at when it last did.
+//! Detects that the roles' runtime runs no tasks. A task on it beats every second; another thread checks the last beat.
 //!
-//! A runtime whose threads are all busy runs no beat. That is no reason to end the process, which may only be working
-//! hard: `/livez` answers all the same. It is a reason not to be ready, so that somebody looks.
+//! A runtime whose threads are all busy runs no beat. That is no reason to end the process, which may only be busy:
+//! `/livez` still answers. It is a reason not to be ready, so that somebody investigates.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::Health;
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Silence that is told.
+/// The silence that is reported.
 const SILENCE: Duration = Duration::from_secs(10);
 const COMPONENT: &str = "runtime";
 
@@ -38,7 +38,7 @@ impl Heartbeat {
         Self { last, task }
     }
 
-    /// What another runtime runs to keep `health` informed. It never ends by itself.
+    /// The task for another runtime that keeps `health` informed. It never ends by itself.
     pub(crate) fn watch(&self, health: Health) -> impl Future<Output = ()> + Send + use<> {
         let last = self.last.clone();
         async move {
@@ -59,7 +59,7 @@ impl Drop for Heartbeat {
     }
 }
 
-/// How long there has been no beat, if that is too long.
+/// The time since the last beat, if it is too long.
 fn silence(last: Instant, now: Instant) -> Option<Duration> {
     Some(now.saturating_duration_since(last)).filter(|silence| *silence > SILENCE)
 }
@@ -81,8 +81,8 @@ mod tests {
         assert!(health.problems().is_empty(), "it beats");
         heart.task.abort();
         sleep(SILENCE + INTERVAL * 3).await;
-        let told = health.problems().get(COMPONENT).cloned().unwrap_or_default();
-        assert!(told.starts_with("busy: ") && told.contains("for 1"), "{told}");
+        let reported = health.problems().get(COMPONENT).cloned().unwrap_or_default();
+        assert!(reported.starts_with("busy: ") && reported.contains("for 1"), "{reported}");
         heart.last.send_replace(Instant::now());
         sleep(INTERVAL * 2).await;
         assert!(health.problems().is_empty(), "it beats again");

@@ -1,6 +1,6 @@
-//! What the HTTP port answers: `/livez`, `/readyz`, `/metrics`, `/status` and a page at `/`.
+//! The pages of the HTTP port: `/livez`, `/readyz`, `/metrics`, `/status` and a page at `/`.
 //!
-//! `/livez` and `/readyz` are answered by the thread that reads the request. The others ask the roles, which may wait
+//! `/livez` and `/readyz` are answered by the thread that reads the request. The others query the roles, which may wait
 //! for a lock: they are rendered on other threads, two at a time, for a bounded time.
 
 use std::convert::Infallible;
@@ -19,12 +19,12 @@ use crate::printable::{Printable, json_text};
 
 /// Pages that are rendered at once.
 const RENDERED_AT_ONCE: usize = 2;
-/// How long a page may take, waiting for its turn included.
+/// The time-out of a page, including its wait for a free thread.
 const RENDER_TIME: Duration = Duration::from_secs(3);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// What is served. Clones share it.
+/// The pages that are served. Clones share them.
 #[derive(Clone)]
 pub struct Pages {
     health: Health,
@@ -47,7 +47,7 @@ impl Pages {
         Self { health, registry, status, turns: Arc::new(Semaphore::new(RENDERED_AT_ONCE)) }
     }
 
-    /// The body of the request is never looked at.
+    /// Never reads the body of the request.
     pub(super) async fn answer<B>(self, request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
         Ok(match page(request.method(), request.uri().path()) {
             Ok(page @ (Page::Livez | Page::Readyz)) => self.render(page),
@@ -60,10 +60,10 @@ impl Pages {
     async fn rendered(self, page: Page) -> Response<Full<Bytes>> {
         let turns = self.turns.clone();
         let rendering = async move {
-            // Fails only when the semaphore is closed, which nobody does.
+            // Fails only if the semaphore is closed, which never happens.
             let turn = turns.acquire_owned().await.ok()?;
             let rendering = tokio::task::spawn_blocking(move || {
-                // Held until the end, also of a rendering that nobody waits for any more.
+                // Held until the end, also if the client no longer waits for the page.
                 let _turn = turn;
                 self.render(page)
             });
@@ -96,7 +96,7 @@ fn page(method: &Method, path: &str) -> Result<Page, StatusCode> {
         "/metrics" => Page::Metrics,
         _ => return Err(StatusCode::NOT_FOUND),
     };
-    // Of an answer to HEAD the server leaves out the body.
+    // The server omits the body of an answer to HEAD.
     if method == Method::GET || method == Method::HEAD { Ok(page) } else { Err(StatusCode::METHOD_NOT_ALLOWED) }
 }
 
@@ -143,7 +143,7 @@ fn home(status: &Status) -> Response<Full<Bytes>> {
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CACHE_CONTROL, "no-store"),
-        // Were something foreign ever not escaped, it could still load and run nothing.
+        // If foreign text were ever not escaped, it could still load and run nothing.
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
@@ -209,7 +209,7 @@ mod tests {
             let pages = pages.clone();
             tokio::spawn(async move { ask(&pages, "GET", path).await.0 })
         });
-        // A thread that blocks stops the paused clock, so time is moved by hand.
+        // A thread that blocks stops the paused clock, so time is advanced explicitly.
         tokio::task::yield_now().await;
         assert_eq!(ask(&pages, "GET", "/livez").await.0, StatusCode::OK);
         assert_eq!(ask(&pages, "GET", "/readyz").await.0, StatusCode::OK);

@@ -1,4 +1,4 @@
-//! What a role tells the outside: health, metrics and status over HTTP.
+//! Observability of a role: health, metrics and status over HTTP.
 
 mod health;
 mod heartbeat;

@@ -1,18 +1,18 @@
 //! The HTTP port: one request a connection, a bounded number of connections, a bounded time for each.
 //!
-//! Anybody on the network may connect, send half a request, send it byte by byte, or never read the answer. Whatever
-//! they do:
+//! Anybody on the network may connect, send half a request, send it byte by byte, or never read the answer. The server
+//! guarantees:
 //!
 //! - at most [`Limits::connections`] are open, far fewer than the process has descriptors;
 //! - a connection ends [`Limits::head`] after it began if no whole request has come, and after [`Limits::whole`] in any
 //!   case, read or not;
-//! - a new connection is always accepted. When all places are taken, the longest open one of the peer that has the most
-//!   makes room. So a probe from another address gets through beside a peer that holds every place, and from the same
-//!   address too, for it needs milliseconds only;
-//! - a failed `accept`, as without descriptors, is waited out; the roles know nothing of it.
+//! - a new connection is always accepted. If the limit is reached, the oldest connection of the peer with the most
+//!   connections is closed. A probe from another address therefore gets through beside a peer that holds every
+//!   connection, and one from the same address too, because it needs only milliseconds;
+//! - a failed `accept`, as without descriptors, is retried; the roles do not notice it.
 //!
-//! Connections are not kept open for another request: probes and scrapes come seconds apart, and without idle
-//! connections each has one deadline. HTTP/1 only; bodies are not read.
+//! Connections are not kept alive: probes and scrapes are seconds apart, and without idle connections each has one
+//! deadline. HTTP/1 only; bodies are not read.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -31,13 +31,13 @@ use tokio::time::{sleep, timeout, timeout_at};
 use super::Pages;
 use crate::backoff::Backoff;
 
-/// Requests need a few hundred bytes; hyper takes no less than 8 KiB.
+/// Requests need a few hundred bytes; hyper's minimum is 8 KiB.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 const MAX_HEADERS: usize = 64;
-/// How long what a client still sends is read after its answer: a socket that is closed before resets the connection,
-/// and the client may lose the answer.
+/// How long the client's further bytes are read after its answer: closing a socket with unread bytes resets the
+/// connection, and the client may lose the answer.
 const LINGER: Duration = Duration::from_millis(500);
-/// How long answers that are under way may take when the process ends.
+/// How long answers in progress may take when the process ends.
 const GRACE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ impl Default for Limits {
     }
 }
 
-/// A bound address that does not serve yet, so that a taken port is an error at start.
+/// A bound address that is not served yet, so that a port in use is an error at start.
 #[derive(Debug)]
 pub struct Http {
     listener: std::net::TcpListener,
@@ -94,7 +94,7 @@ impl Http {
         self.listener.local_addr().map_err(|error| HttpError(error.to_string()))
     }
 
-    /// Serves until `stopped`, then gives answers that are under way a moment.
+    /// Serves until `stopped`, then lets answers in progress finish for a moment.
     ///
     /// # Errors
     /// The runtime cannot watch the socket.
@@ -122,7 +122,7 @@ async fn accept_all(listener: &TcpListener, connections: &mut Connections) {
                 (backoff, failing) = (new_backoff(), false);
                 connections.admit(stream, peer.ip()).await;
             }
-            // The peer went away before it was accepted.
+            // The peer disconnected before it was accepted.
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
@@ -139,7 +139,7 @@ fn is_of_one_connection(error: &std::io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// Who connects: an address, or the network of 64 bits that one peer has of IPv6.
+/// The origin of a connection: an address, or a peer's network of 64 bits in IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Peer {
     V4([u8; 4]),
@@ -158,8 +158,8 @@ impl Peer {
     }
 }
 
-/// Which connection makes room, of those in the order in which they were accepted: the first of the peer that has the
-/// most. Among peers with as many, the one that was there first loses.
+/// Which connection is closed to make room, of those in the order of acceptance: the first of the peer with the most
+/// connections. Among equal peers, the one that connected first loses.
 fn victim(peers: &(impl Iterator<Item = Peer> + Clone)) -> Option<usize> {
     let count = |peer: Peer| peers.clone().filter(|other| *other == peer).count();
     let greatest = peers.clone().map(count).max()?;
@@ -169,12 +169,12 @@ fn victim(peers: &(impl Iterator<Item = Peer> + Clone)) -> Option<usize> {
 struct Connections {
     limits: Limits,
     pages: Pages,
-    /// In the order in which they were accepted.
+    /// In the order of acceptance.
     open: Vec<(Peer, JoinHandle<()>)>,
     count: Arc<AtomicUsize>,
 }
 
-/// Counts a connection for as long as its task has it.
+/// Counts a connection while its task holds this.
 struct Counted(Arc<AtomicUsize>);
 
 impl Counted {
@@ -218,7 +218,7 @@ impl Connections {
 /// Waits until the descriptor is free.
 async fn close(task: JoinHandle<()>) {
     task.abort();
-    // It says that the task was cancelled, or had ended just before.
+    // The result says that the task was cancelled, or had ended just before.
     let _ = task.await;
 }
 
@@ -239,7 +239,7 @@ async fn converse(stream: TcpStream, pages: Pages, limits: Limits) {
     }
 }
 
-/// Says that no more comes, and waits a moment for the client to close.
+/// Shuts the connection down for writing, and waits a moment for the client to close.
 async fn linger(mut stream: TcpStream) {
     let mut rest = [0; 1024];
     let drain = async {
@@ -247,7 +247,7 @@ async fn linger(mut stream: TcpStream) {
         while stream.read(&mut rest).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    // The answer is sent: whether the client took it is the client's business.
+    // The answer is sent: whether the client received it is not known.
     let _ = timeout(LINGER, drain).await;
 }
 

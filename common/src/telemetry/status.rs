@@ -1,9 +1,9 @@
-//! What a role tells people who ask how it is doing: as JSON at `/status`, as a page at `/`.
+//! The status of a role for people: as JSON at `/status`, as a page at `/`.
 //!
-//! Roles register sections as closures, which are asked at each request. Everything in a section may be foreign (names
-//! of files, messages of stores), so the page escapes all of it.
+//! Roles register sections as closures, which are called at each request. Everything in a section may be foreign (file
+//! names, messages of stores), so the page escapes all of it.
 //!
-//! A fact's name says its unit, and by that the page shows it: `_bytes`, `_seconds`, `_per_second`,
+//! The unit in a fact's name determines how the page shows it: `_bytes`, `_seconds`, `_per_second`,
 //! `_bytes_per_second`.
 
 mod page;
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use super::Health;
 
-/// What one role tells, in the order in which it is to be read.
+/// The status of one role, in reading order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Section {
     parts: Vec<(&'static str, Part)>,
@@ -32,12 +32,12 @@ enum Part {
     Table(Table),
 }
 
-/// Rows of cells under columns. There may be more than it shows.
+/// Rows of cells under columns. It may leave rows out.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
     pub columns: &'static [&'static str],
     pub rows: Vec<Vec<Value>>,
-    /// Rows that are left out.
+    /// The number of rows left out.
     pub left_out: u64,
 }
 
@@ -46,7 +46,7 @@ impl Section {
         Self::default()
     }
 
-    /// Facts that belong together. A value may be an object of counts, such as by reason.
+    /// Related facts. A value may be an object of counts, such as by reason.
     #[must_use]
     pub fn facts(mut self, title: &'static str, facts: Vec<(&'static str, Value)>) -> Self {
         self.parts.push((title, Part::Facts(facts)));
@@ -80,7 +80,7 @@ impl Table {
     }
 }
 
-/// A time as it is told: RFC 3339 in UTC, to the second; null for one that no calendar has.
+/// A time in RFC 3339, UTC, to the second; null if no calendar has it.
 pub fn time(unix_ms: i64) -> Value {
     match jiff::Timestamp::from_second(unix_ms.div_euclid(1_000)) {
         Ok(timestamp) => timestamp.to_string().into(),
@@ -94,7 +94,7 @@ pub fn counts(metric: &impl Collector) -> BTreeMap<String, u64> {
     metrics(metric).iter().map(|metric| (first(metric), value(metric))).collect()
 }
 
-/// Values of counters or gauges, by the values of these labels; one that is missing is empty.
+/// Values of counters or gauges, by the values of these labels; a missing label is empty.
 pub fn counts_by(metric: &impl Collector, labels: &[&str]) -> BTreeMap<Vec<String>, u64> {
     let value_of = |metric: &Metric, name: &str| {
         let label = metric.get_label().iter().find(|label| label.name() == name);
@@ -104,7 +104,7 @@ pub fn counts_by(metric: &impl Collector, labels: &[&str]) -> BTreeMap<Vec<Strin
     metrics(metric).iter().map(|metric| (all(metric), value(metric))).collect()
 }
 
-/// The mean of what was observed, in seconds; null if nothing was.
+/// The mean of the observations, in seconds; null if there are none.
 pub fn mean_seconds(histogram: &Histogram) -> Value {
     match histogram.get_sample_count() {
         0 => Value::Null,
@@ -124,7 +124,7 @@ fn value(metric: &Metric) -> u64 {
 
 type Source = Arc<dyn Fn() -> Section + Send + Sync>;
 
-/// The sections of a process, and what it tells of itself. Clones share them.
+/// The status of a process and the sections of its roles. Clones share them.
 #[derive(Clone)]
 pub struct Status {
     version: &'static str,
@@ -141,7 +141,7 @@ impl fmt::Debug for Status {
 }
 
 impl Status {
-    /// Of a process of this version that has just begun.
+    /// The status of a process of this version that has just started.
     pub fn new(version: &'static str, health: Health) -> Self {
         Self { version, begun: Instant::now(), health, sections: Arc::default() }
     }
@@ -150,12 +150,12 @@ impl Status {
         self.sections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a role. Its closure is asked at each request and must not wait for anything.
+    /// Adds a role. Its closure is called at each request and must not wait for anything.
     pub fn register(&self, name: &'static str, section: impl Fn() -> Section + Send + Sync + 'static) {
         self.lock().push((name, Arc::new(section)));
     }
 
-    /// All of it as one object: `process`, and one member for each role.
+    /// The whole status as one object: `process`, and one member for each role.
     pub fn json(&self) -> Value {
         let now = self.ask();
         let process = serde_json::json!({
@@ -169,13 +169,13 @@ impl Status {
         Value::Object(all)
     }
 
-    /// All of it as one HTML page, which loads nothing and asks for itself again every few seconds.
+    /// The whole status as one HTML page, which loads nothing and reloads itself every few seconds.
     pub fn page(&self) -> String {
         page::render(&self.ask())
     }
 
     fn ask(&self) -> Snapshot {
-        // Not under the lock: a closure is the role's.
+        // Not under the lock: a closure belongs to the role.
         let sections = self.lock().clone();
         Snapshot {
             version: self.version,
@@ -186,7 +186,7 @@ impl Status {
     }
 }
 
-/// Everything at one moment.
+/// The status at one moment.
 #[derive(Debug)]
 struct Snapshot {
     version: &'static str,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_told_in_utc_and_impossible_ones_not_at_all() {
+    fn times_are_shown_in_utc_and_impossible_ones_are_null() {
         assert_eq!(time(1_610_619_330_999), "2021-01-14T10:15:30Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59Z");
         assert_eq!(time(i64::MAX), Value::Null);

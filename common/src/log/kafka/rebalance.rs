@@ -44,7 +44,7 @@ impl ConsumerContext for RebalanceContext {
         if let Err(error) = outcome {
             tracing::warn!(%error, "a rebalance could not be applied; the group will try again");
         }
-        self.tell(event);
+        self.send(event);
     }
 }
 
@@ -60,7 +60,7 @@ impl RebalanceContext {
         list: &mut TopicPartitionList,
     ) -> std::result::Result<(), KafkaError> {
         self.assign_paused(consumer, list, false)?;
-        self.tell(ReadEvent::Assigned(partition_ids(list)));
+        self.send(ReadEvent::Assigned(partition_ids(list)));
         Ok(())
     }
 
@@ -69,7 +69,7 @@ impl RebalanceContext {
         std::mem::take(&mut *self.events.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn tell(&self, event: ReadEvent) {
+    fn send(&self, event: ReadEvent) {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
     }
 

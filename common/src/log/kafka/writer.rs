@@ -35,7 +35,7 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(90);
 /// How long the producer's queue may stay full before the transaction is aborted.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(45);
 /// The polling interval while the queue empties.
-const QUEUE_LOOK: Duration = Duration::from_micros(500);
+const QUEUE_POLL: Duration = Duration::from_micros(500);
 /// A queue that has not shrunk for this long holds no full batch: the rest needs a flush.
 const STALLED_AFTER: Duration = Duration::from_millis(4);
 /// The length of one flush of partial batches; a pause follows.
@@ -43,7 +43,7 @@ const FLUSH_AT_A_TIME: Duration = Duration::from_millis(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// The polling interval for failure reports while librdkafka waits for them to be taken.
-const REPORTS_LOOK: Duration = Duration::from_millis(5);
+const REPORTS_POLL: Duration = Duration::from_millis(5);
 /// Appending yields to other tasks after this many records, about a millisecond of work.
 const RECORDS_AT_A_TIME: usize = 1_000;
 const DEFAULT_TRANSACTION_TIMEOUT_MS: u32 = 60_000;
@@ -127,7 +127,7 @@ impl KafkaWriter {
     fn in_flight_until_stalled(&self) -> i32 {
         let mut left = Shrinking::from(self.producer.in_flight_count());
         while left.count > 0 && !left.has_stalled() {
-            std::thread::sleep(QUEUE_LOOK);
+            std::thread::sleep(QUEUE_POLL);
             left.update(self.producer.in_flight_count());
         }
         left.count
@@ -252,7 +252,7 @@ fn while_polling(producer: &BaseProducer, step: impl FnOnce() -> KafkaResult<()>
         let poller = scope.spawn(|| {
             while !done.load(Ordering::Acquire) {
                 producer.poll(Duration::ZERO);
-                std::thread::park_timeout(REPORTS_LOOK);
+                std::thread::park_timeout(REPORTS_POLL);
             }
         });
         let outcome = step();

@@ -30,7 +30,7 @@ fn awkward_keys(prefix: &str) -> Vec<String> {
 pub(super) async fn keys_are_listed_in_byte_order(store: &dyn Store, prefix: &str) {
     let keys = awkward_keys(prefix);
     assert!(keys.is_sorted(), "the suite's own list must be sorted");
-    // Neither written in order nor in reverse.
+    // Written neither in order nor in reverse.
     for key in keys.iter().step_by(2).chain(keys.iter().skip(1).step_by(2)) {
         put(store, key, key).await;
     }
@@ -82,7 +82,7 @@ pub(super) async fn delimiters_fold_and_page(store: &dyn Store, prefix: &str) {
     let options = ListOptions { prefix: inside.clone(), delimiter: true, ..ListOptions::default() };
     let page = store.list(&options).await.unwrap();
     assert_eq!(entries(&page), expected, "list with a delimiter: wrong objects or prefixes");
-    assert_eq!(page.prefixes.len(), 3, "list with a delimiter: folded prefixes stand among the objects");
+    assert_eq!(page.prefixes.len(), 3, "list with a delimiter: folded prefixes are listed among the objects");
     for limit in [1, 2, 3] {
         let paged = page_through(store, ListOptions { limit: Some(limit), ..options.clone() }).await;
         assert_eq!(paged, expected, "list with a delimiter in pages of {limit}");
@@ -114,7 +114,7 @@ pub(super) async fn listings_describe_objects_as_head_does(store: &dyn Store, pr
     for object in store.list(&options).await.unwrap().objects {
         let head = store.head(&object.key).await.unwrap().expect("head: a listed object is not there");
         assert_eq!((&object.version, object.size_bytes), (&head.version, head.size_bytes), "list and head differ");
-        // One may know the time of the last write more exactly than the other.
+        // One of them may have the time of the last write at a finer resolution.
         assert_eq!(object.modified_ms / 1000, head.modified_ms / 1000, "list and head differ in the time");
         assert!(object.modified_ms > 1_600_000_000_000, "list: the time of the last write is missing");
     }
@@ -158,7 +158,7 @@ fn entries(page: &ListPage) -> Vec<String> {
     entries
 }
 
-/// Goes on from the last entry of each page until there is no more.
+/// Continues from the last entry of each page to the end.
 async fn page_through(store: &dyn Store, mut options: ListOptions) -> Vec<String> {
     let limit = options.limit.expect("the suite pages with a limit");
     let mut all = Vec::new();

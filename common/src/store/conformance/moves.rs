@@ -12,7 +12,7 @@ pub(super) async fn renames_move_exactly_one_version(store: &dyn Store, prefix: 
 
     let again = format!("{prefix}/done/again");
     let gone = store.rename(&from, &version, &again).await.unwrap();
-    assert_eq!(gone, RenameOutcome::SourceChanged, "rename: of a source that is gone");
+    assert_eq!(gone, RenameOutcome::SourceChanged, "rename: of a missing source");
     put(store, &from, "newer content").await;
     let changed = store.rename(&from, &version, &again).await.unwrap();
     assert_eq!(changed, RenameOutcome::SourceChanged, "rename: of a source that is another version by now");
@@ -25,7 +25,7 @@ pub(super) async fn renames_never_overwrite(store: &dyn Store, prefix: &str) {
     let version = put(store, &from, "mine").await;
     put(store, &to, "theirs").await;
     let outcome = store.rename(&from, &version, &to).await.unwrap();
-    assert_eq!(outcome, RenameOutcome::TargetExists, "rename: onto an object that is there");
+    assert_eq!(outcome, RenameOutcome::TargetExists, "rename: onto an existing object");
     assert_eq!(content(store, &to).await, "theirs", "rename: overwrote the target");
     assert_eq!(content(store, &from).await, "mine", "rename: a refused one touched the source");
 }
@@ -44,7 +44,7 @@ pub(super) async fn batches_of_heads_answer_each_for_itself(store: &dyn Store, p
     for key in &keys {
         put(store, key, key).await;
     }
-    // Directories beyond what may be open at a time.
+    // More directories than may be open at a time.
     for number in 0..200 {
         let key = format!("{prefix}/{number}/x");
         put(store, &key, &key).await;
@@ -128,8 +128,8 @@ pub(super) async fn batches_may_be_large(store: &dyn Store, prefix: &str) {
     assert!(list_keys(store, &format!("{prefix}/")).await.is_empty(), "delete_many: objects are left");
 }
 
-/// For stores that move by copying and deleting: what a crash between the two leaves is finished by the next call.
-/// Not part of [`run_all`], as other stores cannot come into that state by a copy.
+/// For stores that move by copying and deleting: the next call finishes a move that a crash interrupted between the
+/// two. Not part of [`run_all`], because a copy cannot bring other stores into that state.
 ///
 /// # Panics
 /// With the broken guarantee in the message.
@@ -164,7 +164,7 @@ pub(super) async fn deletes_take_only_the_version_they_name(store: &dyn Store, p
     assert_eq!(content(store, &key).await, "second", "delete: a refused one took the object");
     for _ in 0..2 {
         let outcome = store.delete(&key, Some(&second)).await.unwrap();
-        assert_eq!(outcome, DeleteOutcome::Deleted, "delete: of the version that is there, or of one that is gone");
+        assert_eq!(outcome, DeleteOutcome::Deleted, "delete: of the current version, or of a missing object");
         assert_eq!(store.head(&key).await.unwrap(), None, "delete: the object is still there");
     }
     let nowhere = format!("{prefix}/no/such/folder");
@@ -188,7 +188,7 @@ pub(super) async fn batches_of_deletes_answer_each_for_itself(store: &dyn Store,
     assert!(store.delete_many(&[]).await.is_empty(), "delete_many: of nothing");
 }
 
-/// The outcomes and kinds of errors of a batch, by name.
+/// The outcomes and kinds of errors of a batch, as text.
 fn outcomes<T: std::fmt::Debug>(answers: Vec<crate::store::Result<T>>) -> Vec<String> {
     let name = |answer: crate::store::Result<T>| match answer {
         Ok(outcome) => format!("{outcome:?}"),
@@ -217,7 +217,7 @@ pub(super) async fn deletes_are_idempotent(store: &dyn Store, prefix: &str) {
     put(store, &key, "x").await;
     put(store, &neighbour, "x").await;
     for _ in 0..2 {
-        store.delete(&key, None).await.expect("delete: of a key that is gone must succeed");
+        store.delete(&key, None).await.expect("delete: of a missing key must succeed");
         assert_eq!(store.head(&key).await.unwrap(), None, "delete: the object is still there");
     }
     let never = format!("{prefix}/no/such/folder");

@@ -24,14 +24,14 @@ pub(super) async fn parts_become_one_object(store: &dyn Store, prefix: &str) {
     assert_eq!(content(store, &empty).await, "", "multipart: without parts must be an empty object");
 }
 
-pub(super) async fn what_is_put_in_parts_is_one_object(store: &dyn Store, prefix: &str) {
+pub(super) async fn an_object_put_in_parts_is_one_object(store: &dyn Store, prefix: &str) {
     let (key, body, metadata) = (format!("{prefix}/one"), pattern(LARGE_BYTES), Metadata::new());
     let put = async |body: Bytes| store.put_in_parts(&key, &body, PutCondition::IfAbsent, &metadata).await;
     let outcome = put(body.clone()).await.unwrap();
     assert!(matches!(outcome, PutOutcome::Written(_)), "put in parts: {outcome:?} for a key that is free");
     let outcome = put(Bytes::from_static(b"other")).await.unwrap();
-    assert_eq!(outcome, PutOutcome::AlreadyExists, "put in parts: it replaced what was there");
-    let (_, read) = read_all(store, &key, u64::MAX).await.unwrap().expect("put in parts: nothing is there");
+    assert_eq!(outcome, PutOutcome::AlreadyExists, "put in parts: it replaced an object");
+    let (_, read) = read_all(store, &key, u64::MAX).await.unwrap().expect("put in parts: there is no object");
     assert_eq!(read, body, "put in parts: another body came back");
 }
 
@@ -48,7 +48,7 @@ pub(super) async fn a_late_completion_loses(store: &dyn Store, prefix: &str) {
         outcomes.push(upload.complete(PutCondition::IfAbsent).await.unwrap());
     }
     assert!(is_written(&outcomes[0]), "complete if absent: the first was refused");
-    assert_eq!(outcomes[1], PutOutcome::AlreadyExists, "complete if absent: the second must be told that it lost");
+    assert_eq!(outcomes[1], PutOutcome::AlreadyExists, "complete if absent: the second must get AlreadyExists");
     assert_eq!(content(store, &key).await, "first", "complete if absent: the loser changed the winner's object");
     assert_eq!(list_keys(store, prefix).await, [key], "complete if absent: the loser left something behind");
 }
@@ -58,6 +58,6 @@ pub(super) async fn an_aborted_upload_leaves_nothing(store: &dyn Store, prefix: 
     let mut upload = store.multipart(&key, &Metadata::new()).await.unwrap();
     upload.part(Bytes::from_static(b"never seen")).await.unwrap();
     upload.abort().await.unwrap();
-    assert_eq!(store.head(&key).await.unwrap(), None, "abort: the object is there");
+    assert_eq!(store.head(&key).await.unwrap(), None, "abort: the object exists");
     assert!(list_keys(store, prefix).await.is_empty(), "abort: something is listed");
 }

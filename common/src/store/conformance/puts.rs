@@ -1,4 +1,4 @@
-//! What is put, and what is read again.
+//! Puts, and reads of the objects put.
 
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(super) async fn put_if_absent_keeps_the_first(store: &dyn Store, prefix: &st
     let key = format!("{prefix}/new/folders/key");
     assert!(is_written(&put_if_absent(store, &key, "first").await), "put if absent: a new key was refused");
     let second = put_if_absent(store, &key, "second").await;
-    assert_eq!(second, PutOutcome::AlreadyExists, "put if absent: the second must be told that it lost");
+    assert_eq!(second, PutOutcome::AlreadyExists, "put if absent: the second must get AlreadyExists");
     assert_eq!(content(store, &key).await, "first", "put if absent: the loser changed the winner's object");
     assert_eq!(store.delete(&key, None).await.unwrap(), DeleteOutcome::Deleted);
     assert!(is_written(&put_if_absent(store, &key, "third").await), "put if absent: a deleted key must be free again");
@@ -82,7 +82,7 @@ pub(super) async fn one_of_many_racers_wins(store: &Arc<dyn Store>, prefix: &str
         for (racer, task) in racers.into_iter().enumerate() {
             match task.await.expect("put if absent: a racer failed") {
                 PutOutcome::Written(_) => winners.push(format!("racer {racer}")),
-                other => assert_eq!(other, PutOutcome::AlreadyExists, "put if absent: a racer was told nonsense"),
+                other => assert_eq!(other, PutOutcome::AlreadyExists, "put if absent: a racer got another outcome"),
             }
         }
         assert_eq!(winners.len(), 1, "put if absent: {RACERS} racers had the winners {winners:?} in round {round}");

@@ -1,4 +1,4 @@
-//! What a crash leaves of an upload: found, told apart from what is whole, and removed.
+//! Uploads that a crash leaves unfinished: listed, distinguished from complete objects, and removed.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ async fn begin(store: &dyn Store, key: &str) -> Box<dyn MultipartUpload> {
     upload
 }
 
-/// All uploads under a prefix, in pages of so many.
+/// All uploads under a prefix, in pages of `limit`.
 async fn unfinished(store: &dyn Store, prefix: &str, limit: Option<usize>) -> Vec<UnfinishedUpload> {
     let mut options = ListUploads { prefix: format!("{prefix}/"), after: None, limit };
     let mut found = Vec::new();
@@ -81,9 +81,9 @@ async fn aborting_frees_an_upload_and_touches_no_object(store: &dyn Store, prefi
     let alone = begin(store, &other).await;
     let found = unfinished(store, prefix, None).await;
     assert_eq!(found.len(), 2, "list uploads: {found:?}");
-    // The first names one that was completed since it was listed.
+    // The first names an upload that was completed since it was listed.
     for upload in late.iter().chain(&found).chain(&found) {
-        store.abort_upload(upload).await.expect("abort upload: one that is gone must be a success");
+        store.abort_upload(upload).await.expect("abort upload: of a missing upload must succeed");
     }
     assert!(unfinished(store, prefix, None).await.is_empty(), "abort upload: it is still listed");
     assert_eq!(content(store, &key).await, "a part", "abort upload: the object of that key was touched");

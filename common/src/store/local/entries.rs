@@ -1,6 +1,6 @@
-//! The entries of one directory, as they stand in the order of keys.
+//! The entries of one directory, in the order of keys.
 //!
-//! Keys sort by bytes, so a directory `a` stands where `a/` stands: after `a-b` and `a.txt`, before `a0`. Within one
+//! Keys sort by bytes, so a directory `a` has the position of `a/`: after `a-b` and `a.txt`, before `a0`. Within one
 //! directory it is therefore enough to sort file names and directory names with `/` appended.
 
 use std::collections::BinaryHeap;
@@ -13,12 +13,12 @@ use super::failure::{Outcome, while_trying};
 use super::tree::{Root, is_regular, stat};
 use crate::store::PassedOverKind;
 
-/// Which keys are asked for.
+/// The requested keys.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub prefix: &'a str,
     pub after: Option<&'a str>,
-    /// `after` may name a directory, which is done then.
+    /// `after` may name a directory, which is then complete.
     pub after_may_be_folder: bool,
     /// Directories below the prefix count as one entry each.
     pub fold: bool,
@@ -29,7 +29,7 @@ impl Wanted<'_> {
         self.fold && path.len() > self.prefix.len()
     }
 
-    /// Can an entry (`name`, or `name/` for a directory) of `path` be or hold a key that was asked for?
+    /// Whether an entry (`name`, or `name/` for a directory) of `path` can be or contain a requested key.
     pub fn can_hold(&self, path: &str, entry: &str) -> bool {
         let is_folder = entry.ends_with('/');
         let fits_prefix = self
@@ -57,13 +57,14 @@ pub(super) enum Kind {
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry {
-    /// The name by which it sorts: a directory's ends in `/`, one that is no text in a NUL, which no other name holds.
+    /// The name used for sorting: a directory's ends in `/`; one that is not UTF-8 ends in a NUL, which no other name
+    /// contains.
     pub name: String,
     pub kind: Kind,
 }
 
 impl Entry {
-    /// What it takes in memory, about.
+    /// Approximate memory of the entry.
     pub fn size_bytes(&self) -> usize {
         size_of::<Self>() + self.name.len() + 16
     }
@@ -72,16 +73,16 @@ impl Entry {
 /// What to read of a directory.
 pub(super) struct Selection<'a> {
     pub wanted: Wanted<'a>,
-    /// Of the directory, relative to the root: empty, or ending in `/`.
+    /// The path of the directory relative to the root: empty, or ending in `/`.
     pub path: &'a str,
-    /// Only what sorts after this name.
+    /// Only entries that sort after this name.
     pub after: Option<&'a str>,
     pub most: usize,
-    /// Also what is no object.
+    /// Also entries that are not objects.
     pub with_passed_over: bool,
 }
 
-/// The smallest entries that can hold a wanted key, in order.
+/// The smallest entries that can contain a requested key, in order.
 pub(super) fn smallest(root: &Root, folder: &OwnedFd, selection: &Selection) -> Outcome<Vec<Entry>> {
     let mut smallest: BinaryHeap<Entry> = BinaryHeap::new();
     for entry in Dir::read_from(folder).map_err(while_trying("read the directory"))? {
@@ -104,7 +105,7 @@ pub(super) fn smallest(root: &Root, folder: &OwnedFd, selection: &Selection) -> 
     Ok(smallest.into_sorted_vec())
 }
 
-/// `None` for what is not asked for, or gone.
+/// `None` if the entry is not requested, or no longer exists.
 fn read_entry(root: &Root, folder: &OwnedFd, selection: &Selection, name: &[u8], kind: FileType) -> Option<Entry> {
     let Ok(text) = std::str::from_utf8(name) else {
         let printable = printable(name);
@@ -129,7 +130,7 @@ fn read_entry(root: &Root, folder: &OwnedFd, selection: &Selection, name: &[u8],
     }
 }
 
-/// Some file systems do not say it in the directory. `None` if nothing stands under the name any more.
+/// Some file systems do not return the type in the directory. `None` if the name no longer exists.
 fn kind_of(folder: &OwnedFd, name: &str, kind: FileType) -> Option<FileType> {
     if kind != FileType::Unknown {
         return Some(kind);
@@ -137,12 +138,12 @@ fn kind_of(folder: &OwnedFd, name: &str, kind: FileType) -> Option<FileType> {
     match stat(folder, name) {
         Ok(stat) => stat
             .map(|stat| if is_regular(&stat) { FileType::RegularFile } else { FileType::from_raw_mode(stat.st_mode) }),
-        // Its turn comes, and the error with it.
+        // The error is reported when the entry is read.
         Err(_) => Some(FileType::RegularFile),
     }
 }
 
-/// A name that is no text in a form that no other such name has.
+/// A name that is not UTF-8, in a form that no other such name has.
 fn printable(name: &[u8]) -> String {
     let mut text = String::new();
     for chunk in name.utf8_chunks() {
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_are_no_text_are_shown_and_told_apart() {
+    fn names_that_are_not_utf8_are_shown_unambiguously() {
         assert_eq!(printable(b"a\xff.json"), r"a\xff.json");
         assert_eq!(printable("ü".as_bytes()), "ü");
         let names: [&[u8]; 4] = [b"\xff", br"\xff", b"\xfe", b"\xff\xff"];

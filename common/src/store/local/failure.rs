@@ -1,4 +1,4 @@
-//! What the blocking code answers: a kind and a text. The operation and the key are added where it returns to the seam.
+//! The error of the blocking code: a kind and a text. The operation and the key are added at the seam.
 
 use std::io;
 
@@ -20,24 +20,24 @@ impl Failure {
         Self { kind, message: message.into(), errno: None }
     }
 
-    /// A failed system call; `step` says in words what was tried.
+    /// A failed system call; `step` describes the attempt in words.
     pub fn io(step: &str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         let errno = error.raw_os_error().map(Errno::from_raw_os_error);
         Self { kind: kind_of(errno), message: format!("{step}: {error}"), errno }
     }
 
-    /// The process or the machine lacks something: the same call elsewhere would fail, too.
+    /// The process or the machine lacks a resource: the same call on another file would fail, too.
     pub fn is_of_process(&self) -> bool {
         matches!(self.errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR | Errno::AGAIN))
     }
 
-    /// Whoever runs us may not do that.
+    /// The process lacks the permission.
     pub fn is_denied(&self) -> bool {
         self.kind == StoreErrorKind::Denied
     }
 
-    /// Says where below the root it happened.
+    /// Adds the path below the root.
     pub fn at(self, path: &str) -> Self {
         Self { message: format!("{path}: {}", self.message), ..self }
     }
@@ -47,7 +47,7 @@ impl Failure {
     }
 }
 
-/// Turns a failed call into a [`Failure`]: `openat(…).map_err(while_trying("open the file"))`.
+/// Converts a failed call into a [`Failure`]: `openat(…).map_err(while_trying("open the file"))`.
 pub(super) fn while_trying<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Failure {
     move |error| Failure::io(&format!("cannot {step}"), error)
 }
@@ -55,11 +55,12 @@ pub(super) fn while_trying<E: Into<io::Error>>(step: &'static str) -> impl FnOnc
 fn kind_of(errno: Option<Errno>) -> StoreErrorKind {
     match errno {
         Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => StoreErrorKind::Denied,
-        // NAMETOOLONG and ILSEQ: the file system under the root is narrower than the rules for keys.
+        // NAMETOOLONG and ILSEQ: the file system under the root permits fewer names than the rules for keys.
         Some(Errno::NAMETOOLONG | Errno::ILSEQ | Errno::NOTDIR | Errno::ISDIR | Errno::LOOP) => {
             StoreErrorKind::InvalidKey
         }
-        // NOENT reaches this only while writing: a directory vanished under our hands, the next try makes it again.
+        // NOENT occurs here only while writing: a directory vanished concurrently, and the next attempt creates it
+        // again.
         Some(
             Errno::NOENT
             | Errno::NOSPC
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_pass_is_tried_again_and_what_an_operator_has_to_mend_is_said_to_be_so() {
+    fn temporary_errors_are_retried_and_those_for_an_operator_are_marked() {
         use StoreErrorKind::{Denied, InvalidKey, Other, Transient};
         let cases = [
             (Errno::NOSPC, Transient),

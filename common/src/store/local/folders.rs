@@ -1,4 +1,4 @@
-//! The directories that a batch works in: each is opened once and put on disk once.
+//! The directories of a batch: each is opened once and synced once.
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
@@ -8,10 +8,10 @@ use std::rc::Rc;
 use super::failure::Outcome;
 use super::tree::{Place, Root, sync_folder};
 
-/// A batch over more directories is done in several groups: a process may have but a thousand files open.
+/// A batch over more directories is processed in several groups: a process may be limited to a thousand open files.
 const MAX_OPEN_FOLDERS: usize = 128;
 
-/// How many entries from the first one on (at least that one) need no more directories than may be open.
+/// The number of entries from the first one on (at least one) that need no more open directories than permitted.
 pub(super) fn within_limit<'b, const N: usize>(entries: impl IntoIterator<Item = [&'b Place; N]>) -> usize {
     let mut folders = HashSet::new();
     let fits = |places: &[&'b Place; N]| {
@@ -28,21 +28,21 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Puts the directory's entries on disk at the first call; further ones give the same answer. So all changes have
-    /// to come before.
+    /// Syncs the directory at the first call; later calls return the same result. All changes must therefore precede
+    /// it.
     pub fn sync_once(&self) -> Outcome<()> {
         self.synced.get_or_init(|| sync_folder(&self.descriptor)).clone()
     }
 }
 
-/// By the directory's path. Two sets for sources and targets: a directory that is both has to be put on disk twice.
+/// Keyed by the directory's path. Sources and targets have a set each: a directory that is both has to be synced twice.
 #[derive(Default)]
 pub(super) struct Folders<'b> {
     opened: HashMap<&'b str, Rc<Folder>>,
 }
 
 impl<'b> Folders<'b> {
-    /// `None` if the directory is certainly not there.
+    /// `None` if the directory certainly does not exist.
     pub fn find(&mut self, root: &Root, place: &'b Place) -> Outcome<Option<Rc<Folder>>> {
         if let Some(folder) = self.opened.get(place.folder()) {
             return Ok(Some(Rc::clone(folder)));
@@ -50,7 +50,7 @@ impl<'b> Folders<'b> {
         Ok(root.find_folder(place)?.map(|descriptor| self.keep(place, descriptor)))
     }
 
-    /// Makes the directory, durably, where it is missing.
+    /// Creates the directory durably if it is missing.
     pub fn make(&mut self, root: &Root, place: &'b Place) -> Outcome<Rc<Folder>> {
         if let Some(folder) = self.opened.get(place.folder()) {
             return Ok(Rc::clone(folder));

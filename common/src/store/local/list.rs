@@ -9,7 +9,7 @@ use crate::store::{ListOptions, ListPage, SurveyOptions, SurveyPage};
 const DEFAULT_PAGE: usize = 1000;
 
 /// # Errors
-/// Also of any directory on the way.
+/// Also an error of any directory on the way.
 pub(super) fn list(root: &Root, options: &ListOptions) -> Outcome<ListPage> {
     let after = options.start_after.as_deref();
     let wanted = Wanted { prefix: &options.prefix, after, after_may_be_folder: false, fold: options.delimiter };

@@ -15,9 +15,10 @@ use super::tree::{Place, Root, is_regular, meta_of, version_of};
 use super::{join_error, run_blocking};
 use crate::store::{GetOptions, ObjectMeta, ObjectReader, Result, StoreErrorKind, Version};
 
-/// Large enough that a piece costs more than the hop to the blocking thread, small enough for many readers.
+/// Large enough that a piece takes longer than the switch to a blocking thread, small enough for many readers.
 const PIECE_BYTES: u64 = 512 * 1024;
-/// What is not longer is read when it is opened: hops to the blocking threads would cost more than the reading.
+/// Objects up to this size are read when they are opened: switching to the blocking threads would take longer than
+/// reading.
 const SMALL_BYTES: u64 = 256 * 1024;
 
 pub(super) fn open(root: &Root, place: &Place, options: &GetOptions) -> Outcome<Option<(ObjectMeta, FileReader)>> {
@@ -45,7 +46,7 @@ fn read_small(file: &File, version: &Version, mut remaining: Range<u64>) -> Outc
         require_unchanged(file, version)?;
         return Ok(Some(first));
     }
-    // Local file systems give all at once, some network ones do not.
+    // Local file systems return everything at once, some network file systems do not.
     let mut whole = BytesMut::from(first);
     while let Some(piece) = next_piece(file, version, remaining.clone())? {
         remaining.start += piece.len() as u64;
@@ -54,10 +55,10 @@ fn read_small(file: &File, version: &Version, mut remaining: Range<u64>) -> Outc
     Ok(Some(whole.freeze()))
 }
 
-/// Opens a regular file without following a symbolic link; `None` if there is certainly no such object.
+/// Opens a regular file without following a symbolic link; `None` if the object certainly does not exist.
 pub(super) fn open_object(root: &Root, place: &Place) -> Outcome<Option<(File, ObjectMeta)>> {
     let Some(folder) = root.find_folder(place)? else { return Ok(None) };
-    // NONBLOCK: opening a FIFO somebody left here would otherwise wait for a writer for ever.
+    // NONBLOCK: opening a FIFO would otherwise wait for a writer for ever.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = match rustix::fs::openat(&folder, place.name.as_str(), flags, Mode::empty()) {
         Ok(descriptor) => File::from(descriptor),
@@ -80,14 +81,14 @@ pub(super) fn require_version(expected: &Version, found: &Version) -> Outcome<()
     Err(Failure::new(StoreErrorKind::VersionMismatch, message))
 }
 
-/// The version an open file has now: a writer may have changed it while it was read.
+/// Checks the current version of an open file: a writer may have changed it while it was read.
 pub(super) fn require_unchanged(file: &File, version: &Version) -> Outcome<()> {
     let stat = rustix::fs::fstat(file).map_err(while_trying("look the open file up"))?;
     require_version(version, &version_of(&stat))
 }
 
 pub(super) enum FileReader {
-    /// Read and checked already.
+    /// Already read and checked.
     Whole(Option<Bytes>),
     Open(OpenFile),
 }
@@ -116,7 +117,7 @@ impl OpenFile {
             .await
             .map_err(|error| join_error(&error, "get", &self.key))?
             .map_err(|failure| failure.into_error("get", &self.key))?;
-        // Only now: a caller that dropped this future half-way gets the same piece again.
+        // Counted only now: a caller that dropped this future half-way gets the same piece again.
         if let Some(piece) = &piece {
             self.remaining.start += piece.len() as u64;
         }
@@ -135,7 +136,7 @@ fn next_piece(file: &File, version: &Version, remaining: Range<u64>) -> Outcome<
         match rustix::io::pread(file, spare_capacity(&mut piece), remaining.start) {
             Ok(0) => break,
             Ok(_) => {
-                // A vector may have more room than was asked for.
+                // A vector may have more capacity than requested.
                 piece.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
                 return Ok(Some(Bytes::from(piece)));
             }
@@ -143,7 +144,7 @@ fn next_piece(file: &File, version: &Version, remaining: Range<u64>) -> Outcome<
             Err(error) => return Err(Failure::io("cannot read the file", error)),
         }
     }
-    // The end came early. Truncation shows as another version; anything else is a broken file system.
+    // The file ended early. Truncation changes the version; anything else is a broken file system.
     require_unchanged(file, version)?;
     let missing = remaining.end - remaining.start;
     Err(Failure::new(StoreErrorKind::Other, format!("the file ended {missing} bytes early")))

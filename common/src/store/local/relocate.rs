@@ -1,4 +1,4 @@
-//! Copying, moving and removing pinned versions of objects, one or many, and looking many up.
+//! Copies, moves and removes pinned versions of objects, one or many, and looks many up.
 
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -47,11 +47,11 @@ pub(super) struct Removal {
     pub version: Version,
 }
 
-/// How far a move has come.
+/// The state of a move.
 enum Step {
-    /// Nothing is left to do.
+    /// The move is complete.
     Answered(RenameOutcome),
-    /// The target has its name, which is not on disk yet; the source may have its own still.
+    /// The target exists, but its name is not synced yet; the source may still exist.
     Placed(Half),
 }
 
@@ -70,8 +70,8 @@ impl Half {
     }
 }
 
-/// Links the source under the target, makes sure that what was linked is the version that was asked for, and only then
-/// removes the source. A crash in between leaves both names on one file; the next call finishes the move.
+/// Links the source under the target, checks that the linked file has the requested version, and only then removes the
+/// source. A crash in between leaves both names on one file; the next call finishes the move.
 pub(super) fn rename(root: &Root, relocation: &Relocation) -> Outcome<RenameOutcome> {
     let half = match place(root, relocation, &mut Folders::default(), &mut Folders::default())? {
         Step::Answered(outcome) => return Ok(outcome),
@@ -83,8 +83,7 @@ pub(super) fn rename(root: &Root, relocation: &Relocation) -> Outcome<RenameOutc
     Ok(RenameOutcome::Moved)
 }
 
-/// Each directory is put on disk once for all moves that touch it; a sync costs a hundred times what the rest of a move
-/// does.
+/// Syncs each directory once for all moves that touch it: a sync takes a hundred times longer than the rest of a move.
 pub(super) fn rename_many(root: &Root, relocations: &[Relocation]) -> Vec<Result<RenameOutcome>> {
     let mut outcomes = Vec::with_capacity(relocations.len());
     while let rest @ [_, ..] = &relocations[outcomes.len()..] {
@@ -99,7 +98,7 @@ fn group_length(relocations: &[Relocation]) -> usize {
     independent(keys).min(within_limit(places))
 }
 
-/// The order of [`rename`], for all at once: every target is on disk before the first source goes.
+/// The order of [`rename`] for a whole group: all targets are synced before the first source is removed.
 fn rename_group(root: &Root, group: &[Relocation]) -> Vec<Result<RenameOutcome>> {
     let (mut sources, mut targets) = (Folders::default(), Folders::default());
     let mut steps: Vec<_> =
@@ -125,7 +124,7 @@ fn each_placed(steps: &mut [Outcome<Step>], group: &[Relocation], work: impl Fn(
     }
 }
 
-/// The first half of a move: the target gets its name.
+/// The first half of a move: creates the target.
 fn place<'b>(
     root: &Root,
     relocation: &'b Relocation,
@@ -143,7 +142,7 @@ fn place<'b>(
         Placed::Linked if is_under(&target, to, version)? => Ok(placed(true)),
         Placed::Moved if is_under(&target, to, version)? => Ok(placed(false)),
         Placed::Linked => {
-            // The source was replaced or written to between the look and the link: the link is ours to undo.
+            // The source was replaced or written to between the check and the link, so this link is removed.
             unlink(&target.descriptor, &to.name)?;
             Ok(Step::Answered(RenameOutcome::SourceChanged))
         }
@@ -170,9 +169,9 @@ fn place<'b>(
     }
 }
 
-/// Version and inode are the same and the file has two names: this very move got half-way before. With one name only
-/// source and target are one entry, under names that this file system does not tell apart, and taking the source away
-/// would lose the file.
+/// Whether an earlier call did the first half of this move: version and inode are equal and the file has two names.
+/// With a single name, source and target are the same entry on a file system that does not distinguish the names;
+/// removing the source would lose the file.
 fn is_second_name(folder: &Folder, place: &Place, version: &Version) -> Outcome<bool> {
     let found = stat_object(&folder.descriptor, &place.name)?;
     Ok(found.is_some_and(|stat| version_of(&stat) == *version && stat.st_nlink > 1))
@@ -204,7 +203,7 @@ pub(super) fn delete(root: &Root, removal: &Removal) -> Outcome<DeleteOutcome> {
     Ok(outcome)
 }
 
-/// Removes each object that still is its version, and puts each directory on disk once.
+/// Removes each object that still has its version, and syncs each directory once.
 pub(super) fn delete_many(root: &Root, removals: &[Removal]) -> Vec<Result<DeleteOutcome>> {
     let mut outcomes = Vec::with_capacity(removals.len());
     while let rest @ [_, ..] = &removals[outcomes.len()..] {
@@ -217,7 +216,7 @@ pub(super) fn delete_many(root: &Root, removals: &[Removal]) -> Vec<Result<Delet
 fn delete_group(root: &Root, group: &[Removal]) -> Vec<Result<DeleteOutcome>> {
     let mut folders = Folders::default();
     let removed: Vec<_> = group.iter().map(|removal| remove(root, removal, &mut folders)).collect();
-    // All is removed before the first directory is put on disk.
+    // All files are removed before the first directory is synced.
     let finish = |(folder, outcome): (Option<Rc<Folder>>, DeleteOutcome)| {
         folder.map_or(Ok(()), |folder| folder.sync_once()).map(|()| outcome)
     };
@@ -227,7 +226,7 @@ fn delete_group(root: &Root, group: &[Removal]) -> Vec<Result<DeleteOutcome>> {
     removed.into_iter().zip(group).map(answer).collect()
 }
 
-/// Also answers the directory that has to be put on disk.
+/// Also returns the directory that has to be synced.
 fn remove<'b>(
     root: &Root,
     removal: &'b Removal,
@@ -238,8 +237,8 @@ fn remove<'b>(
     Ok((Some(folder), outcome))
 }
 
-/// Removes the file unless another version stands there by now. It is moved aside first and looked at there: between
-/// a look and an unlink under its own name somebody could put the file that would then be lost.
+/// Removes the file unless it has another version. It is moved aside first and checked there: between a check and an
+/// unlink under its own name another process could create a file that would then be lost.
 fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<DeleteOutcome> {
     let _no_replacing = lock_replacing();
     match version_under(folder, name)? {
@@ -247,7 +246,7 @@ fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<DeleteO
         Some(found) if found != *version => return Ok(DeleteOutcome::VersionMismatch),
         Some(_) => {}
     }
-    // Named otherwise than a temporary: after a crash nobody may take it for one and remove it.
+    // A name that is not a temporary's: after a crash nothing may remove it as one.
     let aside = hidden_name(".aside");
     match rustix::fs::renameat(folder, name, folder, aside.as_str()) {
         Ok(()) => {}
@@ -264,7 +263,7 @@ fn take_away(folder: &OwnedFd, name: &str, version: &Version) -> Outcome<DeleteO
 
 fn put_back(from: &OwnedFd, old: &str, to: &OwnedFd, new: &str) -> Outcome<()> {
     match move_to_free_name(from, old, to, new)? {
-        // Yet another version came meanwhile. It replaces this one, as it would have without us.
+        // Another version was created meanwhile. It replaces this one, as it would have without the delete.
         Placed::NameTaken => unlink(from, old).map(|_| ()),
         Placed::OtherMount | Placed::Gone => Err(Failure::new(
             StoreErrorKind::Other,

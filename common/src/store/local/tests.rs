@@ -31,7 +31,7 @@ async fn keys(store: &LocalStore) -> Vec<String> {
     store.list(&ListOptions::default()).await.unwrap().objects.into_iter().map(|object| object.key).collect()
 }
 
-/// Every path below, directories with a final `/`.
+/// Every path in the directory; directories end in `/`.
 fn tree(path: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![path.to_owned()];
@@ -207,7 +207,7 @@ async fn a_batch_of_renames_that_was_interrupted_is_finished_by_the_next() {
         let (from, to) = (format!("pending/{name}"), format!("done/{name}"));
         moves.push(Move { version: put(&store, &from, "x").await, from, to });
     }
-    // Killed with two targets in place and none of the sources gone.
+    // A process killed with two targets created and no source removed.
     fs::create_dir(root.join("done")).unwrap();
     fs::hard_link(root.join("pending/a"), root.join("done/a")).unwrap();
     fs::hard_link(root.join("pending/b"), root.join("done/b")).unwrap();
@@ -215,7 +215,7 @@ async fn a_batch_of_renames_that_was_interrupted_is_finished_by_the_next() {
         assert_eq!(outcome.unwrap(), RenameOutcome::Moved);
     }
     assert_eq!(tree(&root), ["done", "done/a", "done/b", "done/c", "pending"]);
-    // Killed with all done but the answer.
+    // A process killed after all moves, before the answer.
     for outcome in store.rename_many(&moves).await {
         assert_eq!(outcome.unwrap(), RenameOutcome::SourceChanged);
     }
@@ -274,7 +274,7 @@ async fn an_unreadable_directory_is_an_error_and_not_a_short_listing() {
     let is_superuser = fs::read_dir(root.join("a")).is_ok();
     let listed = store.list(&ListOptions::default()).await;
     fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o755)).unwrap();
-    // Nothing is unreadable for a superuser; then the listing has to be whole.
+    // A superuser can read everything; then the listing has to be complete.
     match listed {
         Ok(page) => assert!(is_superuser && page.objects.len() == 2, "a short listing"),
         Err(error) => assert_eq!(error.kind, StoreErrorKind::Denied, "{error}"),

@@ -1,6 +1,6 @@
-//! The directory tree under the root: every step from the root is one `openat` that refuses symbolic links, so no
-//! key leaves the root, whatever stands in the tree and whoever changes it meanwhile. The only exceptions are the names
-//! directly below the root that [`Root::following`] lists: an operator may put them on another disk.
+//! The directory tree under the root. Every step from the root is one `openat` that refuses symbolic links, so no key
+//! leaves the root, even if the tree changes concurrently. The only exceptions are the names directly below the root
+//! that [`Root::following`] lists: an operator may put them on another disk.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -16,18 +16,18 @@ use crate::store::{ObjectMeta, Result, StoreError, StoreErrorKind, Version};
 
 /// The longest file name that the usual file systems hold.
 const MAX_SEGMENT_BYTES: usize = 255;
-/// Enough to name what is wrong; a directory full of such names must not fill the memory.
+/// Enough to name the problem; a directory full of such names must not fill the memory.
 const MAX_WARNED: usize = 1000;
 
-/// Checks of a version and the replacing rename that follows are one step within this process. Other processes are
-/// not held off: that is the documented limit of `IfVersion` on a directory.
+/// Makes the check of a version and the replacing rename one step within this process. Other processes are not
+/// excluded: that is the documented limit of `IfVersion` on a directory.
 static REPLACING: Mutex<()> = Mutex::new(());
 
 pub(super) fn lock_replacing() -> MutexGuard<'static, ()> {
     REPLACING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A key as a way through the tree.
+/// A key as a path through the tree.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub key: String,
@@ -42,7 +42,7 @@ impl Place {
         if key.split('/').any(|segment| segment.len() > MAX_SEGMENT_BYTES) {
             return invalid("a segment is longer than 255 bytes");
         }
-        // Such names are never listed: they are temporaries. An object that no listing shows must not come to be.
+        // Such names are temporaries and never listed. An object that no listing shows must not be created.
         if key.split('/').any(|segment| segment.starts_with('.')) {
             return invalid("a segment starts with '.', which marks temporary and hidden files in a directory");
         }
@@ -60,12 +60,12 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Root {
     pub path: PathBuf,
-    /// A missing root is an empty store, made by the first put.
+    /// A missing root is an empty store, created by the first put.
     make_root: bool,
     /// Names directly below the root that may be symbolic links to directories.
     followed: &'static [&'static str],
-    /// Held for writing while directories are made: nobody writes into a directory whose own entry in its parent is
-    /// not on disk yet.
+    /// Held for writing while directories are created: no file is written into a directory whose entry in its parent is
+    /// not synced yet.
     making: RwLock<()>,
     warned: Mutex<HashSet<PathBuf>>,
 }
@@ -85,7 +85,7 @@ impl Root {
         self.followed.contains(&name)
     }
 
-    /// `None`: the root is not there and that means "empty".
+    /// `None` if the root is missing and a missing root means an empty store.
     pub fn open(&self) -> Outcome<Option<OwnedFd>> {
         // The root itself may be a symbolic link: it is the operator's choice, not a key's.
         match rustix::fs::open(&self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
@@ -99,12 +99,12 @@ impl Root {
         }
     }
 
-    /// The directory that holds (or would hold) the object; `None` if it is certainly not there.
+    /// The directory that contains (or would contain) the object; `None` if it certainly does not exist.
     pub fn find_folder(&self, place: &Place) -> Outcome<Option<OwnedFd>> {
         self.open_path(place.folders.iter().map(String::as_str))
     }
 
-    /// The directory at the end of this way from the root; `None` if it is certainly not there.
+    /// The directory at the end of this path from the root; `None` if it certainly does not exist.
     pub fn open_path<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Outcome<Option<OwnedFd>> {
         let Some(mut folder) = self.open()? else { return Ok(None) };
         for (depth, name) in names.into_iter().enumerate() {
@@ -116,11 +116,11 @@ impl Root {
         Ok(Some(folder))
     }
 
-    /// One step down from a directory that lies `depth` steps below the root; `None` as [`open_folder`] says it.
+    /// Opens a directory in one that is `depth` steps below the root; `None` as [`open_folder`] returns it.
     ///
     /// # Errors
-    /// Besides those of the system: a name that may be a link is there and is no directory. To take that for an empty
-    /// store would hide every file behind a link to a disk that is not mounted.
+    /// Besides those of the system: a name that may be a link exists and is not a directory. Treating it as an empty
+    /// store would hide every file behind a link to an unmounted disk.
     pub fn step(&self, parent: &OwnedFd, depth: usize, name: &str) -> Outcome<Option<OwnedFd>> {
         if depth > 0 || !self.follows(name) {
             return open_folder(parent, name);
@@ -140,7 +140,7 @@ impl Root {
         Failure::new(StoreErrorKind::NoSuchStore, format!("{} {why}", self.path.join(name).display()))
     }
 
-    /// The directory that shall hold the object; it and its parents are made, durably, where they are missing.
+    /// The directory for the object. Creates it and its parents durably if they are missing.
     pub fn make_folder(&self, place: &Place) -> Outcome<OwnedFd> {
         {
             let _nobody_makes = self.making.read().unwrap_or_else(PoisonError::into_inner);
@@ -166,7 +166,7 @@ impl Root {
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => {
                 if let Err(failure) = sync_folder(parent) {
-                    // Left in place it would pass for durable next time.
+                    // Left in place, it would count as durable next time.
                     let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
                     return Err(failure);
                 }
@@ -196,7 +196,7 @@ impl Root {
         })
     }
 
-    /// Says once for each path that something in the tree is not part of the store.
+    /// Warns once for each path that is not part of the store.
     pub fn warn_skipped(&self, relative: &str, why: &str) {
         let path = self.path.join(relative);
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,7 +220,7 @@ fn cannot_open(name: &str, error: Errno) -> Failure {
     Failure::io(&format!("cannot open the directory '{name}'"), error)
 }
 
-/// Puts a directory's entries on disk. Some file systems do not know that and say so; nothing more can be done there.
+/// Syncs a directory's entries. Some file systems do not support it and report so; nothing more can be done there.
 pub(super) fn sync_folder(folder: impl std::os::fd::AsFd) -> Outcome<()> {
     match rustix::fs::fsync(folder) {
         Ok(()) | Err(Errno::INVAL | Errno::BADF) => Ok(()),
@@ -228,7 +228,7 @@ pub(super) fn sync_folder(folder: impl std::os::fd::AsFd) -> Outcome<()> {
     }
 }
 
-/// What stands under a name, symbolic links not followed; `None` if nothing does.
+/// The entry under a name, without following symbolic links; `None` if there is none.
 pub(super) fn stat(folder: &OwnedFd, name: &str) -> Outcome<Option<Stat>> {
     match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) => Ok(Some(stat)),

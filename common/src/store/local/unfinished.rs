@@ -1,4 +1,4 @@
-//! Temporary files that were never published: of a put or an upload under way, or of one that a crash ended.
+//! Unpublished temporary files: of a put or an upload in progress, or of one that a crash interrupted.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -15,12 +15,12 @@ use crate::store::{
 
 const DEFAULT_PAGE: usize = 1000;
 
-/// Reads the whole tree below the prefix for each page; kept are as many names as the page has room for.
+/// Reads the whole tree below the prefix for each page, and keeps only as many names as fit into the page.
 pub(super) fn list(root: &Root, options: &ListUploads) -> Outcome<UploadPage> {
     let limit = options.limit.unwrap_or(DEFAULT_PAGE).max(1);
     let mut walk = Walk { options, wanted: limit + 1, smallest: BTreeMap::new(), folders: vec![String::new()] };
     while let Some(path) = walk.folders.pop() {
-        // One at a time is open: a process has fewer descriptors than a tree may have levels.
+        // Only one directory is open at a time: a tree may have more levels than the process has descriptors.
         if let Some(folder) = root.open_path(path.split_terminator('/'))? {
             walk.visit(&folder, &path)?;
         }
@@ -35,7 +35,7 @@ struct Walk<'a> {
     options: &'a ListUploads,
     wanted: usize,
     smallest: BTreeMap<String, UnfinishedUpload>,
-    /// Still to be visited.
+    /// Folders to visit.
     folders: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Walk<'_> {
                 let inner_path = format!("{key}/");
                 let prefix = &self.options.prefix;
                 let is_wanted = inner_path.starts_with(prefix) || prefix.starts_with(&inner_path);
-                // No key is longer, so none of our uploads lies deeper.
+                // No key is longer, so the program's own uploads are never deeper.
                 if is_wanted && inner_path.len() < MAX_KEY_BYTES {
                     self.folders.push(inner_path);
                 }
@@ -67,7 +67,7 @@ impl Walk<'_> {
         if is_before || is_too_late || !key.starts_with(&self.options.prefix) {
             return Ok(());
         }
-        // Gone: it was published or given up meanwhile.
+        // Published or aborted meanwhile.
         let Some(stat) = stat_object(folder, name)? else { return Ok(()) };
         let ObjectMeta { version, modified_ms, .. } = meta_of(&key, &stat);
         self.smallest.insert(key.clone(), UnfinishedUpload { key, id: version.0, begun_ms: modified_ms });
@@ -78,10 +78,10 @@ impl Walk<'_> {
     }
 }
 
-/// The folders on the way to a temporary file, and its name.
+/// The folders on the path to a temporary file, and its name.
 ///
 /// # Errors
-/// The key is no temporary file's: nothing else is ever removed this way.
+/// The key is not of a temporary file: no other file is ever removed this way.
 pub(super) fn parse(upload: &UnfinishedUpload) -> Result<(Vec<String>, String)> {
     let mut folders: Vec<String> = upload.key.split('/').map(str::to_owned).collect();
     let name = folders.pop().unwrap_or_default();

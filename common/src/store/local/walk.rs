@@ -1,9 +1,9 @@
-//! The walk through the directory tree that a page of a listing takes.
+//! The walk through the directory tree for one page of a listing.
 //!
-//! Only the branches that can hold a wanted key are read, and of each directory only as many names are kept as the page
-//! needs. The walk is a loop over a stack of directories, as deep as a key is long at most. A few of them are open, the
-//! others are found again from the root, step by step, when the walk comes back to them: a process has more levels to
-//! walk than descriptors.
+//! Only branches that can contain a requested key are read, and only as many names of each directory are kept as the
+//! page needs. The walk is a loop over a stack of directories, at most as deep as a key is long. A few of them are
+//! open. The others are opened again from the root, step by step, when the walk returns to them: a tree may have more
+//! levels than the process has descriptors.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -15,43 +15,43 @@ use super::tree::{Root, meta_of, stat_object};
 use crate::store::key::MAX_KEY_BYTES;
 use crate::store::{ObjectMeta, PassedOver, PassedOverKind, StoreErrorKind, SurveyPage};
 
-/// Directories of the way that are open.
+/// The most directories on the path that are open.
 const MAX_OPEN: usize = 16;
-/// Names that the directories of the way may keep together.
+/// The most bytes of names that the directories on the path keep together.
 const MAX_KEPT_BYTES: usize = 8 * 1024 * 1024;
 
 pub(super) struct Walk<'a> {
     root: &'a Root,
     wanted: Wanted<'a>,
     limit: usize,
-    /// Goes on past what cannot be listed, and tells of what is no object.
+    /// Continues past entries that cannot be listed, and reports other files.
     is_survey: bool,
     pub page: SurveyPage,
     /// Folded directories.
     pub prefixes: Vec<String>,
-    /// Where the last entry of the page stands.
+    /// The last entry of the page.
     last: Option<String>,
     is_cut: bool,
-    /// Of the directory on top of the stack: empty, or ending in `/`.
+    /// The path of the directory on top of the stack: empty, or ending in `/`.
     path: String,
     stack: Vec<Frame>,
     kept_bytes: usize,
     max_kept_bytes: usize,
 }
 
-/// A directory that is being walked through.
+/// A directory of the walk.
 struct Frame {
-    /// How much of the walk's path names it.
+    /// The length of its path.
     path_bytes: usize,
     folder: Option<Rc<OwnedFd>>,
-    /// Read and not yet taken, in order.
+    /// Names read and not yet processed, in order.
     entries: VecDeque<Entry>,
     last_read: Option<String>,
     is_exhausted: bool,
 }
 
 impl Frame {
-    /// Forgets the later half of the names that wait, which are read again when their turn comes. How much that frees.
+    /// Drops the second half of the waiting names, which are read again in their turn. Returns the bytes freed.
     fn shed(&mut self) -> usize {
         let later = self.entries.split_off(self.entries.len().div_ceil(2));
         if let (Some(last), false) = (self.entries.back(), later.is_empty()) {
@@ -63,7 +63,7 @@ impl Frame {
 }
 
 impl<'a> Walk<'a> {
-    /// The first thing that cannot be listed is an error.
+    /// A walk that fails at the first entry that cannot be listed.
     pub fn strict(root: &'a Root, wanted: Wanted<'a>, limit: usize) -> Self {
         Self {
             root,
@@ -85,7 +85,7 @@ impl<'a> Walk<'a> {
         Self { is_survey: true, ..Self::strict(root, wanted, limit) }
     }
 
-    /// Whether there is more than the page holds.
+    /// Whether entries follow that do not fit into the page.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -99,7 +99,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The directory that the prefix names, with the walk's path set to it. Nothing else on the way there needs reading.
+    /// Opens the directory that the prefix names, and sets the walk's path to it. Nothing else on the way needs to be
+    /// read.
     fn find_base(&mut self) -> Outcome<Option<OwnedFd>> {
         let Some(mut folder) = self.root.open()? else { return Ok(None) };
         let mut depth = 0;
@@ -136,7 +137,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Goes into a directory that the walk's path names.
+    /// Enters the directory that the walk's path names.
     fn enter(&mut self, folder: OwnedFd) {
         self.stack.push(Frame {
             path_bytes: self.path.len(),
@@ -157,7 +158,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Takes nothing more from the directory on top.
+    /// Skips the rest of the directory on top.
     fn abandon(&mut self) {
         if let Some(frame) = self.stack.last_mut() {
             self.kept_bytes -= frame.entries.drain(..).map(|entry| entry.size_bytes()).sum::<usize>();
@@ -165,14 +166,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The directory on top; `None` if nothing more is to be taken from it.
+    /// The directory on top; `None` if it needs no further reading.
     fn current(&mut self) -> Outcome<Option<Rc<OwnedFd>>> {
         if let Some(folder) = self.stack.last().and_then(|frame| frame.folder.clone()) {
             return Ok(Some(folder));
         }
         match self.reopen() {
             Ok(Some(folder)) => Ok(Some(folder)),
-            // Gone since it was read: as if the listing had come a moment later.
+            // Removed since it was read: the same as if the listing had begun later.
             Ok(None) => {
                 self.abandon();
                 Ok(None)
@@ -181,7 +182,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Opens the directory on top again, and those around it that may be open beside it.
+    /// Opens the directory on top again, and as many of those around it as may be open.
     fn reopen(&mut self) -> Outcome<Option<Rc<OwnedFd>>> {
         let first = self.stack.len().saturating_sub(MAX_OPEN);
         let mut found: Option<Rc<OwnedFd>> = None;
@@ -201,7 +202,7 @@ impl<'a> Walk<'a> {
         Ok(found)
     }
 
-    /// How many steps below the root a directory of the stack lies.
+    /// The number of steps between the root and a directory of the stack.
     fn depth_of(&self, index: usize) -> usize {
         self.path[..self.stack[index].path_bytes].matches('/').count()
     }
@@ -209,7 +210,7 @@ impl<'a> Walk<'a> {
     /// Reads the next names of the directory on top.
     fn read_on(&mut self) -> Outcome<()> {
         let Some(folder) = self.current()? else { return Ok(()) };
-        // One more than the page still takes tells whether the listing goes on.
+        // One name more than the page takes shows whether the listing continues.
         let most = self.limit - self.len() + 1;
         let Some(frame) = self.stack.last_mut() else { return Ok(()) };
         let selection = Selection {
@@ -232,7 +233,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Each directory of the way may keep as many names as the page has room for, which is too much for many of them.
+    /// Each directory on the path may keep as many names as fit into the page, which is too much for many of them.
     fn shed(&mut self) {
         let top = self.stack.len() - 1;
         for frame in &mut self.stack[..top] {
@@ -258,14 +259,14 @@ impl<'a> Walk<'a> {
         let Some(folder) = self.current()? else { return Ok(()) };
         let key = format!("{}{name}", self.path);
         match stat_object(&folder, name) {
-            // Gone since the directory was read: as if the listing had come a moment later.
+            // Removed since the directory was read: the same as if the listing had begun later.
             Ok(None) => Ok(()),
             Ok(Some(_)) if key.len() > MAX_KEY_BYTES => self.cannot_list(key, too_long()),
             Ok(Some(stat)) => {
                 self.add_object(meta_of(&key, &stat));
                 Ok(())
             }
-            // Names may be read and nothing else: the same goes for all of them.
+            // Names can be read, but nothing else: the same applies to all of them.
             Err(failure) if failure.is_denied() => self.give_up(failure),
             Err(failure) => self.cannot_list(key, failure),
         }
@@ -274,7 +275,7 @@ impl<'a> Walk<'a> {
     fn take_folder(&mut self, entry: &str) -> Outcome<()> {
         let Some(folder) = self.current()? else { return Ok(()) };
         let path = format!("{}{entry}", self.path);
-        // What stands there has a longer key than the path.
+        // Every key below is longer than its path.
         if path.len() >= MAX_KEY_BYTES {
             return self.cannot_list(path, too_deep());
         }
@@ -300,7 +301,7 @@ impl<'a> Walk<'a> {
         objects.len() + unlisted.len() + passed_over.len() + self.prefixes.len()
     }
 
-    /// False, and the page is marked as cut, when another entry would be one too many.
+    /// False, and the page is marked as cut, if another entry would exceed it.
     fn has_room(&mut self) -> bool {
         self.is_cut = self.len() >= self.limit;
         !self.is_cut
@@ -321,7 +322,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The directory on top cannot be read. Without the one that was asked for there is nothing to go on with.
+    /// The directory on top cannot be read. If it is the requested one, the walk fails.
     fn give_up(&mut self, failure: Failure) -> Outcome<()> {
         self.abandon();
         if self.stack.len() == 1 {
@@ -330,7 +331,7 @@ impl<'a> Walk<'a> {
         self.cannot_list(self.path.clone(), failure)
     }
 
-    /// `key` is that of a file, or of a directory, which ends in `/`.
+    /// `key` names a file, or a directory, which ends in `/`.
     fn cannot_list(&mut self, key: String, failure: Failure) -> Outcome<()> {
         if !self.is_survey || failure.is_of_process() {
             return Err(failure.at(&key));
@@ -353,7 +354,7 @@ fn too_deep() -> Failure {
     Failure::new(StoreErrorKind::InvalidKey, message)
 }
 
-/// An empty directory is no prefix of any key.
+/// Whether the directory contains objects: an empty one is no prefix of any key.
 fn holds_objects(root: &Root, folder: OwnedFd, path: &str) -> Outcome<bool> {
     let wanted = Wanted { prefix: path, after: None, after_may_be_folder: false, fold: false };
     let mut walk = Walk::strict(root, wanted, 1);
@@ -373,7 +374,7 @@ mod tests {
     use super::*;
     use crate::store::{SurveyOptions, local::list};
 
-    /// All keys, page by page. Of the directories on the way only so many names are kept.
+    /// All keys, page by page, with a limit on the names kept.
     fn pages(root: &Root, limit: usize, max_kept_bytes: usize) -> Vec<String> {
         let mut options = SurveyOptions { limit: Some(limit), ..SurveyOptions::default() };
         let mut keys = Vec::new();
@@ -394,7 +395,8 @@ mod tests {
     }
 
     fn tree() -> impl Strategy<Value = BTreeSet<String>> {
-        // Directories end in `d` and files in `f`: none is in the way of another. Some lie deeper than may be open.
+        // Directories end in `d` and files in `f`, so their names never collide. Some are deeper than directories may
+        // be open.
         let segment = prop::sample::select(vec!["", "a", "a-", "a.", "a0", "b", "\u{e4}"]);
         let path = prop::collection::vec(segment.clone(), 0..5);
         let file = (path, prop::bool::weighted(0.2), segment).prop_map(|(path, is_deep, name)| {

@@ -1,6 +1,6 @@
-//! Writing: a temporary file in the directory of the target, on disk before it gets the target's name.
+//! Writing: a temporary file in the directory of the target, synced before it gets the target's name.
 //!
-//! A bare create-new would leave an empty object for ever when the process dies between creating and writing.
+//! A bare create-new would leave an empty object for ever if the process died between creating and writing.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,12 +16,12 @@ use super::failure::{Failure, Outcome, while_trying};
 use super::tree::{Place, Root, is_regular, lock_replacing, stat, stat_object, sync_folder, version_of};
 use crate::store::{DeleteOutcome, PutCondition, PutOutcome, StoreErrorKind, Version};
 
-/// How often a name that is taken and then free again is tried.
+/// How often a name that exists and then vanishes is tried.
 const MAX_TRIES: usize = 8;
 
 pub(super) fn put(root: &Root, place: &Place, body: &[u8], condition: &PutCondition) -> Outcome<PutOutcome> {
     let folder = root.make_folder(place)?;
-    // The common case of a repeated put costs no write. The link below is what decides.
+    // Spares the common repeated put a write. The link below decides.
     if *condition == PutCondition::IfAbsent && stat_object(&folder, &place.name)?.is_some() {
         return Ok(PutOutcome::AlreadyExists);
     }
@@ -34,7 +34,7 @@ pub(super) fn delete(root: &Root, place: &Place) -> Outcome<DeleteOutcome> {
     let Some(folder) = root.find_folder(place)? else { return Ok(DeleteOutcome::Deleted) };
     let removed = {
         let _no_replacing = lock_replacing();
-        // A directory or symbolic link of that name is no object.
+        // A directory or symbolic link of that name is not an object.
         match stat_object(&folder, &place.name)? {
             Some(_) => unlink(&folder, &place.name)?,
             None => false,
@@ -47,7 +47,7 @@ pub(super) fn delete(root: &Root, place: &Place) -> Outcome<DeleteOutcome> {
     Ok(DeleteOutcome::Deleted)
 }
 
-/// True if something was removed.
+/// Whether a file was removed.
 pub(super) fn unlink(folder: &OwnedFd, name: &str) -> Outcome<bool> {
     match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) => Ok(true),
@@ -56,8 +56,8 @@ pub(super) fn unlink(folder: &OwnedFd, name: &str) -> Outcome<bool> {
     }
 }
 
-/// A name that no listing shows and that nobody else takes: processes differ by id or, in containers where every
-/// process has the same id, by the moment they started.
+/// A name that no listing shows and that no other process uses: processes differ by id or, in containers where every
+/// process has the same id, by their start time.
 pub(super) fn hidden_name(suffix: &str) -> String {
     static STARTED_NS: LazyLock<u128> =
         LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
@@ -68,7 +68,7 @@ pub(super) fn hidden_name(suffix: &str) -> String {
 
 const TEMPORARY: &str = ".tmp";
 
-/// Whether a file of this name is a [`Temporary`], of this process or of another.
+/// Whether the name is that of a [`Temporary`], of this process or of another.
 pub(super) fn is_temporary_name(name: &str) -> bool {
     let Some(stem) = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(TEMPORARY)) else { return false };
     let parts: Vec<&str> = stem.split('-').collect();
@@ -107,7 +107,7 @@ impl Temporary {
         self.file.write_all_at(bytes, offset).map_err(while_trying("write the temporary file"))
     }
 
-    /// Drops what a part that failed half-way left behind the end.
+    /// Removes the bytes that a part left when it failed half-way.
     pub fn cut_to(&self, length_bytes: u64) -> Outcome<()> {
         self.file.set_len(length_bytes).map_err(while_trying("cut the temporary file"))
     }
@@ -165,7 +165,7 @@ impl Temporary {
             match stat(&self.folder, name)? {
                 Some(stat) if is_regular(&stat) => return Ok(Published::NameTaken),
                 Some(_) => return Err(directory_in_the_way()),
-                // Deleted between the two calls: the name is free now.
+                // Deleted between the two calls: the name is now free.
                 None => {}
             }
         }
@@ -192,14 +192,14 @@ fn directory_in_the_way() -> Failure {
 }
 
 pub(super) enum Placed {
-    /// Both names are there now.
+    /// Both names exist.
     Linked,
-    /// The file system has no hard links: the old name is gone.
+    /// The file system has no hard links: the old name no longer exists.
     Moved,
     NameTaken,
-    /// The file (or one of the directories) is gone.
+    /// The file (or one of the directories) does not exist.
     Gone,
-    /// A mount below the root lies between the names: neither links nor renames cross it.
+    /// A mount point below the root is between the names: neither links nor renames cross it.
     OtherMount,
 }
 
@@ -207,7 +207,7 @@ pub(super) enum Placed {
 pub(super) fn link_or_move(from: &OwnedFd, old: &str, to: &OwnedFd, new: &str) -> Outcome<Placed> {
     match rustix::fs::linkat(from, old, to, new, AtFlags::empty()) {
         Ok(()) => Ok(Placed::Linked),
-        // PERM is also Linux's protected_hardlinks: another user's file that we may move but not link.
+        // PERM is also Linux's protected_hardlinks: another user's file that this process may move but not link.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => move_to_free_name(from, old, to, new),
         Err(error) => placed_or_failed(error),
     }
@@ -219,7 +219,7 @@ pub(super) fn move_to_free_name(from: &OwnedFd, old: &str, to: &OwnedFd, new: &s
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Err(Failure::new(
             StoreErrorKind::Unsupported,
             "this file system has neither hard links nor a rename that refuses to replace: \
-             two writers could not be told apart here",
+             two writers could not be distinguished here",
         )),
         Err(error) => placed_or_failed(error),
     }

@@ -1,25 +1,25 @@
-//! Texts that cannot be meant as a location, and what was probably meant.
+//! Texts that cannot be meant as a location, and the likely intention.
 
 use std::path::PathBuf;
 
 use super::LocationError;
 
-/// Of other stores and transports. As the name of a folder, `gs:x` is as unlikely as `gs://x`.
+/// Schemes of other stores and transports. As the name of a folder, `gs:x` is as unlikely as `gs://x`.
 const FOREIGN_SCHEMES: [&str; 17] = [
     "abfs", "abfss", "adl", "az", "azure", "ftp", "gcs", "gs", "hdfs", "http", "https", "minio", "nfs", "oss", "sftp",
     "wasb", "wasbs",
 ];
-/// What other tools call S3.
+/// Schemes of S3 in other tools.
 const S3_SCHEMES: [&str; 3] = ["s3", "s3a", "s3n"];
 const QUOTES: [char; 4] = ['"', '\'', '`', '“'];
-/// By the rules of S3.
+/// S3's limits.
 const BUCKET_BYTES: std::ops::RangeInclusive<usize> = 3..=255;
 
 fn wrong<T>(message: impl Into<String>) -> Result<T, LocationError> {
     Err(LocationError(message.into()))
 }
 
-/// What no location of either kind may look like. `wanted` says what would be right.
+/// Refuses texts that are neither kind of location. `wanted` describes a correct text.
 pub(super) fn refuse_common(text: &str, wanted: &str) -> Result<(), LocationError> {
     if text.trim().is_empty() {
         return wrong(format!("is empty; give {wanted}"));
@@ -55,7 +55,7 @@ fn is_variable(segment: &str) -> bool {
     has_dollar || (segment.len() > 2 && segment.starts_with('%') && segment.ends_with('%'))
 }
 
-/// Schemes that are not ours, ours written wrongly, and paths of another system.
+/// Refuses foreign schemes, misspelt known ones, and paths of another operating system.
 pub(super) fn refuse_schemes(text: &str) -> Result<(), LocationError> {
     if let Some(inner) = text.strip_prefix("arn:") {
         let of_s3 = inner.split_once(":s3:::").map_or("bucket", |(_, bucket)| bucket);
@@ -109,7 +109,7 @@ fn address_of_a_store(text: &str, rest: &str) -> String {
     )
 }
 
-/// `bucket.s3.region.amazonaws.com/prefix` and `s3.region.amazonaws.com/bucket/prefix` as locations.
+/// Converts `bucket.s3.region.amazonaws.com/prefix` and `s3.region.amazonaws.com/bucket/prefix` to locations.
 fn of_amazon(host: &str, path: &str) -> Option<String> {
     let path = path.trim_matches('/');
     let inner = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
@@ -128,14 +128,14 @@ pub(super) fn folder_of_url(text: &str, rest: &str) -> Result<PathBuf, LocationE
     if !rest.starts_with('/') {
         return wrong(format!("'{text}' names no absolute path; did you mean {}?", folders(rest)));
     }
-    // Other programs decode such a path: where the folder is would depend on who reads the setting.
+    // Other programs decode such a path: the folder would depend on which program reads the setting.
     if rest.contains(['%', '?', '#', '\\']) {
         return wrong(format!("'{text}' holds characters that mean something else in a URL; give the plain path"));
     }
     Ok(PathBuf::from(rest))
 }
 
-/// What S3 would refuse as the name of a bucket, or what would reach another server than meant.
+/// Refuses bucket names that S3 would refuse, or that would reach another server than intended.
 pub(super) fn check_bucket(text: &str, bucket: &str, prefix: &str) -> Result<(), LocationError> {
     if bucket.is_empty() {
         let rest = prefix.trim_start_matches('/');
@@ -160,7 +160,7 @@ pub(super) fn check_bucket(text: &str, bucket: &str, prefix: &str) -> Result<(),
     let is_plain = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '-' | '_');
     let ends_well = bucket.starts_with(|first: char| first.is_ascii_alphanumeric())
         && bucket.ends_with(|last: char| last.is_ascii_alphanumeric());
-    // Capitals and underscores are in names of old buckets, and in those of other stores.
+    // Old buckets, and those of other stores, have capitals and underscores in their names.
     if !BUCKET_BYTES.contains(&bucket.len()) || !bucket.chars().all(is_plain) || !ends_well || bucket.contains("..") {
         return wrong(format!(
             "'{bucket}' is not the name of a bucket: 3 to 63 of a-z, 0-9, '.' and '-', with a letter or digit at both ends"

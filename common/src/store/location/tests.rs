@@ -25,7 +25,7 @@ fn locations_are_parsed_and_printed() -> Result<(), LocationError> {
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_what_was_probably_meant() {
+fn text_that_cannot_be_meant_is_refused_with_the_likely_intention() {
     for (text, meant) in [
         ("", "is empty; give a folder or s3://bucket/prefix"),
         ("  ", "is empty"),
@@ -90,9 +90,9 @@ fn what_cannot_be_meant_is_refused_with_what_was_probably_meant() {
         ("data\\x", "did you mean 'data/x'?"),
         ("arn:aws:s3:::lake/p", "did you mean 's3://lake/p'?"),
     ] {
-        let told = refusal(text);
-        assert!(told.contains(meant), "{text:?}: {told:?} does not say {meant:?}");
-        assert!(!told.contains(char::is_control), "{told:?}");
+        let message = refusal(text);
+        assert!(message.contains(meant), "{text:?}: {message:?} does not say {meant:?}");
+        assert!(!message.contains(char::is_control), "{message:?}");
     }
 }
 
@@ -106,8 +106,8 @@ fn a_prefix_leaves_room_for_the_names_below_it() {
 fn a_folder_is_on_local_disk() {
     assert_eq!(Location::parse_folder("a/b"), Ok("a/b".into()));
     assert_eq!(Location::parse_folder("file:///a"), Ok("/a".into()));
-    let told = Location::parse_folder("s3://lake/p").map_err(|error| error.to_string());
-    assert!(told.is_err_and(|told| told.contains("must be a folder on local disk")));
+    let message = Location::parse_folder("s3://lake/p").map_err(|error| error.to_string());
+    assert!(message.is_err_and(|message| message.contains("must be a folder on local disk")));
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! How often all callers of a store together may try again.
+//! Limits how often all callers of a store together may retry.
 //!
-//! Back-off bounds what one call does to a store that fails. Many calls at once add up, so retries are paid for out of
-//! one budget that they share: it holds [`RETRY_BURST`] tries, regains [`RETRIES_PER_SECOND`] of them each second, and one more for
-//! each call that succeeds. So a store that fails for all sees a few tries a second however many wait, and once it works
-//! again the waiting calls follow each other as fast as they succeed.
+//! Back-off limits the load that one call puts on a failing store. Many calls at once add up, so all retries share one
+//! budget. It holds [`RETRY_BURST`] attempts, and regains [`RETRIES_PER_SECOND`] of them each second and one more for
+//! each call that succeeds. A store that fails for all callers sees a few attempts a second, however many wait. Once it
+//! works again, waiting calls continue as fast as they succeed.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// Tries that may be made at once, before the budget is used up.
+/// Attempts that may be made at once before the budget is used up.
 pub const RETRY_BURST: u32 = 32;
-/// Tries a second for as long as everything fails.
+/// Attempts a second while everything fails.
 pub const RETRIES_PER_SECOND: u32 = 4;
 
 const BURST_TIME: Duration = Duration::from_secs(RETRY_BURST as u64 / RETRIES_PER_SECOND as u64);
@@ -24,7 +24,7 @@ pub(super) struct Budget {
     regained: Notify,
 }
 
-/// What is left, in the time that it takes to regain it, and since when it grows.
+/// The remaining budget, as the time needed to regain it, and when that was computed.
 struct Purse {
     left: Duration,
     at: Instant,
@@ -35,15 +35,15 @@ impl Budget {
         Self { purse: Mutex::new(Purse { left: BURST_TIME, at: Instant::now() }), regained: Notify::new() }
     }
 
-    /// Waits until another try may be made, and takes it.
+    /// Waits until another attempt is permitted, and takes it.
     pub async fn take(&self) {
         while let Err(wait) = self.try_take() {
-            // Whichever comes first: time gives one back, or a success does.
+            // Time or a success regains one, whichever comes first.
             let _elapsed = tokio::time::timeout(wait, self.regained.notified()).await;
         }
     }
 
-    /// Or how long it is until there is one.
+    /// The time until an attempt is permitted, if none is now.
     fn try_take(&self) -> Result<(), Duration> {
         let now = Instant::now();
         let mut purse = self.purse.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,7 +53,7 @@ impl Budget {
         if rest.is_some() { Ok(()) } else { Err(TIME_PER_TRY - left) }
     }
 
-    /// A call succeeded.
+    /// Records a successful call.
     pub fn succeeded(&self) {
         let mut purse = self.purse.lock().unwrap_or_else(PoisonError::into_inner);
         purse.left = (purse.left + TIME_PER_TRY).min(BURST_TIME);

@@ -1,8 +1,8 @@
-//! Telling that a store goes on failing.
+//! Reports that a store keeps failing.
 //!
-//! A call that is repeated until it works says nothing to who waits for it. So a call that has been failing for longer
-//! than [`TOLERATED_OUTAGE`] makes a component of the role not ready, with the last failure as the reason, until no call is in
-//! that state any more: it succeeded, or was given up.
+//! A call that is repeated until it succeeds reports nothing meanwhile. A call that has been failing for longer than
+//! [`TOLERATED_OUTAGE`] therefore makes a component of the role not ready, with the last failure as the reason. The
+//! component is ready again once every such call has succeeded or was given up.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::store::StoreError;
 use crate::telemetry::Health;
 
-/// How long a call may fail before anybody is told: longer than what passes by itself all the time.
+/// How long a call may fail before it is reported: longer than common temporary failures.
 pub const TOLERATED_OUTAGE: Duration = Duration::from_secs(10);
 
-/// Whom to tell.
+/// The component whose readiness is set.
 pub(super) struct Outages {
     health: Option<(Health, &'static str)>,
     /// Calls that have been failing for too long.
@@ -25,8 +25,8 @@ impl Outages {
         Self { health, failing: Mutex::new(0) }
     }
 
-    /// A call is failing for too long: since now, or still.
-    pub fn tell(&self, is_new: bool, error: &StoreError) {
+    /// Records a call that has been failing for too long; `is_new` the first time.
+    pub fn report(&self, is_new: bool, error: &StoreError) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         *failing += usize::from(is_new);
         if let Some((health, component)) = &self.health {
@@ -34,7 +34,7 @@ impl Outages {
         }
     }
 
-    /// One of them is over.
+    /// Records the end of such a call.
     pub fn end(&self) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         *failing -= 1;

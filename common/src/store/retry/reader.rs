@@ -1,4 +1,4 @@
-//! A body that is read on where it broke off.
+//! A body that continues where it broke off.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(super) struct RetryingReader {
     shared: Arc<Shared>,
     key: String,
     version: Version,
-    /// What is left to read.
+    /// The range not yet read.
     range: Range<u64>,
     reader: Box<dyn ObjectReader>,
 }
@@ -25,12 +25,12 @@ impl RetryingReader {
         Self { shared, key: meta.key.clone(), version: meta.version.clone(), range, reader }
     }
 
-    /// The rest of the same version.
-    async fn open_again(&mut self) -> Result<()> {
+    /// Opens the remaining range of the same version.
+    async fn reopen(&mut self) -> Result<()> {
         let options = GetOptions { range: Some(self.range.clone()), if_version: Some(self.version.clone()) };
         let opened = self.shared.inner.open(&self.key, options).await?;
         let gone =
-            || StoreError::new(StoreErrorKind::VersionMismatch, "get", &self.key, "it is gone while it was read");
+            || StoreError::new(StoreErrorKind::VersionMismatch, "get", &self.key, "it was removed while it was read");
         self.reader = opened.ok_or_else(gone)?.1;
         Ok(())
     }
@@ -43,7 +43,7 @@ impl ObjectReader for RetryingReader {
         let mut tries = shared.tries(&self.key);
         let mut is_broken = false;
         loop {
-            let outcome = if is_broken { self.open_again().await } else { Ok(()) };
+            let outcome = if is_broken { self.reopen().await } else { Ok(()) };
             let piece = match outcome {
                 Ok(()) => self.reader.next().await,
                 Err(error) => Err(error),

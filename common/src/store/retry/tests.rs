@@ -15,11 +15,11 @@ fn store(patience: Duration) -> RetryingStore {
 }
 
 fn error(kind: StoreErrorKind, key: &str) -> StoreError {
-    StoreError::new(kind, "rename", key, "told to fail")
+    StoreError::new(kind, "rename", key, "injected failure")
 }
 
 #[tokio::test]
-async fn of_a_batch_only_what_may_work_later_is_repeated() {
+async fn only_temporary_failures_of_a_batch_are_repeated() {
     let calls = Mutex::new(Vec::new());
     let call = |keys: Vec<&'static str>| {
         calls.lock().unwrap().push(keys.clone());
@@ -52,7 +52,7 @@ async fn when_the_patience_is_over_each_entry_keeps_its_own_answer() {
     assert_eq!(keys, [Ok("a"), Err("b".to_owned()), Err("c".to_owned())]);
 }
 
-/// A call that takes its time, and fails until it is let.
+/// A call that takes time, and fails until it is permitted to succeed.
 struct Ailing {
     store: RetryingStore,
     is_well: AtomicBool,
@@ -68,7 +68,7 @@ impl Ailing {
             on_retry: Arc::new(|_| {}),
         };
         let (inner, on_answer) = (Arc::new(LocalStore::new("unused".into())), Arc::new(|_, _| {}));
-        let store = RetryingStore::telling(inner, policy, health.clone(), "store", on_answer);
+        let store = RetryingStore::reporting(inner, policy, health.clone(), "store", on_answer);
         Arc::new(Self { store, is_well: AtomicBool::new(false), calls: AtomicUsize::new(0) })
     }
 
@@ -107,15 +107,15 @@ async fn many_calls_together_try_again_a_few_times_a_second_and_follow_each_othe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_fails_for_long_is_told_of_until_it_works() {
+async fn a_store_that_fails_for_long_is_reported_until_it_works() {
     let health = Health::default();
     let ailing = Ailing::new(&health);
     let calls = ["a", "b"].map(|key| tokio::spawn(ailing.clone().call(key.to_owned())));
     tokio::time::sleep(TOLERATED_OUTAGE / 2).await;
-    assert!(health.problems().is_empty(), "what passes by itself is not told");
+    assert!(health.problems().is_empty(), "a short failure was reported");
     tokio::time::sleep(TOLERATED_OUTAGE * 3).await;
-    assert!(health.problems()["store"].contains("told to fail"), "{:?}", health.problems());
-    // A call that is given up fails no more; the other one does.
+    assert!(health.problems()["store"].contains("injected failure"), "{:?}", health.problems());
+    // A call that is given up no longer fails; the other one still does.
     let [given_up, call] = calls;
     given_up.abort();
     assert!(given_up.await.is_err_and(|error| error.is_cancelled()));
@@ -125,7 +125,7 @@ async fn a_store_that_fails_for_long_is_told_of_until_it_works() {
     assert!(health.problems().is_empty(), "{:?}", health.problems());
 }
 
-/// Yields a body in pieces; every second one fails instead.
+/// Yields a body in pieces, and fails at every second one.
 struct Breaking {
     body: Bytes,
     is_broken: bool,
@@ -143,7 +143,7 @@ impl ObjectReader for Breaking {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_breaks_off_is_read_on_from_there_in_the_same_version() {
+async fn a_body_that_breaks_off_continues_there_in_the_same_version() {
     let folder = tempfile::tempdir().unwrap();
     let local: Arc<dyn Store> = Arc::new(LocalStore::new(folder.path().to_owned()));
     let body = Bytes::from_static(b"0123456789");
@@ -166,17 +166,17 @@ async fn a_body_that_breaks_off_is_read_on_from_there_in_the_same_version() {
 }
 
 #[tokio::test]
-async fn how_long_the_store_takes_to_answer_is_told_by_operation() {
+async fn the_time_of_answers_is_reported_by_operation() {
     let folder = tempfile::tempdir().unwrap();
     let policy =
         RetryPolicy { patience: None, wait_for_operator: false, shutdown: Shutdown::new(), on_retry: Arc::new(|_| {}) };
-    let told = Arc::new(Mutex::new(Vec::new()));
-    let telling = told.clone();
-    let on_answer = Arc::new(move |operation, _| telling.lock().unwrap().push(operation));
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let on_answer = reported.clone();
+    let on_answer = Arc::new(move |operation, _| on_answer.lock().unwrap().push(operation));
     let inner = Arc::new(LocalStore::new(folder.path().to_owned()));
-    let store = RetryingStore::telling(inner, policy, Health::default(), "store", on_answer);
+    let store = RetryingStore::reporting(inner, policy, Health::default(), "store", on_answer);
     assert!(store.head("a").await.unwrap().is_none());
     store.put("a", Bytes::from_static(b"x"), PutCondition::None, &Metadata::new()).await.unwrap();
     store.list(&ListOptions::default()).await.unwrap();
-    assert_eq!(*told.lock().unwrap(), ["head", "put", "list"]);
+    assert_eq!(*reported.lock().unwrap(), ["head", "put", "list"]);
 }

@@ -1,4 +1,4 @@
-//! The bucket and what is needed of it everywhere: full keys, a head that can be believed.
+//! The bucket and its common operations: full keys, and a reliable head.
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
@@ -6,8 +6,8 @@ use aws_sdk_s3::primitives::DateTime;
 use super::errors::S3Failure;
 use crate::store::{ObjectMeta, Result, StoreError, StoreErrorKind, Version};
 
-/// An object that comes and goes between two looks is looked at again, but not for ever.
-const MAX_LOOKS: usize = 3;
+/// How often an object that appears and disappears between two requests is read.
+const MAX_ATTEMPTS: usize = 3;
 
 pub(super) struct Bucket {
     pub client: Client,
@@ -42,10 +42,10 @@ impl Bucket {
         full_key.strip_prefix(self.prefix.as_str())?.strip_prefix('/')
     }
 
-    /// `None` only on S3's own word. The answer to a HEAD has no body: its 404 may as well be a missing bucket, an
-    /// access key that the store no longer knows, or a proxy. A GET of one byte says which.
+    /// `None` only on S3's explicit answer. The answer to a HEAD has no body: its 404 may also mean a missing bucket,
+    /// an access key that the store no longer has, or a proxy. A GET of one byte distinguishes them.
     pub async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_ATTEMPTS {
             let request = self.client.head_object().bucket(&self.name).key(self.full_key(key));
             match request.send().await.map_err(S3Failure::from) {
                 Ok(output) => {
@@ -73,7 +73,7 @@ impl Bucket {
     }
 }
 
-/// What the head of an answer says of an object.
+/// The properties in the head of an answer.
 pub(super) fn meta_from(
     operation: &'static str,
     key: &str,
@@ -90,7 +90,7 @@ pub(super) fn meta_from(
     })
 }
 
-/// Some stores quote the ETag in one answer and not in another; what is compared must look the same everywhere.
+/// Some stores quote the ETag in one answer and not in another; versions must compare equal.
 pub(super) fn version_from(etag: Option<&str>) -> Option<Version> {
     let etag = etag.filter(|etag| !etag.is_empty())?;
     let is_quoted = etag.starts_with('"') || etag.starts_with("W/");

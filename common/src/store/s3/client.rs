@@ -1,4 +1,4 @@
-//! Building the SDK's clients: where the endpoint, region, credentials and time-outs come from.
+//! Creates the SDK's clients: endpoint, region, credentials and time-outs.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::redact::without_credentials;
 use crate::store::{Result, StoreError, StoreErrorKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// Without an answer, or without a further byte of a body, for this long the connection is given up.
+/// The connection is closed if no answer, or no further byte of a body, arrives for this long.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Copies and completions of large objects keep the server busy for minutes before it answers.
 const SERVER_SIDE_TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_ATTEMPTS: u32 = 3;
-/// Stores with an endpoint of their own rarely have regions, but every signature names one.
+/// Stores with a custom endpoint rarely have regions, but every signature names one.
 const REGION_OF_CUSTOM_ENDPOINTS: &str = "us-east-1";
 
 pub(super) struct Connection {
     pub client: Client,
-    /// Not AWS itself.
+    /// The endpoint is not AWS itself.
     pub has_custom_endpoint: bool,
 }
 
-/// For S3, where an endpoint of its own also means addresses in path style.
+/// The connection to S3. A custom endpoint also implies path-style addresses.
 pub(super) async fn connect(location: &str) -> Result<Connection> {
     let config = aws_config(location, "S3").await?;
     let has_custom_endpoint = has_custom_endpoint(&config, "S3");
@@ -38,13 +38,13 @@ pub(super) async fn connect(location: &str) -> Result<Connection> {
     Ok(Connection { client: Client::from_conf(builder.build()), has_custom_endpoint })
 }
 
-/// What a client of an AWS service needs. All of it comes from the environment, as for every AWS tool:
+/// The configuration for a client of an AWS service. All of it comes from the environment, as for every AWS tool:
 /// `AWS_ENDPOINT_URL_<service>` (such as `SQS`), `AWS_ENDPOINT_URL`, `AWS_REGION`, the usual credentials (variables,
 /// profiles, web identity, container, instance), and `SSL_CERT_FILE` / `SSL_CERT_DIR` for further certificate
 /// authorities. `location` is for errors only. Sends no request to the service.
 ///
 /// # Errors
-/// No region and no endpoint that would make one unnecessary, or an endpoint that is no URL.
+/// No region and no endpoint that would make one unnecessary, or an endpoint that is not a URL.
 pub async fn aws_config(location: &str, service: &str) -> Result<SdkConfig> {
     check_endpoint_variables(location, service)?;
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
@@ -52,8 +52,8 @@ pub async fn aws_config(location: &str, service: &str) -> Result<SdkConfig> {
         .http_client(http)
         .timeout_config(usual_timeouts())
         .retry_config(RetryConfig::standard().with_max_attempts(MAX_ATTEMPTS))
-        // The reader has its own limit for a body that stalls. This one also counts the time in which a slow
-        // consumer does not ask for more.
+        // The reader has its own limit for a body that stalls. This one also counts the time in which a slow consumer
+        // does not ask for more.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .load()
         .await;
@@ -67,7 +67,7 @@ pub async fn aws_config(location: &str, service: &str) -> Result<SdkConfig> {
     Ok(config.into_builder().region(Region::from_static(REGION_OF_CUSTOM_ENDPOINTS)).build())
 }
 
-/// The SDK passes over an endpoint that it cannot read, and would talk to AWS instead.
+/// The SDK ignores an endpoint that it cannot parse, and would send requests to AWS instead.
 fn check_endpoint_variables(location: &str, service: &str) -> Result<()> {
     for variable in [&*format!("AWS_ENDPOINT_URL_{service}"), "AWS_ENDPOINT_URL"] {
         let value = std::env::var(variable).unwrap_or_default();
@@ -80,7 +80,7 @@ fn check_endpoint_variables(location: &str, service: &str) -> Result<()> {
     Ok(())
 }
 
-/// The SDK resolves `AWS_ENDPOINT_URL_<service>` for itself without showing it.
+/// The SDK resolves `AWS_ENDPOINT_URL_<service>` internally without returning it.
 fn has_custom_endpoint(config: &SdkConfig, service: &str) -> bool {
     let of_service = std::env::var_os(format!("AWS_ENDPOINT_URL_{service}")).is_some_and(|value| !value.is_empty());
     of_service || config.endpoint_url().is_some()
@@ -94,7 +94,7 @@ fn usual_timeouts() -> TimeoutConfig {
         .build()
 }
 
-/// For the requests whose work grows with the object and happens before the answer.
+/// For requests whose work grows with the object and precedes the answer.
 pub(super) fn patient() -> aws_sdk_s3::config::Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)

@@ -1,7 +1,7 @@
-//! What to do when a conditional write was not answered with 200.
+//! Decides what to do after a conditional write that was not answered with 200.
 //!
-//! The SDK sends a request again when its answer was lost, so a 412 may be the echo of our own success, and a time-out
-//! may be one. Only the object itself tells. `decide` is pure: the caller reads the object and acts.
+//! The SDK sends a request again if its answer was lost, so a 412 may be the result of the caller's own success, and so
+//! may a time-out. Only the object shows the outcome. `decide` is pure: the caller reads the object and acts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,13 +14,13 @@ const FIRST_PAUSE_MS: u64 = 50;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Answer(PutOutcome),
-    /// The condition still holds and the request may just have been unlucky.
+    /// The condition still holds, and the failure may be temporary.
     Again,
     /// The refusal is final.
     Fail,
 }
 
-/// `found` is what stands under the key now, read after the failure.
+/// `found` is the object's version now, read after the failure.
 pub(super) fn decide(condition: &PutCondition, failure: &S3Failure, found: Option<&Version>) -> Next {
     match condition {
         PutCondition::None if failure.is_conflict() => Next::Again,
@@ -32,7 +32,7 @@ pub(super) fn decide(condition: &PutCondition, failure: &S3Failure, found: Optio
     }
 }
 
-/// Doubles, with a random part: racers that got a conflict together must not come back together.
+/// Doubles, with a random part: racers in a conflict must not retry simultaneously.
 pub(super) async fn pause_before(attempt: u32) {
     if attempt == 0 {
         return;
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_under_the_key_decides_and_not_the_answer() {
+    fn the_object_under_the_key_decides_and_not_the_answer() {
         use PutCondition::{IfAbsent, IfVersion};
         let (mine, other) = (Version("mine".into()), Version("other".into()));
         let lost_race = S3Failure::answered(412, "PreconditionFailed");
@@ -56,7 +56,7 @@ mod tests {
         let denied = S3Failure::answered(403, "AccessDenied");
 
         for failure in [&lost_race, &conflict, &broken, &denied] {
-            // Even a refusal may follow an earlier try of the SDK that succeeded.
+            // Even a refusal may follow an earlier attempt of the SDK that succeeded.
             assert_eq!(decide(&IfAbsent, failure, Some(&other)), Next::Answer(PutOutcome::AlreadyExists));
             let replaced = decide(&IfVersion(mine.clone()), failure, Some(&other));
             assert_eq!(replaced, Next::Answer(PutOutcome::VersionMismatch));

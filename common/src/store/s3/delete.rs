@@ -1,9 +1,9 @@
-//! Deleting, one or many, and only the version that was named.
+//! Deletes objects, one or many, and only the named version.
 //!
-//! AWS honours `If-Match` on a delete and the ETag of each entry of a DeleteObjects request. Others may ignore either
-//! without a word (versitygw 1.8 honours the first, not atomically, and ignores the second), so with an endpoint of its
-//! own an object is looked at just before: one that is replaced between the look and the delete would be lost. That
-//! window is one request for a single delete, and for a batch the looks and the request of one group.
+//! AWS honours `If-Match` on a delete and the ETag of each entry of a DeleteObjects request. Other stores may silently
+//! ignore either (versitygw 1.8 honours the first, not atomically, and ignores the second). With a custom endpoint an
+//! object is therefore read just before the delete: one that is replaced between the two would be lost. That window is
+//! one request for a single delete, and for a batch the reads and the request of one group.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use super::put::gave_up;
 use crate::store::batch::independent;
 use crate::store::{DeleteOutcome, Result, StoreError, StoreErrorKind, Version};
 
-/// Requests of one batch that are under way at the same time.
+/// Concurrent requests of one batch.
 pub(super) const CONCURRENCY: usize = 16;
 /// The limit of DeleteObjects.
 const MAX_GROUP: usize = 1_000;
-/// Where objects are looked at first: small, because the window grows with it.
-const MAX_LOOKED_AT_GROUP: usize = 100;
+/// The group size where objects are read first: small, because the window grows with it.
+const MAX_CHECKED_GROUP: usize = 100;
 
 pub(super) async fn delete(bucket: &Bucket, key: &str, if_version: Option<&Version>) -> Result<DeleteOutcome> {
     match if_version {
@@ -44,7 +44,7 @@ async fn delete_any(bucket: &Bucket, key: &str) -> Result<DeleteOutcome> {
 
 async fn delete_version(bucket: &Bucket, key: &str, version: &Version) -> Result<DeleteOutcome> {
     if bucket.has_custom_endpoint
-        && let Some(outcome) = look(bucket, key, version).await?
+        && let Some(outcome) = check(bucket, key, version).await?
     {
         return Ok(outcome);
     }
@@ -55,13 +55,14 @@ async fn delete_version(bucket: &Bucket, key: &str, version: &Version) -> Result
             Ok(()) => return Ok(DeleteOutcome::Deleted),
             Err(failure) if failure.is_no_such_key() => return Ok(DeleteOutcome::Deleted),
             Err(failure) if failure.is_conflict() => last_message = failure.into_error("delete", key).message,
-            // Some stores say so too when the object is gone, perhaps by our own request whose answer was lost.
-            Err(failure) if failure.is_precondition_failed() => match look(bucket, key, version).await? {
+            // Some stores also return this if the object no longer exists, perhaps because of an earlier request whose
+            // answer was lost.
+            Err(failure) if failure.is_precondition_failed() => match check(bucket, key, version).await? {
                 Some(outcome) => return Ok(outcome),
                 None => last_message = failure.into_error("delete", key).message,
             },
             Err(failure) if failure.is_not_implemented() => {
-                return match look(bucket, key, version).await? {
+                return match check(bucket, key, version).await? {
                     Some(outcome) => Ok(outcome),
                     None => delete_any(bucket, key).await,
                 };
@@ -72,8 +73,8 @@ async fn delete_version(bucket: &Bucket, key: &str, version: &Version) -> Result
     Err(gave_up("delete", key, &last_message))
 }
 
-/// `None` if the object is there and still is that version, otherwise what a delete of the version comes to.
-async fn look(bucket: &Bucket, key: &str, version: &Version) -> Result<Option<DeleteOutcome>> {
+/// `None` if the object still has that version, otherwise the outcome of deleting it.
+async fn check(bucket: &Bucket, key: &str, version: &Version) -> Result<Option<DeleteOutcome>> {
     Ok(match bucket.head(key).await? {
         None => Some(DeleteOutcome::Deleted),
         Some(found) if found.version != *version => Some(DeleteOutcome::VersionMismatch),
@@ -97,7 +98,7 @@ type Objects = Vec<(String, Version)>;
 type Outcomes = Vec<Result<DeleteOutcome>>;
 
 pub(super) async fn delete_many(bucket: &Arc<Bucket>, objects: Objects) -> Outcomes {
-    let limit = if bucket.has_custom_endpoint { MAX_LOOKED_AT_GROUP } else { MAX_GROUP };
+    let limit = if bucket.has_custom_endpoint { MAX_CHECKED_GROUP } else { MAX_GROUP };
     let mut outcomes = Vec::with_capacity(objects.len());
     while let rest @ [_, ..] = &objects[outcomes.len()..] {
         let length = independent(rest.iter().map(|(key, _)| [&**key])).min(limit);
@@ -108,7 +109,7 @@ pub(super) async fn delete_many(bucket: &Arc<Bucket>, objects: Objects) -> Outco
 
 async fn delete_group(bucket: &Arc<Bucket>, group: &[(String, Version)]) -> Outcomes {
     let mut outcomes: Vec<Option<Result<DeleteOutcome>>> = if bucket.has_custom_endpoint {
-        look_at_all(bucket, group.to_vec()).await.into_iter().map(Result::transpose).collect()
+        check_all(bucket, group.to_vec()).await.into_iter().map(Result::transpose).collect()
     } else {
         group.iter().map(|_| None).collect()
     };
@@ -118,23 +119,23 @@ async fn delete_group(bucket: &Arc<Bucket>, group: &[(String, Version)]) -> Outc
         .filter(|(_, outcome)| outcome.is_none())
         .map(|(object, _)| object.clone())
         .collect();
-    let mut deleted = delete_unlooked(bucket, open).await.into_iter();
+    let mut deleted = delete_unchecked(bucket, open).await.into_iter();
     for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_none()) {
         *outcome = deleted.next();
     }
     outcomes.into_iter().flatten().collect()
 }
 
-async fn look_at_all(bucket: &Arc<Bucket>, group: Objects) -> Vec<Result<Option<DeleteOutcome>>> {
+async fn check_all(bucket: &Arc<Bucket>, group: Objects) -> Vec<Result<Option<DeleteOutcome>>> {
     let looks = group.into_iter().map(|(key, version)| {
         let bucket = Arc::clone(bucket);
-        async move { look(&bucket, &key, &version).await }
+        async move { check(&bucket, &key, &version).await }
     });
     stream::iter(looks).buffered(CONCURRENCY).collect().await
 }
 
-/// One request for all, or one for each where the store knows no other way or the key does not fit.
-async fn delete_unlooked(bucket: &Arc<Bucket>, group: Objects) -> Outcomes {
+/// One request for all, or one for each object if the store supports nothing else or the key does not fit.
+async fn delete_unchecked(bucket: &Arc<Bucket>, group: Objects) -> Outcomes {
     if group.is_empty() {
         return Vec::new();
     }
@@ -164,8 +165,8 @@ async fn delete_each(bucket: &Arc<Bucket>, group: Objects) -> Outcomes {
     stream::iter(deletes).buffered(CONCURRENCY).collect().await
 }
 
-/// XML 1.0 has no way to write most control characters: a request with such a key would be refused whole, and no object
-/// of the batch would ever go.
+/// XML 1.0 cannot represent most control characters. A request with such a key would be refused as a whole, and no
+/// object of the batch would ever be deleted.
 fn fits_into_xml(key: &str) -> bool {
     !key.chars().any(|character| character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}'))
 }
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_that_xml_cannot_carry_are_told_apart() {
+    fn keys_that_xml_cannot_represent_are_detected() {
         for key in ["a/b c.json", "ä&<>\"'+%2F", "日本"] {
             assert!(fits_into_xml(key), "{key:?}");
         }

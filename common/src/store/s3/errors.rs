@@ -1,4 +1,4 @@
-//! What S3 answered, in the words of the seam: a kind that a caller can act on and a text for people.
+//! Converts S3's answers to errors of the seam: a kind that a caller can act on and a text for people.
 
 use std::error::Error;
 
@@ -7,11 +7,11 @@ use aws_sdk_s3::error::{BuildError, ProvideErrorMetadata, SdkError};
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A request that did not succeed.
+/// A failed request.
 #[derive(Debug, Clone)]
 pub(super) struct S3Failure {
     pub kind: StoreErrorKind,
-    /// S3's error code; `None` when no answer came or it had none.
+    /// S3's error code; `None` if no answer came or it had none.
     code: Option<String>,
     status: Option<u16>,
     message: String,
@@ -22,12 +22,12 @@ impl S3Failure {
         StoreError::new(self.kind, operation, key, self.message)
     }
 
-    /// The object is certainly not there. A 404 without S3's own code is not certain: a proxy may have made it.
+    /// The object certainly does not exist. A 404 without S3's own code is not certain: a proxy may have sent it.
     pub fn is_no_such_key(&self) -> bool {
         self.has_code("NoSuchKey")
     }
 
-    /// What a HEAD knows (it has no body, so no code): no such object, or no such bucket.
+    /// The answer to a HEAD, which has no body and so no code: no such object, or no such bucket.
     pub fn is_bare_not_found(&self) -> bool {
         self.status == Some(404) && self.code.as_deref().is_none_or(|code| code == "NotFound")
     }
@@ -40,7 +40,7 @@ impl S3Failure {
         self.status == Some(416) || self.has_code("InvalidRange")
     }
 
-    /// Another conditional request on the same key was under way.
+    /// Another conditional request on the same key was in progress.
     pub fn is_conflict(&self) -> bool {
         self.status == Some(409) && (self.has_code("ConditionalRequestConflict") || self.has_code("OperationAborted"))
     }
@@ -66,7 +66,7 @@ impl S3Failure {
         self.has_code("InvalidRequest") || self.has_code("EntityTooLarge")
     }
 
-    /// The request may be sent again: it lost a race, or nobody knows what became of it.
+    /// The request may be sent again: it lost a race, or its outcome is unknown.
     pub fn is_undecided(&self) -> bool {
         self.is_precondition_failed()
             || self.is_conflict()
@@ -78,7 +78,7 @@ impl S3Failure {
         Self { kind, code: code.map(str::to_owned), status, message: describe(status, code, message) }
     }
 
-    /// What the answer to a batch says of one entry: it has a code and no status.
+    /// The failure of one entry of a batch, which has a code and no status.
     pub fn of_entry(code: Option<&str>, message: Option<&str>) -> Self {
         let status = match code {
             Some("AccessDenied") => Some(403),
@@ -108,7 +108,7 @@ impl<E: ProvideErrorMetadata + Error + 'static> From<SdkError<E, HttpResponse>> 
         match &error {
             SdkError::ServiceError(service) => Self::of(status, service.err().code(), service.err().message()),
             _ => {
-                // The SDK's outermost words ("dispatch failure") tell people nothing.
+                // The SDK's outermost message ("dispatch failure") is of no use to people.
                 let cause = error.source().map_or_else(|| error.to_string(), chain);
                 let message = cause.split_whitespace().collect::<Vec<_>>().join(" ");
                 Self { kind: kind_without_answer(&error, &message), code: None, status, message }
@@ -117,7 +117,7 @@ impl<E: ProvideErrorMetadata + Error + 'static> From<SdkError<E, HttpResponse>> 
     }
 }
 
-/// A request that could not even be put together.
+/// A request that could not be built.
 impl From<BuildError> for S3Failure {
     fn from(error: BuildError) -> Self {
         Self { kind: StoreErrorKind::Other, code: None, status: None, message: chain(&error) }
@@ -125,7 +125,7 @@ impl From<BuildError> for S3Failure {
 }
 
 fn describe(status: Option<u16>, code: Option<&str>, message: Option<&str>) -> String {
-    // The answer to a HEAD is a number only.
+    // The answer to a HEAD has only a status.
     let said = message.unwrap_or(match status {
         Some(301) => "the bucket is in another region, see AWS_REGION",
         Some(401 | 403) => "access denied",
@@ -143,17 +143,17 @@ fn kind_of_answer(status: Option<u16>, code: Option<&str>) -> StoreErrorKind {
     match code {
         Some("NoSuchBucket") => return StoreErrorKind::NoSuchStore,
         Some("NotImplemented" | "MethodNotAllowed") => return StoreErrorKind::Unsupported,
-        // The last one is versitygw's, as a 404: an access key that it does not know.
+        // The last one is versitygw's, as a 404: an unknown access key.
         Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "XAdminUserNotFound") => {
             return StoreErrorKind::Denied;
         }
         Some("KeyTooLongError" | "InvalidObjectName") => return StoreErrorKind::InvalidKey,
         Some("EntityTooLarge") => return StoreErrorKind::TooLarge,
-        // The upload has to be made again from its start, which the caller can.
+        // The caller can repeat the upload from its start.
         Some("NoSuchUpload" | "SlowDown" | "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict") => {
             return StoreErrorKind::Transient;
         }
-        // What arrived is not what was sent.
+        // The data was damaged in transit.
         Some("BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch") => return StoreErrorKind::Transient,
         _ => {}
     }
@@ -168,7 +168,7 @@ fn kind_of_answer(status: Option<u16>, code: Option<&str>) -> StoreErrorKind {
 
 fn kind_without_answer<E>(error: &SdkError<E, HttpResponse>, message: &str) -> StoreErrorKind {
     match error {
-        // The SDK has no type of its own for "no credentials" that could be asked for here.
+        // The SDK has no error type for missing credentials that could be matched here.
         SdkError::DispatchFailure(_) if message.contains("credential") => StoreErrorKind::Denied,
         SdkError::DispatchFailure(failure) if failure.is_user() => StoreErrorKind::Other,
         SdkError::ConstructionFailure(_) => StoreErrorKind::Other,
@@ -176,7 +176,7 @@ fn kind_without_answer<E>(error: &SdkError<E, HttpResponse>, message: &str) -> S
     }
 }
 
-/// An error and its causes in one line; causes that only repeat what stands there already are left out.
+/// An error and its causes in one line; causes that only repeat earlier text are left out.
 pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -10,7 +10,7 @@ use crate::store::{ListOptions, ListPage, ObjectMeta, Result, StoreError, StoreE
 /// S3's largest page.
 const MAX_PAGE: usize = 1000;
 
-/// Asks on while a page holds nothing but folder markers, so that a page that says `more` has a last key to go on from.
+/// Continues while a page holds only folder markers, so that a page with `more` has a last key to continue from.
 pub(super) async fn list(bucket: &Bucket, options: &ListOptions) -> Result<ListPage> {
     let mut continuation = None;
     loop {
@@ -24,7 +24,7 @@ pub(super) async fn list(bucket: &Bucket, options: &ListOptions) -> Result<ListP
     }
 }
 
-/// Asks on while a page ends with a key that cannot be read, so that there is one to go on from.
+/// Continues while a page ends with a key that cannot be decoded, so that there is one to continue from.
 pub(super) async fn survey(bucket: &Bucket, options: &SurveyOptions) -> Result<SurveyPage> {
     let options = options.strict();
     let mut page = SurveyPage::default();
@@ -50,15 +50,15 @@ async fn send(bucket: &Bucket, options: &ListOptions, continuation: Option<Strin
         .set_start_after(start_after(options).map(|key| bucket.full_key(&key)))
         .set_max_keys(i32::try_from(limit).ok())
         .set_continuation_token(continuation)
-        // XML cannot carry every character that a key may have; one such key would make the whole page unreadable.
+        // XML cannot represent every character that a key may have; one such key would make the whole page unreadable.
         .encoding_type(EncodingType::Url)
         .send()
         .await
         .map_err(|error| S3Failure::from(error).into_error("list", &options.prefix))
 }
 
-/// With a delimiter S3 compares keys, not folded prefixes: after `a/` it would answer the prefix `a/` again, for the
-/// keys in it. Starting after every key of that prefix is what the seam means.
+/// With a delimiter S3 compares keys, not folded prefixes: after `a/` it would return the prefix `a/` again for the
+/// keys in it. The seam's semantics are to start after every key of that prefix.
 fn start_after(options: &ListOptions) -> Option<String> {
     let after = options.start_after.clone()?;
     let folded = options.delimiter.then(|| after.strip_prefix(&options.prefix)?.find('/')).flatten();
@@ -136,12 +136,12 @@ fn within(bucket: &Bucket, options: &ListOptions, full_key: &str) -> Result<Stri
     })
 }
 
-/// What consoles and tools leave for an empty "folder": no object of anybody's, and no key of the seam.
+/// The marker that consoles and tools create for an empty "folder". It is not an object of the store.
 fn is_folder_marker(key: &str, object: &Object) -> bool {
     (key.is_empty() || key.ends_with('/')) && object.size().unwrap_or(0) == 0
 }
 
-/// Form encoding as S3 answers it: `%XX`, and `+` for a space.
+/// Decodes S3's form encoding: `%XX`, and `+` for a space.
 pub(super) fn decode(text: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();

@@ -18,7 +18,7 @@ use crate::store::{
 
 const MAX_PARTS: i32 = 10_000;
 
-/// Dropped without `complete` or `abort` its parts stay, invisible, until the bucket's lifecycle rule removes them.
+/// If dropped without `complete` or `abort`, its parts stay, invisible, until the bucket's lifecycle rule removes them.
 pub(super) struct S3Upload {
     bucket: Arc<Bucket>,
     key: String,
@@ -57,7 +57,7 @@ impl S3Upload {
         self.size_bytes += length_bytes;
     }
 
-    /// Appends a part that the server copies itself. `source` is percent-encoded, `range` is `bytes=a-b`.
+    /// Appends a part that the server copies. `source` is percent-encoded, `range` is `bytes=a-b`.
     pub async fn copy_part(
         &mut self,
         source: &str,
@@ -110,7 +110,7 @@ impl S3Upload {
         for attempt in 0..MAX_TRIES {
             pause_before(attempt).await;
             let failure = match self.send_complete(condition).await {
-                Ok(version) => return self.believed(condition, version).await,
+                Ok(version) => return self.verified(condition, version).await,
                 Err(failure) => failure,
             };
             let found = match self.bucket.head(&self.key).await {
@@ -129,9 +129,9 @@ impl S3Upload {
         Err(gave_up("complete", &self.key, &last_message))
     }
 
-    /// The outcome of a completion that was answered with 200. versitygw 1.8 answers so for an upload that was aborted,
-    /// too; a store that is not AWS is asked what stands there.
-    async fn believed(&self, condition: &PutCondition, version: Option<Version>) -> Result<PutOutcome> {
+    /// The outcome of a completion that was answered with 200. versitygw 1.8 also answers so for an aborted upload, so
+    /// with other stores than AWS the object is read.
+    async fn verified(&self, condition: &PutCondition, version: Option<Version>) -> Result<PutOutcome> {
         if !self.bucket.has_custom_endpoint {
             return written(&self.bucket, &self.key, version).await;
         }
@@ -148,8 +148,8 @@ impl S3Upload {
         })
     }
 
-    /// The upload is gone because an earlier try completed it and the answer was lost: then an object of this size
-    /// and, as its ETag says, this number of parts stands there.
+    /// Whether an earlier attempt completed the upload and its answer was lost: the object then has this size and, by
+    /// its ETag, this number of parts.
     fn is_ours(&self, found: Option<&ObjectMeta>) -> bool {
         let parts_suffix = format!("-{}\"", self.parts.len());
         found.is_some_and(|meta| meta.size_bytes == self.size_bytes && meta.version.0.ends_with(&parts_suffix))
@@ -159,7 +159,7 @@ impl S3Upload {
         unfinished::abort(&self.bucket, &self.key, &self.upload_id).await
     }
 
-    /// Frees the parts; that they may stay is no reason to hide the outcome that matters.
+    /// Frees the parts. A failure is only logged, so that it does not hide the actual outcome.
     async fn abort_or_warn(&self) {
         if let Err(error) = self.send_abort().await {
             tracing::warn!(key = self.key, %error, "the parts of an unfinished upload stay in the bucket");
@@ -167,7 +167,7 @@ impl S3Upload {
     }
 }
 
-/// A failed request, or a limit met before any was sent.
+/// A failed request, or a limit exceeded before any was sent.
 pub(super) enum S3FailureOrError {
     Failure(S3Failure),
     Error(StoreError),
@@ -200,14 +200,14 @@ impl MultipartUpload for S3Upload {
             .part_number(number)
             .body(bytes.into());
         let output = request.send().await.map_err(|error| S3Failure::from(error).into_error("put part", &self.key))?;
-        // Only now: a part that failed is sent again under the same number.
+        // Counted only now: a part that failed is sent again under the same number.
         self.add(number, output.e_tag, length_bytes);
         Ok(())
     }
 
     async fn complete(self: Box<Self>, condition: PutCondition) -> Result<PutOutcome> {
         if self.parts.is_empty() {
-            // S3 refuses an upload without parts; an empty object is what was meant.
+            // S3 refuses an upload without parts; an empty object is intended.
             self.abort_or_warn().await;
             return put(&self.bucket, &self.key, &Bytes::new(), &condition, &self.metadata).await;
         }

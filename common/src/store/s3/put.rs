@@ -37,8 +37,8 @@ pub(super) async fn put(
     Err(gave_up("put", key, &last_message))
 }
 
-/// The write failed and so did the look at what became of it. The first failure is the one to report, except that a
-/// lost race is no failure: then the look has to be tried again.
+/// The write failed, and so did reading its outcome. Reports the first failure, unless it is a lost race: then the read
+/// has to be repeated.
 pub(super) fn undecidable(failure: S3Failure, unknown: StoreError, operation: &'static str, key: &str) -> StoreError {
     if failure.is_precondition_failed() || failure.is_conflict() { unknown } else { failure.into_error(operation, key) }
 }
@@ -48,7 +48,7 @@ pub(super) fn gave_up(operation: &'static str, key: &str, last_message: &str) ->
     StoreError::new(StoreErrorKind::Transient, operation, key, message)
 }
 
-/// The outcome of a write that was answered with 200, by the answer's ETag or else by asking.
+/// The outcome of a write that was answered with 200, from the answer's ETag or else from the object.
 pub(super) async fn written(bucket: &Bucket, key: &str, version: Option<Version>) -> Result<PutOutcome> {
     if let Some(version) = version {
         return Ok(PutOutcome::Written(version));

@@ -1,4 +1,4 @@
-//! Reading one object's body, counted against what the answer's head promised.
+//! Reads one object's body, and checks its length against the answer's head.
 
 use async_trait::async_trait;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
@@ -11,7 +11,7 @@ use super::errors::{S3Failure, chain};
 use crate::store::{GetOptions, ObjectMeta, ObjectReader, Result, StoreError, StoreErrorKind};
 
 pub(super) async fn open(bucket: &Bucket, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, S3Reader)>> {
-    // HTTP cannot ask for an empty range.
+    // HTTP has no empty range.
     if options.range.as_ref().is_some_and(std::ops::Range::is_empty) {
         return open_empty(bucket, key, &options).await;
     }
@@ -25,7 +25,7 @@ pub(super) async fn open(bucket: &Bucket, key: &str, options: GetOptions) -> Res
     match request.send().await.map_err(S3Failure::from) {
         Ok(output) => opened(key, output).map(Some),
         Err(failure) if failure.is_no_such_key() => Ok(None),
-        // An empty object has no first byte, so any range of it lies beyond its end.
+        // An empty object has no first byte, so any range of it is beyond its end.
         Err(failure) if failure.is_range_beyond_end() => open_empty(bucket, key, &options).await,
         Err(failure) if failure.is_precondition_failed() => Err(changed(key)),
         Err(failure) => Err(failure.into_error("get", key)),

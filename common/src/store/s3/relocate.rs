@@ -1,4 +1,4 @@
-//! Copying on the server's side, and moving as copy plus conditional delete.
+//! Copies on the server, and moves as copy plus conditional delete.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const MAX_PARTS: u64 = 10_000;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Copied {
     Yes,
-    /// The source is gone or is another version.
+    /// The source is missing or has another version.
     SourceChanged,
 }
 
@@ -81,14 +81,14 @@ fn part_ranges(size_bytes: u64) -> impl Iterator<Item = std::ops::Range<u64>> {
     })
 }
 
-/// CopyObject takes it along by itself, an upload in parts does not.
+/// CopyObject copies it by itself, an upload in parts does not.
 async fn user_metadata(bucket: &Bucket, key: &str) -> Result<Metadata> {
     let request = bucket.client.head_object().bucket(&bucket.name).key(bucket.full_key(key));
     let output = request.send().await.map_err(|error| S3Failure::from(error).into_error("copy", key))?;
     Ok(output.metadata.unwrap_or_default().into_iter().collect())
 }
 
-/// The SDK sends this header as it is, so it is percent-encoded here.
+/// The SDK sends this header unchanged, so it is percent-encoded here.
 fn copy_source(bucket: &Bucket, key: &str) -> String {
     let mut source = format!("{}/", bucket.name);
     for byte in bucket.full_key(key).bytes() {
@@ -102,11 +102,11 @@ fn copy_source(bucket: &Bucket, key: &str) -> String {
     source
 }
 
-/// How far a move has come.
+/// The state of a move.
 enum Step {
-    /// Nothing is left to do.
+    /// The move is complete.
     Answered(RenameOutcome),
-    /// The content stands under the target; the source has to go.
+    /// The target exists; the source has to be deleted.
     Copied,
 }
 
@@ -125,18 +125,18 @@ async fn copy_to_free_key(bucket: &Arc<Bucket>, from: &str, version: &Version, t
     if from == to {
         return Ok(Step::Answered(RenameOutcome::TargetExists));
     }
-    // Nobody honours If-None-Match on the target of a copy: this look keeps honest callers from overwriting, and is
-    // no lock against two that race.
+    // No store honours If-None-Match on the target of a copy. This check prevents accidental overwriting, but does not
+    // lock out concurrent callers.
     let copied = match bucket.head(to).await? {
         None => copy(bucket, from, version, to).await? == Copied::Yes,
-        // The target holds what the source holds: this very move got half-way before.
+        // The target has the content of the source: an earlier call did the first half of this move.
         Some(found) if found.version == *version => bucket.is_still(from, version).await?,
         Some(_) => return Ok(Step::Answered(RenameOutcome::TargetExists)),
     };
     Ok(if copied { Step::Copied } else { Step::Answered(RenameOutcome::SourceChanged) })
 }
 
-/// Copies at the same time, then deletes what was copied in few requests.
+/// Copies concurrently, then deletes the copied sources in few requests.
 pub(super) async fn rename_many(bucket: &Arc<Bucket>, moves: Vec<Move>) -> Vec<Result<RenameOutcome>> {
     let mut outcomes = Vec::with_capacity(moves.len());
     while let rest @ [_, ..] = &moves[outcomes.len()..] {
@@ -166,12 +166,12 @@ async fn rename_independent(bucket: &Arc<Bucket>, moves: &[Move]) -> Vec<Result<
     steps.into_iter().filter_map(answer).collect()
 }
 
-/// `copy` of the seam: a source that changed is an error there.
+/// For `copy` of the seam, where a changed source is an error.
 pub(super) fn require_copied(copied: &Copied, from: &str) -> Result<()> {
     match copied {
         Copied::Yes => Ok(()),
         Copied::SourceChanged => {
-            let message = "the source is gone or is another version than asked for";
+            let message = "the source is missing or has another version";
             Err(StoreError::new(StoreErrorKind::VersionMismatch, "copy", from, message))
         }
     }

@@ -1,4 +1,4 @@
-//! Tags of objects. A tag request cannot be pinned to an ETag, so the object is looked at before and after.
+//! Tags of objects. A tag request cannot be pinned to an ETag, so the object is read before and after.
 
 use aws_sdk_s3::types::{Tag, Tagging};
 
@@ -13,7 +13,7 @@ pub(super) async fn read(bucket: &Bucket, key: &str) -> Result<Option<Metadata>>
     match request.send().await.map_err(S3Failure::from) {
         Ok(output) => Ok(Some(output.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())),
         Err(failure) if failure.is_no_such_key() => Ok(None),
-        // Said of an object without tags by some stores other than AWS.
+        // The answer of some stores other than AWS for an object without tags.
         Err(failure) if failure.is_no_such_tag_set() => Ok(Some(Metadata::new())),
         Err(failure) => Err(failure.into_error("tag", key)),
     }
@@ -45,8 +45,8 @@ fn tagging(tags: &Metadata) -> std::result::Result<Tagging, S3Failure> {
     Ok(Tagging::builder().set_tag_set(Some(tags)).build()?)
 }
 
-/// See [`crate::store::Store::tag_version`]. A crash between the tag and the second look leaves the tag on a newer
-/// object that came in that very moment.
+/// See [`crate::store::Store::tag_version`]. A crash between the tag and the second read leaves the tag on a newer
+/// object that was put concurrently.
 pub(super) async fn tag_version(bucket: &Bucket, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
     if !bucket.is_still(key, version).await? {
         return Ok(TagOutcome::VersionMismatch);
@@ -64,7 +64,7 @@ pub(super) async fn tag_version(bucket: &Bucket, key: &str, version: &Version, t
     Ok(TagOutcome::VersionMismatch)
 }
 
-/// The caller cannot repeat this: at its next try the object is another version from the start.
+/// The caller cannot repeat this: at its next attempt the object has another version from the start.
 async fn take_off_at_last(bucket: &Bucket, key: &str, tags: &Metadata) -> Result<()> {
     let mut last_message = String::new();
     for attempt in 0..MAX_TRIES {
@@ -91,7 +91,7 @@ async fn take_off(bucket: &Bucket, key: &str, tags: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Somebody else's tag of the same name and another value stays.
+/// A tag of the same name with another value belongs to another program and stays.
 fn without(found: &Metadata, tags: &Metadata) -> Metadata {
     found.iter().filter(|(name, value)| tags.get(*name) != Some(value)).map(|(n, v)| (n.clone(), v.clone())).collect()
 }

@@ -13,8 +13,8 @@ const MAX_PAGE: usize = 1000;
 
 /// Needs `s3:ListBucketMultipartUploads` on the bucket.
 ///
-/// versitygw 1.8.0 refuses the marker of its own answer, so that a page cannot begin between two uploads of one key
-/// there. It then begins at the next key: the further ones of that key are listed once the earlier ones are gone.
+/// versitygw 1.8.0 refuses the marker of its own answer, so a page cannot begin between two uploads of one key there.
+/// It begins at the next key instead: the remaining uploads of that key are listed once the earlier ones are removed.
 pub(super) async fn list(bucket: &Bucket, options: &ListUploads) -> Result<UploadPage> {
     let answer = match send(bucket, options, true).await {
         Err(failure) if options.after.is_some() && failure.is_invalid_argument() => send(bucket, options, false).await,
@@ -69,7 +69,7 @@ fn page_of(bucket: &Bucket, options: &ListUploads, output: &ListMultipartUploads
     Ok(page)
 }
 
-/// Frees its parts; that it is gone already is a success.
+/// Frees its parts; a missing upload is a success.
 pub(super) async fn abort(bucket: &Bucket, key: &str, upload_id: &str) -> Result<()> {
     let request =
         bucket.client.abort_multipart_upload().bucket(&bucket.name).key(bucket.full_key(key)).upload_id(upload_id);

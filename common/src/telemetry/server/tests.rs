@@ -7,7 +7,7 @@ use super::*;
 use crate::telemetry::status::Section;
 use crate::telemetry::{Health, Registry, Status};
 
-/// Larger than all that the system buffers of a connection.
+/// Larger than all buffers of a connection in the system.
 const HUGE: usize = 24 << 20;
 
 struct Running {
@@ -29,7 +29,7 @@ fn serve(limits: Limits) -> Running {
     Running { address, open, stop, serving }
 }
 
-/// Generous times: whatever ends a connection in a test is not these.
+/// Generous time-outs that never end a connection in a test.
 fn patient(connections: usize) -> Limits {
     Limits { connections, head: Duration::from_secs(600), whole: Duration::from_secs(600) }
 }
@@ -43,7 +43,7 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// One that sends this and no more.
+    /// A connection that sends these bytes and no more.
     async fn hold(&self, sent: &[u8]) -> TcpStream {
         let mut stream = self.connect().await;
         stream.write_all(sent).await.unwrap();
@@ -65,7 +65,7 @@ impl Running {
     }
 }
 
-/// Everything up to the end; nothing of a connection that was reset.
+/// Everything up to the end; empty for a connection that was reset.
 async fn exchange(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
@@ -166,9 +166,9 @@ async fn only_http_1_is_answered_and_odd_requests_are_refused() {
     assert!(head.contains("content-length: 3") && head.ends_with("\r\n\r\n"), "{head}");
 }
 
-/// A client that sends on while it is answered still gets its answer.
+/// A client that keeps sending while it is answered still gets its answer.
 #[tokio::test]
-async fn an_answer_is_not_lost_to_what_the_client_still_sends() {
+async fn an_answer_survives_further_bytes_of_the_client() {
     let server = serve(patient(16));
     for _ in 0..50 {
         let mut stream = server.hold(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n").await;
@@ -204,7 +204,7 @@ fn room_is_made_by_the_peer_that_has_the_most_connections() {
 
 proptest! {
     #[test]
-    fn who_has_one_connection_never_makes_room_for_who_has_more(others in prop::collection::vec(2_u8..6, 2..64), at in any::<prop::sample::Index>()) {
+    fn a_peer_with_one_connection_never_makes_room_for_one_with_more(others in prop::collection::vec(2_u8..6, 2..64), at in any::<prop::sample::Index>()) {
         let mut peers: Vec<Peer> = others.iter().map(|last| Peer::V4([10, 0, 0, *last])).collect();
         peers.push(Peer::V4([10, 0, 0, 2]));
         let at = at.index(peers.len());

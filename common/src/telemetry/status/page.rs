@@ -1,4 +1,4 @@
-//! The status page. It is whole in itself: no script, no font and no image from anywhere.
+//! The status page. It is self-contained: no script, no font and no external image.
 
 use std::fmt::Write;
 
@@ -135,7 +135,7 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// A value as it is shown, by the unit in its name.
+/// A value as the page shows it, by the unit in its name.
 fn text(name: &str, value: &Value) -> String {
     match value {
         Value::Null => "–".to_owned(),
@@ -172,7 +172,7 @@ fn fraction(name: &str, number: f64) -> String {
     if name.ends_with("_seconds") {
         return duration(number);
     }
-    // What is shown of a rate or a mean does not need the rest.
+    // A rate or a mean of this size needs no further digits.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     if number >= 10.0 {
         return whole_number(name, number.round() as u64);
@@ -243,7 +243,7 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// Text that is no markup, wherever it comes from.
+/// Text that is never markup, whatever its origin.
 struct Escaped<'a>(&'a str);
 
 impl std::fmt::Display for Escaped<'_> {
@@ -263,7 +263,7 @@ impl std::fmt::Display for Escaped<'_> {
 }
 
 fn push(html: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string fails never.
+    // Writing to a String cannot fail.
     let _ = html.write_fmt(text);
 }
 
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_stands_at_the_top_and_empty_tables_are_left_out() {
+    fn the_state_is_at_the_top_and_empty_tables_are_left_out() {
         let empty = Section::new().table("quarantined_files", Table::default());
         let page = page_of(empty.clone(), None);
         assert!(page.contains("Ready</span>") && page.contains("up 1 d 1 h") && page.contains("http-equiv=refresh"));

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A landing zone whose two folders are on other disks, so to say.
+/// A landing zone whose two folders are links, as to other disks.
 fn linked() -> (TempDir, LocalStore) {
     let folder = TempDir::new().unwrap();
     let root = folder.path().join("root");
@@ -54,7 +54,7 @@ async fn other_stores_follow_no_link_below_their_root() {
 }
 
 #[tokio::test]
-async fn a_link_to_a_disk_that_is_not_there_is_no_empty_folder() {
+async fn a_link_to_a_missing_disk_is_not_an_empty_folder() {
     let (folder, store) = linked();
     fs::write(folder.path().join("root/file"), "x").unwrap();
     fs::remove_dir_all(folder.path().join("disk")).unwrap();
@@ -71,7 +71,7 @@ async fn a_link_to_a_disk_that_is_not_there_is_no_empty_folder() {
 }
 
 #[tokio::test]
-async fn a_file_where_a_folder_of_the_landing_zone_has_to_be_is_no_empty_folder() {
+async fn a_file_instead_of_a_folder_of_the_landing_zone_is_an_error() {
     let folder = TempDir::new().unwrap();
     let root = folder.path().join("root");
     fs::create_dir(&root).unwrap();

@@ -1,12 +1,12 @@
-//! Listings that go on past what cannot be listed.
+//! Listings that continue past entries that cannot be listed.
 
 use rustix::fs::{Mode, OFlags};
 
 use super::*;
 use crate::store::{PassedOver, PassedOverKind};
 
-/// Makes a tree of so many levels, each a directory `a` and a file `b`, and removes it again: recursion would run out of
-/// descriptors.
+/// Creates a tree of `levels` levels, each with a directory `a` and a file `b`, and removes it again without recursion,
+/// which would run out of descriptors.
 struct Deep {
     root: std::path::PathBuf,
     _folder: TempDir,
@@ -64,8 +64,8 @@ async fn survey(store: &LocalStore, limit: usize) -> SurveyPage {
 }
 
 #[tokio::test]
-async fn of_a_tree_deeper_than_keys_and_descriptors_only_what_lies_too_deep_is_not_listed() {
-    // Beyond some 2,000 levels a recursion would have no stack left.
+async fn only_the_part_of_a_tree_that_is_too_deep_is_not_listed() {
+    // At some 2,000 levels a recursive walk would overflow the stack.
     let deep = Deep::new(9_000);
     fs::write(deep.root.join("z"), "x").unwrap();
     let store = LocalStore::open(deep.root.clone());
@@ -101,13 +101,13 @@ async fn a_file_whose_key_would_be_too_long_is_named_and_the_others_are_listed()
     let found = survey(&store, 1).await;
     assert_eq!(found.objects.len(), 1);
     assert_eq!(found.objects[0].key.len(), 1024);
-    assert!(store.head(&found.objects[0].key).await.unwrap().is_some(), "what is listed can be looked at");
+    assert!(store.head(&found.objects[0].key).await.unwrap().is_some(), "a listed object has no head");
     let [error] = &found.unlisted[..] else { panic!("{:?}", found.unlisted) };
     assert!(error.key.ends_with("/longer") && error.kind == StoreErrorKind::InvalidKey, "{error}");
 }
 
 #[tokio::test]
-async fn what_is_no_object_is_named_once_whatever_the_page() {
+async fn other_files_are_reported_once_whatever_the_page() {
     let folder = TempDir::new().unwrap();
     let (store, root) = store_in(&folder);
     for key in ["a/real", "b", "c/real"] {
@@ -144,7 +144,7 @@ async fn what_is_no_object_is_named_once_whatever_the_page() {
     assert_eq!(keys(&store).await, ["a/real", "b", r"b\xff", "c/real"]);
 }
 
-/// A superuser may read everything: then all of it is listed. The end-to-end tests run as somebody else.
+/// A superuser may read everything, and then everything is listed. The end-to-end tests run as another user.
 #[tokio::test]
 async fn a_folder_without_permission_hides_nothing_but_itself() {
     let folder = TempDir::new().unwrap();
