@@ -1,8 +1,8 @@
 //! Framing and validation alone, from memory, on one core: `cargo bench -p ingestor --bench framing`.
 //!
-//! Sample events as `event-distributor generate` makes them, newline-delimited, in pieces of 1 MiB. Beside it runs what
-//! version 0.1.0 did: serde_json into a borrowed struct. Each is timed many times, in short rounds, and the fastest is told: what
-//! else the machine does slows some rounds down, and makes none faster.
+//! Sample events as `event-distributor generate` makes them, newline-delimited, in pieces of 1 MiB. The baseline is the
+//! approach of version 0.1.0: serde_json into a borrowed struct. Each runs many times in short rounds, and the fastest
+//! round is reported: other load on the machine slows rounds down and speeds none up.
 
 #![allow(
     clippy::panic,
@@ -77,7 +77,7 @@ fn sample(events: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Events found, and a sum over their fields that shows that they were read.
+/// The number of events, and a sum over their fields that proves that they were read.
 type Read = (u64, u64);
 
 fn framed(file: &[u8]) -> Read {
@@ -114,7 +114,7 @@ struct Borrowed<'a> {
     data: &'a RawValue,
 }
 
-/// Less than version 0.1.0 did: the whole file at once, no copies, no offsets, no limits.
+/// Does less than version 0.1.0: the whole file at once, no copies, no offsets, no limits.
 fn with_serde_json(file: &[u8]) -> Read {
     let time = TimeRule::utc();
     let mut read = (0, 0);
@@ -145,7 +145,7 @@ fn measure(name: &str, file: &[u8], run: fn(&[u8]) -> Read) -> u64 {
     read.1
 }
 
-/// What takes time by the square of its length where framing is careless, as the repeated part.
+/// Parts whose repetition takes quadratic time in a careless framer.
 const HOSTILE: [(&str, &str); 6] = [
     ("empty objects", "{}"),
     ("opened arrays", "["),
@@ -158,7 +158,7 @@ const HOSTILE: [(&str, &str); 6] = [
     ("commas", ","),
 ];
 
-/// Nanoseconds a byte of a megabyte of each and of eight: the second is no more than the first where time is linear.
+/// Nanoseconds a byte for one megabyte and for eight of each: equal if the time is linear.
 fn hostile() {
     let limits = Limits { max_event_bytes: 1_000_000, bad_head_bytes: 65_536 };
     let format = EventFormat::default();

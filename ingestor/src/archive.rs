@@ -1,7 +1,7 @@
-//! What becomes of a file once it is committed, only ever of the very content that was read.
+//! Archives a file once it is committed; affects only the content that was read.
 //!
-//! Every step may be repeated after a crash at any point, and is done for many files at once: on S3 a thousand deletes
-//! are one request, in a folder a thousand moves are two syncs.
+//! Every step can be repeated after a crash at any point. Steps are batched: on S3 a thousand deletes are one request,
+//! in a folder a thousand moves are two syncs.
 
 mod names;
 
@@ -14,20 +14,20 @@ use crate::identity::PENDING;
 
 pub(crate) use names::Names;
 
-/// The tag that says that an object's events are all on the log: for the filter of a lifecycle rule.
+/// The tag of an object whose events are all on the log, for the filter of a lifecycle rule.
 pub const TAG: (&str, &str) = ("event-distributor", "ingested");
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Archived {
-    /// It stands there now.
+    /// The file is at the target.
     Moved { target: String },
     /// Tagged or deleted.
     Done,
-    /// The file is gone or has been replaced; whatever stands there now is not ours to touch.
+    /// The file is missing or was replaced; another version must not be touched.
     SourceChanged,
 }
 
-/// What is to be done with a file version.
+/// The archive step of a file version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
     Move { target: String },
@@ -50,7 +50,7 @@ impl Task {
     }
 }
 
-/// Does every step; the outcomes are independent and in the order of the tasks.
+/// Performs every step; the outcomes are independent and in the order of the tasks.
 pub(crate) async fn archive(store: &dyn Store, names: Names, tasks: &[Task]) -> Vec<Result<Archived>> {
     let mut outcomes: Vec<Option<Result<Archived>>> = tasks.iter().map(|_| None).collect();
     move_all(store, names, tasks, &mut outcomes).await;
@@ -95,12 +95,13 @@ async fn move_all(store: &dyn Store, names: Names, tasks: &[Task], outcomes: &mu
     }
 }
 
-/// Whether another name may do: S3 servers that keep objects as files have codes of their own for names they cannot hold.
+/// Whether another name may succeed: S3 servers that keep objects as files have their own codes for names that they
+/// cannot hold.
 fn may_be_the_name(kind: StoreErrorKind) -> bool {
     matches!(kind, StoreErrorKind::InvalidKey | StoreErrorKind::Other)
 }
 
-/// The target is taken: by an earlier, interrupted move of this very version, or by another file.
+/// The target exists: from an earlier, interrupted move of this version, or from another file.
 async fn resolve_taken(store: &dyn Store, names: Names, task: &Task, target: String) -> Result<Archived> {
     if finish_interrupted(store, task, &target).await? {
         return Ok(Archived::Moved { target });
@@ -109,7 +110,7 @@ async fn resolve_taken(store: &dyn Store, names: Names, task: &Task, target: Str
     move_or_finish(store, task, other, |other| format!("both {target} and {other} are taken; move one away")).await
 }
 
-/// The target cannot be made. Where the reason is that one of its folders is a file, another name does.
+/// The target cannot be created. If one of its folders is a file, uses another name.
 async fn resolve_refused(
     store: &dyn Store,
     names: Names,
@@ -119,7 +120,7 @@ async fn resolve_refused(
 ) -> Result<Archived> {
     let other = names.when_folder_is_file(target, &task.identity);
     let taken = |other: &str| format!("{target} cannot be made, and {other} is taken; move it away");
-    // What is wrong with the first choice says more than what is wrong with the second.
+    // The error of the first name is more informative than that of the second.
     move_or_finish(store, task, other, taken)
         .await
         .map_err(|error| if may_be_the_name(error.kind) { refused } else { error })
@@ -144,8 +145,8 @@ async fn move_or_finish(
     }
 }
 
-/// Whether `target` holds this very version, as after a move that ended between its two halves; if so the second half is
-/// done.
+/// Whether `target` has this version, as after a move that was interrupted between its two halves. If so, performs the
+/// second half.
 async fn finish_interrupted(store: &dyn Store, task: &Task, target: &str) -> Result<bool> {
     let holds = |meta: ObjectMeta| meta.version == task.version;
     if !store.head(target).await?.is_some_and(holds) || !store.head(&task.key()).await?.is_some_and(holds) {

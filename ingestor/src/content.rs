@@ -1,17 +1,17 @@
-//! The bytes of a landing file, decompressed by what its first bytes say.
+//! The bytes of a landing file, decompressed according to its first bytes.
 //!
-//! - What a file is, its first bytes say: names change when objects are moved, and servers decode on their own.
-//!   Gzip, zstd (also when it begins with a skippable frame) and bzip2, each also as several members one after another
-//!   and padded with zeros, and one within another; anything else is plain and passes through without a copy.
-//! - Formats that are not read are named: a zip archive is no file of bad events.
-//! - Pieces are bounded, whatever the compression ratio, and so is what a file may grow to ([`ExpansionLimits`]).
-//! - A stream that is broken or cut off is [`ContentError::Rejected`]. Before it is called so the rest of the file is
-//!   read, so that a file which changed under the reader comes back as the store's own error instead.
-//! - What came before the damage is given out first.
-//! - The runtime's thread is given back after some half a millisecond of work ([`crate::pace`]).
+//! - The first bytes decide the format, because names change when objects are moved, and servers decode without notice.
+//!   Gzip, zstd (also after a skippable frame) and bzip2 are read, each also as several members in sequence, padded
+//!   with zeros, and one within another. Anything else is plain and passes through without a copy.
+//! - Unsupported formats are named in the error: a zip archive does not become a file of bad events.
+//! - Pieces are bounded, whatever the compression ratio, and so is the decompressed size ([`ExpansionLimits`]).
+//! - A broken or truncated stream is [`ContentError::Rejected`]. The rest of the file is read first, so that a file
+//!   that changed while it was read returns the store's own error instead.
+//! - Bytes before the damage are returned first.
+//! - The task yields after about half a millisecond of work ([`crate::pace`]).
 //!
-//! The codecs are driven directly and not through readers: the machine that does it ([`levels`]) has no I/O, bounds
-//! output and work, keeps the store's errors as they are, and may be dropped at any await.
+//! The codecs are driven directly and not through readers: the state machine ([`levels`]) has no I/O, bounds output and
+//! work, keeps the store's errors unchanged, and may be dropped at any await.
 
 mod codec;
 mod decoder;
@@ -52,11 +52,11 @@ impl Compression {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// The store's own error, such as a file that is another version by now.
+    /// The store's own error, such as a file that has another version now.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The file cannot be read to its end as it is, and why: its compressed stream is broken or cut off, its format is
-    /// not read, or it grows past the limits.
+    /// The file cannot be read to its end, and the reason: its compressed stream is broken or truncated, its format is
+    /// not supported, or it exceeds the limits.
     #[error("{0}")]
     Rejected(String),
 }
@@ -66,12 +66,12 @@ pub struct Content {
     raw: Raw,
     levels: Levels,
     pace: Pace,
-    /// What [`Content::skip`] left of a piece.
+    /// The rest of a piece after [`Content::skip`].
     kept: Option<Bytes>,
 }
 
 impl Content {
-    /// Reads until something comes out. The reader must begin at the file's first byte.
+    /// Reads until there is output. The reader must begin at the file's first byte.
     ///
     /// # Errors
     /// As [`Content::next`].
@@ -83,7 +83,7 @@ impl Content {
         Ok(content)
     }
 
-    /// The rest of a file that is known to be plain, from any byte on. Hash and count are those of the rest.
+    /// The rest of a plain file, from any byte on. Hash and count cover only that rest.
     pub fn plain(reader: Box<dyn ObjectReader>) -> Self {
         Self::new(reader, Levels::plain())
     }
@@ -95,13 +95,13 @@ impl Content {
     /// The next decompressed bytes, never an empty piece; `None` at the verified end.
     ///
     /// # Errors
-    /// Those of the reader, and [`ContentError::Rejected`], which every further call answers too.
+    /// Those of the reader, and [`ContentError::Rejected`], which every further call returns too.
     pub async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
         if let Some(rest) = self.kept.take() {
             return Ok(Some(rest));
         }
         loop {
-            // Before the next piece is taken, so that none is lost when this future is dropped.
+            // Before the next piece is taken, so that none is lost if this future is dropped.
             self.pace.spend(self.levels.take_spent()).await;
             match self.levels.step() {
                 Ok(Progress::Piece(piece)) => return Ok(Some(piece)),
@@ -116,7 +116,7 @@ impl Content {
         }
     }
 
-    /// Of a damaged stream the rest is read, to make sure that all bytes were those of the version that was asked for.
+    /// Reads the rest of a damaged stream, to verify that all bytes were those of the requested version.
     async fn failed(&mut self, failure: Failure) -> Result<ContentError, StoreError> {
         match failure {
             Failure::Damaged(message) => {
@@ -128,10 +128,10 @@ impl Content {
         }
     }
 
-    /// Drops the next decompressed bytes: how reading goes on inside of a compressed file.
+    /// Drops the next decompressed bytes, in order to resume inside a compressed file.
     ///
     /// # Errors
-    /// As [`Content::next`]; `Rejected` also if there are not that many.
+    /// As [`Content::next`]; also `Rejected` if the content is shorter.
     pub async fn skip(&mut self, bytes: u64) -> Result<(), ContentError> {
         let mut left = bytes;
         while left > 0 {
@@ -149,30 +149,30 @@ impl Content {
         Ok(())
     }
 
-    /// How the file itself is compressed; a compressed stream may hold another one.
+    /// The compression of the file itself; a compressed stream may contain another one.
     pub fn compression(&self) -> Compression {
         self.levels.compression().unwrap_or(Compression::None)
     }
 
-    /// Bytes of the file (as it is stored) that were read so far.
+    /// Bytes of the stored file read so far.
     pub fn raw_bytes(&self) -> u64 {
         self.raw.bytes
     }
 
-    /// The XXH3-128 of the file as it is stored, 32 hexadecimal digits; `None` until its end was reached, be it by a
-    /// `None` or by damage.
+    /// The XXH3-128 of the stored file, 32 hexadecimal digits; `None` until its end was reached, by a `None` or by
+    /// damage.
     pub fn raw_hash(&self) -> Option<String> {
         self.raw.is_at_end.then(|| format!("{:032x}", self.raw.hash.digest128()))
     }
 }
 
-/// The file as it is stored.
+/// The file as stored.
 struct Raw {
     reader: Box<dyn ObjectReader>,
     hash: Xxh3,
     bytes: u64,
     is_at_end: bool,
-    /// Of the last piece, for the pace.
+    /// Bytes of the last piece not yet counted for the pace.
     unspent: usize,
 }
 
@@ -200,16 +200,16 @@ impl Raw {
     }
 }
 
-/// May be better later, and says nothing of the file.
+/// A temporary failure that says nothing about the file.
 fn no_memory() -> StoreError {
     StoreError::new(StoreErrorKind::Transient, "decompress", "", "no memory for the decoder of a compressed file")
 }
 
-/// Decompresses a file that is in memory, given in pieces of at most `piece_bytes` (more than 0), and hands out what
-/// comes of it: what [`Content`] does, without I/O.
+/// Decompresses a file in memory, given in pieces of at most `piece_bytes` (more than 0), and passes on the output:
+/// [`Content`] without I/O.
 ///
 /// # Errors
-/// Why a landing file of these bytes would be quarantined.
+/// The reason why a landing file with these bytes would be quarantined.
 pub fn unpack(
     file: &[u8],
     piece_bytes: usize,

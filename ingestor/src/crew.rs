@@ -1,8 +1,8 @@
-//! The lanes of this process: one for each ledger partition that the group assigns to us, started again after what may
-//! pass, ended when the partition goes. Beside them, discovery.
+//! The lanes of this process: one for each ledger partition that the group assigns, restarted after temporary failures,
+//! ended when the partition is revoked. Also runs discovery.
 //!
-//! Assignment only says who should own a partition; that nobody else can commit for it is the fence's doing (see
-//! [`crate::ownership`]). So a lane may be late to learn that its partition went, or be a zombie, without harm.
+//! Assignment only suggests the owner of a partition; the fence ensures that no other process can commit for it (see
+//! [`crate::ownership`]). A lane that learns late of a revocation, or a zombie, therefore does no harm.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::role::{COMPONENT, Ingestor};
 use crate::routes::{Route, Waiting};
 use crate::tries::Tries;
 
-/// How often the group is asked at least.
+/// The longest pause between polls of the group.
 const POLL: Duration = Duration::from_millis(500);
-/// A fenced lane waits this long at least: if another ingestor is the owner now, the group tells us meanwhile.
+/// The minimum wait of a fenced lane: if another ingestor is the owner, the group reports it meanwhile.
 const AFTER_FENCE: Duration = Duration::from_secs(1);
 const GROUP_FAILURE_PAUSE: Duration = Duration::from_secs(5);
-/// With `once`: how often files that changed under us are looked at again.
+/// With `once`: how often files that changed while they were read are listed again.
 const MAX_CHANGED_SWEEPS: u32 = 5;
 
 struct Handle {
@@ -40,7 +40,7 @@ struct Handle {
     generation: u64,
 }
 
-/// Where a `--once` run stands.
+/// The state of a `--once` run.
 #[derive(Default)]
 struct Once {
     /// A whole listing was made since the last change of lanes.
@@ -55,15 +55,15 @@ pub(crate) struct Crew<'a> {
     wake: Arc<Notify>,
     lanes: JoinSet<(i32, u64, Result<(), IngestError>)>,
     handles: BTreeMap<i32, Handle>,
-    /// Assigned partitions without a lane, and when to start one.
+    /// Assigned partitions without a lane, and the time to start one.
     restarts: BTreeMap<i32, Instant>,
     generation: u64,
     discovery: Option<JoinHandle<Result<(), StoreError>>>,
     discover_at: Instant,
     once: Once,
-    /// With `once`: partitions that cannot be worked on.
+    /// With `once`: partitions whose lane has failed permanently.
     failed: BTreeMap<i32, IngestError>,
-    /// With `once`: since when no partition has been ours.
+    /// With `once`: the time since when no partition is assigned.
     unassigned_since: Option<Instant>,
     group_failure_told: Option<Instant>,
 }
@@ -88,10 +88,10 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Works until shut down, or with `once` until everything is done.
+    /// Works until shutdown, or with `once` until everything is done.
     ///
     /// # Errors
-    /// What cannot be retried, or not for longer.
+    /// An error that cannot be retried, or not for longer.
     pub(crate) async fn work(
         &mut self,
         group: &mut dyn LogReader,
@@ -118,7 +118,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Ends everything in order: commits what is read, records what is archived.
+    /// Ends everything in order: commits the batches read, records the files archived.
     pub(crate) async fn end(mut self) {
         if let Some(discovery) = self.discovery.take() {
             discovery.abort();
@@ -142,7 +142,7 @@ impl<'a> Crew<'a> {
                 let now = Instant::now();
                 self.restarts.extend(partitions.into_iter().map(|partition| (partition, now)));
                 self.start_due();
-                // Also without any: a member that stands by is well.
+                // Also without a partition: a standby member is healthy.
                 self.tell_health(None);
             }
             Ok(ReadEvent::Revoked(partitions)) => {
@@ -156,14 +156,14 @@ impl<'a> Crew<'a> {
             }
             // No partition is ever started, so nothing is read.
             Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Idle) => {}
-            // The client goes on by itself; what it cannot get over comes as a revocation.
+            // The client recovers by itself; a failure that it cannot recover from causes a revocation.
             Err(error) if error.kind == LogErrorKind::Transient => self.group_failed(&error),
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
-    /// Told now and then only: the client reports every connection that it loses.
+    /// Logs at most once in a while: the client reports every connection that it loses.
     fn group_failed(&mut self, error: &LogError) {
         let now = Instant::now();
         if self.group_failure_told.is_none_or(|told| now.duration_since(told) >= GROUP_FAILURE_PAUSE) {
@@ -211,7 +211,7 @@ impl<'a> Crew<'a> {
         self.lanes.spawn(async move {
             (partition, generation, lane::run(shared, partition, found, waiting, idle, stop).await)
         });
-        // A listing that is under way has passed over this partition's files.
+        // A listing in progress has skipped this partition's files.
         self.once.swept = false;
         self.wake.notify_one();
         if self.ingestor.settings.once {
@@ -226,7 +226,7 @@ impl<'a> Crew<'a> {
         }
     }
 
-    /// Asks the lane of the partition to end; it finishes what it is committing, if it still owns the partition.
+    /// Asks the lane of the partition to end; it finishes its commit in progress, if it still owns the partition.
     fn stop(&mut self, partition: i32) {
         self.shared.routes.close(partition);
         if let Some(handle) = self.handles.remove(&partition) {
@@ -242,7 +242,7 @@ impl<'a> Crew<'a> {
         let (partition, generation, outcome) = ended.map_err(|error| IngestError::task(&error))?;
         let is_current = self.handles.get(&partition).is_some_and(|handle| handle.generation == generation);
         if !is_current {
-            // Revoked: its end was asked for, and a fence says no more than that.
+            // Revoked: its end was requested, and a fence adds nothing.
             return Ok(());
         }
         self.stop(partition);
@@ -261,7 +261,7 @@ impl<'a> Crew<'a> {
         Ok(())
     }
 
-    /// A partition that cannot be worked on keeps no other from its end, if there is one.
+    /// A failed partition does not keep the others from their end, if there is one.
     fn lane_failed(&mut self, partition: i32, error: IngestError) -> Result<(), IngestError> {
         let is_only_one = self.handles.is_empty() && self.restarts.is_empty() && self.failed.is_empty();
         if !self.ingestor.settings.once || is_only_one {
@@ -333,20 +333,20 @@ impl<'a> Crew<'a> {
         } else {
             let (hints, wake) = (self.hints.clone(), self.wake.clone());
             self.discovery = Some(tokio::spawn(async move {
-                // A listing that was given up has let go of the hints.
+                // A listing that was aborted has released the hints.
                 let mut hints = hints.lock().await;
                 discovery.run(&mut hints, wake).await
             }));
         }
     }
 
-    /// With `once`: whether everything that was pending is done. Begins another look where one is needed.
+    /// With `once`: whether every pending file is done. Begins another listing if one is needed.
     fn is_all_done(&mut self, tries: &mut Tries) -> Result<bool, IngestError> {
         if self.handles.is_empty() && self.restarts.is_empty() {
             if !self.failed.is_empty() {
                 return self.end_of_work();
             }
-            // Also while the group moves partitions about in the middle of the work.
+            // Also while the group moves partitions during the work.
             let since = *self.unassigned_since.get_or_insert_with(Instant::now);
             let waited_long = since.elapsed() >= self.ingestor.settings.patience;
             return if waited_long { Err(IngestError::NothingAssigned) } else { Ok(false) };
@@ -361,13 +361,13 @@ impl<'a> Crew<'a> {
         Ok(false)
     }
 
-    /// Everything that could be done is done; what is not must not look like it.
+    /// Everything possible is done; unfinished work is reported as an error.
     fn end_of_work(&self) -> Result<bool, IngestError> {
         let problems = self.shared.problems.all(Problems::MOST_LISTED);
         problems.map_or(Ok(true), |all| Err(IngestError::Incomplete(all)))
     }
 
-    /// How long until a further look may find more done; `None` when none would.
+    /// The time until another listing may find more; `None` if none would.
     fn wait_for_what_may_pass(&mut self, tries: &mut Tries) -> Option<Duration> {
         let problems = self.shared.problems.clone();
         if problems.has_changed() || problems.wants_a_look() {

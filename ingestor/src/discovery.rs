@@ -1,11 +1,11 @@
-//! Finding files. A whole listing of `pending/` is the truth; everything else makes finding faster and may miss things:
+//! Finds files. A whole listing of `pending/` is authoritative; everything else is faster and may miss files:
 //!
 //! - between two whole listings of a large landing zone only the tail is listed, from a thousand names before the last
-//!   one, which finds new names that grow (dates, sequence numbers);
-//! - hints (a watched folder, event notifications) name single files, which are looked at one by one.
+//!   one, which finds new names that increase (dates, sequence numbers);
+//! - hints (a watched folder, event notifications) name single files, which are looked up one by one.
 //!
-//! A listing or look-up that fails is an error, never "no files". What a listing cannot list although the rest can be
-//! listed is a problem of its own: nothing is concluded about files there, and the others are taken.
+//! A failed listing or look-up is an error, never "no files". An entry that cannot be listed although others can is a
+//! problem of its own: nothing is concluded about files there, and the others are read.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -25,11 +25,11 @@ use crate::routes::{Candidate, Found, Listed, Offered, Routes, Sweep};
 use crate::settings::DiscoverySettings;
 use crate::uncovered::{self, Uncovered};
 
-/// A local page reads its directories again, so it is large; S3 gives 1,000 at most whatever is asked.
+/// A local page reads its directories again, so it is large; S3 returns at most 1,000.
 const LIST_PAGE: usize = 10_000;
-/// How many names before the last one a listing of the tail goes back.
+/// The number of names before the last one from which a listing of the tail begins.
 const LOOK_BACK: usize = 1_000;
-/// Files found and waiting for their turn, of the whole process: at some 300 bytes each.
+/// Files found and waiting, of the whole process, at some 300 bytes each.
 const MOST_WAITING: usize = 50_000;
 const SOONEST: Duration = Duration::from_millis(1);
 
@@ -43,20 +43,20 @@ pub(crate) struct Discovery {
     pub ledger_partitions: u32,
     identities: Identities,
     places: Arc<Semaphore>,
-    /// By path. Every file that a listing shows is here, so each takes 48 bytes and no text.
+    /// By path. Every listed file is here, so each takes 48 bytes and no text.
     ripening: HashMap<IdentityHash, Ripening>,
-    /// Files to look at again, by time.
+    /// Files to look up again, by time.
     rechecks: BTreeSet<(i64, String)>,
     tail: VecDeque<String>,
-    /// When the last whole listing was made, and whether it had more than one page.
+    /// The time of the last whole listing, and whether it had more than one page.
     last_whole: Option<(Instant, bool)>,
-    /// The last whole listing, by number.
+    /// The number of the last whole listing.
     sweep: Sweep,
-    /// There is one whole listing, and no other.
+    /// There is exactly one whole listing.
     is_once: bool,
 }
 
-/// What a whole listing found besides files.
+/// The findings of a whole listing besides files.
 #[derive(Default)]
 struct Findings {
     passed_over: PassedOverCounts,
@@ -73,7 +73,7 @@ struct Ripening {
 }
 
 impl Discovery {
-    #[allow(clippy::too_many_arguments, reason = "called once, by name of what is shared")]
+    #[allow(clippy::too_many_arguments, reason = "called once, with named arguments")]
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -102,7 +102,7 @@ impl Discovery {
         }
     }
 
-    /// Looks for files for ever. `wake` asks for a whole listing at once.
+    /// Finds files until dropped. `wake` requests a whole listing at once.
     ///
     /// # Errors
     /// A listing failed.
@@ -130,8 +130,8 @@ impl Discovery {
         }
     }
 
-    /// One whole listing, for `--once`, and one more look at each file that is too young at the first: after at most
-    /// `min_age` it is taken if it is as it was, and passed over as a problem if it is not.
+    /// One whole listing, for `--once`, and a second look-up of each file that is too young at first. After at most
+    /// `min_age` an unchanged file is read, and a changed one is skipped and reported as a problem.
     ///
     /// # Errors
     /// The listing failed.
@@ -143,7 +143,7 @@ impl Discovery {
             tracing::info!(files = young, min_age = ?self.settings.min_age, "waiting once until files are old enough");
         }
         while let Some(wait) = self.next_recheck() {
-            // Whatever our clock does meanwhile: nobody waits for longer than this.
+            // Independent of changes of the system clock.
             let longest = self.settings.min_age.saturating_sub(listed.elapsed());
             tokio::time::sleep(wait.min(longest)).await;
             let now_ms = if wait < longest { self.clock.now_ms() } else { i64::MAX };
@@ -160,7 +160,7 @@ impl Discovery {
         }
     }
 
-    /// Goes through the whole listing.
+    /// Reads the whole listing.
     async fn sweep(&mut self) -> Result<(), StoreError> {
         let began = Instant::now();
         self.sweep = self.routes.begin_sweep();
@@ -186,7 +186,7 @@ impl Discovery {
         Ok(())
     }
 
-    /// Offers every object after `start_after`; the number of pages.
+    /// Offers every object after `start_after`; returns the number of pages.
     async fn list_from(
         &mut self,
         start_after: Option<String>,
@@ -212,7 +212,7 @@ impl Discovery {
         }
     }
 
-    /// Takes down what a page holds besides files to ingest.
+    /// Records the entries of a page that are not files to ingest.
     fn note(
         &self,
         findings: &mut Findings,
@@ -221,7 +221,7 @@ impl Discovery {
         passed_over: &[PassedOver],
     ) {
         for object in objects.iter().filter(|object| self.is_ignored(&object.key)) {
-            // "Folders" made by consoles are nobody's files.
+            // "Folders" made by consoles are ignored.
             if !object.key.ends_with('/') {
                 findings.passed_over.count(Reason::IgnoredName);
             }
@@ -245,12 +245,12 @@ impl Discovery {
         }
     }
 
-    /// Tells what a whole listing found besides files; where it could not look.
+    /// Reports the findings of a whole listing besides files. Returns the places that it could not list.
     fn conclude(&self, findings: &Findings) -> Uncovered {
         let Findings { passed_over, unlisted, unlisted_total } = findings;
         for error in unlisted {
             if self.problems.note(&error.key, Kind::Unlisted, error.clone(), self.sweep) {
-                tracing::warn!(%error, "this cannot be listed and is passed over; trying again at each listing");
+                tracing::warn!(%error, "this cannot be listed and is skipped; trying again at each listing");
             }
         }
         self.metrics.whole_listing(*passed_over, *unlisted_total);
@@ -258,7 +258,7 @@ impl Discovery {
     }
 
     fn remember(&mut self, key: &str) {
-        // The tail lists names again that are in it.
+        // A listing of the tail repeats names that are in it.
         if self.tail.back().is_some_and(|last| last.as_str() >= key) {
             return;
         }
@@ -268,7 +268,7 @@ impl Discovery {
         self.tail.push_back(key.to_owned());
     }
 
-    /// Sends a file on, if it is to be dealt with now.
+    /// Sends a file on, if it is to be processed now.
     async fn offer(&mut self, object: &ObjectMeta) -> Offered {
         let Some(path) = self.path_of(&object.key).map(str::to_owned) else { return Offered::Known };
         let identity = self.identities.identity(&path, &object.version);
@@ -293,7 +293,7 @@ impl Discovery {
         }
     }
 
-    /// Relative to `pending/`; `None` for what is no file of events.
+    /// Relative to `pending/`; `None` for an object that is not a file of events.
     fn path_of<'k>(&self, key: &'k str) -> Option<&'k str> {
         // "Folders" made by consoles are objects whose key ends in a slash.
         let path = key.strip_prefix(PENDING).filter(|path| !path.is_empty() && !path.ends_with('/'))?;
@@ -304,7 +304,7 @@ impl Discovery {
         key.strip_prefix(PENDING).is_some_and(|path| self.settings.ignored.holds(path))
     }
 
-    /// A file that someone may still be writing is left alone until it has been unchanged for a while by our clock.
+    /// A file that may still be written to waits until it has been unchanged for a while by this process's clock.
     fn is_ripe(&mut self, path: &str, object: &ObjectMeta) -> bool {
         let min_age_ms = i64::try_from(self.settings.min_age.as_millis()).unwrap_or(i64::MAX);
         if min_age_ms == 0 {
@@ -328,8 +328,9 @@ impl Discovery {
         now_ms >= ripe_ms
     }
 
-    /// With `--once` the age is that of the modification time, so that a run that begins long after the last write does not
-    /// wait; times in the future count as now. At the second look a file is unchanged, or passed over.
+    /// With `--once` the age is that of the modification time, so that a run that begins long after the last write does
+    /// not wait; times in the future count as now. At the second look-up an unchanged file is read, and a changed one
+    /// is skipped.
     fn is_ripe_once(&mut self, path: &str, object: &ObjectMeta, min_age_ms: i64, now_ms: i64) -> bool {
         let (file, version) = (IdentityHash::of(path), IdentityHash::of(&object.version.0));
         if let Some(first) = self.ripening.get(&file) {
@@ -354,7 +355,7 @@ impl Discovery {
             format!("it was written to less than landing.min_age ({min_age:?}) ago; the next run looks again");
         let error = StoreError::new(StoreErrorKind::VersionMismatch, "get", &object.key, message);
         if self.problems.note(&object.key, Kind::Changing, error, self.sweep) {
-            tracing::warn!(file = path, "passed over: it is still being written");
+            tracing::warn!(file = path, "skipped: it is still being written");
         }
     }
 
@@ -365,7 +366,7 @@ impl Discovery {
         Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).max(SOONEST))
     }
 
-    /// Looks again at the files whose time has come.
+    /// Looks the files up again whose time has come.
     async fn recheck(&mut self) {
         self.recheck_due(self.clock.now_ms()).await;
     }
@@ -388,19 +389,19 @@ impl Discovery {
         });
         if let Some(answer) = hint.answer {
             let not_ours = offered == Some(Offered::NotOurs);
-            // Nobody waits for it when the source has ended.
+            // The receiver is dropped when the source has ended.
             let _ = answer.send(if not_ours { HintAnswer::NotOurs } else { HintAnswer::Taken });
         }
     }
 
-    /// Looks at one file; `None` if it is not there or cannot be looked at, which the listing will settle.
+    /// Looks one file up; `None` if it does not exist or the look-up failed, which the listing will settle.
     async fn look_at(&mut self, key: &str) -> Option<Offered> {
         self.path_of(key)?;
         match self.store.head(key).await {
             Ok(Some(object)) => Some(self.offer(&object).await),
             Ok(None) => None,
             Err(error) => {
-                tracing::debug!(key, %error, "a file could not be looked at; the listing will find it");
+                tracing::debug!(key, %error, "a file could not be looked up; the listing will find it");
                 None
             }
         }

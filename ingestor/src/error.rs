@@ -1,4 +1,4 @@
-//! Why the ingestor cannot go on.
+//! The reasons why the ingestor cannot continue.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ use crate::problems::Problems;
 pub enum IngestError {
     Log(LogError),
     Store(StoreError),
-    /// The landing zone's marker file is wrong, or asks for what its store cannot do.
+    /// The landing zone's marker file is invalid, or asks for an archive mode that its store does not support.
     Marker(String),
-    /// The configured archive mode is none that the store can do.
+    /// The store does not support the configured archive mode.
     Unsupported(String),
-    /// With `once`: everything else is done, and these are not.
+    /// With `once`: everything else is done, except these.
     Incomplete(Problems),
-    /// With `once`: no ledger partition came to this ingestor.
+    /// With `once`: no ledger partition was assigned to this ingestor.
     NothingAssigned,
 }
 
@@ -51,11 +51,11 @@ impl From<StoreError> for IngestError {
 }
 
 impl IngestError {
-    /// Whether owning the partition again may succeed without anybody doing something here.
+    /// Whether owning the partition again may succeed without an operator's action.
     pub(crate) fn is_retryable(&self, once: bool) -> bool {
         match self {
-            // A fence is another owner, or the coordinator that gave up on a slow transaction: who of the two owns the
-            // partition is the group's to say, so it is owned again as long as it is assigned.
+            // A fence means another owner, or a coordinator that gave up on a slow transaction. The group decides which
+            // of the two owns the partition, so it is owned again as long as it is assigned.
             Self::Log(error) => matches!(
                 error.kind,
                 LogErrorKind::Transient
@@ -65,16 +65,16 @@ impl IngestError {
                     | LogErrorKind::NotAssigned
                     | LogErrorKind::Corrupt
             ),
-            // A person waits for `--once`: what only an operator can mend is said at once.
+            // A person waits for `--once`, so an error that only an operator can correct is reported at once.
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
-            // Somebody can put it right in the landing zone while a service runs.
+            // It can be corrected in the landing zone while a service runs.
             Self::Marker(_) => !once,
             Self::Unsupported(_) | Self::Incomplete(_) | Self::NothingAssigned => false,
         }
     }
 
-    /// A task of ours panicked or was cancelled: a bug.
+    /// A task of this process panicked or was cancelled: a bug.
     pub(crate) fn task(error: &tokio::task::JoinError) -> Self {
         Self::Log(LogError::new(LogErrorKind::Other, format!("a task of the ingestor failed: {error}")))
     }

@@ -1,5 +1,5 @@
-//! Reading one landing file: opened at the very version that was listed, framed from where the ledger says, handed over
-//! in batches that each carry the entry covering them.
+//! Reads one landing file: opens the listed version, frames it from the position in the ledger, and hands it over in
+//! batches. Each batch carries the ledger entry that covers it.
 
 use std::sync::Arc;
 
@@ -22,17 +22,17 @@ use crate::quarantine::{Counts, judge, judge_published};
 use crate::settings::Settings;
 use crate::transaction::{BATCH_BYTES, FileBatch, Last, Records, Source};
 
-/// Memory is given out in units of this many bytes.
+/// The unit of memory permits, in bytes.
 const MEMORY_UNIT_BYTES: u64 = 1024;
-/// What a file of no size takes.
+/// The permits of a file without a size.
 const SMALLEST_BATCH_BYTES: u64 = 16 * 1024;
-/// Records carry headers, and compressed files grow: a guess from the file's size, capped by the batch's.
+/// Records carry headers, and compressed files grow: an estimate from the file's size, limited to a batch's.
 const GROWTH: u64 = 12;
-/// Bytes of framing that take as long as making the record of an event, and that of a bad piece with its reason.
+/// The cost of making the record of an event, and that of a bad piece with its reason, in bytes of framing.
 const EVENT_COST: usize = 128;
 const BAD_COST: usize = 1024;
 
-/// What reading needs besides the file.
+/// Everything that reading needs besides the file.
 #[derive(Clone)]
 pub(crate) struct FileContext {
     pub store: Arc<dyn Store>,
@@ -45,45 +45,45 @@ pub(crate) struct FileContext {
     pub memory: Arc<Semaphore>,
 }
 
-/// Permits of the process's memory for events that are read and not committed.
+/// Permits for memory of events that are read and not committed, for the whole process.
 pub(crate) fn memory(settings: &Settings) -> Arc<Semaphore> {
     // A batch must fit, or nothing could ever be read.
     let bytes = settings.max_memory_bytes.max(BATCH_BYTES as u64);
     Arc::new(Semaphore::new(usize::try_from(bytes / MEMORY_UNIT_BYTES).unwrap_or(Semaphore::MAX_PERMITS)))
 }
 
-/// A file version to be read.
+/// A file version to read.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub path: String,
     pub object: ObjectMeta,
     pub identity: String,
-    /// What is committed of it already.
+    /// The committed part, if any.
     pub resume: Option<Entry>,
     /// An earlier version of the same path and size.
     pub twin: Option<Twin>,
 }
 
-/// How reading a file ended. The last batch, if there is one, was handed over before.
+/// How reading a file ended. The last batch, if any, was handed over before.
 #[derive(Debug)]
 pub(crate) enum FileEnd {
-    /// Its last batch says what became of it.
+    /// Its last batch carries the final state.
     HandedOver,
-    /// It changed or vanished under us; the next look sees what is there now.
+    /// The file changed or vanished while it was read; the next look-up finds its current state.
     Replaced,
-    /// It cannot be read now; it is tried again.
+    /// The file cannot be read now and will be retried.
     Unreadable(StoreError),
-    /// We are asked to stop.
+    /// The lane has been asked to stop.
     Stopped,
 }
 
-/// Where a file's batches go. `None` when nobody takes them any more.
+/// The channel of a file's batches. Closed when the lane has ended.
 pub(crate) type Batches = mpsc::Sender<FileBatch>;
 
-/// Reads the file to its end. Dropping the future in the middle loses nothing that was handed over.
+/// Reads the file to its end. Dropping the future loses no batch that was handed over.
 ///
 /// # Errors
-/// Only what is wrong with more than this file.
+/// Only errors that concern more than this file.
 pub(crate) async fn read(context: &FileContext, job: Job, batches: &Batches) -> Result<FileEnd, IngestError> {
     match read_or_fail(context, job, batches).await {
         Ok(end) => Ok(end),
@@ -120,7 +120,7 @@ async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Res
     let mut content = match open(context, &job, &reading.entry).await {
         Ok(Some(content)) => content,
         Ok(None) => return Ok(FileEnd::Replaced),
-        // A foreign client can make keys that no store of ours could hold (`a//b`, `..`).
+        // A foreign client can create keys that no store of this program can hold (`a//b`, `..`).
         Err(ContentError::Store(error)) if error.kind == StoreErrorKind::InvalidKey => {
             return reading.quarantine(format!("cannot be read under this name, rename it ({error})")).await;
         }
@@ -151,7 +151,7 @@ async fn read_or_fail(context: &FileContext, job: Job, batches: &Batches) -> Res
     }
 }
 
-/// One try at one file.
+/// One attempt to read one file.
 struct Reading<'a> {
     context: &'a FileContext,
     job: &'a Job,
@@ -185,7 +185,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Takes out what can be framed so far; a reason when the file is to be quarantined.
+    /// Takes all complete records out of the framer; returns the reason if the file has to be quarantined.
     async fn frame(&mut self) -> Result<Option<String>, Failure> {
         let source = Source { path: &self.job.path, identity: &self.job.identity };
         while let Some(framed) = self.framer.next(&self.context.settings.format) {
@@ -201,7 +201,7 @@ impl<'a> Reading<'a> {
             if let Some(reason) = self.judge_published() {
                 return Ok(Some(reason));
             }
-            // Also in the middle of a piece: a megabyte of rubbish can be a million bad pieces.
+            // Also in the middle of a piece: a megabyte of noise can be a million bad pieces.
             if self.records.is_full()
                 && let Some((byte, framing)) = self.framer.checkpoint()
             {
@@ -232,7 +232,7 @@ impl<'a> Reading<'a> {
         self.memory = reserve(self.context, self.job.object.size_bytes).await;
     }
 
-    /// The entry with what stands in the batch that is being made.
+    /// The entry, including the batch in progress.
     fn counted_entry(&self) -> Entry {
         Entry {
             events: self.entry.events + self.records.events(),
@@ -247,7 +247,7 @@ impl<'a> Reading<'a> {
         let records = std::mem::replace(&mut self.records, Records::new(self.context.events_partitions));
         self.entry = entry.clone();
         let batch = FileBatch { records, identity: self.job.identity.clone(), entry, last, memory: self.memory.take() };
-        // Fails only when the partition is given up: then nothing of this is needed any more.
+        // Fails only if the partition is given up, and then the batch is no longer needed.
         let _ = self.batches.send(batch).await;
     }
 
@@ -258,7 +258,7 @@ impl<'a> Reading<'a> {
         }
         let entry = Entry {
             byte: self.framer.checkpoint().map_or(self.entry.byte, |(byte, _)| byte),
-            // Of the whole content only if it was read in one go.
+            // The hash covers the whole content only if it was read in one pass.
             hash: hash.filter(|_| self.job.resume.as_ref().is_none_or(|entry| entry.byte == 0)),
             ..self.done(self.counted_entry())
         };
@@ -282,7 +282,7 @@ impl<'a> Reading<'a> {
         Ok(FileEnd::HandedOver)
     }
 
-    /// Mode and target are recorded here, so that a repeated archive step does the same.
+    /// Records mode and target, so that a repeated archive step has the same result.
     fn done(&self, entry: Entry) -> Entry {
         let FileContext { clock, archive, names, .. } = self.context;
         let now_ms = clock.now_ms();
@@ -299,7 +299,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// Drops what was not handed over. What was stands in the entry.
+    /// Drops the batch in progress. The entry covers everything handed over before.
     async fn quarantine(mut self, reason: String) -> Result<FileEnd, Failure> {
         self.records = Records::new(self.context.events_partitions);
         let state = if self.entry.byte == 0 { FileState::Quarantined } else { FileState::Partial };
@@ -317,7 +317,7 @@ async fn reserve(context: &FileContext, size_bytes: u64) -> Option<OwnedSemaphor
     context.memory.clone().acquire_many_owned(units).await.ok()
 }
 
-/// Opens the file where the entry says; `None` when this version is not there any more.
+/// Opens the file at the position of the entry; `None` if this version no longer exists.
 async fn open(context: &FileContext, job: &Job, entry: &Entry) -> Result<Option<Content>, ContentError> {
     if entry.compressed || entry.byte == 0 {
         let Some(reader) = open_at(context, job, 0).await? else { return Ok(None) };
@@ -335,7 +335,7 @@ async fn open_at(context: &FileContext, job: &Job, from: u64) -> Result<Option<B
     Ok(opened.map(|(_, reader)| reader))
 }
 
-/// Of the whole content as stored; `None` when this version is not there any more.
+/// The hash of the whole stored content; `None` if this version no longer exists.
 async fn hash(context: &FileContext, job: &Job) -> Result<Option<u128>, StoreError> {
     let Some(mut reader) = open_at(context, job, 0).await? else { return Ok(None) };
     let (mut hash, mut pace) = (Xxh3::new(), Pace::new());

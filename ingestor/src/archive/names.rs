@@ -1,14 +1,15 @@
-//! Names in `processed/` that fit every store: a segment has at most 255 bytes (the usual file systems; S3 servers that
-//! keep objects as files), a key with the store's prefix at most 1,024 (S3), a path with its root at most 4,095 (Linux).
+//! Names in `processed/` that fit every store: a segment has at most 255 bytes (common file systems, and S3 servers
+//! that keep objects as files), a key with the store's prefix at most 1,024 (S3), a path with its root at most 4,095
+//! (Linux).
 //!
-//! - What fits keeps its name: `processed/date=2021-01-14/a/x.json`.
-//! - What does not is shortened, and carries the hash of its identity: `…/a/xxxxxxx.0123456789abcdef.json`.
-//! - Where the name is taken by another file, the hash comes before the extension: `…/a/x.0123456789abcdef.json`.
-//! - Where one of the folders is a file there (`x` came before `x/y`), the first folder carries it too:
+//! - A path that fits keeps its name: `processed/date=2021-01-14/a/x.json`.
+//! - A longer one is shortened, and carries the hash of its identity: `…/a/xxxxxxx.0123456789abcdef.json`.
+//! - If another file has the name, the hash comes before the extension: `…/a/x.0123456789abcdef.json`.
+//! - If one of the folders is a file there (`x` came before `x/y`), the first folder carries it too:
 //!   `…/x.0123456789abcdef/y.0123456789abcdef`.
 //!
-//! A name is a pure function of path, identity, day and store, so that a repeated step finds what it did. Two identities
-//! never share a name that carries a hash.
+//! A name is a pure function of path, identity, day and store, so a repeated step finds the earlier result. Two
+//! identities never share a name with a hash.
 
 use common::event::civil_from_micros;
 use common::store::Store;
@@ -19,10 +20,10 @@ const PROCESSED: &str = "processed/";
 const MAX_SEGMENT_BYTES: usize = 255;
 const MAX_KEY_BYTES: usize = 1024;
 const MAX_PATH_BYTES: usize = 4095;
-/// Of a name's end that is kept as its extension; what is longer is part of the name.
+/// The longest extension that is kept; a longer one is part of the name.
 const MAX_EXTENSION_BYTES: usize = 32;
 
-/// What the names of one store have to fit.
+/// The limits that the names of one store have to respect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Names {
     key_bytes: usize,
@@ -44,7 +45,7 @@ impl Names {
         Self { key_bytes }
     }
 
-    /// The first choice for a file that is committed at `now_ms`; the day is that of the commit, in UTC.
+    /// The preferred name of a file that is committed at `now_ms`; the day is that of the commit, in UTC.
     pub(crate) fn target(self, path: &str, identity: &str, now_ms: i64) -> String {
         let day = civil_from_micros(now_ms.saturating_mul(1000));
         let folder = format!("{PROCESSED}date={:04}-{:02}-{:02}/", day.year, day.month, day.day);
@@ -55,7 +56,7 @@ impl Names {
         self.hashed(&folder, path, identity)
     }
 
-    /// The name for when `target` is taken by another file.
+    /// The name if another file has `target`.
     pub(crate) fn when_taken(self, target: &str, identity: &str) -> String {
         let (folder, path) = split_day(target);
         self.hashed(folder, path, identity)
@@ -73,12 +74,12 @@ impl Names {
         }
     }
 
-    /// A free name for a file that goes back to `pending/`, where another file has its own.
+    /// A free name for a file that is put back to `pending/` while another file has its own.
     pub(crate) fn in_pending(self, path: &str, identity: &str) -> String {
         self.hashed(PENDING, path, identity)
     }
 
-    /// `path` with the hash in its name, in as many of its folders as there is room for.
+    /// `path` with the hash in its name, and as many of its folders as fit.
     fn hashed(self, day: &str, path: &str, identity: &str) -> String {
         let room = self.key_bytes.saturating_sub(day.len());
         let (folders, name) = path.rsplit_once('/').map_or((None, path), |(folders, name)| (Some(folders), name));
@@ -86,8 +87,8 @@ impl Names {
         let hash = hash_of(identity);
         let tail = format!("{hash}{extension}");
         let mut key = String::from(day);
-        // A name of nothing but the tail has to fit in any case; folders come before the rest of the stem, for they say
-        // where the file came from.
+        // A name that is only the tail has to fit in any case. Folders take precedence over the rest of the stem,
+        // because they show the file's origin.
         let mut left = room.saturating_sub(tail.len());
         for segment in folders.into_iter().flat_map(|folders| folders.split('/')) {
             let segment = short_folder(segment);
@@ -107,13 +108,13 @@ impl Names {
     }
 }
 
-/// `processed/date=…/` and what comes after it.
+/// Splits into `processed/date=…/` and the rest.
 fn split_day(target: &str) -> (&str, &str) {
     let end = target.match_indices('/').nth(1).map_or(0, |(slash, _)| slash + 1);
     target.split_at(end)
 }
 
-/// The extension begins with its point, and is empty where there is none.
+/// The extension begins with its dot, and is empty if there is none.
 fn split_extension(name: &str) -> (&str, &str) {
     match name.rfind('.') {
         Some(point) if point > 0 && name.len() - point <= MAX_EXTENSION_BYTES => name.split_at(point),
@@ -125,7 +126,7 @@ fn hash_of(identity: &str) -> String {
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(identity.as_bytes()))
 }
 
-/// Folders that differ stay so.
+/// Folders that differ stay different.
 fn short_folder(segment: &str) -> std::borrow::Cow<'_, str> {
     if segment.len() <= MAX_SEGMENT_BYTES {
         return segment.into();
@@ -133,7 +134,7 @@ fn short_folder(segment: &str) -> std::borrow::Cow<'_, str> {
     format!("{}.{}", cut(segment, MAX_SEGMENT_BYTES - 17), hash_of(segment)).into()
 }
 
-/// At most so many bytes, and whole characters.
+/// The longest prefix of whole characters within `bytes`.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
@@ -150,7 +151,7 @@ mod tests {
     const S3: Names = Names { key_bytes: MAX_KEY_BYTES };
 
     #[test]
-    fn what_fits_keeps_its_path_below_the_day_of_the_commit() {
+    fn a_path_that_fits_is_kept_below_the_day_of_the_commit() {
         assert_eq!(S3.target("a/x.json", "id", NOON), "processed/date=2021-01-14/a/x.json");
         let longest = format!("{}/{}", "d".repeat(255), "x".repeat(255));
         assert_eq!(S3.target(&longest, "id", NOON), format!("processed/date=2021-01-14/{longest}"));
@@ -240,7 +241,7 @@ mod tests {
         }
 
         #[test]
-        fn an_extension_that_is_one_is_kept(stem in "[a-z]{250,300}", extension in "(json|ndjson\\.gz|csv)") {
+        fn a_real_extension_is_kept(stem in "[a-z]{250,300}", extension in "(json|ndjson\\.gz|csv)") {
             let target = S3.target(&format!("{stem}.{extension}"), "id", NOON);
             let last = extension.rsplit('.').next().unwrap_or_default();
             prop_assert!(target.ends_with(&format!(".{last}")), "{target}");

@@ -1,4 +1,4 @@
-//! The three codecs behind one face: bytes in, bytes out, and whether a member has just ended.
+//! The three codecs behind one interface: bytes in, bytes out, and whether a member has just ended.
 
 use bzip2::Decompress as Bzip2;
 use flate2::{Decompress as Gzip, FlushDecompress, Status};
@@ -6,27 +6,27 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
 use super::Compression;
 
-/// As many bytes tell each format.
+/// This many bytes distinguish the formats.
 pub(super) const MAGIC_BYTES: usize = 4;
-/// Of a block and of the end: the digits of pi and of its root.
+/// The marks of a block and of the end: digits of pi and of its root.
 const BZIP2_MARKS: [[u8; 6]; 2] = [[0x31, 0x41, 0x59, 0x26, 0x53, 0x59], [0x17, 0x72, 0x45, 0x38, 0x50, 0x90]];
-/// 8 MiB, the largest window that every decoder should take (RFC 8878, 3.1.1.1.2).
+/// 8 MiB, the largest window that every decoder should support (RFC 8878, 3.1.1.1.2).
 const ZSTD_WINDOW_LOG: u32 = 23;
 const GZIP_WINDOW_BITS: u8 = 15;
 
-/// Why a step failed.
+/// The reason why a step failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The stream is not what the format allows.
+    /// The stream violates its format.
     Broken(String),
-    /// Nothing is said of the stream.
+    /// Says nothing about the stream.
     NoMemory,
 }
 
-/// Bytes of framing that setting up a member takes as long as; an empty one is 9 to 20 bytes.
+/// The cost of setting up a member, in bytes of framing; an empty member has 9 to 20 bytes.
 const MEMBER_COST: usize = 8 * 1024;
 
-/// Between two members gzip and bzip2 have no state at all.
+/// Between two members gzip and bzip2 have no state.
 pub(super) enum Codec {
     Gzip(Option<Gzip>),
     Bzip2(Option<Bzip2>),
@@ -34,7 +34,8 @@ pub(super) enum Codec {
 }
 
 impl Codec {
-    /// What the first bytes of a file say (RFC 1952, RFC 8878, and `BZh` with a digit and a block's or the end's mark).
+    /// The compression that a file's first bytes identify (RFC 1952, RFC 8878, and `BZh` with a digit and the mark of a
+    /// block or of the end).
     pub fn of(first: &[u8]) -> Compression {
         match *first {
             [0x1f, 0x8b, ..] => Compression::Gzip,
@@ -66,14 +67,14 @@ impl Codec {
         }
     }
 
-    /// What a step cost, in bytes of framing that take as long.
+    /// The cost of a step, in bytes of framing that take as long.
     pub fn cost(&self, consumed: usize, produced: usize) -> usize {
         let factor = if matches!(self, Self::Bzip2(_)) { 8 } else { 1 };
         let member = if self.is_between_members() { MEMBER_COST } else { 0 };
         factor * (consumed + produced) + member
     }
 
-    /// True where a file may end.
+    /// Whether a file may end here.
     pub fn is_between_members(&self) -> bool {
         match self {
             Self::Gzip(member) => member.is_none(),
@@ -82,7 +83,7 @@ impl Codec {
         }
     }
 
-    /// Appends to the output within its capacity, and answers how much of the input was used. Neither means that more
+    /// Appends to the output within its capacity, and returns the number of input bytes used. If neither changes, more
     /// input is needed. After an error the codec must not be used any more.
     pub fn decode(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Fault> {
         if input.is_empty() && self.is_between_members() {
@@ -145,7 +146,7 @@ fn decode_zstd(
     let mut input = InBuffer::around(input);
     let mut output = OutBuffer::around_pos(output, written);
     let expected = context.decompress_stream(&mut output, &mut input).map_err(zstd_fault)?;
-    // Zero: a frame has ended, and all of it was written out.
+    // Zero: a frame has ended, and all of it was written.
     *is_inside = expected > 0;
     Ok(input.pos())
 }
@@ -169,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lack_of_memory_is_not_taken_for_damage() {
+    fn a_lack_of_memory_is_not_damage() {
         let fault = |code| zstd_fault(0_usize.wrapping_sub(code as usize));
         assert_eq!(fault(ZSTD_error_memory_allocation), Fault::NoMemory);
         assert!(matches!(fault(ZSTD_error_frameParameter_windowTooLarge), Fault::Broken(why) if why.contains("8 MiB")));

@@ -1,40 +1,41 @@
-//! One compressed stream: bytes are pushed, decompressed pieces come out, each call does a bounded amount of work.
+//! One compressed stream: bytes are pushed, decompressed pieces are returned, and each call does a bounded amount of
+//! work.
 //!
-//! A stream is members one after another, with zeros between them and behind them where something (tar, tapes, block
-//! devices) padded it. Anything else behind a member is damage, and so are a member that is broken or cut off.
+//! A stream is a sequence of members. Zeros may follow a member, because tar, tapes and block devices pad files.
+//! Anything else after a member is damage, and so is a broken or truncated member.
 
 use bytes::{Buf as _, Bytes};
 
 use super::Compression;
 use super::codec::{Codec, Fault, MAGIC_BYTES};
 
-/// No decompressed piece is larger.
+/// The largest decompressed piece.
 pub(super) const PIECE_BYTES: usize = 256 * 1024;
 const MIN_PIECE_BYTES: usize = 4 * 1024;
-/// The usual ratio of compressed JSON: the first piece of a small file then needs no more memory than it fills.
+/// The usual ratio of compressed JSON, so that the first piece of a small file needs no more memory than it fills.
 const USUAL_RATIO: usize = 8;
-/// A call ends after so much work, as [`Codec::cost`] counts it.
+/// The work after which a call ends, as [`Codec::cost`] counts it.
 const STEP_COST: usize = 512 * 1024;
-/// No codec gets more at once: a stream may take input for long before anything comes out.
+/// The most input passed to a codec at once: a stream may consume much input before it produces output.
 const INPUT_BYTES: usize = 32 * 1024;
 
-/// What a call brought.
+/// The result of a call.
 #[derive(Debug)]
 pub(super) enum Progress {
     Piece(Bytes),
-    /// Nothing yet; call again.
+    /// No output yet; call again.
     Worked,
     /// More input is needed.
     Hungry,
     Ended,
 }
 
-/// Why a stream gives no more.
+/// The reason why a stream ends early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// It is not what its format allows.
+    /// The stream violates its format.
     Damaged(String),
-    /// It is sound for all that is known, and not to be read.
+    /// The stream is valid so far, but must not be read.
     Refused(String),
     NoMemory,
 }
@@ -44,10 +45,10 @@ pub(super) struct Decoder {
     input: Bytes,
     is_finished: bool,
     output: Vec<u8>,
-    /// Bytes of the input that were used, and that came out.
+    /// Input bytes used.
     consumed: u64,
     produced: u64,
-    /// Up to where whole members go.
+    /// The end of the last complete member.
     sound: u64,
     state: State,
 }
@@ -58,22 +59,22 @@ enum State {
     Damaged(String),
 }
 
-/// Why decoding paused.
+/// The reason why decoding paused.
 enum Pause {
     Full,
     Spent,
     Starved,
-    /// Behind a member something else begins.
+    /// Other bytes follow a member.
     Trailing,
 }
 
-/// What comes between two members.
+/// The bytes after a member.
 enum Next {
     Member,
-    /// Zeros, and more behind them.
+    /// Zeros, with more after them.
     Padding,
     Other,
-    /// Nothing, or too little to say.
+    /// None, or too few to decide.
     Unknown,
 }
 
@@ -103,17 +104,17 @@ impl Decoder {
         self.produced
     }
 
-    /// Must be called only when it is hungry: what is left then is shorter than a magic.
+    /// Must be called only when the stream is hungry: the remaining bytes are then fewer than a magic number.
     pub fn push(&mut self, bytes: Bytes) {
         self.input = if self.input.is_empty() { bytes } else { Bytes::from([&*self.input, &*bytes].concat()) };
     }
 
-    /// No more input will come.
+    /// Marks the end of the input.
     pub fn finish(&mut self) {
         self.is_finished = true;
     }
 
-    /// Works on; what it cost is added to `spent`. What came before damage is given out first.
+    /// Continues; adds the cost to `spent`. Bytes before damage are returned first.
     pub fn step(&mut self, spent: &mut usize) -> Result<Progress, Failure> {
         if matches!(self.state, State::Decoding) {
             match self.decode(spent) {
@@ -124,7 +125,7 @@ impl Decoder {
                 Ok(Pause::Starved) => self.damaged(&format!("is cut off at byte {}", self.consumed)),
                 Ok(Pause::Trailing) => {
                     let name = self.compression().name();
-                    self.damaged(&format!("is followed by what is neither {name} nor zeros"));
+                    self.damaged(&format!("is followed by neither {name} nor zeros"));
                 }
                 Err(Fault::Broken(what)) => {
                     self.damaged(&format!("is broken at or before byte {}: {what}", self.consumed));
@@ -150,7 +151,7 @@ impl Decoder {
         self.state = State::Damaged(format!("the {name} stream {what}{sound}"));
     }
 
-    /// Decodes until the piece is full, enough work is done, or no more comes out of the input.
+    /// Decodes until the piece is full, enough work is done, or the input yields no more output.
     fn decode(&mut self, spent: &mut usize) -> Result<Pause, Fault> {
         if self.output.capacity() == 0 {
             let usual = self.input.len().saturating_mul(USUAL_RATIO);
@@ -191,7 +192,7 @@ impl Decoder {
         Ok(Pause::Full)
     }
 
-    /// Passes over zeros behind a member.
+    /// Skips zeros after a member.
     fn find_member(&mut self, spent: &mut usize) -> Next {
         if self.sound > 0 {
             let zeros = self.input.iter().take(INPUT_BYTES).take_while(|byte| **byte == 0).count();

@@ -1,21 +1,21 @@
-//! How much a compressed file may grow. A pure decision over counts.
+//! Limits the growth of a compressed file. A pure decision over counts.
 
-/// A ratio says nothing of a small file: a few equal events compress by any factor.
+/// Ratios of small files are not judged: a few equal events compress by any factor.
 pub const RATIO_JUDGED_FROM_BYTES: u64 = 100_000_000;
 
-/// Bounds of one file. Where several compressions lie within each other, the bytes that come out of each count.
+/// The limits of one file. With nested compressions the output bytes of each count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExpansionLimits {
-    /// Decompressed bytes for each compressed byte that was read so far.
+    /// Decompressed bytes for each compressed byte read so far.
     pub max_ratio: u64,
-    /// The ratio is judged from so many decompressed bytes on, see [`RATIO_JUDGED_FROM_BYTES`].
+    /// The ratio is judged from this many decompressed bytes on, see [`RATIO_JUDGED_FROM_BYTES`].
     pub ratio_from_bytes: u64,
-    /// Decompressed bytes at all.
+    /// All decompressed bytes.
     pub max_bytes: u64,
 }
 
 impl ExpansionLimits {
-    /// Why no more may be decompressed, or `None` to go on.
+    /// The reason to stop decompressing, if there is one.
     pub(super) fn judge(&self, compressed: u64, expanded: u64) -> Option<String> {
         let Self { max_ratio, ratio_from_bytes, max_bytes } = *self;
         let exceeded = if expanded > max_bytes {

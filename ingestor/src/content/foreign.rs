@@ -1,13 +1,14 @@
-//! Formats that are not read, recognised so that the file is named for them and not cut into dead letters.
+//! Formats that are not supported, detected so that the error names the format instead of cutting the file into dead
+//! letters.
 //!
-//! The rule: a format counts only by bytes that no text holds (control characters, NULs, a checksum). A file that begins
-//! with any line of text, and has events behind it, is read as ever.
+//! A format is detected only by bytes that no text contains (control characters, NULs, a checksum). A file that begins
+//! with any line of text and has events after it is read as usual.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// As many first bytes tell each format: a tar header is the longest.
+/// This many first bytes distinguish the formats: a tar header is the longest.
 pub(super) const HEAD_BYTES: usize = 512;
-/// So many code units of text tell UTF-16 and UTF-32.
+/// This many code units of text identify UTF-16 and UTF-32.
 const CODE_UNITS: usize = 8;
 
 const BY_MAGIC: &[(&[u8], &str)] = &[
@@ -25,7 +26,7 @@ const BY_MAGIC: &[(&[u8], &str)] = &[
     (b"Obj\x01", "is an Avro file, which is not read: convert it to JSON, one event a line"),
     (b"ARROW1\x00\x00", "is an Arrow file, which is not read: convert it to JSON, one event a line"),
 ];
-/// Their magic is text, so further bytes must not be.
+/// Their magic numbers are text, so further bytes must not be.
 const BY_MAGIC_AND_BINARY: &[(&[u8], &str)] = &[
     (b"PAR1", "is a Parquet file, which is not read: convert it to JSON, one event a line"),
     (b"PARE", "is an encrypted Parquet file, which is not read: convert it to JSON, one event a line"),
@@ -38,7 +39,7 @@ const ZLIB: &str = "is compressed with zlib, which is not read: decompress it, o
 const UTF_16: &str = "is UTF-16 text, which is not read: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)";
 const UTF_32: &str = "is UTF-32 text, which is not read: convert it to UTF-8 (iconv -f UTF-32 -t UTF-8)";
 
-/// What the first bytes say: the format and what to do. They must be the whole content or [`HEAD_BYTES`].
+/// The detected format and what to do about it. `head` must be the whole content or [`HEAD_BYTES`].
 pub(super) fn recognise(head: &[u8]) -> Option<&'static str> {
     let begins = |(magic, _): &&(&[u8], &'static str)| head.starts_with(magic);
     if let Some((_, message)) = BY_MAGIC.iter().find(begins) {
@@ -56,13 +57,13 @@ pub(super) fn recognise(head: &[u8]) -> Option<&'static str> {
     wide_text(head).or_else(|| is_zlib(head).then_some(ZLIB))
 }
 
-/// Control characters but for blanks and 0x1E, the record separator of RFC 7464.
+/// Control characters other than blanks and 0x1E, the record separator of RFC 7464.
 fn is_never_text(byte: u8) -> bool {
     byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x1e)
 }
 
-/// The header's checksum holds: the sum of its 512 bytes, its own eight counted as blanks (POSIX 1003.1, ustar; also
-/// older ones).
+/// Whether the header's checksum is correct: the sum of its 512 bytes, with its own eight counted as blanks (POSIX
+/// 1003.1, ustar; also older formats).
 fn is_tar(head: &[u8]) -> bool {
     let Some(header) = head.get(..512) else { return false };
     let (checksum, sum) = (&header[148..156], |bytes: &[u8]| bytes.iter().map(|byte| u64::from(*byte)).sum::<u64>());
@@ -72,7 +73,7 @@ fn is_tar(head: &[u8]) -> bool {
     header[0] != 0 && is_terminated && expected == Some(sum(header) - sum(checksum) + 8 * u64::from(b' '))
 }
 
-/// UTF-16 and UTF-32, with a byte order mark or without: all of the first code units are ASCII text (RFC 4627, 3).
+/// UTF-16 and UTF-32, with or without a byte order mark: all of the first code units are ASCII text (RFC 4627, 3).
 fn wide_text(head: &[u8]) -> Option<&'static str> {
     let is_wide = |bytes: &[u8], width: usize, place: usize| {
         let units = || bytes.chunks_exact(width).take(CODE_UNITS);
@@ -92,14 +93,14 @@ fn wide_text(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The two bytes of RFC 1950 for a window of 32 KiB and no dictionary, and a stream behind them that inflates.
+/// The two bytes of RFC 1950 for a window of 32 KiB without a dictionary, followed by a stream that inflates.
 fn is_zlib(head: &[u8]) -> bool {
     if !matches!(head, [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) {
         return false;
     }
     let (mut stream, mut output) = (Decompress::new(true), vec![0; 64 * HEAD_BYTES]);
     let Ok(status) = stream.decompress(head, &mut output, FlushDecompress::None) else { return false };
-    // A few bytes of text may pass for the beginning of a stream, but not as many as fill the head.
+    // A few bytes of text may look like the beginning of a stream, but not as many as fill the head.
     let is_long = stream.total_in() >= HEAD_BYTES as u64 || stream.total_out() == output.len() as u64;
     status == Status::StreamEnd || is_long
 }
@@ -110,7 +111,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Header and first bytes of a file of `name` in the ustar format.
+    /// The header and first bytes of a file of `name` in the ustar format.
     pub(in crate::content) fn tar(name: &str, body: &[u8]) -> Vec<u8> {
         let mut header = vec![0; 512];
         header[..name.len()].copy_from_slice(name.as_bytes());
@@ -138,7 +139,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn each_format_that_is_not_read_is_named_with_what_to_do() {
+    fn each_unsupported_format_is_named_with_what_to_do() {
         let json = r#"{"event_id":"é"}"#;
         let cases: Vec<(Vec<u8>, &str)> = vec![
             (b"PK\x03\x04\x14\x00".to_vec(), "zip archive"),
@@ -187,7 +188,7 @@ pub(super) mod tests {
         ] {
             assert_eq!(recognise(head.as_bytes()), None, "{head:?}");
         }
-        // Rubbish with control characters in it, and sound text behind.
+        // Noise with control characters, followed by valid text.
         for head in
             [b"\xff\xfe{\"a\":1}\n".as_slice(), b"\0\0\0\0\n{}", b"x\x01\n{}", b"x\xda\xff\n{}", b"{\0}", b"\xfe\xff"]
         {
@@ -200,13 +201,13 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_taken_for_another_format(text in "[\\t\\n\\r\u{1e}\u{20}-\u{d7ff}]{0,300}", begin in "(PK|PAR1|ORC|x|7z|\\{|\\[)?") {
+        fn no_text_is_detected_as_another_format(text in "[\\t\\n\\r\u{1e}\u{20}-\u{d7ff}]{0,300}", begin in "(PK|PAR1|ORC|x|7z|\\{|\\[)?") {
             let text = begin + &text;
             prop_assert_eq!(recognise(&text.as_bytes()[..text.len().min(HEAD_BYTES)]), None);
         }
 
         #[test]
-        fn any_bytes_are_looked_at_without_a_panic(head in proptest::collection::vec(any::<u8>(), 0..=HEAD_BYTES)) {
+        fn detection_never_panics(head in proptest::collection::vec(any::<u8>(), 0..=HEAD_BYTES)) {
             let _ = recognise(&head);
         }
     }

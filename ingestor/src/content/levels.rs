@@ -1,9 +1,9 @@
-//! The compressions of a file that lie within each other, as one machine without I/O: bytes are pushed, and what comes
-//! out of the innermost is the content.
+//! The nested compressions of a file, as one state machine without I/O: bytes are pushed, and the output of the
+//! innermost is the content.
 //!
-//! Each level is recognised by the first bytes that reach it: a compressed stream, a format that is not read, or plain.
-//! Senders compress what is compressed already (CloudWatch Logs behind a Firehose that compresses), so two levels are
-//! opened. A third is refused: nobody means it, and bombs are built so.
+//! Each level is detected by the first bytes that reach it: a compressed stream, an unsupported format, or plain.
+//! Senders compress data that is already compressed (CloudWatch Logs behind a Firehose that compresses), so two levels
+//! are opened. A third is refused: it is never intended, and decompression bombs are built so.
 
 use std::collections::VecDeque;
 
@@ -14,18 +14,18 @@ use super::decoder::{Decoder, Failure, Progress};
 use super::foreign::{HEAD_BYTES, recognise};
 use super::{Compression, ExpansionLimits};
 
-/// Compressed levels.
+/// The most compressed levels.
 const MAX_LEVELS: usize = 2;
 
 pub(super) struct Levels {
-    /// The file first. One more than are compressed.
+    /// The file first. One more level than are compressed.
     levels: Vec<Level>,
     limits: ExpansionLimits,
     /// Work done, as [`Codec::cost`] counts it.
     spent: usize,
-    /// What an outer level ended with; the inner ones give out what reached them first.
+    /// The failure of an outer level; the inner ones first return the bytes that reached them.
     failure: Option<Failure>,
-    /// Nothing more comes but the failure.
+    /// Only the failure is left to return.
     is_over: bool,
 }
 
@@ -34,7 +34,7 @@ impl Levels {
         Self::with(Level::new(Form::Unknown), limits)
     }
 
-    /// Of content that is known to be plain.
+    /// For content that is known to be plain.
     pub fn plain() -> Self {
         let unused = ExpansionLimits { max_ratio: u64::MAX, ratio_from_bytes: u64::MAX, max_bytes: u64::MAX };
         Self::with(Level::new(Form::Plain), unused)
@@ -44,7 +44,7 @@ impl Levels {
         Self { levels: vec![level], limits, spent: 0, failure: None, is_over: false }
     }
 
-    /// How the file itself is compressed; `None` until enough of it was pushed, and stepped through.
+    /// The compression of the file itself; `None` until enough of it was pushed and processed.
     pub fn compression(&self) -> Option<Compression> {
         match &self.levels[0].form {
             Form::Unknown => None,
@@ -53,12 +53,12 @@ impl Levels {
         }
     }
 
-    /// The next bytes of the file, when it is hungry.
+    /// Adds the next bytes of the file, when it is hungry.
     pub fn push(&mut self, bytes: Bytes) {
         self.levels[0].pieces.push_back(bytes);
     }
 
-    /// The file has no more.
+    /// Marks the end of the file.
     pub fn finish(&mut self) {
         self.levels[0].is_finished = true;
     }
@@ -71,7 +71,7 @@ impl Levels {
     /// Does a bounded amount of work.
     ///
     /// # Errors
-    /// Why no more comes, again and again.
+    /// The reason why there is no more output, on every further call too.
     pub fn step(&mut self) -> Result<Progress, Failure> {
         if let Some(failure) = self.failure.as_ref().filter(|_| self.is_over) {
             return Err(failure.clone());
@@ -88,7 +88,7 @@ impl Levels {
                 Ok(Outcome::Progress(progress)) if is_last => return Ok(progress),
                 Ok(Outcome::Progress(Progress::Piece(bytes))) => {
                     self.levels[at + 1].pieces.push_back(bytes);
-                    // An inner level may take any number of pieces and give out nothing.
+                    // An inner level may consume any number of pieces without output.
                     return Ok(Progress::Worked);
                 }
                 Ok(Outcome::Progress(Progress::Ended)) => {
@@ -109,7 +109,7 @@ impl Levels {
         }
     }
 
-    /// A level turned out to be compressed: what comes out of it is the next one.
+    /// A level is compressed: its output is the next level.
     fn open(&mut self, at: usize) -> Result<(), Failure> {
         if at == MAX_LEVELS {
             let names: Vec<_> = self.levels.iter().rev().filter_map(Level::name).collect();
@@ -143,7 +143,7 @@ impl Levels {
     }
 }
 
-/// Says in which streams a failing one lies.
+/// Adds the streams that contain the failing one.
 fn within(outer: &[Level], failure: Failure) -> Failure {
     let places: String =
         outer.iter().rev().filter_map(Level::name).map(|name| format!("within the {name} stream: ")).collect();
@@ -154,9 +154,9 @@ fn within(outer: &[Level], failure: Failure) -> Failure {
     }
 }
 
-/// One level: recognises its bytes, then passes them on or decodes them.
+/// One level: detects its format, then passes its bytes on or decodes them.
 struct Level {
-    /// Not looked at yet, never empty pieces.
+    /// Not yet inspected; no piece is empty.
     pieces: VecDeque<Bytes>,
     is_finished: bool,
     form: Form,
@@ -170,7 +170,7 @@ enum Form {
 
 enum Outcome {
     Progress(Progress),
-    /// Just recognised.
+    /// Just detected.
     Compressed,
 }
 
@@ -216,7 +216,7 @@ impl Level {
         }
     }
 
-    /// The first bytes, once there are enough or no more will come.
+    /// The first bytes, once there are enough or the input has ended.
     fn head(&self) -> Option<Bytes> {
         if let Some(first) = self.pieces.front()
             && (first.len() >= HEAD_BYTES || (self.is_finished && self.pieces.len() == 1))

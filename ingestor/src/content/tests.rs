@@ -14,7 +14,7 @@ use super::*;
 const LIMITS: ExpansionLimits =
     ExpansionLimits { max_ratio: u64::MAX, ratio_from_bytes: 1_000_000, max_bytes: u64::MAX };
 
-/// Gives out pieces of given lengths (over and over), then the end or an error.
+/// Returns pieces of the given lengths (cyclically), then the end or an error.
 struct Pieces {
     left: Bytes,
     lengths: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -26,7 +26,7 @@ impl ObjectReader for Pieces {
     async fn next(&mut self) -> common::store::Result<Option<Bytes>> {
         if self.left.is_empty() {
             return match self.fails_with {
-                Some(kind) => Err(StoreError::new(kind, "get", "pending/x", "told to fail")),
+                Some(kind) => Err(StoreError::new(kind, "get", "pending/x", "injected failure")),
                 None => Ok(None),
             };
         }
@@ -59,7 +59,7 @@ async fn read(reader: Box<Pieces>) -> Result<(Content, Vec<u8>), ContentError> {
     read_within(reader, LIMITS).await
 }
 
-/// What comes out before a file is rejected, and why it is.
+/// The output before a file is rejected, and the reason.
 fn rejected(file: &[u8], limits: ExpansionLimits) -> (Vec<u8>, String) {
     block_on(async {
         let mut whole = Vec::new();
@@ -116,7 +116,7 @@ fn encode(compression: Compression, body: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Some hundred bytes of events, no two alike.
+/// Some hundred bytes of events, all different.
 fn sample(events: usize) -> Vec<u8> {
     let event = |number: u64| format!("{{\"event_id\":\"{:016x}\"}}\n", number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     (0..events as u64).map(event).collect::<String>().into_bytes()
@@ -186,7 +186,7 @@ fn a_file_cut_off_anywhere_is_damaged_and_gives_out_only_what_was_there() {
 }
 
 #[test]
-fn zeros_between_members_and_behind_them_are_padding() {
+fn zeros_between_and_after_members_are_padding() {
     let (body, lengths) = (sample(20), [1, 2, 3, 512, 10_000]);
     for compression in COMPRESSIONS {
         let member = encode(compression, &body);
@@ -202,7 +202,7 @@ fn zeros_between_members_and_behind_them_are_padding() {
 }
 
 #[test]
-fn what_follows_a_member_and_is_none_is_damage_and_the_message_says_how_far_it_was_sound() {
+fn bytes_after_a_member_are_damage_and_the_message_says_where_it_begins() {
     let body = sample(20);
     for compression in COMPRESSIONS {
         let member = encode(compression, &body);
@@ -239,7 +239,7 @@ fn an_error_of_the_store_comes_back_as_it_is_also_when_the_stream_is_broken() {
     for file in [b"".as_slice(), b"{", &file[..200], &file, &broken, &sample(10)] {
         let mut reader = pieces(file, &[50]);
         reader.fails_with = Some(StoreErrorKind::VersionMismatch);
-        match block_on(read(reader)).err().expect("an error of the store was passed over") {
+        match block_on(read(reader)).err().expect("an error of the store was ignored") {
             ContentError::Store(error) => {
                 assert_eq!((error.kind, &*error.key), (StoreErrorKind::VersionMismatch, "pending/x"));
             }
@@ -363,7 +363,7 @@ proptest! {
         let place = place.index(file.len());
         file[place] ^= 1 << bit;
         match block_on(read(pieces(&file, &[100]))) {
-            // Not recognised any more: then it is plain, and no event. Ten bytes tell bzip2.
+            // No longer detected: then it is plain, and not an event. Ten bytes identify bzip2.
             Ok((content, whole)) if place < 10 => {
                 prop_assert!(content.compression() == Compression::None || whole == body);
             }
@@ -408,7 +408,7 @@ fn damage_names_the_level_it_lies_in() {
 }
 
 #[test]
-fn formats_that_are_not_read_are_named_also_within_a_compressed_file() {
+fn unsupported_formats_are_named_also_within_a_compressed_file() {
     let archive = tar("events/1.json", &sample(10));
     let zip = [b"PK\x03\x04".as_slice(), &sample(10)].concat();
     let utf_16: Vec<u8> = r#"{"event_id":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
@@ -457,13 +457,13 @@ fn both_levels_count_for_the_limits() {
     assert!(block_on(read_within(pieces(&file, &[5_000]), limits(all))).is_ok());
     let (_, message) = rejected(&file, limits(all - 1));
     assert!(message.contains(&format!("landing.max_expanded_bytes = {}", all - 1)), "{message}");
-    // A bomb in the outer level whose inner one gives out nothing.
+    // A bomb in the outer level whose inner level has no output.
     let bomb = [encode(Compression::Gzip, b""), vec![0; 5 * ONE_MB]].concat();
     let (_, message) = rejected(&encode(Compression::Gzip, &bomb), ExpansionLimits { max_ratio: 100, ..LIMITS });
     assert!(message.contains("landing.max_expansion_ratio"), "{message}");
 }
 
-/// Files that keep a decoder busy: much output, no output, and members that must each be set up.
+/// Files that keep a decoder busy: much output, no output, and members that each have to be set up.
 fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     let bombs = COMPRESSIONS.map(|compression| ("a bomb", encode(compression, &vec![0; 20 * ONE_MB])));
     let empty = COMPRESSIONS.map(|compression| ("empty members", encode(compression, b"").repeat(3_000)));
@@ -475,7 +475,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn each_step_does_a_bounded_amount_of_work_whatever_the_file() {
-    // What one call of a codec may add to the bound: a piece or the most input, of the dearest codec.
+    // The most that one call of a codec may add: a piece or the most input, of the most expensive codec.
     const MOST: usize = 512 * 1024 + 2 * 8 * PIECE_BYTES;
     for (what, file) in hostile() {
         let mut levels = Levels::new(LIMITS);
@@ -501,7 +501,7 @@ fn other_tasks_take_turns_with_the_most_hostile_files() {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    // One thread: whatever does not give it back holds up everything. All bytes are there at once.
+    // One thread: a task that does not yield blocks all others. All bytes are available at once.
     block_on(async {
         let (turns, mut reading) = (Arc::new(AtomicUsize::new(0)), tokio::task::JoinSet::new());
         for (what, file) in hostile() {
@@ -513,7 +513,7 @@ fn other_tasks_take_turns_with_the_most_hostile_files() {
                 loop {
                     let turn = turns.load(Ordering::Relaxed);
                     let mut at_once = 0;
-                    // As long as nobody else had a turn.
+                    // As long as no other task had a turn.
                     while turns.load(Ordering::Relaxed) == turn {
                         match content.next().await.unwrap() {
                             Some(piece) => at_once += piece.len(),
