@@ -1,4 +1,4 @@
-//! Names of file versions.
+//! Identities of file versions.
 
 use common::event::partition_for_key;
 use common::store::{Store, Version};
@@ -7,8 +7,9 @@ use xxhash_rust::xxh3::xxh3_128;
 /// The folder of the landing zone that files are read from.
 pub(crate) const PENDING: &str = "pending/";
 
-/// What tells one version of a landing file from every other: its key and version. Local versions name an inode, so they
-/// are unique with the relative path; an ETag is only a hash of the content, so the location belongs to it.
+/// Distinguishes a version of a landing file from all others, by its key and version. Local versions contain an inode,
+/// so they are unique together with the relative path; an ETag is only a hash of the content, so the location is part
+/// of the identity.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Identities {
     prefix: String,
@@ -21,28 +22,28 @@ impl Identities {
         Self { prefix }
     }
 
-    /// Of the version of the file at `path`, relative to `pending/`.
+    /// The identity of a version of the file at `path`, relative to `pending/`.
     pub(crate) fn identity(&self, path: &str, version: &Version) -> String {
         format!("{}|{}", self.beginning(path), version.0)
     }
 
-    /// With which those of all versions of files at paths that begin so begin.
+    /// The common beginning of the identities of all versions of files whose paths begin with `path`.
     pub(crate) fn beginning(&self, path: &str) -> String {
         format!("{}{path}", self.prefix)
     }
 }
 
-/// The ledger partition that a file belongs to: by its path alone, so that every version of it has the same owner, who
-/// can tell content that comes back from content that is new.
+/// The ledger partition of a file, by its path alone: all its versions have the same owner, which can then distinguish
+/// repeated content from new content.
 pub(crate) fn ledger_partition(path: &str, partitions: u32) -> i32 {
     i32::try_from(partition_for_key(path.as_bytes(), partitions)).unwrap_or(0)
 }
 
-/// Identities in memory: 128 bits, so that among ten billion the chance of any two being equal is below 10⁻¹⁸.
+/// An identity in memory: with 128 bits the chance that any two of ten billion are equal is below 10⁻¹⁸.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct IdentityHash(Halves);
 
-/// 128 bits that need no more alignment than 64: the tables that they fill are smaller for it.
+/// 128 bits with the alignment of 64, which makes the tables of them smaller.
 pub(crate) type Halves = [u64; 2];
 
 pub(crate) fn halves(whole: u128) -> Halves {

@@ -1,4 +1,4 @@
-//! What begins with a brace, at a first look? Facts in, a decision out; nothing is moved here.
+//! Classifies the value that begins with a brace. Takes facts and returns a decision; moves nothing.
 
 use common::event::{EventFormat, EventProblem};
 use common::json::{Opened, ScanError, ScanErrorKind, Spans};
@@ -6,20 +6,20 @@ use common::json::{Opened, ScanError, ScanErrorKind, Spans};
 use super::Limits;
 
 pub(super) enum Found {
-    /// A whole value that may be an event: its fields are not looked at yet.
+    /// A whole value that may be an event: its fields are not read yet.
     Value { end: usize },
-    /// A whole value that is none.
+    /// A whole value that is not an event.
     NoEvent { end: usize, problem: EventProblem },
     /// The head of a wrapper: the byte after the bracket that opens its array of events.
     Opened { after: usize },
-    /// No whole value that is small enough begins here.
+    /// No whole value within the size limit begins here.
     Broken,
-    /// More bytes are needed to tell.
+    /// More bytes are needed to decide.
     Incomplete,
 }
 
 pub(super) struct Finder<'a> {
-    /// Begins with a brace.
+    /// The bytes from the brace on.
     pub rest: &'a [u8],
     pub format: &'a EventFormat,
     pub limits: &'a Limits,
@@ -28,7 +28,8 @@ pub(super) struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// Bytes beyond what an event may have are not looked at: whether they are there yet must not decide.
+    /// Bytes beyond the size limit of an event are ignored: whether they have already arrived must not affect the
+    /// result.
     fn window(&self) -> &[u8] {
         &self.rest[..self.rest.len().min(self.limits.max_event_bytes.saturating_add(1))]
     }
@@ -37,7 +38,7 @@ impl Finder<'_> {
         end <= self.limits.max_event_bytes
     }
 
-    /// And how many bytes were looked at.
+    /// Classifies a value as an event; also returns the number of bytes scanned.
     #[inline]
     pub(super) fn event(&self, spans: &mut Spans) -> (Found, usize) {
         match self.format.scan(self.window(), spans) {
@@ -47,7 +48,7 @@ impl Finder<'_> {
         }
     }
 
-    /// A wrapper up to its array of events; an event that stands by itself is one here too.
+    /// Classifies a value as a wrapper up to its array of events, or as an event that is not wrapped.
     pub(super) fn wrapper(&self, spans: &mut Spans) -> (Found, usize) {
         match self.format.scan_to_records(self.window()) {
             Ok(Opened::Array { after }) if self.fits(after) => (Found::Opened { after }, after),

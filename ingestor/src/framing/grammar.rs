@@ -1,9 +1,9 @@
-//! The grammar of JSON, one byte at a time: what may come next within one array or object.
+//! The grammar of JSON, one byte at a time: the permitted next byte within one array or object.
 //!
-//! It keeps no stack: which arrays and objects are open is the caller's to know. Numbers and literals are taken for
-//! words of their characters; the caller judges them where that matters.
+//! It keeps no stack: the caller tracks which arrays and objects are open. Numbers and literals are treated as words of
+//! their characters; the caller checks them where that matters.
 
-/// What a byte does.
+/// The role of a byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Inside,
@@ -44,7 +44,7 @@ enum Token {
 enum Escape {
     None,
     Begun,
-    /// That many hexadecimal digits are to come.
+    /// This many hexadecimal digits follow.
     Digits(u8),
 }
 
@@ -60,7 +60,7 @@ impl Grammar {
         Self { next: Next::Value, token: Token::None }
     }
 
-    /// Behind a value.
+    /// After a value.
     pub(super) fn behind_value() -> Self {
         Self { next: Next::SeparatorOrEnd, token: Token::None }
     }
@@ -73,8 +73,8 @@ impl Grammar {
         self.token == Token::Word
     }
 
-    /// Goes over one byte. `in_object`: the innermost open one is an object and no array. `None` if no JSON could have
-    /// the byte here.
+    /// Processes one byte. `in_object`: the innermost open value is an object, not an array. `None` if JSON does not
+    /// permit the byte here.
     pub(super) fn step(&mut self, byte: u8, in_object: bool) -> Option<Step> {
         match self.token {
             Token::String { key, escape } => return self.string_byte(byte, key, escape),

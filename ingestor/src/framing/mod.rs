@@ -1,55 +1,55 @@
-//! Finding the events in a stream of bytes.
+//! Finds the events in a stream of bytes.
 //!
-//! # What is accepted, untold and mixed in one file
+//! # Input, detected automatically and mixed in one file
 //!
-//! Objects one after another (newline-delimited, with no separator at all, pretty-printed over many lines) and arrays
-//! of objects of any length, at the top level of the file; a UTF-8 byte order mark wherever a value may begin; any
-//! blank between values; one comma after a value; a record separator (0x1E, RFC 7464) before a value. A line ends with
-//! LF, CR, or both.
+//! Objects in sequence (newline-delimited, without separators, pretty-printed over many lines) and arrays of objects of
+//! any length, at the top level of the file; a UTF-8 byte order mark wherever a value may begin; any whitespace between
+//! values; one comma after a value; a record separator (0x1E, RFC 7464) before a value. A line ends with LF, CR, or
+//! both.
 //!
-//! Where the format says so, each of these objects is a *wrapper* that holds the events in an array
-//! (`{"Records": [{…}, {…}], …}`): what stands before the array must be no longer than an event may be, the events are
-//! read one by one, and what follows the array is passed over. An object without that array is an event if it reads as
-//! one.
+//! If the format says so, each of these objects is a *wrapper* that holds the events in an array (`{"Records": [{…},
+//! {…}], …}`). The part before the array must fit the size limit of an event, the events are read one by one, and the
+//! part after the array is skipped. An object without that array is an event if it reads as one.
 //!
 //! # The rule
 //!
-//! Separators aside, a piece of the file begins where the one before it ended. What it is, the bytes from there decide:
+//! Separators aside, each piece of the file begins where the previous one ended. The bytes from there on decide its
+//! kind:
 //!
-//! 1. A `{` from which a *whole value* can be read is one piece, and what stands within it is not looked into. A whole
-//!    value is valid JSON of at most [`Limits::max_event_bytes`] and no deeper than the format allows. It is an event if
-//!    it reads as one under the format, and a bad piece if it does not.
-//! 2. Anything else is a bad piece, and so is, within a wrapper, a whole value that is no event. It ends before the
-//!    first `{` behind its first byte *from which a whole event can be read*, or at its own end if that comes first.
-//! 3. Its own end is that of the whole value; else where its brackets close, as long as no string ran into the end of
-//!    a line; before a line that begins with `{` no deeper than the piece began; before a record separator. Loose text,
-//!    which begins with no bracket, ends before the end of its line and before a bracket (in an array also before a
-//!    comma or the closing bracket), unless these stand in a string.
-//! 4. Where what follows the array of a wrapper is broken, the piece begins behind the array. It ends before no event
-//!    that stands before the break, but for one in the last string there, which may be no string. An event that ends
-//!    it stands in that array still, which then was not at its end.
-//! 5. A record separator within an array or a wrapper says that it was cut off; so does, within a wrapper, the head of
-//!    another one on a line of its own, no deeper than the first began. A bad piece of no length tells it.
+//! 1. A `{` from which a *whole value* can be read is one piece, and its inside is not searched. A whole value is valid
+//!    JSON of at most [`Limits::max_event_bytes`], and nested no more deeply than the format permits. It is an event if
+//!    it reads as one under the format, and a bad piece otherwise.
+//! 2. Anything else is a bad piece, and so is, within a wrapper, a whole value that is not an event. It ends before the
+//!    first `{` after its first byte *from which a whole event can be read*, or at its own end if that comes first.
+//! 3. Its own end is that of the whole value; else where its brackets close, provided that no string ran into the end
+//!    of a line; before a line that begins with `{` no deeper than the piece began; before a record separator. Loose
+//!    text, which does not begin with a bracket, ends before the end of its line and before a bracket (in an array also
+//!    before a comma or the closing bracket), unless these are in a string.
+//! 4. If the part after the array of a wrapper is broken, the piece begins after the array. It ends before no event
+//!    that precedes the break, except one in the last string there, which may not be a string. An event that ends the
+//!    piece still belongs to that array, which then had not ended.
+//! 5. A record separator within an array or a wrapper means that it was cut off. Within a wrapper, so does the head of
+//!    another one on a line of its own, no deeper than the first began. A bad piece of length 0 reports it.
 //!
-//! So an event that was cut off takes nothing with it of what follows, whether that stands on lines of its own or not.
-//! Two things cannot be told apart by any reader. A cut-off event that, with what follows, is a whole event again is
-//! taken for it. And of a broken value, be it cut off or only too long, whole events that it held in its `data` are
-//! taken for events of their own. (A whole value that is no event is looked into within a wrapper only: there what is
-//! missing of a cut-off element can be made up by the brackets that end the wrapper.)
+//! A cut-off event therefore never destroys later ones, whether they are on lines of their own or not. Two ambiguities
+//! remain that no reader can resolve. A cut-off event that forms a whole event together with the bytes after it is read
+//! as that event. And whole events in the `data` of a broken value, cut off or only too long, are read as events of
+//! their own. (A whole value that is not an event is searched within a wrapper only: there the brackets that end the
+//! wrapper can complete a cut-off element.)
 //!
-//! # What is guaranteed
+//! # Guarantees
 //!
-//! 1. Every byte of the file that is not a separator, nor of a wrapper around its events, belongs to exactly one
-//!    [`Framed::Event`] or [`Framed::Bad`], in order; an event carries its very bytes.
-//! 2. No whole event stands in a bad piece, but in the `data` of one that is whole itself or too late: what is found
-//!    depends on nothing but the bytes from its first on and the [`FramingState`] there.
-//! 3. How the file was cut into pieces for [`Framer::push`] does not change the result, nor does going on from any
+//! 1. Every byte of the file that is not a separator, nor part of a wrapper around its events, belongs to exactly one
+//!    [`Framed::Event`] or [`Framed::Bad`], in order. An event carries exactly its bytes.
+//! 2. No bad piece contains a whole event, except in the `data` of a value that is whole itself or too large. The
+//!    result depends only on the bytes from a piece's first one on and the [`FramingState`] there.
+//! 3. The division of the file into pieces for [`Framer::push`] does not change the result, nor does resuming from any
 //!    [`Framer::checkpoint`].
-//! 4. Memory, whatever the file holds: one event of at most [`Limits::max_event_bytes`] plus one read piece; where
-//!    something is broken, up to five of them (see [`scout`]). What is longer is passed over as it streams by and
-//!    reported with its whole length.
-//! 5. Time: a byte is looked at a bounded number of times, whatever stands in the file and however small the pieces
-//!    are ([`Framer::bytes_looked_at`]).
+//! 4. Memory, for every input: one event of at most [`Limits::max_event_bytes`] plus one read piece; after damage, up
+//!    to five of them (see [`scout`]). Longer pieces are skipped as they stream by and reported with their whole
+//!    length.
+//! 5. Time: each byte is scanned a bounded number of times, for every input and however small the pieces are
+//!    ([`Framer::bytes_looked_at`]).
 
 mod find;
 mod grammar;
@@ -70,15 +70,16 @@ use scout::{Scout, View};
 use wrapper::{Passing, Wrapper, begins_wrapper};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// RFC 7464: stands before each value, and in no valid one.
+/// RFC 7464: precedes each value, and occurs in no valid one.
 const RECORD_SEPARATOR: u8 = 0x1e;
-/// The buffer's rest is moved to its beginning once that is no more than this many times what is done with.
+/// The unprocessed bytes are moved to the beginning of the buffer once they are at most this many times the processed
+/// ones.
 const MOVES: usize = 8;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub max_event_bytes: usize,
-    /// How many bytes of a bad piece are kept.
+    /// The number of bytes of a bad piece that are kept.
     pub bad_head_bytes: usize,
 }
 
@@ -88,13 +89,13 @@ impl Limits {
     }
 }
 
-/// Where in the grammar a position between two values lies: all that is needed to go on from there.
+/// The place in the grammar of a position between two values: everything needed to resume there.
 ///
-/// It stands in the ledger, so states of older versions stay readable.
+/// The ledger stores it, so states of older versions stay readable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FramingState {
     in_array: bool,
-    /// A value came before and no comma yet.
+    /// A value precedes, without a comma yet.
     after_value: bool,
     /// Bytes since the last end of a line.
     column: u64,
@@ -117,15 +118,15 @@ pub enum Framed<'a> {
 }
 
 struct Position {
-    /// Everything before this index of the buffer is done with.
+    /// Everything before this index of the buffer is processed.
     cursor: usize,
     state: FramingState,
-    /// The value at the cursor was incomplete: it is not looked at again before there are so many bytes of it.
+    /// The value at the cursor was incomplete: it is scanned again once this many bytes of it are present.
     wait_for: usize,
 }
 
 impl Position {
-    /// Moves behind a value.
+    /// Moves past a value.
     fn advance(&mut self, length: usize) {
         self.cursor += length;
         self.state.after_value = true;
@@ -135,7 +136,7 @@ impl Position {
 
 /// Frames one file. Feed it with [`Framer::push`], empty it with [`Framer::next`], end it with [`Framer::finish`].
 pub struct Framer {
-    /// Apart from the rest, which moves on while a piece is handed out.
+    /// Separate from the other state, which changes while a piece borrows the buffer.
     buffer: Vec<u8>,
     core: Core,
 }
@@ -146,20 +147,20 @@ struct Core {
     base: u64,
     column: Column,
     position: Position,
-    /// Where the fields of the value at the cursor stand.
+    /// The spans of the fields of the value at the cursor.
     spans: Spans,
-    /// Knows of some bytes from the cursor on; there only where something was broken.
+    /// Has decided some bytes from the cursor on; present only after damage.
     scout: Option<Box<Scout>>,
     piece: Option<Piece>,
     tail: Option<Box<Passing>>,
-    /// Of the last piece that was passed over, for handing out.
+    /// The first bytes of the last skipped piece, borrowed by the piece returned.
     passed_head: Vec<u8>,
     finished: bool,
     end_reported: bool,
     looked_at: u64,
 }
 
-/// The column of one place in the buffer, from which that of a later one follows.
+/// The column of one position in the buffer, from which that of a later one follows.
 #[derive(Debug, Clone, Copy)]
 struct Column {
     at: usize,
@@ -175,20 +176,20 @@ impl Column {
     }
 }
 
-/// What was found where a value may begin.
+/// The result of looking for the next value.
 enum Between {
     /// A value, or the end of the buffer.
     Value,
-    /// More bytes are needed to tell.
+    /// More bytes are needed to decide.
     Unknown,
     /// The end of a wrapper's array of events.
     ArrayEnd,
-    /// What is open was cut off.
+    /// The open array or wrapper was cut off.
     CutOff,
 }
 
 impl Framer {
-    /// Starts at byte `offset` of the file, in the state that was saved there.
+    /// Starts at byte `offset` of the file, in the state saved there.
     pub fn new(limits: Limits, offset: u64, state: FramingState) -> Self {
         let core = Core {
             limits,
@@ -210,7 +211,7 @@ impl Framer {
     pub fn push(&mut self, bytes: &[u8]) {
         let Self { buffer, core } = self;
         let (done, rest) = (core.position.cursor, buffer.len() - core.position.cursor);
-        // Else many small pieces would move a long rest again and again.
+        // Otherwise many small pieces would move a long rest repeatedly.
         if done > 0 && done >= rest / MOVES {
             core.column = Column { at: 0, column: core.column(buffer) };
             buffer.drain(..done);
@@ -226,7 +227,7 @@ impl Framer {
         self.core.finished = true;
     }
 
-    /// The byte up to which everything was handed out, and the state there; `None` while something is passed over.
+    /// The byte up to which everything was returned, and the state there; `None` while a piece is skipped.
     pub fn checkpoint(&self) -> Option<(u64, FramingState)> {
         let Core { position, piece, tail, column, .. } = &self.core;
         let column = column.of(&self.buffer, position.cursor);
@@ -234,7 +235,7 @@ impl Framer {
         (!is_passing).then(|| (self.core.offset(), FramingState { column, ..position.state }))
     }
 
-    /// How many bytes were looked at so far, each as often as it was: a bounded number of times the bytes pushed.
+    /// The number of bytes scanned so far, counting repetitions: a bounded number of times the bytes pushed.
     pub fn bytes_looked_at(&self) -> u64 {
         self.core.looked_at + self.core.scout.as_ref().map_or(0, |scout| scout.looked_at())
     }
@@ -278,7 +279,7 @@ impl Core {
         self.base + self.position.cursor as u64
     }
 
-    /// Of the cursor.
+    /// The column of the cursor.
     fn column(&mut self, buffer: &[u8]) -> u64 {
         let cursor = self.position.cursor;
         self.looked_at += (cursor - self.column.at) as u64;
@@ -293,7 +294,7 @@ impl Core {
         between
     }
 
-    /// Moves the cursor to the next value, following arrays.
+    /// Moves the cursor to the next value, entering and leaving arrays.
     #[inline]
     fn reach_value(&mut self, buffer: &[u8]) -> Between {
         let Position { cursor, state, .. } = &mut self.position;
@@ -339,7 +340,7 @@ impl Core {
         Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::Truncated }
     }
 
-    /// A file that ends inside an array or wrapper was cut off: that is reported once.
+    /// A file that ends inside an array or wrapper was cut off; reports that once.
     fn end_of_file(&mut self) -> Option<Framed<'static>> {
         if !self.finished || !self.position.state.is_inside() || self.end_reported {
             return None;
@@ -348,7 +349,7 @@ impl Core {
         Some(self.cut_off_here())
     }
 
-    /// What begins at the cursor?
+    /// Classifies the value at the cursor.
     #[inline]
     fn find(&mut self, buffer: &[u8], format: &EventFormat) -> Found {
         let rest = &buffer[self.position.cursor..];
@@ -370,11 +371,11 @@ impl Core {
         self.looked_at += looked_at as u64;
         match found {
             Found::Incomplete => {
-                // Looking again at each small piece would take time by the square of the value's length.
+                // Scanning again at each small piece would take quadratic time.
                 self.position.wait_for = (rest.len() * 2).min(self.limits.max_event_bytes.saturating_add(1));
                 Found::Incomplete
             }
-            // What was looked at in vain the scout looks at once more, and never again.
+            // The scout scans the bytes of a failed scan once more, and never again.
             Found::Broken => {
                 self.scout_from(self.offset(), format);
                 self.decided(buffer, format, at_wrapper).unwrap_or(Found::Broken)
@@ -383,8 +384,8 @@ impl Core {
         }
     }
 
-    /// What the scout knows, or can find out, of what begins at the cursor: [`Found::Broken`], [`Found::Incomplete`], or
-    /// `None` if looking at it leads to something.
+    /// The scout's verdict on the value at the cursor: [`Found::Broken`], [`Found::Incomplete`], or `None` if a scan is
+    /// worthwhile.
     #[cold]
     fn known(&mut self, buffer: &[u8], format: &EventFormat, at_wrapper: bool) -> Option<Found> {
         let place = self.offset();
@@ -406,7 +407,7 @@ impl Core {
             if scout.decided() > place {
                 return Some(Found::Broken);
             }
-            if !self.look_further(view, format) {
+            if !self.advance_scout(view, format) {
                 return Some(Found::Incomplete);
             }
         }
@@ -429,7 +430,7 @@ impl Core {
         }
     }
 
-    /// A whole value at the cursor is no event.
+    /// A whole value at the cursor is not an event.
     #[cold]
     fn no_event<'a>(
         &'a mut self,

@@ -1,4 +1,4 @@
-//! Where does a bad piece end? Before the next event, or at its own end, whichever comes first.
+//! Finds the end of a bad piece: before the next event, or at its own end, whichever comes first.
 
 use common::event::{EventFormat, EventProblem};
 
@@ -7,28 +7,29 @@ use super::scout::{Scout, View};
 use super::wrapper::{Wrapper, keep_head};
 use super::{Core, Framed};
 
-/// The scout goes on by this much at a time, for it need not know more than is asked for.
-const LOOK_BYTES: u64 = 256;
+/// The scout advances by this much at a time, because it need not know more than is asked.
+const STEP_BYTES: u64 = 256;
 
-/// A bad piece whose end is being looked for.
+/// A bad piece whose end is not found yet.
 pub(super) struct Piece {
     begin: u64,
     natural: Natural,
-    /// `None`: what its bytes say, once its end is known.
+    /// `None`: determined by its bytes once its end is known.
     problem: Option<EventProblem>,
-    /// It does not end by itself before.
+    /// It does not end by itself before this place.
     looked_to: u64,
-    /// No event begins before.
+    /// No event begins before this place.
     searched_to: u64,
-    /// Of a broken tail: what an event that ends the piece stands in, for the array was not at its end.
+    /// For a broken tail: the wrapper of an event that ends the piece, because the array had not ended.
     wrapper: Option<Wrapper>,
-    /// Its first bytes, if it is passed over as it streams by; else it begins at the cursor, and all of it is kept.
+    /// The first bytes of a piece that is skipped as it streams by; otherwise it begins at the cursor and is kept
+    /// completely.
     passed: Option<Vec<u8>>,
 }
 
-/// The end of a bad piece by itself.
+/// The end of a bad piece by its own bytes.
 pub(super) enum Natural {
-    /// Of a whole value that is no event.
+    /// The end of a whole value that is not an event.
     Known(u64),
     Resync(Resync),
 }
@@ -39,7 +40,7 @@ impl Piece {
         Self { begin, natural, problem, looked_to, searched_to, wrapper: None, passed: None }
     }
 
-    /// The tail of a wrapper that broke at `broken_at`, of which everything before `passed_to` streamed by.
+    /// The tail of a wrapper that broke at `broken_at`; everything before `passed_to` was skipped.
     pub(super) fn tail(
         (begin, passed_to, broken_at): (u64, u64, u64),
         head: Vec<u8>,
@@ -62,7 +63,8 @@ impl Piece {
         self.passed.is_none()
     }
 
-    /// Its own end, if that is at `until` or before; `to_brace`: there begins an event, and before that it may end too.
+    /// Its own end, if that is at most `until`. `to_brace`: an event begins there, and the piece may end before that
+    /// too.
     fn natural_end(&mut self, view: View<'_>, until: u64, to_brace: bool) -> Option<u64> {
         match &mut self.natural {
             Natural::Known(end) => (*end <= until).then_some(*end),
@@ -74,7 +76,7 @@ impl Piece {
     }
 }
 
-/// Where a bad piece ends.
+/// The end of a bad piece.
 enum PieceEnd {
     Natural(u64),
     BeforeEvent(u64),
@@ -86,7 +88,7 @@ impl Core {
         self.piece = Some(piece);
     }
 
-    /// Makes sure that the scout knows of the bytes from `place` on.
+    /// Ensures that the scout covers the bytes from `place` on.
     pub(super) fn scout_from(&mut self, place: u64, format: &EventFormat) {
         let is_behind = self.scout.as_ref().is_none_or(|scout| scout.frontier() <= place);
         if is_behind {
@@ -104,11 +106,11 @@ impl Core {
         }
     }
 
-    /// Lets the scout look at a little more; false if there is nothing more to find out for now.
-    pub(super) fn look_further(&mut self, view: View<'_>, format: &EventFormat) -> bool {
+    /// Lets the scout advance a little; false if nothing more can be decided now.
+    pub(super) fn advance_scout(&mut self, view: View<'_>, format: &EventFormat) -> bool {
         let Some(scout) = &mut self.scout else { return false };
         if scout.frontier() < view.end() {
-            scout.look(view, scout.frontier().saturating_add(LOOK_BYTES).min(view.end()), format);
+            scout.look(view, scout.frontier().saturating_add(STEP_BYTES).min(view.end()), format);
             return true;
         }
         let is_open = scout.decided() < scout.frontier();
@@ -118,7 +120,7 @@ impl Core {
         self.finished && is_open
     }
 
-    /// The bad piece that was begun, once its end is found; `None` when more bytes are needed.
+    /// The current bad piece, once its end is found; `None` if more bytes are needed.
     pub(super) fn end_piece<'a>(&'a mut self, buffer: &'a [u8], format: &EventFormat) -> Option<Framed<'a>> {
         let view = View { bytes: buffer, base: self.base };
         let Some(end) = self.end_of_piece(view, format) else {
@@ -174,13 +176,13 @@ impl Core {
             if let Some(event) = event {
                 return Some(PieceEnd::BeforeEvent(event));
             }
-            if !self.look_further(view, format) {
+            if !self.advance_scout(view, format) {
                 return self.finished.then(|| PieceEnd::Natural(view.end()));
             }
         }
     }
 
-    /// Of a piece that is longer than an event may be only the first bytes are kept.
+    /// Keeps only the first bytes of a piece that is longer than an event may be.
     fn pass_over_long_piece(&mut self, view: View<'_>) {
         let cursor = self.offset();
         let (Some(piece), Some(scout)) = (&mut self.piece, &self.scout) else { return };

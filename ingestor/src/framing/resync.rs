@@ -1,14 +1,14 @@
-//! Where does a broken value end by its own brackets and lines? A scan in constant memory over as many pieces as come.
+//! Finds the end of a broken value by its brackets and lines: a scan in constant memory over any number of pieces.
 //!
-//! - A value that began with a bracket ends behind the bracket that closes it, as long as no string ran into the end of
-//!   a line; and before a line that begins with `{` no deeper than the value began.
+//! - A value that began with a bracket ends after the bracket that closes it, provided that no string ran into the end
+//!   of a line; and before a line that begins with `{` no deeper than the value began.
 //! - Anything else is loose text. It ends before the end of the line and before a bracket, within an array also before
-//!   a comma and the array's closing bracket, unless these stand in a string.
+//!   a comma and the array's closing bracket, unless these are in a string.
 //! - A record separator (RFC 7464) ends either.
 
 use super::RECORD_SEPARATOR;
 
-/// What surrounds the value.
+/// The surroundings of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     Top,
@@ -25,7 +25,7 @@ pub(super) struct Resync {
     escaped: bool,
     /// A string ran into a line break: brackets can no longer be trusted.
     broken: bool,
-    /// Column of the next byte while only blanks came since the last line break.
+    /// Column of the next byte while only blanks have followed the last line break.
     indent: Option<u64>,
     first: bool,
     /// The value began with a bracket; otherwise it is loose text up to the next separator.
@@ -47,14 +47,14 @@ impl Resync {
         }
     }
 
-    /// Goes on within a value of which `depth` brackets are open, after a byte that no valid value could have here.
-    /// `indent` counts the blanks since the last line break, if only such came.
+    /// Resumes within a value of which `depth` brackets are open, after a byte that no valid value can have here.
+    /// `indent` counts the blanks since the last line break, if only blanks have followed it.
     pub(super) fn inside(start_column: u64, depth: u64, in_string: bool, indent: Option<u64>) -> Self {
         let within = Self::new(start_column, Scope::Top);
         Self { depth, in_string, indent, first: false, bracketed: true, ..within }
     }
 
-    /// Length of the part of `bytes` that still belongs to the value, if it ends in there.
+    /// The length of the part of `bytes` that still belongs to the value, if it ends within them.
     pub(super) fn scan(&mut self, bytes: &[u8]) -> Option<usize> {
         for (index, byte) in bytes.iter().enumerate() {
             if *byte == RECORD_SEPARATOR {
@@ -126,7 +126,7 @@ impl Resync {
         Step::Inside
     }
 
-    /// True when loose text ends before this byte.
+    /// Whether loose text ends before this byte.
     fn loose_byte(&mut self, byte: u8) -> bool {
         if matches!(byte, b'\n' | b'\r') {
             return true;

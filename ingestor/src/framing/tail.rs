@@ -1,23 +1,22 @@
-//! What follows the array of events in a wrapper object: passed over in constant memory, over as many pieces as come.
+//! The part of a wrapper object after its array of events: skipped in constant memory, over any number of pieces.
 //!
-//! Nothing of it is kept, so it is looked at only as closely as its end needs: strings, brackets and separators are
-//! checked, numbers and words are not. One thing more is watched for: a second array of events, under the same key,
-//! must not be passed over in silence.
+//! None of it is kept, so it is checked only as far as its end requires: strings, brackets and separators are, numbers
+//! and words are not. In addition, a second array of events under the same key must not be skipped silently.
 
 use common::json::{Nesting, Pointer, key_means};
 
 use super::grammar::{Grammar, Step};
 
-/// A character of a key can be written with at most this many bytes for each of its own (`\u0061`).
+/// A character of a key takes at most this many times its own bytes (`\u0061`).
 const MAX_ESCAPED_BYTES: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TailStep {
-    /// It goes on.
+    /// The tail continues.
     Inside,
-    /// The wrapper's last brace has closed: the byte after it.
+    /// The wrapper's last brace has closed; the index of the byte after it.
     Closed(usize),
-    /// The byte that no JSON could have here.
+    /// The byte that JSON does not permit here.
     Broken(usize, TailProblem),
 }
 
@@ -33,28 +32,28 @@ pub(super) enum TailProblem {
 pub(super) struct Tail {
     nesting: Nesting,
     grammar: Grammar,
-    /// Of the open braces, how many are of the wrapper itself: always the outermost.
+    /// The number of open braces of the wrapper itself; they are always the outermost.
     own_braces: usize,
     /// The keys on the way to the array of events.
     keys: Vec<String>,
     longest_key_bytes: usize,
-    /// The key being read, as it is written, if it may be one of `keys`.
+    /// The key being read, as written, if it may be one of `keys`.
     key: Option<Vec<u8>>,
-    /// Column of the next byte while only blanks came since the last line break.
+    /// Column of the next byte while only blanks have followed the last line break.
     indent: Option<u64>,
-    /// How many bytes were passed over.
+    /// The number of bytes skipped.
     passed: u64,
-    /// How many of them came before the last string.
+    /// The number of those before the last string.
     before_string: Option<u64>,
 }
 
 impl Tail {
-    /// Behind the array's closing bracket, with `braces` of the wrapper open.
+    /// Begins after the array's closing bracket, with `braces` of the wrapper open.
     pub(super) fn new(braces: usize, records: Option<&Pointer>, max_depth: usize) -> Self {
-        // The wrapper may have been begun under a greater limit.
+        // The wrapper may have begun under a greater limit.
         let mut nesting = Nesting::new(max_depth.max(braces));
         let own_braces = (0..braces).take_while(|_| nesting.open(true)).count();
-        // Under other settings than the wrapper was begun with, its keys are not known.
+        // Under other settings than at its beginning, the wrapper's keys are unknown.
         let keys = records.map(Pointer::segments).filter(|keys| keys.len() == braces).unwrap_or_default().to_vec();
         let longest_key_bytes = keys.iter().map(String::len).max().unwrap_or(0);
         let grammar = Grammar::behind_value();
@@ -62,12 +61,12 @@ impl Tail {
         Self { nesting, grammar, own_braces, keys, longest_key_bytes, key, indent, passed, before_string }
     }
 
-    /// How many bytes were passed over, those of the last string and behind it left out.
+    /// The number of bytes skipped, without those of the last string and after it.
     pub(super) fn before_last_string(&self) -> u64 {
         self.before_string.unwrap_or(self.passed)
     }
 
-    /// How many brackets are open.
+    /// The number of open brackets.
     pub(super) fn depth(&self) -> usize {
         self.nesting.depth()
     }
@@ -94,7 +93,7 @@ impl Tail {
 
     fn byte(&mut self, byte: u8) -> Result<(), TailProblem> {
         let in_string = self.grammar.in_string();
-        // Its closing quotation mark is not passed over: the string stays open for who looks for the end.
+        // Its closing quotation mark is not skipped: the string stays open for the search for the end.
         let before = (byte == b'"' && in_string).then(|| self.grammar.clone());
         match self.grammar.step(byte, self.nesting.in_object()).ok_or(TailProblem::NotJson)? {
             Step::Opens { object } if !self.nesting.open(object) => return Err(TailProblem::TooDeep),
@@ -133,7 +132,7 @@ impl Tail {
         }
     }
 
-    /// True if the key that was read is the one on the way to the array of events.
+    /// Whether the key that was read is the one on the way to the array of events.
     fn ends_own_key(&mut self) -> bool {
         let ours = self.keys.get(self.own_braces.wrapping_sub(1));
         self.key.take().zip(ours).is_some_and(|(written, ours)| key_means(&written, ours))
@@ -178,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_array_of_events_is_noticed_however_its_key_is_written() {
+    fn a_second_array_of_events_is_detected_however_its_key_is_written() {
         for text in [
             r#","Records":[]}}"#,
             r#","x":1,"R\u0065cords":[]}}"#,
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_json_could_be_is_noticed_where_it_stands() {
+    fn invalid_json_is_detected_at_its_position() {
         for (text, at) in [
             ("]", 0),
             ("x", 0),

@@ -9,7 +9,7 @@ use super::*;
 
 const LIMITS: Limits = Limits { max_event_bytes: 4_000, bad_head_bytes: 64 };
 
-/// What a file holds: event ids, and the text and code of bad pieces, with offsets.
+/// The pieces of a file: event ids, and the text and code of bad pieces, with offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Event(u64, String),
@@ -59,7 +59,8 @@ fn frame_in_pieces(file: &[u8], pieces: &[usize]) -> Vec<Piece> {
     frame_as(&EventFormat::default(), file, pieces)
 }
 
-/// Stops after each piece and goes on from the checkpoint there with a new framer: that must give the rest.
+/// Stops after each piece and resumes from the checkpoint there with a new framer: the remaining pieces must be the
+/// same.
 fn resume_everywhere(format: &EventFormat, file: &[u8]) -> Result<(), TestCaseError> {
     let whole = frame_as(format, file, &[usize::MAX]);
     let mut framer = Framer::new(LIMITS, 0, FramingState::default());
@@ -114,7 +115,7 @@ fn codes(pieces: &[Piece]) -> Vec<&'static str> {
 }
 
 #[test]
-fn every_layout_is_read_untold_and_mixed() {
+fn every_layout_is_detected_and_may_be_mixed() {
     let [a, b, c] = ["a", "b", "c"].map(event);
     let files = [
         format!("{a}\n{b}\n{c}\n"),
@@ -145,7 +146,7 @@ fn offsets_are_those_of_the_file() {
 }
 
 #[test]
-fn a_broken_line_costs_that_line_only() {
+fn a_broken_line_destroys_only_itself() {
     let (a, b) = (event("a"), event("b"));
     let broken = [
         (r#"{"event_id": }"#, "not_json"),
@@ -164,7 +165,7 @@ fn a_broken_line_costs_that_line_only() {
         let pieces = frame(&format!("{a}\n{line}\n{b}\n"));
         assert_eq!(ids(&pieces), ["a", "b"], "{line}");
         assert_eq!(codes(&pieces).len(), 1, "{line}: {pieces:?}");
-        // The last bytes of a cut-off line decide between "truncated" and "not JSON"; both are right words for it.
+        // The last bytes of a cut-off line decide between "truncated" and "not JSON"; both are correct.
         assert!(
             codes(&pieces)[0] == code || (code == "truncated" && codes(&pieces)[0] == "not_json"),
             "{line}: {pieces:?}"
@@ -173,7 +174,7 @@ fn a_broken_line_costs_that_line_only() {
 }
 
 #[test]
-fn a_broken_element_costs_that_element_only() {
+fn a_broken_element_destroys_only_itself() {
     let (a, b) = (event("a"), event("b"));
     for broken in [r#"{"event_id": }"#, "7", "\"x\"", "[1,[2]]", "null", "{\"data\":\"]\"}"] {
         let pieces = frame(&format!("[{a},{broken},{b}]"));
@@ -188,7 +189,7 @@ fn a_broken_element_costs_that_element_only() {
 }
 
 #[test]
-fn a_file_cut_off_is_noticed() {
+fn a_file_cut_off_is_detected() {
     let (a, b) = (event("a"), event("b"));
     let pieces = frame(&format!("{a}\n{}", &b[..b.len() - 5]));
     assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a"], vec!["truncated"]));
@@ -197,7 +198,7 @@ fn a_file_cut_off_is_noticed() {
 }
 
 #[test]
-fn what_is_too_large_is_skipped_with_its_whole_length() {
+fn a_value_that_is_too_large_is_skipped_with_its_whole_length() {
     let (a, b) = (event("a"), event("b"));
     let large = format!(r#"{{"event_id":"x","data":"{}"}}"#, "}".repeat(9_000));
     for pieces in [vec![usize::MAX], vec![1_000], vec![7]] {
@@ -211,7 +212,7 @@ fn what_is_too_large_is_skipped_with_its_whole_length() {
 }
 
 #[test]
-fn it_goes_on_from_a_checkpoint() {
+fn it_resumes_from_a_checkpoint() {
     let file = format!("[{},{}]\n{}", event("a"), event("b"), event("c"));
     resume_everywhere(&EventFormat::default(), file.as_bytes()).unwrap();
 }
@@ -232,7 +233,7 @@ fn nested(depth: usize) -> String {
 }
 
 #[test]
-fn what_is_nested_too_deep_costs_itself_only() {
+fn a_value_nested_too_deeply_destroys_only_itself() {
     let (a, b) = (event("a"), event("b"));
     for (depth, expected) in
         [(128, None), (129, Some("too_deep")), (1_000, Some("too_deep")), (3_000, Some("too_large"))]
@@ -252,8 +253,8 @@ fn what_is_nested_too_deep_costs_itself_only() {
 }
 
 #[test]
-fn the_end_of_what_is_too_large_does_not_depend_on_how_it_came() {
-    // Its lines begin like values of their own, so that its brackets and its lines tell different ends.
+fn the_end_of_a_value_that_is_too_large_does_not_depend_on_pieces() {
+    // Its lines begin like values of their own, so that its brackets and its lines indicate different ends.
     let large = format!("{{\"event_id\":\"x\",\"data\":[\n{}0]}}", "{\"k\":1},\n".repeat(700));
     let file = format!("{}\n{large}\n{}\n", event("a"), event("b"));
     let whole = frame(&file);
@@ -286,7 +287,7 @@ fn a_large_event_in_small_pieces_is_not_scanned_again_for_each() {
     }
 }
 
-/// Separators and rubbish of every kind, and whether an event may follow at once.
+/// Separators and noise of every kind, and whether an event may follow directly.
 fn filler() -> impl Strategy<Value = String> {
     prop_oneof![Just("\n".to_owned()), Just(String::new()), Just(" \r\n\t".to_owned()), Just("\u{feff}".to_owned()),]
 }

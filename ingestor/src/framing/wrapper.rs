@@ -1,4 +1,4 @@
-//! Going into a wrapper object, past its array of events, and out of it again.
+//! Enters a wrapper object, skips the part after its array of events, and leaves it.
 
 use common::event::{EventFormat, EventProblem};
 use common::json::Opened;
@@ -13,20 +13,20 @@ use super::{Core, Framed};
 /// A wrapper object whose array of events is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wrapper {
-    /// How many are to close behind the array.
+    /// The number of braces to close after the array.
     pub(super) braces: u32,
-    /// Where it began.
+    /// The column at which it began.
     pub(super) column: u64,
 }
 
-/// What follows the array of events, passed over as it streams by. Its last string is kept, for a quotation mark that
-/// should not be there takes the first brace of the next event for text.
+/// The part after the array of events, skipped as it streams by. Its last string is kept, because a stray quotation
+/// mark makes the first brace of the next event part of a string.
 pub(super) struct Passing {
-    /// Where it begins in the file.
+    /// Its offset in the file.
     offset: u64,
-    /// Where the next byte to look at is.
+    /// The place of the next byte to scan.
     looked_to: u64,
-    /// Its first bytes, should it be bad.
+    /// Its first bytes, in case it is bad.
     head: Vec<u8>,
     tail: Tail,
     wrapper: Wrapper,
@@ -41,8 +41,8 @@ impl Core {
         self.position.state.after_value = false;
     }
 
-    /// A line that begins with a wrapper where an event was expected: the wrapper around it was cut off. `is_head` looks
-    /// whether a wrapper begins at the cursor.
+    /// Whether a line begins with a wrapper where an event is expected: the wrapper around it was cut off. `is_head`
+    /// checks whether a wrapper begins at the cursor.
     pub(super) fn wrapper_is_cut_off(&mut self, buffer: &[u8], is_head: impl FnOnce(&Self) -> bool) -> bool {
         let Some(wrapper) = self.position.state.wrapper else { return false };
         self.column(buffer) <= wrapper.column && is_head(self)
@@ -62,8 +62,7 @@ impl Core {
         self.tail = Some(Box::new(Passing { offset, looked_to: offset, head, tail, wrapper }));
     }
 
-    /// Passes over what follows the array of events; `None` when more bytes are needed. A tail that turns out to be
-    /// broken becomes a bad piece.
+    /// Skips the part after the array of events; `None` if more bytes are needed. A broken tail becomes a bad piece.
     pub(super) fn pass_tail(&mut self, buffer: &[u8], format: &EventFormat) -> Option<()> {
         let mut passing = self.tail.take()?;
         let view = View { bytes: buffer, base: self.base };
@@ -100,14 +99,14 @@ impl Core {
         Some(())
     }
 
-    /// Moves the cursor behind a part of a tail.
+    /// Moves the cursor past a part of a tail.
     fn pass_to(&mut self, place: u64) {
         let length = place.saturating_sub(self.offset());
         self.position.advance(usize::try_from(length).unwrap_or(usize::MAX));
     }
 }
 
-/// Keeps the first bytes of what streams by.
+/// Keeps the first bytes of a piece that streams by.
 pub(super) fn keep_head(head: &mut Vec<u8>, bytes: &[u8], limit: usize) {
     let room = limit.saturating_sub(head.len());
     head.extend_from_slice(&bytes[..bytes.len().min(room)]);

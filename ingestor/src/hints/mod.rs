@@ -1,7 +1,7 @@
-//! Hints that a file may have appeared: they make an ingestor look at once, and nothing more.
+//! Hints that a file may have appeared. They only make an ingestor look it up at once.
 //!
-//! The listing stays the truth. A hint may come late, twice, for a file that is not whole yet, or never; none is needed
-//! for a file to be found, and a source of hints that fails never ends the role.
+//! The listing stays authoritative. A hint may come late, twice, for an incomplete file, or never. No file needs one to
+//! be found, and a source of hints that fails never ends the role.
 
 pub mod sqs;
 pub mod watch;
@@ -13,14 +13,14 @@ use tokio::sync::oneshot;
 pub struct Hint {
     /// Relative to the store's root, such as `pending/a.json`.
     pub key: String,
-    /// For sources that deliver a hint again until somebody has taken it. Dropped without an answer, the hint comes
+    /// For sources that deliver a hint again until an ingestor has taken it. Without an answer, the hint is delivered
     /// again later.
     pub answer: Option<oneshot::Sender<HintAnswer>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HintAnswer {
-    /// This ingestor looks after the key.
+    /// The key belongs to this ingestor.
     Taken,
     /// The key belongs to another ingestor.
     NotOurs,

@@ -1,9 +1,9 @@
 //! Hints from the file system: files below `pending/` that were closed after writing or moved in.
 //!
-//! `pending` itself may be a symbolic link; no other is followed, and hidden names are passed over, as in the listing. A
-//! file written before the watch on its new folder stands is left to the sweep, and so are those of a folder that is moved
-//! in as a whole, files that get a second name there, what a burst brings beyond the queue, and folders beside one that
-//! cannot be watched if they lie deep.
+//! `pending` itself may be a symbolic link; no other link is followed, and hidden names are ignored, as in the listing.
+//! Some files are left to the sweep: those written before the watch on a new folder is set up, those of a folder that
+//! is moved in as a whole, those that get a second name there, those of a burst that exceeds the queue, and deep
+//! folders beside one that cannot be watched.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,16 +17,16 @@ use tokio::sync::mpsc;
 use super::Hint;
 use crate::identity::PENDING;
 
-/// Between the watching thread and the hints: what a burst brings beyond it is dropped.
+/// Between the watching thread and the hints: a burst that exceeds it is dropped.
 const QUEUE: usize = 4_096;
 const FIRST_LOOK: Duration = Duration::from_millis(250);
 const LAST_LOOK: Duration = Duration::from_secs(60);
-/// How far below `pending/` folders beside one that cannot be watched are watched all the same.
+/// How far below `pending/` folders are still watched individually if one beside them cannot be.
 const MAX_DEPTH: usize = 8;
 const MAX_FOLDERS: usize = 10_000;
 
-/// Gives hints until shutdown, or until nobody takes them any more. While `<root>/pending` is not there it is waited
-/// for. If it cannot be watched (the system limits the number of watches), this says so once and ends.
+/// Gives hints until shutdown, or until the receiver is dropped. Waits for `<root>/pending` while it does not exist. If
+/// it cannot be watched (the system limits the number of watches), logs that once and ends.
 pub async fn watch(root: PathBuf, hints: mpsc::Sender<Hint>, shutdown: Shutdown) {
     let mut backoff = Backoff::new(FIRST_LOOK, LAST_LOOK, 0);
     loop {
@@ -95,10 +95,10 @@ async fn forward(root: &Path, hints: &mpsc::Sender<Hint>, shutdown: &Shutdown) -
     }
 }
 
-/// Walks the whole tree, so it runs beside the asynchronous threads.
+/// Reads the whole tree, so it runs off the async threads.
 async fn begin(root: PathBuf, seen: mpsc::Sender<Seen>) -> notify::Result<RecommendedWatcher> {
     let set_up = move || {
-        // Events name absolute paths, and those of the folder that a link leads to.
+        // Events contain absolute paths, and those of the target of a link.
         let pending = std::fs::canonicalize(root.join(PENDING)).map_err(notify::Error::io)?;
         let folder = pending.clone();
         let handler = move |event: notify::Result<Event>| tell(event, &pending, &seen);
@@ -109,8 +109,8 @@ async fn begin(root: PathBuf, seen: mpsc::Sender<Seen>) -> notify::Result<Recomm
     tokio::task::spawn_blocking(set_up).await.unwrap_or_else(|error| Err(notify::Error::generic(&error.to_string())))
 }
 
-/// Watches a tree, but for folders in it that cannot be watched: notify gives up the rest of a tree at the first one, but
-/// keeps what it has watched by then, new folders there included.
+/// Watches a tree, except for folders in it that cannot be watched. notify stops at the first such folder, but keeps
+/// the watches set so far, including those of new folders.
 fn watch_all(watcher: &mut RecommendedWatcher, pending: PathBuf) -> notify::Result<()> {
     let mut folders = vec![(pending, 0)];
     let mut tried = 0;
@@ -131,7 +131,7 @@ fn watch_all(watcher: &mut RecommendedWatcher, pending: PathBuf) -> notify::Resu
     Ok(())
 }
 
-/// Runs in the watching thread. A full queue drops what comes: waiting would only make the system's queue overflow.
+/// Runs in the watching thread. Drops events if the queue is full: waiting would only make the system's queue overflow.
 fn tell(event: notify::Result<Event>, pending: &Path, seen: &mpsc::Sender<Seen>) {
     let event = match event {
         Ok(event) => event,
@@ -159,19 +159,19 @@ fn is_gone(kind: &EventKind) -> bool {
 
 fn is_written(kind: &EventKind) -> bool {
     if cfg!(target_os = "linux") {
-        // A move within the tree comes as `To` and once more as `Both`.
+        // A move within the tree arrives as `To` and once more as `Both`.
         matches!(
             kind,
             EventKind::Access(AccessKind::Close(AccessMode::Write))
                 | EventKind::Modify(ModifyKind::Name(RenameMode::To))
         )
     } else {
-        // Other systems do not say when a file was closed: a premature hint does no harm.
+        // Other systems do not report closed files; a premature hint does no harm.
         kind.is_create() || kind.is_modify()
     }
 }
 
-/// `None` for what no listing shows: hidden names and those that are not UTF-8.
+/// `None` for names that no listing shows: hidden ones and those that are not UTF-8.
 fn key_of(pending: &Path, path: &Path) -> Option<String> {
     let relative = path.strip_prefix(pending).ok()?;
     let segments: Vec<&str> = relative.iter().map(|segment| segment.to_str()).collect::<Option<_>>()?;
@@ -203,7 +203,7 @@ mod tests {
     }
 
     impl Watched {
-        /// Writes the file again and again until it is noticed: when the watch stands nobody can say from outside.
+        /// Writes the file repeatedly until the watch reports it, because the start of the watch is not observable.
         async fn until_noticed(&mut self, key: &str) {
             let path = self.folder.path().join(key);
             let noticed = async {
@@ -216,7 +216,7 @@ mod tests {
                 }
             };
             tokio::time::timeout(Duration::from_secs(30), noticed).await.expect("the file was not noticed");
-            // A second write may still be on its way.
+            // The report of a second write may still be on its way.
             while self.hints.try_recv().is_ok() {}
         }
 
@@ -224,7 +224,7 @@ mod tests {
             self.hints.recv().await.expect("the watch ended").key
         }
 
-        /// All keys up to that one, which has to be the last thing done. Each key once.
+        /// All keys up to `last`, each once. `last` must belong to the last change.
         async fn keys_until(&mut self, last: &str) -> Vec<String> {
             let mut keys = Vec::new();
             let collecting = async {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_closed_after_writing_or_moved_in_are_noticed_and_nothing_else_is() {
+    async fn only_files_closed_after_writing_or_moved_in_are_reported() {
         let folder = landing();
         let root = folder.path().to_owned();
         fs::create_dir_all(root.join("pending/a/b")).unwrap();
@@ -285,13 +285,13 @@ mod tests {
             watched.until_noticed("pending/first").await;
             fs::create_dir_all(root.join("pending/new/inner")).unwrap();
             watched.until_noticed("pending/new/inner/file").await;
-            // Taken away and made anew: the watch comes back.
+            // Removed and created again: the watch resumes.
             fs::rename(root.join("pending"), root.join(format!("old-{round}"))).unwrap();
         }
     }
 
     #[tokio::test]
-    async fn behind_a_link_at_pending_files_are_noticed_under_their_keys() {
+    async fn files_behind_a_link_at_pending_are_reported_under_their_keys() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("disk/inner")).unwrap();
         symlink("disk", folder.path().join("pending")).unwrap();
@@ -299,9 +299,9 @@ mod tests {
         watched.until_noticed("pending/inner/file").await;
     }
 
-    /// Paths deeper than the system takes cannot be watched, whoever runs this.
+    /// Paths longer than the system's limit cannot be watched, by any user.
     #[tokio::test]
-    async fn a_folder_that_cannot_be_watched_costs_nothing_but_its_own_hints() {
+    async fn a_folder_that_cannot_be_watched_loses_only_its_own_hints() {
         let folder = landing();
         let pending = folder.path().join("pending");
         let half: PathBuf = std::iter::repeat_n("x".repeat(250), 10).collect();
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_ends_at_shutdown_and_when_nobody_wants_hints() {
+    async fn it_ends_at_shutdown_and_when_the_receiver_is_dropped() {
         let watched_one = watched(landing());
         watched_one.shutdown.trigger();
         watched_one.task.await.unwrap();

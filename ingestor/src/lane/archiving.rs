@@ -1,4 +1,4 @@
-//! The last part of a file's way through a lane: the archive step, its record, and a later look at what was moved.
+//! The last stage of a file in a lane: the archive step, its record, and the later checks of a moved file.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use common::store::{StoreError, Version};
 use tokio::task::JoinHandle;
 
 use super::decide::allowed;
-use super::late::{Look, Watch, Watched, look};
+use super::late::{Checked, Watch, Watched, check};
 use super::{Lane, Told};
 use crate::archive::{Archived, Step, Task, archive};
 use crate::ledger::{ArchiveMode, Entry, Moved};
@@ -15,25 +15,25 @@ use crate::problems::Kind;
 /// Files archived at a time.
 const ARCHIVE_BATCH: usize = 1_000;
 
-/// A file to archive, with its entry if the outcome is to be recorded.
+/// A file to archive, with its entry if the outcome has to be recorded.
 pub(super) struct ToArchive {
     pub task: Task,
     pub entry: Option<Entry>,
-    /// It was ingested before this lane saw it.
+    /// It was ingested before this lane met it.
     pub was_known: bool,
 }
 
 /// A file with the outcome of its archive step.
 pub(super) type ArchivedFile = (ToArchive, Result<Archived, StoreError>);
 
-/// Moved files with what became of them.
-pub(super) type LookedAt = Vec<(Watched, Result<Look, StoreError>)>;
+/// Moved files with the results of their checks.
+pub(super) type Checks = Vec<(Watched, Result<Checked, StoreError>)>;
 
-/// Moved files under watch, and those that are being looked at.
+/// Moved files under watch, and those that are being checked.
 #[derive(Default)]
 pub(super) struct Late {
     pub watch: Watch,
-    pub looking: Option<JoinHandle<LookedAt>>,
+    pub checking: Option<JoinHandle<Checks>>,
 }
 
 impl Lane {
@@ -53,7 +53,7 @@ impl Lane {
     pub(super) fn archive_later(&mut self, entry: Entry, version: Version, identity: String, was_known: bool) {
         match self.step(entry.mode(), entry.archive.as_ref(), &entry.path, &identity) {
             None => {
-                self.tell_kept(&entry);
+                self.log_kept(&entry);
                 self.settle(&identity);
             }
             Some(step) => {
@@ -63,7 +63,7 @@ impl Lane {
         }
     }
 
-    /// The step that was recorded is not done, and is not wanted any more.
+    /// The recorded step has not been performed and is no longer wanted.
     pub(super) fn archive_otherwise(&mut self, entry: Entry, mode: ArchiveMode, version: Version, identity: String) {
         tracing::info!(file = entry.path, from = ?entry.mode(), to = ?mode, "landing.archive has changed; this file follows it");
         self.shared.problems.solved(&identity);
@@ -73,7 +73,7 @@ impl Lane {
         };
         let entry = Entry { mode: Some(mode), archive: target, ..entry };
         if mode == ArchiveMode::Leave {
-            self.tell_passed(&identity);
+            self.count_passed(&identity);
             self.settle(&identity);
             self.filling.set_entry(identity, entry);
         } else {
@@ -82,20 +82,20 @@ impl Lane {
     }
 
     pub(super) fn archive_again(&mut self, path: String, version: Version, identity: String) {
-        // Modes that leave a file where it is do not come here.
+        // Modes that leave a file in place do not reach this.
         let Some(step) = self.step(self.mode, None, &path, &identity) else { return };
         let task = Task { path, version, identity, step };
         self.to_archive.push_back(ToArchive { task, entry: None, was_known: true });
     }
 
-    /// Says of a file that stays, or is moved, that nothing else holds all of it.
-    fn tell_kept(&self, entry: &Entry) {
+    /// Logs that the file, which stays or is moved, is the only complete copy of some content.
+    fn log_kept(&self, entry: &Entry) {
         if entry.only_copy && allowed(self.mode, true) != self.mode {
             self.shared.file.metrics.file_kept();
         }
     }
 
-    /// Once, when it is committed.
+    /// Logged once, when it is committed.
     pub(super) fn warn_of_only_copy(&self, entry: &Entry) {
         if entry.only_copy {
             let becomes = match entry.mode() {
@@ -107,13 +107,13 @@ impl Lane {
                 events = entry.events,
                 dead_letters = entry.rejected,
                 dead_letters_cut = entry.cut,
-                "only this file holds all of what is no event in it: {becomes}"
+                "only this file has the complete content that is not an event: {becomes}"
             );
         }
     }
 
-    /// Counts a file that needs nothing, once for this ownership.
-    pub(super) fn tell_passed(&mut self, identity: &str) {
+    /// Counts a file that needs no work, once for this ownership.
+    pub(super) fn count_passed(&mut self, identity: &str) {
         match self.ledger.tell(identity) {
             Some(Told::Done { only_copy }) => {
                 self.shared.file.metrics.file_passed();
@@ -165,7 +165,7 @@ impl Lane {
         let is_changed = outcome == Archived::SourceChanged;
         let target = match outcome {
             Archived::SourceChanged => {
-                tracing::info!(file = task.path, "gone or replaced before it was archived; looking again");
+                tracing::info!(file = task.path, "removed or replaced before it was archived; listing again");
                 self.shared.problems.changed(&task.path);
                 self.shared.problems.look_again();
                 None
@@ -174,7 +174,7 @@ impl Lane {
             Archived::Done => None,
         };
         if was_known && !is_changed {
-            self.tell_passed(&task.identity);
+            self.count_passed(&task.identity);
         }
         if let Some(target) = &target {
             let at_ms = entry.as_ref().map_or_else(|| self.shared.file.clock.now_ms(), |entry| entry.at_ms);
@@ -193,13 +193,13 @@ impl Lane {
             None => self.ledger.archived_again(&task.identity, self.mode),
         }
         match task.step {
-            // It stays in sight, so it must not be asked about at every listing.
+            // The file stays in `pending/`, so it must not be processed at every listing.
             Step::Tag => self.settle(&task.identity),
             Step::Move { .. } | Step::Delete => self.waiting.remove(&task.identity),
         }
     }
 
-    /// Objects in a bucket cannot be written to, and have no writer to wait for.
+    /// Whether moved files are checked: objects in a bucket cannot be written to in place.
     pub(super) fn watches_moved_files(&self) -> bool {
         !self.shared.file.store.location().starts_with("s3://")
     }
@@ -207,22 +207,22 @@ impl Lane {
     fn watch(&mut self, moved: Moved) {
         if self.watches_moved_files() {
             let now_ms = self.shared.file.clock.now_ms();
-            self.late.watch.look_at(moved, now_ms);
+            self.late.watch.plan_check(moved, now_ms);
         }
     }
 
-    pub(super) fn is_look_due(&self) -> bool {
+    pub(super) fn is_check_due(&self) -> bool {
         self.late.watch.is_due(self.shared.file.clock.now_ms())
     }
 
-    /// How long until a moved file is to be looked at.
-    pub(super) fn next_look(&self) -> Option<Duration> {
+    /// The time until the next moved file has to be checked.
+    pub(super) fn next_check(&self) -> Option<Duration> {
         let wait_ms = self.late.watch.next_ms()?.saturating_sub(self.shared.file.clock.now_ms());
         Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)))
     }
 
-    pub(super) fn begin_looking(&mut self) {
-        if self.late.looking.is_some() {
+    pub(super) fn begin_checks(&mut self) {
+        if self.late.checking.is_some() {
             return;
         }
         let due = self.late.watch.take_due(self.shared.file.clock.now_ms());
@@ -230,18 +230,18 @@ impl Lane {
             return;
         }
         let (store, names) = (self.shared.file.store.clone(), self.shared.file.names);
-        self.late.looking = Some(tokio::spawn(async move { look(&*store, names, due).await }));
+        self.late.checking = Some(tokio::spawn(async move { check(&*store, names, due).await }));
     }
 
-    pub(super) fn looked(&mut self, looked_at: LookedAt) {
+    pub(super) fn record_checks(&mut self, checks: Checks) {
         let now_ms = self.shared.file.clock.now_ms();
-        for (watched, outcome) in looked_at {
+        for (watched, outcome) in checks {
             match outcome {
-                Ok(Look::Same) => {
+                Ok(Checked::Same) => {
                     self.shared.problems.solved(&watched.moved.target);
-                    self.late.watch.looked_at(watched.moved, now_ms);
+                    self.late.watch.checked(watched.moved, now_ms);
                 }
-                Ok(Look::PutBack { key, now }) => {
+                Ok(Checked::PutBack { key, now }) => {
                     self.shared.problems.solved(&watched.moved.target);
                     self.shared.file.metrics.written_late();
                     self.shared.problems.changed(&watched.moved.path);
@@ -257,7 +257,7 @@ impl Lane {
                 Err(error) => {
                     let target = watched.moved.target.clone();
                     if !self.late.watch.failed(watched, now_ms) && self.note(&target, Kind::WrittenLate, &error) {
-                        tracing::warn!(file = target, %error, "a moved file cannot be looked at again");
+                        tracing::warn!(file = target, %error, "a moved file cannot be checked");
                     }
                 }
             }

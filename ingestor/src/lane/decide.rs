@@ -1,23 +1,23 @@
-//! What to do with a file version that a listing shows, as a pure decision over what the ledger has of it.
+//! Decides what to do with a listed file version: a pure function of its ledger entry.
 
 use crate::ledger::{ArchiveMode, Entry, FileState, Standing};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Read it, from where the entry says if there is one.
+    /// Read it, from the position of the entry if there is one.
     Read(Option<Entry>),
-    /// All of it is committed; the step that was recorded then is still to be done.
+    /// All of it is committed; the recorded archive step is still to be performed.
     Archive(Entry),
-    /// All of it is committed; the step is not done, and another one is asked for today.
+    /// All of it is committed; the recorded step has not been performed, and another mode is configured now.
     ArchiveOtherwise(Entry, ArchiveMode),
-    /// It was archived and is here again: archive it by today's mode.
+    /// It was archived and has appeared again: archive it by the current mode.
     ArchiveAgain,
     /// Nothing, until something changes.
     Pass,
 }
 
-/// What may become of a file under this mode. A file that alone holds part of what was in it stays: `delete` would lose
-/// it, and so would the lifecycle rule that `tag` is for.
+/// The permitted archive mode of a file. A file that is the only copy of some content stays: `delete` would lose it,
+/// and so would a lifecycle rule on the tag.
 pub(crate) fn allowed(mode: ArchiveMode, only_copy: bool) -> ArchiveMode {
     match mode {
         ArchiveMode::Delete | ArchiveMode::Tag if only_copy => ArchiveMode::Leave,
@@ -25,8 +25,8 @@ pub(crate) fn allowed(mode: ArchiveMode, only_copy: bool) -> ArchiveMode {
     }
 }
 
-/// `retry_until_ms`: files that were quarantined up to then are tried again. One that is quarantined in that very
-/// millisecond is tried once too often, rather than once too little.
+/// `retry_until_ms`: files quarantined up to then are retried. One quarantined in that same millisecond is retried once
+/// too often rather than never.
 pub(crate) fn decide(standing: Standing, mode: ArchiveMode, retry_until_ms: Option<i64>) -> Decision {
     match standing {
         Standing::Unknown => Decision::Read(None),
@@ -46,8 +46,8 @@ pub(crate) fn decide(standing: Standing, mode: ArchiveMode, retry_until_ms: Opti
     }
 }
 
-/// The step of a finished file. Which one it is has no part in what is published, so an operator may change it as long as
-/// it is not done: a step that can never be done must not stay for ever.
+/// The archive step of a finished file. It does not affect published events, so an operator may change it until it is
+/// performed: a step that can never succeed must not stay for ever.
 fn decide_step(entry: Entry, mode: ArchiveMode) -> Decision {
     let today = allowed(mode, entry.only_copy);
     if today == entry.mode() { Decision::Archive(entry) } else { Decision::ArchiveOtherwise(entry, today) }
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_committed_is_read_and_what_is_committed_never_again() {
+    fn only_uncommitted_content_is_read() {
         for mode in MODES {
             for retry in [None, Some(i64::MAX)] {
                 let decide = |standing| decide(standing, mode, retry);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_not_done_follows_the_mode_of_today() {
+    fn a_pending_step_follows_the_current_mode() {
         for then in MODES {
             for today in MODES {
                 let entry = Entry { state: FileState::Done, mode: Some(then), ..Entry::new("a", 1, 100) };
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_the_only_copy_is_neither_deleted_nor_tagged_by_any_way() {
+    fn a_file_that_is_the_only_copy_is_never_deleted_nor_tagged() {
         for today in [ArchiveMode::Delete, ArchiveMode::Tag] {
             for then in MODES {
                 assert_eq!(decide(settled(then, true), today, None), Decision::Pass);
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn quarantined_files_wait_until_somebody_asks_and_are_tried_once_then() {
+    fn quarantined_files_wait_for_a_request_and_are_retried_once() {
         for state in [FileState::Quarantined, FileState::Partial] {
             assert_eq!(decide(whole(state), ArchiveMode::Move, None), Decision::Pass);
             assert!(matches!(decide(whole(state), ArchiveMode::Move, Some(100)), Decision::Read(Some(_))));

@@ -1,10 +1,10 @@
-//! Moved files that somebody still writes to.
+//! Moved files that are still written to.
 //!
-//! A writer that keeps a file open writes on after it was read and moved, and the rows of what it writes would be missing
-//! without a word. So each file that was moved within a folder is looked at again: right after the move, a few times within
-//! a day at growing intervals, and by the next run. One that was written to since goes back to `pending/`, where it is a
-//! new version: it is read from its beginning once it has been unchanged for `landing.min_age`, and the events that were
-//! published before are duplicates. Objects in a bucket cannot be written to.
+//! A program that keeps a file open may write to it after it was read and moved, and those events would be missing
+//! silently. Each file moved within a folder is therefore checked again: right after the move, a few times within a day
+//! at growing intervals, and by the next run. A file that was written to goes back to `pending/` as a new version. It
+//! is read from its beginning once it has been unchanged for `landing.min_age`, and the events published before are
+//! duplicates. Objects in a bucket cannot be written to in place.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,13 +14,13 @@ use crate::archive::Names;
 use crate::identity::PENDING;
 use crate::ledger::{MOST_MOVED, Moved};
 
-/// Ages at which a moved file is looked at, milliseconds.
-const LOOKS_MS: [i64; 5] = [10_000, 60_000, 600_000, 3_600_000, WATCHED_FOR_MS];
+/// Ages at which a moved file is checked, milliseconds.
+const CHECKS_MS: [i64; 5] = [10_000, 60_000, 600_000, 3_600_000, WATCHED_FOR_MS];
 const WATCHED_FOR_MS: i64 = 24 * 3_600_000;
-/// Files looked at as one piece of work.
-const LOOKED_AT_ONCE: usize = 1_000;
+/// Files checked as one unit of work.
+const CHECKED_AT_ONCE: usize = 1_000;
 
-/// Looks at one file that fail before it is given up, or looked at as seldom as the others.
+/// Failed checks of one file before it is given up, or checked as rarely as the others.
 const MOST_FAILURES: u32 = 20;
 const PAUSE_MS: i64 = 200;
 
@@ -28,35 +28,35 @@ const PAUSE_MS: i64 = 200;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watched {
     pub moved: Moved,
-    /// Looks that failed, one after another.
+    /// Consecutive failed checks.
     failures: u32,
 }
 
-/// Which files are to be looked at, and when.
+/// The files to check, by time.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     due: BTreeMap<(i64, u64), Watched>,
-    /// A name in `processed/` may have been given twice: only the file that got it last is there.
+    /// A name in `processed/` may have been used twice: only the file that got it last still has it.
     by_target: HashMap<String, (i64, u64)>,
     next_number: u64,
-    /// Each is looked at once.
+    /// Each file is checked once.
     is_once: bool,
 }
 
 impl Watch {
-    /// `moved` before now, by this process or an earlier one.
+    /// `moved`: files moved by this process or an earlier one.
     pub(super) fn new(moved: Vec<Moved>, now_ms: i64, is_once: bool) -> Self {
         let mut watch = Self { is_once, ..Self::default() };
         for moved in moved {
             if now_ms.saturating_sub(moved.at_ms) <= WATCHED_FOR_MS {
-                watch.look_at(moved, now_ms);
+                watch.plan_check(moved, now_ms);
             }
         }
         watch
     }
 
-    /// To be looked at at `due_ms`. Of too many those go that were not touched for the longest.
-    pub(super) fn look_at(&mut self, moved: Moved, due_ms: i64) {
+    /// Plans a check at `due_ms`. Beyond the limit, drops the file whose check is due last.
+    pub(super) fn plan_check(&mut self, moved: Moved, due_ms: i64) {
         self.plan(Watched { moved, failures: 0 }, due_ms);
     }
 
@@ -79,7 +79,7 @@ impl Watch {
         }
     }
 
-    /// Whether a run with an end still has to wait, or a service has something to look at by now.
+    /// Whether a run with `once` still has to wait, or a service has a check due.
     pub(super) fn is_due(&self, now_ms: i64) -> bool {
         self.next_ms().is_some_and(|due_ms| self.is_once || due_ms <= now_ms)
     }
@@ -90,7 +90,7 @@ impl Watch {
 
     pub(super) fn take_due(&mut self, now_ms: i64) -> Vec<Watched> {
         let mut due = Vec::new();
-        while due.len() < LOOKED_AT_ONCE
+        while due.len() < CHECKED_AT_ONCE
             && let Some(first) = self.due.first_entry()
             && first.key().0 <= now_ms
         {
@@ -101,63 +101,63 @@ impl Watch {
         due
     }
 
-    /// Plans the next look at a file that was as it should be.
-    pub(super) fn looked_at(&mut self, moved: Moved, now_ms: i64) {
-        if let Some(due_ms) = next_look(moved.at_ms, now_ms).filter(|_| !self.is_once) {
-            self.look_at(moved, due_ms);
+    /// Plans the next check of an unchanged file.
+    pub(super) fn checked(&mut self, moved: Moved, now_ms: i64) {
+        if let Some(due_ms) = next_check(moved.at_ms, now_ms).filter(|_| !self.is_once) {
+            self.plan_check(moved, due_ms);
         }
     }
 
-    /// Plans another try of a look that failed; false when there is to be none.
+    /// Plans another attempt of a failed check; false if there is none.
     pub(super) fn failed(&mut self, watched: Watched, now_ms: i64) -> bool {
         let failures = watched.failures + 1;
         if failures < MOST_FAILURES {
             self.plan(Watched { failures, ..watched }, now_ms.saturating_add(PAUSE_MS));
             return true;
         }
-        self.looked_at(watched.moved, now_ms);
+        self.checked(watched.moved, now_ms);
         false
     }
 }
 
-fn next_look(at_ms: i64, now_ms: i64) -> Option<i64> {
-    LOOKS_MS.iter().map(|age_ms| at_ms.saturating_add(*age_ms)).find(|due_ms| *due_ms > now_ms)
+fn next_check(at_ms: i64, now_ms: i64) -> Option<i64> {
+    CHECKS_MS.iter().map(|age_ms| at_ms.saturating_add(*age_ms)).find(|due_ms| *due_ms > now_ms)
 }
 
-/// What became of a moved file.
+/// The result of a check.
 #[derive(Debug)]
-pub(super) enum Look {
-    /// It is as it was read, or somebody took it away or replaced it.
+pub(super) enum Checked {
+    /// It is unchanged, or was removed or replaced.
     Same,
     /// It was written to, and is in `pending/` again, under this key.
     PutBack { key: String, now: ObjectMeta },
 }
 
-/// Looks at each file, and puts back what was written to.
-pub(super) async fn look(store: &dyn Store, names: Names, due: Vec<Watched>) -> Vec<(Watched, Result<Look>)> {
+/// Checks each file, and puts those back that were written to.
+pub(super) async fn check(store: &dyn Store, names: Names, due: Vec<Watched>) -> Vec<(Watched, Result<Checked>)> {
     let targets: Vec<String> = due.iter().map(|watched| watched.moved.target.clone()).collect();
-    let mut looks = Vec::with_capacity(due.len());
+    let mut checks = Vec::with_capacity(due.len());
     for (watched, found) in due.into_iter().zip(store.head_many(&targets).await) {
-        let look = match found {
+        let check = match found {
             Ok(Some(now)) if is_written_to(&watched.moved, &now) => put_back(store, names, &watched.moved, now).await,
-            Ok(_) => Ok(Look::Same),
+            Ok(_) => Ok(Checked::Same),
             Err(error) => Err(error),
         };
-        looks.push((watched, look));
+        checks.push((watched, check));
     }
-    looks
+    checks
 }
 
-/// Since it was read.
+/// Whether it was written to since it was read.
 fn is_written_to(moved: &Moved, now: &ObjectMeta) -> bool {
     version_of(moved).is_some_and(|read| is_later_state(&read, &now.version))
 }
 
-async fn put_back(store: &dyn Store, names: Names, moved: &Moved, now: ObjectMeta) -> Result<Look> {
+async fn put_back(store: &dyn Store, names: Names, moved: &Moved, now: ObjectMeta) -> Result<Checked> {
     let own = format!("{PENDING}{}", moved.path);
     let key = match store.rename(&moved.target, &now.version, &own).await? {
         RenameOutcome::TargetExists => {
-            // A newer file waits under its name.
+            // A newer file has its name.
             let other = names.in_pending(&moved.path, &format!("{}|{}", moved.path, now.version.0));
             match store.rename(&moved.target, &now.version, &other).await? {
                 RenameOutcome::Moved => other,
@@ -167,7 +167,7 @@ async fn put_back(store: &dyn Store, names: Names, moved: &Moved, now: ObjectMet
         RenameOutcome::Moved => own,
         RenameOutcome::SourceChanged => return Err(busy(moved)),
     };
-    Ok(Look::PutBack { key, now })
+    Ok(Checked::PutBack { key, now })
 }
 
 fn busy(moved: &Moved) -> StoreError {
@@ -175,7 +175,7 @@ fn busy(moved: &Moved) -> StoreError {
     StoreError::new(StoreErrorKind::VersionMismatch, "rename", &moved.target, message)
 }
 
-/// The version that was read: an identity in a folder is the path and it.
+/// The version that was read: an identity in a folder is the path and the version.
 fn version_of(moved: &Moved) -> Option<Version> {
     let version = moved.identity.strip_prefix(moved.path.as_str())?.strip_prefix('|')?;
     Some(Version(version.to_owned()))
@@ -190,25 +190,25 @@ mod tests {
     }
 
     #[test]
-    fn a_service_looks_at_growing_intervals_for_a_day_and_a_run_once() {
+    fn a_service_checks_at_growing_intervals_for_a_day_and_a_run_once() {
         let mut watch = Watch::new(vec![moved("a", 1_000)], 1_500, false);
-        let mut looks = Vec::new();
+        let mut checks = Vec::new();
         while let Some(now_ms) = watch.next_ms() {
             for watched in watch.take_due(now_ms) {
-                looks.push(now_ms);
-                watch.looked_at(watched.moved, now_ms);
+                checks.push(now_ms);
+                watch.checked(watched.moved, now_ms);
             }
         }
-        assert_eq!(looks, [1_500, 11_000, 61_000, 601_000, 3_601_000, 1_000 + WATCHED_FOR_MS]);
+        assert_eq!(checks, [1_500, 11_000, 61_000, 601_000, 3_601_000, 1_000 + WATCHED_FOR_MS]);
         let mut once = Watch::new(vec![moved("a", 1_000)], 1_500, true);
         for watched in once.take_due(1_500) {
-            once.looked_at(watched.moved, 1_500);
+            once.checked(watched.moved, 1_500);
         }
         assert_eq!(once.next_ms(), None);
     }
 
     #[test]
-    fn a_look_that_fails_is_tried_again_so_often_and_no_run_ends_before() {
+    fn a_failed_check_is_retried_before_a_run_ends() {
         let (mut now_ms, mut tries) = (1_500, 0);
         let mut once = Watch::new(vec![moved("a", 1_000)], now_ms, true);
         while once.is_due(now_ms) {
@@ -227,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn files_that_were_moved_long_ago_are_not_looked_at_and_memory_is_bounded() {
+    fn files_moved_long_ago_are_not_checked_and_memory_is_bounded() {
         let now_ms = 10 * WATCHED_FOR_MS;
         assert_eq!(Watch::new(vec![moved("a", now_ms - WATCHED_FOR_MS - 1)], now_ms, true).next_ms(), None);
         let mut watch = Watch::default();
         for number in 0..MOST_MOVED + 10 {
-            watch.look_at(moved(&number.to_string(), 0), i64::try_from(number).unwrap_or(0));
+            watch.plan_check(moved(&number.to_string(), 0), i64::try_from(number).unwrap_or(0));
         }
         assert_eq!((watch.due.len(), watch.next_ms()), (MOST_MOVED, Some(0)));
     }
 
     #[test]
-    fn of_two_files_under_one_name_the_later_one_is_looked_at() {
+    fn of_two_files_under_one_name_the_later_one_is_checked() {
         let (first, second) = (moved("a", 1), Moved { identity: "a|9-9-3".to_owned(), ..moved("a", 2) });
         for order in [[&first, &second], [&second, &first]] {
             let mut watch = Watch::new(order.map(Clone::clone).to_vec(), 5, true);

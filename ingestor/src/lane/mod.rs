@@ -1,9 +1,9 @@
-//! One owned ledger partition at work: its files are read, several at a time, their batches gathered into transactions,
-//! each commit followed by the archive step, whose outcome is recorded with a later commit. Reading, committing and
-//! archiving overlap; one slow file holds up nothing but itself.
+//! One owned ledger partition at work. Reads its files, several at a time, and gathers their batches into transactions.
+//! The archive step follows each commit, and a later commit records its outcome. Reading, committing and archiving
+//! overlap; a slow file delays only itself.
 //!
-//! A lane never goes on after a commit that failed or whose outcome is unknown: it ends, and whoever started it owns the
-//! partition again, which settles what happened.
+//! A lane never continues after a commit that failed or whose outcome is unknown: it ends. The caller then owns the
+//! partition again, which determines the outcome.
 
 mod archiving;
 mod decide;
@@ -40,14 +40,14 @@ use queue::Queued;
 
 pub(crate) use decide::allowed;
 
-/// No more files are begun while this many wait to be archived.
+/// No further files are begun while this many wait to be archived.
 const ARCHIVE_BACKLOG: usize = 10_000;
-/// Batches on their way from files to the transaction.
+/// Batches between the files and the transaction.
 const BATCHES_IN_FLIGHT: usize = 16;
-/// Identities forgotten at a time.
+/// Tombstones committed at a time.
 const TOMBSTONES: usize = 1_000;
 
-/// What all lanes of a process share.
+/// The state shared by all lanes of a process.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub log: Arc<dyn Log>,
@@ -56,12 +56,12 @@ pub(crate) struct Shared {
     pub problems: Arc<ProblemBook>,
     pub rate: Arc<Rate>,
     pub file: FileContext,
-    /// Told whenever a lane may have become idle.
+    /// Notified whenever a lane may have become idle.
     pub activity: Arc<Notify>,
     pub process_began_ms: i64,
 }
 
-/// A commit on its way, and what comes back from it.
+/// A commit in progress, and its result.
 struct Committing {
     writer: Box<dyn LogWriter>,
     transaction: Transaction,
@@ -82,7 +82,7 @@ pub(crate) struct Lane {
     batch_sender: mpsc::Sender<FileBatch>,
     batches: mpsc::Receiver<FileBatch>,
     filling: Transaction,
-    /// `None` while a commit has it.
+    /// `None` during a commit.
     writer: Option<Box<dyn LogWriter>>,
     committing: Option<JoinHandle<Committing>>,
     to_archive: VecDeque<ToArchive>,
@@ -90,11 +90,11 @@ pub(crate) struct Lane {
     late: Late,
 }
 
-/// Owns the partition and works on it until `stop`, or until it fails. What is being committed and archived then is
-/// finished.
+/// Owns the partition and works on it until `stop`, or until it fails. Commits and archive steps in progress are
+/// completed first.
 ///
 /// # Errors
-/// The log's. The partition has to be owned again.
+/// The log's error. The partition has to be owned again.
 pub(crate) async fn run(
     shared: Shared,
     partition: i32,
@@ -151,7 +151,7 @@ impl Lane {
         let mut stopping = false;
         loop {
             if stopping {
-                // Asked for by the signal or by the end of what is found, whichever comes first.
+                // Requested by the signal or by the end of the found files, whichever comes first.
                 self.queue.clear();
             } else {
                 self.begin_files(stop);
@@ -159,14 +159,14 @@ impl Lane {
             self.begin_commit();
             self.begin_archiving();
             if !stopping {
-                self.begin_looking();
+                self.begin_checks();
             }
-            let is_idle = self.is_idle() && (stopping || !self.is_look_due());
+            let is_idle = self.is_idle() && (stopping || !self.is_check_due());
             if stopping && is_idle {
                 return Ok(());
             }
             self.tell_idle(is_idle && found.is_empty());
-            let next_look = self.next_look().filter(|_| self.late.looking.is_none() && !stopping);
+            let next_check = self.next_check().filter(|_| self.late.checking.is_none() && !stopping);
             let due = self.filling.due().filter(|_| self.writer.is_some()).map(Instant::from_std);
             tokio::select! {
                 () = stop.wait(), if !stopping => stopping = true,
@@ -184,11 +184,11 @@ impl Lane {
                     self.archiving = None;
                     self.archived(ended?);
                 }
-                ended = next_of(&mut self.late.looking), if self.late.looking.is_some() => {
-                    self.late.looking = None;
-                    self.looked(ended?);
+                ended = next_of(&mut self.late.checking), if self.late.checking.is_some() => {
+                    self.late.checking = None;
+                    self.record_checks(ended?);
                 }
-                () = tokio::time::sleep(next_look.unwrap_or_default()), if next_look.is_some() => {}
+                () = tokio::time::sleep(next_check.unwrap_or_default()), if next_check.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
             }
         }
@@ -202,7 +202,7 @@ impl Lane {
             && self.committing.is_none()
             && self.to_archive.is_empty()
             && self.archiving.is_none()
-            && self.late.looking.is_none()
+            && self.late.checking.is_none()
     }
 
     fn tell_idle(&self, is_idle: bool) {
@@ -216,7 +216,7 @@ impl Lane {
             Found::File(candidate) => self.consider(candidate),
             Found::Swept(sweep, uncovered) => {
                 self.shared.problems.swept(sweep);
-                self.forget_gone(sweep, &uncovered);
+                self.forget_missing(sweep, &uncovered);
             }
         }
     }
@@ -234,25 +234,25 @@ impl Lane {
             Decision::ArchiveOtherwise(entry, mode) => self.archive_otherwise(entry, mode, listed.version(), identity),
             Decision::ArchiveAgain => self.archive_again(listed.path().to_owned(), listed.version(), identity),
             Decision::Pass => {
-                self.tell_passed(&identity);
+                self.count_passed(&identity);
                 self.shared.routes.settle(&identity, sweep);
                 self.waiting.remove(&identity);
             }
         }
     }
 
-    /// Nothing is left to do for this file version.
+    /// Records that this file version needs no further work.
     fn settle(&self, identity: &str) {
         self.shared.routes.settle(identity, self.ledger.seen(identity).unwrap_or_default());
         self.waiting.remove(identity);
     }
 
-    /// Plans tombstones for files that no listing shows any more and whose time to be remembered is over.
-    fn forget_gone(&mut self, complete: Sweep, uncovered: &Uncovered) {
+    /// Plans tombstones for files that no listing shows any more and whose retention is over.
+    fn forget_missing(&mut self, complete: Sweep, uncovered: &Uncovered) {
         let retain_ms = i64::try_from(self.shared.file.settings.retain.as_millis()).unwrap_or(i64::MAX);
         let before_ms = self.shared.file.clock.now_ms().saturating_sub(retain_ms);
         for identity in self.ledger.gone(complete.seen_since(), before_ms, uncovered, TOMBSTONES) {
-            // What is on its way was seen, only not dealt with yet.
+            // A waiting file was listed, but is not processed yet.
             if !self.waiting.contains(&identity) {
                 self.filling.forget(identity);
             }
@@ -282,10 +282,10 @@ impl Lane {
     ) -> Result<(), IngestError> {
         let (identity, path, outcome) = ended.map_err(|error| IngestError::task(&error))?;
         match outcome? {
-            // What is waiting for its commit stays in `waiting`.
+            // A file whose commit is outstanding stays in `waiting`.
             FileEnd::HandedOver => self.shared.problems.solved(&identity),
             FileEnd::Replaced => {
-                tracing::info!(file = path, "changed or vanished while it was read; looking again");
+                tracing::info!(file = path, "changed or vanished while it was read; listing again");
                 self.shared.file.metrics.file_replaced();
                 self.shared.problems.changed(&path);
                 self.waiting.remove(&identity);
@@ -301,12 +301,12 @@ impl Lane {
         Ok(())
     }
 
-    /// True if it is worth a line of the log: a problem that stays is met at each listing.
+    /// Whether the problem should be logged: a lasting problem is met at each listing.
     fn note(&self, identity: &str, kind: Kind, error: &StoreError) -> bool {
         self.shared.problems.note(identity, kind, error.clone(), self.shared.routes.sweep())
     }
 
-    /// Commits as soon as nothing more is coming, else when the transaction is full or old enough.
+    /// Commits as soon as no more batches are expected, else when the transaction is full or old enough.
     fn begin_commit(&mut self) {
         let nothing_comes = self.batches.is_empty() && self.files.is_empty() && self.queue.is_empty();
         let is_due = self.filling.due().is_some_and(|due| due <= std::time::Instant::now());
@@ -379,7 +379,7 @@ impl Lane {
     }
 }
 
-/// The outcome of a task of ours, whose panic is an error.
+/// The outcome of a task; a panic is an error.
 async fn next_of<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, IngestError> {
     match task {
         Some(task) => task.await.map_err(|error| IngestError::task(&error)),
@@ -395,19 +395,19 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 impl Drop for Lane {
-    /// A lane that failed leaves nothing running that could still write: files end with their set, and a commit that is
-    /// under way is fenced by whoever owns the partition next.
+    /// A failed lane leaves no task running that could still write: its files end with their set, and the next owner of
+    /// the partition fences a commit in progress.
     fn drop(&mut self) {
         if let Some(archiving) = &self.archiving {
             archiving.abort();
         }
-        if let Some(looking) = &self.late.looking {
-            looking.abort();
+        if let Some(checking) = &self.late.checking {
+            checking.abort();
         }
     }
 }
 
-/// Whether the store can do what the mode needs.
+/// Checks that the store supports the mode.
 pub(crate) fn check_mode(archive: Archive, is_s3: bool) -> Result<(), IngestError> {
     if archive == Archive::Tag && !is_s3 {
         return Err(IngestError::Unsupported(

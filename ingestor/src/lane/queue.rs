@@ -1,5 +1,5 @@
-//! Files that wait to be read. Tens of thousands do when a landing zone is filled faster than it is read, so each is kept
-//! as what the listing said of it; what reading needs besides is made when its turn comes.
+//! Files that wait to be read. There may be tens of thousands of them, so each is kept as the listing described it; the
+//! rest of its state is created when it is read.
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,7 +12,7 @@ pub(super) struct Queued {
     listed: Listed,
     resume: Option<Box<Entry>>,
     twin: Option<Box<Twin>>,
-    /// One of the places for files that wait.
+    /// A permit of the limit on waiting files.
     _place: OwnedSemaphorePermit,
 }
 
@@ -21,7 +21,7 @@ impl Queued {
         Self { listed, resume: resume.map(Box::new), twin: twin.map(Box::new), _place: place }
     }
 
-    /// Gives the place back.
+    /// Releases the permit.
     pub(super) fn into_job(self, identities: &Identities) -> Job {
         let Self { listed, resume, twin, .. } = self;
         let (path, object) = (listed.path().to_owned(), listed.object());
@@ -34,8 +34,8 @@ impl Queued {
 mod tests {
     use super::*;
 
-    /// The documentation says 300 bytes with all that is held of it elsewhere: beside this the texts of its key and
-    /// version, which is some 100 bytes, and 16 + 16 bytes in the table of what is on its way.
+    /// The documentation states 300 bytes for everything about a waiting file: this value, the texts of its key and
+    /// version (some 100 bytes), and 16 + 16 bytes in the table of waiting files.
     #[test]
     fn a_file_that_waits_takes_little_memory() {
         assert!(size_of::<Queued>() <= 80, "{} bytes", size_of::<Queued>());

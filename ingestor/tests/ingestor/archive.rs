@@ -141,7 +141,7 @@ async fn a_step_that_can_never_be_done_is_released_by_leave_and_nothing_is_inges
 }
 
 #[tokio::test]
-async fn a_step_that_is_not_done_follows_the_mode_of_today() {
+async fn a_pending_step_follows_the_current_mode() {
     let zone = Zone::new().await;
     zone.land("a.json", event("a"));
     std::fs::write(zone.landing().join("processed"), "in the way").unwrap();

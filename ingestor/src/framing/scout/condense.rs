@@ -1,18 +1,18 @@
-//! The text of open arrays and objects without what stands deep in them.
+//! The text of open arrays and objects without their deeply nested parts.
 //!
-//! Whether an object reads as an event is decided by the values that its fields' pointers lead to. So what lies deeper
-//! than the longest of these pointers is left out: an array there becomes `[]`, an object `{}`. A byte then is in the
-//! text of as many objects around it as the longest pointer has segments, and not of all of them. That is why judging
-//! each of many objects within each other takes linear time.
+//! The values at its fields' pointers decide whether an object reads as an event. Everything deeper than the longest of
+//! these pointers is left out: an array there becomes `[]`, an object `{}`. A byte then is in the text of at most as
+//! many surrounding objects as the longest pointer has segments. Judging each of many nested objects therefore takes
+//! linear time.
 
 use std::collections::VecDeque;
 
-/// What is left out is taken out of memory once it is as much.
+/// Dropped text is removed from memory once it is this much.
 const GARBAGE_BYTES: usize = 4 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Condenser {
-    /// The first one has no array or object within the others, each next has one more level of them.
+    /// The first has no nested arrays or objects, each further one has one more level of them.
     levels: Vec<Level>,
 }
 
@@ -28,7 +28,7 @@ impl Condenser {
         Self { levels: (0..levels.max(1)).map(|_| Level::default()).collect() }
     }
 
-    /// How often a byte is copied, once it stands within as many arrays and objects.
+    /// How often a byte is copied, if it is nested at least this deeply.
     pub(super) fn levels(&self) -> usize {
         self.levels.len()
     }
@@ -40,31 +40,31 @@ impl Condenser {
         }
     }
 
-    /// An array or object begins; its bracket comes with [`Condenser::push`].
+    /// Opens an array or object; its bracket follows with [`Condenser::push`].
     pub(super) fn open(&mut self) {
         for Level { text, begins } in &mut self.levels {
             begins.push_back(text.len());
         }
     }
 
-    /// Bytes that stand in the innermost open one and in none within it.
+    /// Adds bytes directly within the innermost open array or object.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         for level in &mut self.levels {
             level.text.extend_from_slice(bytes);
         }
     }
 
-    /// The innermost open one without any array or object in it.
+    /// The text of the innermost open array or object without nested ones.
     pub(super) fn own_text(&self) -> &[u8] {
         self.levels.first().map(Level::innermost).unwrap_or_default()
     }
 
-    /// The innermost open one with as many levels as there are.
+    /// The text of the innermost open array or object with all levels.
     pub(super) fn whole_text(&self) -> &[u8] {
         self.levels.last().map(Level::innermost).unwrap_or_default()
     }
 
-    /// Closes the innermost open one: of it each level keeps what the level before has.
+    /// Closes the innermost open array or object: each level keeps of it what the level before has.
     pub(super) fn close(&mut self, empty: &[u8]) {
         for index in (0..self.levels.len()).rev() {
             let (before, from) = self.levels.split_at_mut(index);
@@ -75,7 +75,7 @@ impl Condenser {
         }
     }
 
-    /// Forgets the outermost open one.
+    /// Drops the outermost open array or object.
     pub(super) fn drop_outermost(&mut self) {
         for Level { text, begins } in &mut self.levels {
             begins.pop_front();
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_deeper_than_the_levels_is_left_out() {
+    fn text_deeper_than_the_levels_is_left_out() {
         let text = r#"{"a":[1,{"b":[2]}],"c":{"d":3}}"#;
         let own = ["[2]", r#"{"b":[]}"#, "[1,{}]", r#"{"d":3}"#, r#"{"a":[],"c":{}}"#];
         assert_eq!(texts(1, text), own);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_outer_ones_that_are_dropped_is_given_back() {
+    fn memory_of_dropped_outer_values_is_freed() {
         let mut condenser = Condenser::new(2);
         for _ in 0..1_000 {
             condenser.open();

@@ -1,29 +1,29 @@
-//! Looking ahead: from which places can a whole value be read, and does it read as an event?
+//! Look-ahead: from which places a whole value can be read, and whether it reads as an event.
 //!
-//! # What is found out
+//! # Verdicts
 //!
-//! For each `{` of the stream, by nothing but the bytes from it on, what a scan from there would say: that a whole value
-//! begins ([`Verdicts::values`]), within [`Limits::max_event_bytes`] and the format's depth; that it reads as an event
-//! ([`Verdicts::events`]; a lone surrogate deep in its `data`, where such are refused, is left to the reading that
-//! follows); that it is the head of a wrapper up to its array of events ([`Verdicts::heads`]). It does not
-//! matter where the scout began, how far it has gone, nor in which pieces the bytes came.
+//! The verdict on each `{` of the stream equals that of a scan from there, and depends only on the bytes from it on: a
+//! whole value begins ([`Verdicts::values`]), within [`Limits::max_event_bytes`] and the format's depth; it reads as an
+//! event ([`Verdicts::events`]; a lone surrogate deep in its `data`, if those are rejected, is left to the parser that
+//! follows); it is the head of a wrapper up to its array of events ([`Verdicts::heads`]). Where the scout began, how
+//! far it has advanced, and how the bytes were divided have no influence.
 //!
-//! # Why it takes linear time
+//! # Linear time
 //!
-//! Every byte is looked at once, by at most two parsers, however many candidates are open.
+//! Every byte is scanned once, by at most two parsers, however many candidates are open.
 //!
-//! - *Candidates share a parser.* Two scans that are both outside of a string at a `{` go on alike from there: the outer
-//!   one is broken wherever the inner one is. So the open candidates of one reading are a stack, and the byte that breaks
-//!   the innermost breaks all of them.
-//! - *There are two readings.* A scan that is within a string at a `{` may be read otherwise from there: as outside. From
-//!   then on the two are always opposite, for a quotation mark turns both around, and a backslash breaks the one that is
-//!   outside. A third reading cannot come up.
-//! - *Judging whether an object reads as an event* looks at its text without what stands deeper in it than its fields do
-//!   (see [`condense`]).
+//! - *Candidates share a parser.* Two scans that are both outside a string at a `{` continue equally from there: the
+//!   outer one is broken wherever the inner one is. The open candidates of one reading are therefore a stack, and the
+//!   byte that breaks the innermost breaks all of them.
+//! - *There are two readings.* A scan that is within a string at a `{` may be read as outside from there. From then on
+//!   the two are always opposite: a quotation mark inverts both, and a backslash breaks the one that is outside. A
+//!   third reading cannot arise.
+//! - *Judging whether an object reads as an event* reads its text without the parts deeper than its fields (see
+//!   [`condense`]).
 //!
 //! # Memory
 //!
-//! Candidates are given up when they are longer than an event may be. Until then the caller keeps their bytes. Each of
+//! Candidates are dropped when they exceed the size limit of an event. Until then the caller keeps their bytes. Each of
 //! the two readings keeps a copy of them for each segment of the longest field pointer, and the verdicts take three
 //! bits for each byte.
 
@@ -40,7 +40,7 @@ use places::Places;
 
 pub(super) use parser::View;
 
-/// Places of `{`, by what begins there.
+/// Places of `{`, by the kind of value that begins there.
 #[derive(Debug)]
 pub(super) struct Verdicts {
     values: Places,
@@ -49,15 +49,15 @@ pub(super) struct Verdicts {
 }
 
 pub(super) struct Scout {
-    /// The first byte that was not looked at.
+    /// The first byte not yet scanned.
     frontier: u64,
-    /// At most one of them is outside of a string.
+    /// At most one of them is outside a string.
     parsers: [Parser; 2],
     verdicts: Verdicts,
     max_event_bytes: u64,
     spans: Spans,
     no_paths: FieldPaths,
-    /// How many bytes were looked at, copies counted.
+    /// The number of bytes scanned, including copies.
     looked_at: u64,
 }
 
@@ -84,7 +84,7 @@ impl Scout {
         self.looked_at
     }
 
-    /// All is decided of what begins before this place.
+    /// The verdicts on all places before this one are final.
     pub(super) fn decided(&self) -> u64 {
         self.outermost().map_or(self.frontier, |begin| begin.min(self.frontier))
     }
@@ -97,35 +97,35 @@ impl Scout {
         }
     }
 
-    /// Whether a whole value begins at a place that is decided.
+    /// Whether a whole value begins at a decided place.
     pub(super) fn is_value(&self, place: u64) -> bool {
         self.verdicts.values.has(place)
     }
 
-    /// Whether the head of a wrapper begins there; if so it may be known before the place is decided.
+    /// Whether the head of a wrapper begins there; a positive answer may precede the decision of the place.
     pub(super) fn is_head(&self, place: u64) -> bool {
         self.verdicts.heads.has(place)
     }
 
-    /// The first place from which a whole event can be read, of those in `from..to`, which must be decided.
+    /// The first place in `from..to` from which a whole event can be read; the range must be decided.
     pub(super) fn first_event(&self, from: u64, to: u64) -> Option<u64> {
         self.verdicts.events.first_in(from, to)
     }
 
-    /// Nobody will ask for what begins before `place`.
+    /// Drops the verdicts before `place`, which are no longer needed.
     pub(super) fn retire(&mut self, place: u64) {
         self.parsers.iter_mut().for_each(|parser| parser.retire(place));
         let Verdicts { values, events, heads } = &mut self.verdicts;
         [values, events, heads].into_iter().for_each(|places| places.forget_before(place));
     }
 
-    /// No more bytes will come: what is open is broken.
+    /// No more bytes will come: open candidates are broken.
     pub(super) fn finish(&mut self) {
         self.parsers.iter_mut().for_each(Parser::stop);
     }
 
-    /// Looks at bytes before `to`, which `view` must have: at all of them, or until more is decided. Where that is enough
-    /// it has looked no further than the value goes, and what follows is read without it.
+    /// Scans bytes before `to`, which `view` must contain: all of them, or until more is decided. If that suffices, the
+    /// scan ends with the value, and the following bytes are read without the scout.
     pub(super) fn look(&mut self, view: View<'_>, to: u64, format: &EventFormat) {
         let before = self.outermost();
         while self.frontier < to && self.outermost() == before {
@@ -138,11 +138,11 @@ impl Scout {
                     return;
                 }
             }
-            self.look_at_one(view, format);
+            self.scan_one(view, format);
         }
     }
 
-    fn look_at_one(&mut self, view: View<'_>, format: &EventFormat) {
+    fn scan_one(&mut self, view: View<'_>, format: &EventFormat) {
         let place = self.frontier;
         let Some(byte) = view.range(place, place + 1).first().copied() else { return };
         self.frontier += 1;
@@ -152,7 +152,7 @@ impl Scout {
             *judge.looked_at += 1;
             parser.step(place, byte, view, &mut judge);
         }
-        // A reading that is outside of a string has taken the brace; where none is, a new one begins.
+        // A reading outside a string has taken the brace; if there is none, a new one begins.
         let is_taken = parsers.iter().any(|parser| !parser.is_idle() && !parser.is_in_string());
         if byte == b'{'
             && !is_taken

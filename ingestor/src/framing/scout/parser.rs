@@ -1,4 +1,4 @@
-//! One reading of the bytes as JSON: the objects that are open in it, each a candidate.
+//! One reading of the bytes as JSON: the objects open in it, each a candidate.
 
 use std::collections::VecDeque;
 
@@ -9,11 +9,11 @@ use super::super::grammar::{Grammar, Step};
 use super::Verdicts;
 use super::condense::Condenser;
 
-/// Some bytes of the stream.
+/// A range of bytes of the stream.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct View<'a> {
     pub bytes: &'a [u8],
-    /// Place of the first of them.
+    /// The place of its first byte.
     pub base: u64,
 }
 
@@ -22,14 +22,14 @@ impl<'a> View<'a> {
         self.base + self.bytes.len() as u64
     }
 
-    /// Those of them in `from..to`.
+    /// Its bytes in `from..to`.
     pub fn range(&self, from: u64, to: u64) -> &'a [u8] {
         let index = |place: u64| usize::try_from(place.saturating_sub(self.base)).unwrap_or(usize::MAX);
         self.bytes.get(index(from)..index(to).min(self.bytes.len())).unwrap_or_default()
     }
 }
 
-/// What judging needs, besides the bytes.
+/// The inputs of a judgement besides the bytes.
 pub(super) struct Judge<'a> {
     pub format: &'a EventFormat,
     pub max_event_bytes: u64,
@@ -43,12 +43,12 @@ pub(super) struct Judge<'a> {
 struct Open {
     begin: u64,
     object: bool,
-    /// Bit `i`: the first `i` keys of the way to a wrapper's array of events lead here from the object `i` levels
+    /// Bit `i`: the first `i` keys on the way to a wrapper's array of events lead here from the object `i` levels
     /// further out.
     reached: u32,
     /// Bit `i`: the key after these has occurred in this object.
     occurred: u32,
-    /// Something in it is not UTF-8.
+    /// It contains bytes that are not UTF-8.
     garbled: bool,
 }
 
@@ -58,11 +58,11 @@ pub(super) struct Parser {
     /// The outermost is an object: an array around candidates decides nothing.
     open: VecDeque<Open>,
     condenser: Condenser,
-    /// The bytes of the innermost open one are in the condenser up to here.
+    /// The bytes of the innermost open value are in the condenser up to this place.
     condensed_to: u64,
-    /// Where the word or string that was last begun begins.
+    /// Where the current word or string begins.
     token: u64,
-    /// As [`Open::reached`], of the value of the last key.
+    /// As [`Open::reached`], for the value of the last key.
     reached: u32,
 }
 
@@ -91,20 +91,20 @@ impl Parser {
         self.open.front().map(|open| open.begin)
     }
 
-    /// Gives up all candidates that are open.
+    /// Drops all open candidates.
     pub(super) fn stop(&mut self) {
         self.open.clear();
         self.condenser.clear();
     }
 
-    /// Gives up the candidates that begin before `place`.
+    /// Drops the candidates that begin before `place`.
     pub(super) fn retire(&mut self, place: u64) {
         while self.outermost().is_some_and(|begin| begin < place) {
             self.drop_outermost();
         }
     }
 
-    /// Goes over the byte at `place`.
+    /// Processes the byte at `place`.
     pub(super) fn step(&mut self, place: u64, byte: u8, view: View<'_>, judge: &mut Judge<'_>) {
         if self.is_idle() {
             self.grammar = Grammar::before_value();
@@ -144,7 +144,7 @@ impl Parser {
         self.condensed_to = place;
     }
 
-    /// The innermost one ends before `end`.
+    /// Closes the innermost array or object, which ends before `end`.
     fn close(&mut self, end: u64, bracket: u8, view: View<'_>, judge: &mut Judge<'_>) {
         self.condense_to(end, view, judge);
         let Some(open) = self.open.pop_back() else { return };
@@ -174,7 +174,7 @@ impl Parser {
         self.condensed_to = place;
     }
 
-    /// Gives up the outermost candidate, and the arrays between it and the next.
+    /// Drops the outermost candidate, and the arrays between it and the next.
     fn drop_outermost(&mut self) {
         loop {
             self.open.pop_front();
@@ -187,7 +187,7 @@ impl Parser {
         }
     }
 
-    /// Notes where the value of the key that was read leads to, on the way to a wrapper's array of events.
+    /// Records where the value of the last key leads on the way to a wrapper's array of events.
     fn note_key(&mut self, key: &[u8], judge: &Judge<'_>) {
         let Some(records) = judge.format.records().map(Pointer::segments) else { return };
         self.reached = 0;
@@ -201,7 +201,7 @@ impl Parser {
         }
     }
 
-    /// Notes the object of which a value that begins is the array of events.
+    /// Records the object whose array of events begins.
     fn note_head(&self, object: bool, reached: u32, judge: &mut Judge<'_>) {
         let levels = judge.format.records().map_or(0, |records| records.segments().len());
         if object || levels == 0 || reached >> levels & 1 == 0 {

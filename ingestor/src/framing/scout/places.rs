@@ -1,4 +1,4 @@
-//! A set of places in a stream of bytes: one bit for each byte from the first that still matters.
+//! A set of places in a stream of bytes: one bit for each byte from the first relevant one on.
 
 use std::collections::VecDeque;
 
@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 pub(super) struct Places {
     /// 64 places each.
     words: VecDeque<u64>,
-    /// Of the first word, counted in words from the beginning of the stream.
+    /// The index of the first word, counted from the beginning of the stream.
     first: u64,
 }
 
@@ -19,7 +19,7 @@ impl Places {
         usize::try_from((place / 64).checked_sub(self.first)?).ok()
     }
 
-    /// Adds a place, unless it was forgotten already.
+    /// Adds a place, unless it was already dropped.
     pub(super) fn add(&mut self, place: u64) {
         let Some(index) = self.index(place) else { return };
         if index >= self.words.len() {
@@ -50,7 +50,7 @@ impl Places {
         None
     }
 
-    /// Forgets the places before this one, if not all of them.
+    /// Drops the places before this one, perhaps not all of them.
     pub(super) fn forget_before(&mut self, place: u64) {
         while self.first < place / 64 && self.words.pop_front().is_some() {
             self.first += 1;

@@ -1,4 +1,4 @@
-//! The scout against scans from each place.
+//! Compares the scout with scans from each place.
 
 use common::event::{PRESETS, TimeRule};
 use common::json::{Opened, Pointer, ScanErrorKind};
@@ -31,7 +31,7 @@ fn formats() -> Vec<EventFormat> {
     .collect()
 }
 
-/// By a scan from each `{`: the places of whole values, events, and heads.
+/// The places of whole values, events, and heads, by a scan from each `{`.
 fn scanned(text: &[u8], format: &EventFormat) -> [Vec<u64>; 3] {
     let mut found = [Vec::new(), Vec::new(), Vec::new()];
     for at in (0..text.len()).filter(|at| text[*at] == b'{') {
@@ -119,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn it_finds_out_what_a_scan_from_each_place_would(
+    fn its_verdicts_equal_those_of_a_scan_from_each_place(
         text in text(),
         format in 0..4_usize,
         from in 0_usize..60,
@@ -133,7 +133,7 @@ proptest! {
 }
 
 #[test]
-fn nothing_is_decided_of_what_is_open() {
+fn open_values_are_not_decided() {
     let format = EventFormat::default();
     let text = br#" {"a":[{"b":1},{"c":"{"#;
     let view = View { bytes: text, base: 0 };

@@ -1,4 +1,4 @@
-//! What is damaged costs itself only, whatever the layout of the file.
+//! Damage destroys only the damaged value, whatever the layout of the file.
 
 use super::*;
 
@@ -42,7 +42,7 @@ fn bytes_of(pieces: &[Piece]) -> u64 {
 }
 
 #[test]
-fn an_event_that_is_cut_anywhere_costs_itself_only() {
+fn an_event_that_is_cut_anywhere_destroys_only_itself() {
     let names: Vec<String> = (0..6).map(|index| format!("e{index}")).collect();
     let expected: Vec<_> = names.iter().enumerate().filter(|(index, _)| *index != 2).map(|(_, name)| &**name).collect();
     for (layouts, wrapped) in [(PLAIN.as_slice(), false), (WRAPPED.as_slice(), true)] {
@@ -76,7 +76,7 @@ fn one_event_cut_in_the_middle_is_one_dead_letter_up_to_the_next_event() {
 }
 
 #[test]
-fn what_is_in_the_data_of_a_whole_event_is_never_an_event_of_its_own() {
+fn events_in_the_data_of_a_whole_event_are_not_read() {
     let inner = event("inner");
     let outer = event("outer").replace("[1,", &format!("[{inner},"));
     let cut = &event("cut")[..60];
@@ -94,7 +94,7 @@ fn what_is_in_the_data_of_a_whole_event_is_never_an_event_of_its_own() {
 }
 
 #[test]
-fn a_whole_value_that_is_no_event_is_one_piece_outside_of_wrappers() {
+fn a_whole_value_that_is_not_an_event_is_one_piece_outside_wrappers() {
     let inner = event("inner");
     let value = format!("{{\"payload\":{inner}}}");
     for file in [format!("{value}\n{}", event("a")), format!("[{value},{}]", event("a"))] {
@@ -105,7 +105,7 @@ fn a_whole_value_that_is_no_event_is_one_piece_outside_of_wrappers() {
 }
 
 #[test]
-fn an_element_that_is_made_whole_by_the_end_of_its_wrapper_does_not_take_the_others_along() {
+fn an_element_completed_by_the_end_of_its_wrapper_does_not_hide_the_others() {
     let [a, b, c, d] = ["a", "b", "c", "d"].map(event);
     for file in [
         format!("{{\"Records\":[{a},{{\"tags\":[1,{b},{c}]}}{{\"Records\":[{d}]}}"),
@@ -135,7 +135,7 @@ fn a_wrapper_whose_head_or_tail_is_broken_keeps_its_events() {
 }
 
 #[test]
-fn a_record_separator_is_a_place_to_begin_again() {
+fn a_record_separator_starts_afresh() {
     let [a, b, c] = ["a", "b", "c"].map(event);
     for (file, expected) in [
         (format!("\u{1e}{a}\n\u{1e}{b}\n\u{1e}{c}\n"), vec![]),
@@ -163,12 +163,12 @@ fn a_carriage_return_alone_ends_a_line() {
 }
 
 #[test]
-fn events_within_and_behind_what_is_too_large_are_found() {
+fn events_within_and_after_a_value_that_is_too_large_are_found() {
     let many: Vec<_> = (0..200).map(|index| event(&format!("e{index}"))).collect();
     let expected: Vec<_> = (0..200).map(|index| format!("e{index}")).collect();
     let long = "x".repeat(LIMITS.max_event_bytes * 3);
     for file in [
-        // Cut off within an array, so that the rest of the file seems to stand in there.
+        // Cut off within an array, so that the rest of the file seems to be in it.
         format!("[{{\"event_id\":\"x\",\"data\":[1,{}]", many.join(",")),
         format!("{{\"Records\":[{}]}}", many.join(",")),
         format!("{{\"event_id\":\"{long}{}", many.concat()),
@@ -203,12 +203,12 @@ fn a_candidate_that_stays_open_for_long_gives_way_in_bounded_memory() {
     }
 }
 
-/// What may stand between two sound events: the beginning of one, or rubbish.
+/// Text between two valid events: the beginning of one, or noise.
 fn damage() -> impl Strategy<Value = String> {
     prop_oneof![
         2 => (1..event("cut").len()).prop_map(|end| event("cut")[..end].to_owned()),
         1 => (1..pretty("cut").trim_end().len()).prop_map(|end| pretty("cut")[..end].to_owned()),
-        // Brackets that close an object could make a whole value of what was cut off and what follows.
+        // Brackets that close an object could complete a cut-off value together with the bytes after it.
         2 => "[\\[\\]{\",a0\\\\\n\r ]{1,12}",
         1 => Just("\0\0\u{feff}".to_owned()),
     ]
@@ -218,7 +218,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn every_sound_event_is_found_whatever_is_damaged_between(
+    fn every_valid_event_is_found_whatever_is_damaged_between(
         damages in prop::collection::vec(prop::collection::vec(damage(), 0..3), 1..8),
         spread in any::<bool>(),
     ) {

@@ -1,4 +1,5 @@
-//! The rule of the module's documentation once more, as simple and slow as can be: the framer must do the same.
+//! An independent implementation of the module's rule, as simple and slow as possible: the framer must give the same
+//! result.
 
 use common::json::{Opened, ScanError, ScanErrorKind};
 
@@ -189,7 +190,7 @@ pub(super) fn model(format: &EventFormat, file: &[u8]) -> Vec<Piece> {
     model.run()
 }
 
-/// Parts of files, whole and broken, that meet in every order.
+/// Parts of files, whole and broken, in every order.
 fn part() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => "[a-z]{1,3}".prop_map(|id| event(&id)),

@@ -78,7 +78,7 @@ fn a_wrapper_that_is_cut_off_is_reported_once() {
 }
 
 #[test]
-fn a_broken_line_of_wrappers_costs_that_line_only() {
+fn a_broken_line_of_wrappers_destroys_only_itself() {
     let [a, b, c] = ["a", "b", "c"].map(event);
     for (line, ids, codes) in [
         (format!(r#"{{"Records":[{a}, nonsense, {{"event_id":}}]}}"#), "abc", vec!["not_json", "not_json"]),
@@ -92,7 +92,7 @@ fn a_broken_line_of_wrappers_costs_that_line_only() {
         (r#"{"Rec"#.to_owned(), "bc", vec!["not_json"]),
         (r#"{"v":1 2,"Records":[]}"#.to_owned(), "bc", vec!["not_json"]),
     ] {
-        // The one after a value that is missing is taken for that value; the next line tells.
+        // The element after a missing value is read as that value; the next line shows the error.
         let swallowed = line.ends_with(r#""x":"#);
         let file = format!("{line}\n{{\"Records\":[{b}]}}\n{{\"Records\":[{c}]}}\n");
         let (found_ids, found_codes) = found(&file);
@@ -105,7 +105,7 @@ fn a_broken_line_of_wrappers_costs_that_line_only() {
 }
 
 #[test]
-fn a_second_array_of_events_is_not_passed_over_in_silence() {
+fn a_second_array_of_events_is_not_skipped_silently() {
     let (a, b) = (event("a"), event("b"));
     assert_eq!(found(&format!(r#"{{"Records":[{a}],"Records":[{b}]}}"#)), ("ab".to_owned(), vec!["duplicate_field"]));
     assert_eq!(found(&format!(r#"{{"Records":0,"Records":[{a}]}}"#)), (String::new(), vec!["duplicate_field"]));
@@ -125,7 +125,7 @@ fn only_the_head_of_a_wrapper_must_be_small() {
 }
 
 #[test]
-fn a_state_within_a_wrapper_says_what_is_to_close() {
+fn a_state_within_a_wrapper_records_its_open_braces() {
     let format = wrapped_at("/a/b");
     let mut framer = Framer::new(LIMITS, 0, FramingState::default());
     framer.push(format!(r#"  {{"a":{{"b":[{}"#, event("a")).as_bytes());
@@ -133,7 +133,7 @@ fn a_state_within_a_wrapper_says_what_is_to_close() {
     let (_, state) = framer.checkpoint().unwrap();
     let saved = serde_json::to_string(&FramingState { column: 0, ..state }).unwrap();
     assert_eq!(saved, r#"{"in_array":false,"after_value":true,"column":0,"wrapper":{"braces":2,"column":2}}"#);
-    // Under other settings it is still closed as it was begun.
+    // Under other settings it is still closed as it began.
     let mut resumed = Framer::new(LIMITS, 0, state);
     resumed.push(format!("]}}, \"c\":[] }}\n{}", event("b")).as_bytes());
     resumed.finish();

@@ -1,10 +1,10 @@
-//! Time is linear, whatever the file holds: counted in bytes looked at.
+//! Time is linear for every input: counted in bytes scanned.
 
 use super::*;
 
-/// Each byte is looked at so often at most: by a scan, with its repetitions in small pieces; by the two readings of the
-/// scout and their copies; for the end of a piece and for the words about it; as the event that it is part of.
-const LOOKS: u64 = 40;
+/// The most scans of each byte: by a scan, with its repetitions in small pieces; by the two readings of the scout and
+/// their copies; for the end of a piece and for its message; as part of an event.
+const SCANS: u64 = 40;
 
 fn looked_at(format: &EventFormat, limits: Limits, file: &[u8], piece: usize) -> u64 {
     let mut framer = Framer::new(limits, 0, FramingState::default());
@@ -17,7 +17,7 @@ fn looked_at(format: &EventFormat, limits: Limits, file: &[u8], piece: usize) ->
     framer.bytes_looked_at()
 }
 
-/// An event of which every required field is there and one of them is wrong: only a close look tells.
+/// An event with every required field, of which one is invalid: only reading the fields shows it.
 fn almost(data: &str) -> String {
     format!(r#"{{"event_id":"","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":{data}"#)
 }
@@ -118,7 +118,7 @@ fn repeated_parts_of_every_kind_take_linear_time() {
                     (small(3_000), usize::MAX),
                 ] {
                     let looked_at = looked_at(&format, limits, file.as_bytes(), piece);
-                    let most = LOOKS * (file.len() as u64 + 100);
+                    let most = SCANS * (file.len() as u64 + 100);
                     assert!(
                         looked_at <= most,
                         "{} looks a byte at {begin}({part})*{end} in pieces of {piece}, {limits:?}",
@@ -139,7 +139,7 @@ fn nested_values_that_are_almost_events_take_linear_time() {
         let file = format!("{{ {open}1{}", "}}".repeat(60)).repeat(4);
         for piece in [usize::MAX, 100] {
             let looked_at = looked_at(&format, small(1_000_000), file.as_bytes(), piece);
-            assert!(looked_at <= LOOKS * file.len() as u64, "{} looks a byte", looked_at / file.len() as u64);
+            assert!(looked_at <= SCANS * file.len() as u64, "{} looks a byte", looked_at / file.len() as u64);
         }
     }
 }
@@ -160,6 +160,6 @@ proptest! {
         let file = file.repeat(repeats);
         let file = &file.as_bytes()[..file.len().min(60_000)];
         let looked_at = looked_at(&format, small(max_event_bytes), file, piece);
-        prop_assert!(looked_at <= LOOKS * (file.len() as u64 + 100), "{} looks a byte", looked_at / file.len() as u64);
+        prop_assert!(looked_at <= SCANS * (file.len() as u64 + 100), "{} looks a byte", looked_at / file.len() as u64);
     }
 }

@@ -1,21 +1,21 @@
-//! What a message of the queue says: S3 event notifications, bare, wrapped by SNS, or from EventBridge.
+//! Parses a message of the queue: S3 event notifications, bare, wrapped by SNS, or from EventBridge.
 
 use serde::Deserialize;
 
-/// SNS wraps a message once; more is a loop or a mistake.
+/// SNS wraps a message once; more levels are a loop or a mistake.
 const MAX_WRAPS: u32 = 2;
 
-/// Where our objects are.
+/// The bucket and prefix of the landing zone.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub bucket: String,
-    /// Of the store, without a `/` at either end; empty = the whole bucket.
+    /// The prefix of the store, without a `/` at either end; empty = the whole bucket.
     pub prefix: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
-    /// Objects below `folder` came into being; none if the message is about something else.
+    /// Objects below `folder` were created; none if the message is about something else.
     Created(Vec<String>),
     /// Not a notification, or one of another bucket.
     NotUnderstood,
@@ -28,7 +28,7 @@ struct Body {
     /// `s3:TestEvent`, sent when notifications are configured.
     #[serde(rename = "Event")]
     event: Option<String>,
-    /// SNS: the message it carries.
+    /// SNS: the message inside.
     #[serde(rename = "Message")]
     message: Option<String>,
     /// EventBridge.
@@ -76,7 +76,7 @@ fn full_keys(body: &str, place: &Place, wraps: u32) -> Option<Vec<String>> {
             let created: Vec<&Record> = records.iter().filter(|record| is_creation(&record.event_name)).collect();
             created.iter().map(|record| key_in(&record.s3, place).and_then(url_decode)).collect()
         }
-        // Here the key is not encoded.
+        // EventBridge does not encode the key.
         Body { detail_type: Some(kind), detail: Some(detail), .. } if kind == "Object Created" => {
             Some(vec![key_in(&detail, place)?.to_owned()])
         }
@@ -86,7 +86,7 @@ fn full_keys(body: &str, place: &Place, wraps: u32) -> Option<Vec<String>> {
     }
 }
 
-/// AWS says `ObjectCreated:Put`, others `s3:ObjectCreated:Put`.
+/// AWS sends `ObjectCreated:Put`, others `s3:ObjectCreated:Put`.
 fn is_creation(event_name: &str) -> bool {
     event_name.strip_prefix("s3:").unwrap_or(event_name).starts_with("ObjectCreated:")
 }
@@ -105,7 +105,7 @@ fn relative<'k>(key: &'k str, place: &Place, folder: &str) -> Option<&'k str> {
     (!below.is_empty() && !below.ends_with('/')).then_some(key)
 }
 
-/// As forms are encoded: `+` is a space, `%XX` a byte. `None` if that does not come to UTF-8.
+/// Decodes a form: `+` is a space, `%XX` a byte. `None` if the result is not UTF-8.
 fn url_decode(encoded: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.bytes();
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn other_buckets_and_strange_messages_are_not_understood() {
+    fn other_buckets_and_foreign_messages_are_not_understood() {
         let other = json!({ "Records": [record("ObjectCreated:Put", "another", "pending/x")] });
         let bad_encoding = notification("pending/%GG");
         let bad_utf8 = notification("pending/%FF");

@@ -1,8 +1,8 @@
-//! Hints from an SQS queue that gets the S3 event notifications of the landing bucket, as they come from S3, through
+//! Hints from an SQS queue that receives the S3 event notifications of the landing bucket, directly from S3, through
 //! SNS, or from EventBridge.
 //!
-//! A message is deleted when all its keys were taken. A key of another ingestor makes it visible again at once, for
-//! that one to receive, but not for ever: then the listing finds the file.
+//! A message is deleted when all its keys were taken. A key of another ingestor makes the message visible again at
+//! once, so that the other can receive it, but only a limited number of times: then the listing finds the file.
 
 mod message;
 mod queue;
@@ -18,15 +18,15 @@ use self::queue::{Queue, Received};
 use super::{Hint, HintAnswer};
 use crate::identity::PENDING;
 
-/// How often a message is received before somebody else's keys in it are given up.
+/// How often a message is received before other ingestors' keys in it are given up.
 const MAX_RECEIVES: u32 = 10;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
-/// Gives hints for keys of `bucket` below `<prefix>/pending/` until shutdown, or until nobody takes them any more.
+/// Gives hints for keys of `bucket` below `<prefix>/pending/` until shutdown, or until the receiver is dropped.
 ///
 /// Region, endpoint (`AWS_ENDPOINT_URL_SQS` or `AWS_ENDPOINT_URL`) and credentials come from the usual AWS environment.
-/// An outage of the queue is told once and waited out. Only a configuration that can never work ends this, with a
+/// An outage of the queue is reported once, and the connection retried. Only an invalid configuration ends this, with a
 /// warning.
 pub async fn poll(queue_url: String, bucket: String, prefix: String, hints: mpsc::Sender<Hint>, shutdown: Shutdown) {
     let queue = match Queue::connect(queue_url.clone()).await {
@@ -56,7 +56,7 @@ pub async fn poll(queue_url: String, bucket: String, prefix: String, hints: mpsc
     }
 }
 
-/// One outage is told once, and its end.
+/// Reports the beginning and the end of an outage once.
 #[derive(Default)]
 struct Outage {
     backoff: Option<Backoff>,
@@ -78,17 +78,17 @@ impl Outage {
     }
 }
 
-/// What becomes of a message.
+/// What to do with a message.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Delete,
     /// Visible to other ingestors at once.
     Release,
-    /// It comes back by itself when its time is over.
+    /// It becomes visible again after its time-out.
     Leave,
 }
 
-/// Receives up to ten messages (waiting for the first), gives their hints, and settles the messages by the answers.
+/// Receives up to ten messages (waiting for the first), sends their hints, and settles the messages by the answers.
 async fn take_some(queue: &Queue, place: &Place, hints: &mpsc::Sender<Hint>) -> Result<(), String> {
     let received = queue.receive().await?;
     let mut waiting = Vec::with_capacity(received.len());
@@ -124,7 +124,7 @@ async fn give_hints(
     let mut answers = Vec::with_capacity(keys.len());
     for key in keys {
         let (sender, answer) = oneshot::channel();
-        // Fails only when nobody takes hints any more: then the answer fails too, and the message is left.
+        // Fails only if the receiver is dropped: then the answer fails too, and the message stays.
         let _ = hints.send(Hint { key, answer: Some(sender) }).await;
         answers.push(answer);
     }
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_is_waited_out_ever_longer_and_forgotten_when_it_is_over() {
+    fn waits_during_an_outage_grow_and_are_reset_after_it() {
         let mut outage = Outage::default();
         let first = outage.next_wait("queue", "down");
         assert!(first <= FIRST_WAIT);

@@ -20,7 +20,7 @@ pub(super) struct Received {
     pub id: String,
     pub receipt: String,
     pub body: String,
-    /// This time included; approximate, as SQS says.
+    /// Includes this time; approximate, according to SQS.
     pub receive_count: u32,
 }
 
@@ -43,7 +43,7 @@ impl Queue {
         Ok(output.messages.unwrap_or_default().into_iter().filter_map(received).collect())
     }
 
-    /// One that is not deleted after all only comes again.
+    /// A message whose deletion fails is received again.
     pub async fn delete(&self, receipts: Vec<String>) -> Result<(), String> {
         if receipts.is_empty() {
             return Ok(());
