@@ -65,7 +65,7 @@ pub(crate) struct Crew<'a> {
     failed: BTreeMap<i32, IngestError>,
     /// With `once`: the time since when no partition is assigned.
     unassigned_since: Option<Instant>,
-    group_failure_told: Option<Instant>,
+    group_failure_logged: Option<Instant>,
 }
 
 impl<'a> Crew<'a> {
@@ -84,7 +84,7 @@ impl<'a> Crew<'a> {
             once: Once::default(),
             failed: BTreeMap::new(),
             unassigned_since: None,
-            group_failure_told: None,
+            group_failure_logged: None,
         }
     }
 
@@ -143,7 +143,7 @@ impl<'a> Crew<'a> {
                 self.restarts.extend(partitions.into_iter().map(|partition| (partition, now)));
                 self.start_due();
                 // Also without a partition: a standby member is healthy.
-                self.tell_health(None);
+                self.update_health(None);
             }
             Ok(ReadEvent::Revoked(partitions)) => {
                 tracing::info!(?partitions, "ledger partitions revoked");
@@ -152,7 +152,7 @@ impl<'a> Crew<'a> {
                     self.restarts.remove(&partition);
                     self.stop(partition);
                 }
-                self.tell_health(None);
+                self.update_health(None);
             }
             // No partition is ever started, so nothing is read.
             Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Idle) => {}
@@ -166,8 +166,8 @@ impl<'a> Crew<'a> {
     /// Logs at most once in a while: the client reports every connection that it loses.
     fn group_failed(&mut self, error: &LogError) {
         let now = Instant::now();
-        if self.group_failure_told.is_none_or(|told| now.duration_since(told) >= GROUP_FAILURE_PAUSE) {
-            self.group_failure_told = Some(now);
+        if self.group_failure_logged.is_none_or(|logged| now.duration_since(logged) >= GROUP_FAILURE_PAUSE) {
+            self.group_failure_logged = Some(now);
             tracing::warn!(%error, "the group of ingestors cannot be reached; trying again");
         }
     }
@@ -217,7 +217,7 @@ impl<'a> Crew<'a> {
         if self.ingestor.settings.once {
             self.abandon_listing();
         }
-        self.tell_health(None);
+        self.update_health(None);
     }
 
     fn abandon_listing(&mut self) {
@@ -290,7 +290,7 @@ impl<'a> Crew<'a> {
         match ended.map_err(|error| IngestError::task(&error))? {
             Ok(()) => {
                 self.once.swept = true;
-                self.tell_health(None);
+                self.update_health(None);
             }
             Err(error) => {
                 let wait = self.wait_after(error.into(), tries, "listing")?;
@@ -302,13 +302,13 @@ impl<'a> Crew<'a> {
 
     fn wait_after(&self, error: IngestError, tries: &mut Tries, what: &str) -> Result<Duration, IngestError> {
         let Some(wait) = tries.failed(&error, self.ingestor.progress(), Instant::now()) else { return Err(error) };
-        self.tell_health(Some(&error));
+        self.update_health(Some(&error));
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(%error, retry_in_ms, "{what} failed; trying again");
         Ok(wait)
     }
 
-    fn tell_health(&self, error: Option<&IngestError>) {
+    fn update_health(&self, error: Option<&IngestError>) {
         match error {
             Some(error) => self.ingestor.health.not_ready(COMPONENT, &error.to_string()),
             None => self.ingestor.health.ready(COMPONENT),
@@ -327,7 +327,7 @@ impl<'a> Crew<'a> {
             topics.ledger_partitions,
         );
         if self.ingestor.settings.once {
-            problems.begin_look();
+            problems.begin_listing();
             self.note_failed();
             self.discovery = Some(tokio::spawn(discovery.run_once()));
         } else {
@@ -356,8 +356,8 @@ impl<'a> Crew<'a> {
         if !self.once.swept || !self.restarts.is_empty() || !self.handles.values().all(is_idle) {
             return Ok(false);
         }
-        let Some(wait) = self.wait_for_what_may_pass(tries) else { return self.end_of_work() };
-        self.look_again(wait);
+        let Some(wait) = self.wait_for_temporary_problems(tries) else { return self.end_of_work() };
+        self.list_again(wait);
         Ok(false)
     }
 
@@ -368,21 +368,21 @@ impl<'a> Crew<'a> {
     }
 
     /// The time until another listing may find more; `None` if none would.
-    fn wait_for_what_may_pass(&mut self, tries: &mut Tries) -> Option<Duration> {
+    fn wait_for_temporary_problems(&mut self, tries: &mut Tries) -> Option<Duration> {
         let problems = self.shared.problems.clone();
-        if problems.has_changed() || problems.wants_a_look() {
+        if problems.has_changed() || problems.wants_a_listing() {
             self.once.changed_sweeps += 1;
             if self.once.changed_sweeps <= MAX_CHANGED_SWEEPS {
                 let poll_interval = self.ingestor.settings.discovery.poll_interval;
-                return Some(if problems.wants_a_look() { Duration::ZERO } else { poll_interval });
+                return Some(if problems.wants_a_listing() { Duration::ZERO } else { poll_interval });
             }
             problems.give_changing_up(self.shared.routes.sweep());
         }
-        let error = problems.passing()?;
+        let error = problems.temporary()?;
         self.wait_after(error.into(), tries, "a file").ok()
     }
 
-    fn look_again(&mut self, wait: Duration) {
+    fn list_again(&mut self, wait: Duration) {
         self.once.swept = false;
         self.discover_at = Instant::now() + wait;
     }

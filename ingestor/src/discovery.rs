@@ -351,8 +351,7 @@ impl Discovery {
 
     fn pass_over(&self, path: &str, object: &ObjectMeta) {
         let min_age = self.settings.min_age;
-        let message =
-            format!("it was written to less than landing.min_age ({min_age:?}) ago; the next run looks again");
+        let message = format!("it was written to less than landing.min_age ({min_age:?}) ago; the next run reads it");
         let error = StoreError::new(StoreErrorKind::VersionMismatch, "get", &object.key, message);
         if self.problems.note(&object.key, Kind::Changing, error, self.sweep) {
             tracing::warn!(file = path, "skipped: it is still being written");
@@ -374,12 +373,12 @@ impl Discovery {
     async fn recheck_due(&mut self, now_ms: i64) {
         while self.rechecks.first().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
             let Some((_, path)) = self.rechecks.pop_first() else { return };
-            self.look_at(&format!("{PENDING}{path}")).await;
+            self.look_up(&format!("{PENDING}{path}")).await;
         }
     }
 
     async fn take_hint(&mut self, hint: Hint) {
-        let offered = self.look_at(&hint.key).await;
+        let offered = self.look_up(&hint.key).await;
         self.metrics.hinted(match offered {
             _ if self.path_of(&hint.key).is_none() => "ignored",
             Some(Offered::Taken) => "taken",
@@ -395,7 +394,7 @@ impl Discovery {
     }
 
     /// Looks one file up; `None` if it does not exist or the look-up failed, which the listing will settle.
-    async fn look_at(&mut self, key: &str) -> Option<Offered> {
+    async fn look_up(&mut self, key: &str) -> Option<Offered> {
         self.path_of(key)?;
         match self.store.head(key).await {
             Ok(Some(object)) => Some(self.offer(&object).await),

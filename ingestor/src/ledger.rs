@@ -1,12 +1,12 @@
-//! The ledger: what is known of each landing file version, in a compacted topic keyed by identity.
+//! The ledger: the state of each landing file version, in a compacted topic keyed by identity.
 //!
 //! A file version belongs to ledger partition murmur2(path) mod the topic's partition count, and only the owner of that
-//! partition writes there (see [`crate::ownership`]). An entry is committed in the very transaction that holds the
-//! events it speaks of, so it is never ahead of them nor behind.
+//! partition writes there (see [`crate::ownership`]). An entry is committed in the same transaction as the events that
+//! it counts, so it is never ahead of them nor behind.
 //!
-//! In memory an entry that may still be needed whole is kept whole; one that is settled shrinks to what recognizes the
-//! file (some 300 bytes), and is forgotten, by a tombstone in the topic, when the file has been gone from `pending/` for
-//! `ledger.retain`.
+//! In memory an entry that may still be needed is kept completely. A settled one shrinks to an identification of the
+//! file (some 300 bytes). It is removed, with a tombstone in the topic, once the file has been missing from `pending/`
+//! for `ledger.retain`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,22 +19,22 @@ use crate::identity::{Halves, IdentityHash, halves, whole};
 use crate::routes::Sweep;
 use crate::uncovered::Uncovered;
 
-/// Key of the record that fixes facts a ledger partition rests on. Identities hold a `|`, so none can be equal to it.
+/// Key of the record that fixes facts that a ledger partition depends on. Identities contain a `|`, so none equals it.
 pub(crate) const META_KEY: &[u8] = b"!meta";
-/// Key of the progress of a replay ([`crate::replay()`]) through the dead letters, which stands in partition 0.
+/// Key of the progress of a replay ([`crate::replay()`]) through the dead letters, in partition 0.
 pub(crate) const REPLAY_KEY: &[u8] = b"!dlq-replay";
 pub(crate) const ENTRY_VERSION: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FileState {
-    /// Some of its events are committed; it goes on at `byte`.
+    /// Some of its events are committed; reading continues at `byte`.
     Reading,
     /// All of it is committed.
     Done,
-    /// Nothing of it was published, and it is not tried again until somebody asks.
+    /// None of it was published, and it is not retried until an operator requests it.
     Quarantined,
-    /// What stands before `byte` is committed; the rest is quarantined.
+    /// Everything before `byte` is committed; the rest is quarantined.
     Partial,
 }
 
@@ -51,40 +51,41 @@ pub(crate) struct Entry {
     pub framing: FramingState,
     pub events: u64,
     pub rejected: u64,
-    /// Of the rejected, those of which the dead letter keeps only the first bytes: the file alone holds them whole.
+    /// The number of rejected events of which the dead letter keeps only the first bytes: only the file has them
+    /// completely.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub cut: u64,
-    /// Bytes of the events and dead letters, with keys and headers, that are committed.
+    /// Bytes of committed events and dead letters, with keys and headers.
     #[serde(default)]
     pub published_bytes: u64,
-    /// Of the whole content as stored, if it was read in one go: xxh3-128, hex.
+    /// The hash of the whole stored content, if it was read in one pass: xxh3-128, hex.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
-    /// Where the file moves to once this entry is committed.
+    /// The target of the file once this entry is committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<String>,
-    /// What becomes of the file. Where the setting changes before it is done, the new one is recorded. Absent in entries of
-    /// 0.1.0, which moved it if there is a target.
+    /// The archive mode of the file. If the setting changes before the step is performed, the new mode is recorded.
+    /// Absent in entries of 0.1.0, which moved the file if there is a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ArchiveMode>,
-    /// The archive step is done.
+    /// The archive step has been performed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub archived: bool,
-    /// The file is compressed: it is read from its beginning again and what lies before `byte` skipped.
+    /// The file is compressed: it is read from its beginning again, and the content before `byte` is skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub compressed: bool,
-    /// Neither events nor dead letters hold all of it, so the file must not go: see [`Entry::is_only_copy`].
+    /// Events and dead letters do not contain all of it, so the file must not be deleted: see [`Entry::is_only_copy`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub only_copy: bool,
-    /// Why it is quarantined.
+    /// The reason for the quarantine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// When the state was reached, milliseconds since the Unix epoch; 0 in entries of 0.1.0.
+    /// The time of the last change of state, milliseconds since the Unix epoch; 0 in entries of 0.1.0.
     #[serde(default)]
     pub at_ms: i64,
 }
 
-/// [`Archive`] as it stands in an entry.
+/// [`Archive`] as recorded in an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ArchiveMode {
@@ -106,7 +107,7 @@ impl From<Archive> for ArchiveMode {
 }
 
 impl Entry {
-    /// Of a file nothing is committed of yet.
+    /// The entry of a file without committed events.
     pub(crate) fn new(path: &str, size: u64, at_ms: i64) -> Self {
         Self {
             v: ENTRY_VERSION,
@@ -138,13 +139,13 @@ impl Entry {
         }
     }
 
-    /// Whether the file holds what nothing else does: a dead letter was cut, or nothing in the file was an event, as with a
-    /// format that is not understood. Of an empty file nothing would be lost.
+    /// Whether the file is the only copy of some content: a dead letter was cut, or no part of the file was an event,
+    /// as with an unknown format. An empty file has no content to lose.
     pub(crate) fn is_only_copy(&self) -> bool {
         self.cut > 0 || (self.events == 0 && self.rejected > 0)
     }
 
-    /// Where the file was moved to.
+    /// The target of a file that was moved.
     fn moved_to(&self) -> Option<&str> {
         let was_moved = self.state == FileState::Done && self.archived && self.mode() == ArchiveMode::Move;
         self.archive.as_deref().filter(|_| was_moved)
@@ -155,7 +156,7 @@ impl Entry {
     }
 }
 
-/// Facts that must not change under a ledger.
+/// Facts that must not change during the life of a ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub v: u8,
@@ -174,11 +175,11 @@ fn one() -> u32 {
     1
 }
 
-/// What is known of a file version.
+/// The known state of a file version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     Whole(Box<Entry>),
-    /// Done, with nothing left to do but to recognize it.
+    /// Done; kept only to identify the file.
     Settled {
         mode: ArchiveMode,
         size: u64,
@@ -191,9 +192,9 @@ enum Known {
 /// A finished file of the same path and size as another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Twin {
-    /// Of the whole content as stored.
+    /// The hash of the whole stored content.
     pub hash: u128,
-    /// [`Entry::only_copy`] of it.
+    /// Its [`Entry::only_copy`].
     pub only_copy: bool,
 }
 
@@ -203,7 +204,7 @@ pub(crate) struct Moved {
     pub identity: String,
     pub path: String,
     pub target: String,
-    /// When it was committed.
+    /// The time of the commit.
     pub at_ms: i64,
 }
 
@@ -214,18 +215,18 @@ struct Slot {
     known: Known,
     /// The last listing that showed the file.
     seen: Sweep,
-    /// Its state was counted: by its commit, or when it was first seen.
-    told: bool,
+    /// Its state was counted: by its commit, or when it was first met.
+    counted: bool,
 }
 
-/// What is counted of a file that needs nothing.
+/// The kinds of files that need no work, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Passed {
     Done { only_copy: bool },
     Quarantined,
 }
 
-/// What a file's version is to the ledger.
+/// The state of a listed file version in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Standing {
     Unknown,
@@ -237,30 +238,30 @@ pub(crate) enum Standing {
     },
 }
 
-/// One partition of the ledger as read, kept up with what its owner commits.
+/// One partition of the ledger in memory, updated with its owner's commits.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     slots: HashMap<IdentityHash, Slot>,
-    /// The last finished version by path: recognizes content that comes back under a new identity.
+    /// The last finished version by path: detects repeated content under a new identity.
     done_by_path: HashMap<IdentityHash, IdentityHash>,
     meta: Option<Meta>,
     /// By age.
     quarantined: BTreeSet<(i64, IdentityHash)>,
     quarantine_changes: u64,
-    /// While the ledger is read: the files that were moved last, by age.
+    /// While the ledger is read: the files moved last, by age.
     moved: Option<BTreeMap<(i64, IdentityHash), Moved>>,
 }
 
-/// Moved files that are told by [`Ledger::take_moved`] at most.
+/// The most files that [`Ledger::take_moved`] returns.
 pub(crate) const MOST_MOVED: usize = 10_000;
 
 impl Ledger {
-    /// One that notes which files were moved, until [`Ledger::take_moved`].
+    /// A ledger that records moved files until [`Ledger::take_moved`].
     pub(crate) fn noting_moves() -> Self {
         Self { moved: Some(BTreeMap::new()), ..Self::default() }
     }
 
-    /// The files that were moved last, as far as they were read.
+    /// The files moved last, as far as they were read.
     pub(crate) fn take_moved(&mut self) -> Vec<Moved> {
         self.moved.take().unwrap_or_default().into_values().collect()
     }
@@ -287,12 +288,12 @@ impl Ledger {
         self.quarantined.len()
     }
 
-    /// Rises whenever a file comes into quarantine, or out of it.
+    /// Increases whenever a file enters or leaves quarantine.
     pub(crate) fn quarantine_changes(&self) -> u64 {
         self.quarantine_changes
     }
 
-    /// At most `limit` quarantined files, the last ones first.
+    /// At most `limit` quarantined files, the newest first.
     pub(crate) fn newest_quarantined(&self, limit: usize) -> impl Iterator<Item = &Entry> {
         self.quarantined.iter().rev().take(limit).filter_map(|(_, hash)| match &self.slots.get(hash)?.known {
             Known::Whole(entry) => Some(&**entry),
@@ -300,7 +301,7 @@ impl Ledger {
         })
     }
 
-    /// Looks a version up, noting that a listing showed it.
+    /// Looks a version up, and records that a listing showed it.
     pub(crate) fn see(&mut self, identity: &str, now: Sweep) -> Standing {
         match self.slots.get_mut(&IdentityHash::of(identity)) {
             None => Standing::Unknown,
@@ -314,7 +315,7 @@ impl Ledger {
         }
     }
 
-    /// The finished version of the same path and size, if there is one and its content is known.
+    /// The finished version of the same path and size, if there is one and its content hash is known.
     pub(crate) fn twin(&self, path: &str, size: u64) -> Option<Twin> {
         let slot = self.slots.get(self.done_by_path.get(&IdentityHash::of(path))?)?;
         let (hash, only_copy) = match &slot.known {
@@ -327,21 +328,21 @@ impl Ledger {
         hash.map(|hash| Twin { hash, only_copy })
     }
 
-    /// What is to be counted of a known file, the first time it is asked.
-    pub(crate) fn tell(&mut self, identity: &str) -> Option<Told> {
+    /// How a known file that needs no work is to be counted; `None` if it was counted before.
+    pub(crate) fn count(&mut self, identity: &str) -> Option<Passed> {
         let slot = self.slots.get_mut(&IdentityHash::of(identity))?;
-        if std::mem::replace(&mut slot.told, true) {
+        if std::mem::replace(&mut slot.counted, true) {
             return None;
         }
         match &slot.known {
-            Known::Whole(entry) if is_quarantined(entry) => Some(Told::Quarantined),
-            Known::Whole(entry) => Some(Told::Done { only_copy: entry.only_copy }),
-            Known::Settled { only_copy, .. } => Some(Told::Done { only_copy: *only_copy }),
+            Known::Whole(entry) if is_quarantined(entry) => Some(Passed::Quarantined),
+            Known::Whole(entry) => Some(Passed::Done { only_copy: entry.only_copy }),
+            Known::Settled { only_copy, .. } => Some(Passed::Done { only_copy: *only_copy }),
         }
     }
 
-    /// Takes in what is committed; `told` if its state was counted.
-    pub(crate) fn insert(&mut self, identity: &str, entry: Entry, seen: Sweep, told: bool) {
+    /// Adds a committed entry; `counted` if its state was counted.
+    pub(crate) fn insert(&mut self, identity: &str, entry: Entry, seen: Sweep, counted: bool) {
         let (hash, path) = (IdentityHash::of(identity), IdentityHash::of(&entry.path));
         self.forget(hash);
         if entry.state == FileState::Done {
@@ -363,7 +364,7 @@ impl Ledger {
         } else {
             Known::Whole(Box::new(entry))
         };
-        self.slots.insert(hash, Slot { identity: identity.into(), path, known, seen, told });
+        self.slots.insert(hash, Slot { identity: identity.into(), path, known, seen, counted });
     }
 
     fn forget(&mut self, hash: IdentityHash) {
@@ -381,14 +382,14 @@ impl Ledger {
         }
     }
 
-    /// Notes that a settled file was archived once more, in the mode of now.
-    pub(crate) fn archived_again(&mut self, identity: &str, now: ArchiveMode) {
+    /// Records that a settled file was archived again, in the current mode.
+    pub(crate) fn rearchived(&mut self, identity: &str, now: ArchiveMode) {
         if let Some(Slot { known: Known::Settled { mode, .. }, .. }) = self.slots.get_mut(&IdentityHash::of(identity)) {
             *mode = now;
         }
     }
 
-    /// Forgets a version: its tombstone is committed.
+    /// Removes a version whose tombstone is committed.
     pub(crate) fn remove(&mut self, identity: &str) {
         self.forget(IdentityHash::of(identity));
     }
@@ -398,9 +399,9 @@ impl Ledger {
         self.slots.get(&IdentityHash::of(identity)).map(|slot| slot.seen)
     }
 
-    /// At most `limit` identities of files that no listing has shown from `seen_since` on, although the last one looked
-    /// where they were, and whose state is older than `at_before_ms`.
-    pub(crate) fn gone(
+    /// At most `limit` identities of missing files: no listing has shown them since `seen_since`, although the last one
+    /// covered their places, and their state is older than `at_before_ms`.
+    pub(crate) fn missing(
         &self,
         seen_since: Sweep,
         at_before_ms: i64,
@@ -417,10 +418,10 @@ impl Ledger {
         self.slots.values().filter(is_gone).take(limit).map(|slot| slot.identity.to_string()).collect()
     }
 
-    /// Applies a record as read from the topic; the file counts as seen `now`.
+    /// Applies a record of the topic; the file counts as seen `now`.
     ///
     /// # Errors
-    /// A record that is none of ours, naming its key.
+    /// A record of another kind; names its key.
     pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, now: Sweep) -> Result<(), LogError> {
         let damaged = |what: &dyn std::fmt::Display| {
             let key = String::from_utf8_lossy(key);
@@ -468,7 +469,7 @@ pub(crate) fn push_entry(batch: &mut RecordBatch, identity: &str, entry: &Entry)
     push_json(batch, identity.as_bytes(), entry)
 }
 
-/// The record that makes compaction forget an identity.
+/// Adds the record that makes compaction remove an identity.
 pub(crate) fn push_tombstone(batch: &mut RecordBatch, identity: &str) -> Result<(), LogError> {
     batch.push(identity.as_bytes(), None, |_| {})
 }
@@ -513,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn the_files_that_were_moved_last_are_told_once_and_those_that_are_forgotten_are_not() {
+    fn the_files_moved_last_are_returned_once_and_removed_ones_are_not() {
         let mut ledger = Ledger::noting_moves();
         let moved = |path: &str, at_ms| Entry { archived: true, ..done(path, "1", at_ms) };
         for number in 0..MOST_MOVED + 2 {
@@ -522,41 +523,44 @@ mod tests {
         }
         ledger.insert("waits|1", done("waits", "1", 1), at(1), false);
         ledger.remove("00003|1");
-        let told = ledger.take_moved();
-        assert_eq!((told.len(), told[0].path.as_str(), told[1].path.as_str()), (MOST_MOVED - 1, "00002", "00004"));
-        assert_eq!((told[0].identity.as_str(), told[0].target.as_str()), ("00002|1", "processed/00002"));
+        let counted = ledger.take_moved();
+        assert_eq!(
+            (counted.len(), counted[0].path.as_str(), counted[1].path.as_str()),
+            (MOST_MOVED - 1, "00002", "00004")
+        );
+        assert_eq!((counted[0].identity.as_str(), counted[0].target.as_str()), ("00002|1", "processed/00002"));
         ledger.insert("later|1", moved("later", 1), at(1), false);
         assert!(ledger.take_moved().is_empty());
     }
 
     #[test]
-    fn a_file_is_the_only_copy_when_a_letter_was_cut_or_nothing_was_an_event() {
+    fn a_file_is_the_only_copy_if_a_letter_was_cut_or_nothing_was_an_event() {
         let only_copy = |events, rejected, cut| Entry { events, rejected, cut, ..Entry::new("a", 9, 1) }.is_only_copy();
         assert!(only_copy(5, 1, 1) && only_copy(0, 1, 0) && only_copy(0, 1, 1));
         assert!(!only_copy(5, 1, 0) && !only_copy(5, 0, 0) && !only_copy(0, 0, 0));
     }
 
-    /// The documentation says 300 bytes: beside this the text of the identity, some 100 bytes, and 32 bytes in the table
-    /// of paths. Tables are three quarters full on average.
+    /// The documentation states 300 bytes: this value, the text of the identity (some 100 bytes), and 32 bytes in the
+    /// table of paths. Tables are three quarters full on average.
     #[test]
     fn a_file_that_is_remembered_takes_little_memory() {
         assert!(size_of::<(IdentityHash, Slot)>() <= 112, "{} bytes", size_of::<(IdentityHash, Slot)>());
     }
 
     #[test]
-    fn what_was_not_seen_for_long_is_gone_and_nothing_else() {
+    fn only_files_not_seen_for_long_are_missing() {
         let mut ledger = Ledger::default();
         ledger.insert("a|1", done("a", "1", 100), at(100), false);
         ledger.insert("b|1", done("b", "2", 100), at(100), false);
         ledger.insert("c|1", done("c", "3", 900), at(100), false);
         ledger.see("b|1", at(800));
-        let gone = |ledger: &Ledger, uncovered: &Uncovered| ledger.gone(at(500), 500, uncovered, 10);
+        let missing = |ledger: &Ledger, uncovered: &Uncovered| ledger.missing(at(500), 500, uncovered, 10);
         let denied = StoreError::new(StoreErrorKind::Denied, "list", "pending/a", "no");
         let uncovered = Uncovered::new(&Identities::default(), &[denied], 1);
-        assert_eq!(gone(&ledger, &uncovered), Vec::<String>::new(), "the listing could not say");
-        assert_eq!(gone(&ledger, &Uncovered::default()), ["a|1"]);
+        assert_eq!(missing(&ledger, &uncovered), Vec::<String>::new(), "the listing could not say");
+        assert_eq!(missing(&ledger, &Uncovered::default()), ["a|1"]);
         ledger.remove("a|1");
-        assert_eq!(gone(&ledger, &Uncovered::default()), Vec::<String>::new());
+        assert_eq!(missing(&ledger, &Uncovered::default()), Vec::<String>::new());
         assert_eq!((ledger.len(), ledger.twin("a", 10)), (2, None));
     }
 

@@ -1,11 +1,12 @@
 //! Landing files to events on the log, exactly once.
 //!
-//! The ledger, a compacted topic, says of each file version how far its events are committed. Its partitions are shared
-//! by all ingestors of a landing zone as a consumer group ([`role`], [`crew`]). Whoever is assigned a partition *owns*
-//! it ([`ownership`]): older owners are fenced, then the ledger is read to its end. A *lane* works for each owned partition: files
-//! that *discovery* found become batches of events, dead letters and the ledger entry that covers them ([`file`]),
-//! batches become transactions ([`transaction`]), and only after the commit a file is archived ([`archive`]). What was
-//! no event is a dead letter, which may be published after all when the cause is mended ([`replay`]).
+//! The ledger, a compacted topic, records for each file version how far its events are committed. All ingestors of a
+//! landing zone share its partitions as a consumer group ([`role`], [`crew`]). The assigned ingestor *owns* a partition
+//! ([`ownership`]): it fences older owners, then reads the ledger to its end. A *lane* works for each owned partition.
+//! Files that *discovery* found become batches of events, dead letters and the ledger entry that covers them
+//! ([`file`]). Batches become transactions ([`transaction`]), and only after the commit a file is archived
+//! ([`archive`]). An invalid record becomes a dead letter, which can be published later when the cause is corrected
+//! ([`replay`]).
 
 mod archive;
 pub mod content;

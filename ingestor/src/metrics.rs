@@ -1,5 +1,4 @@
-//! What the ingestor counts: for Prometheus, for progress bars, for the status page and for the summary, from the same
-//! calls.
+//! Counts the ingestor's work. The same calls feed Prometheus, progress bars, the status page and the summary.
 
 mod board;
 mod minute;
@@ -16,7 +15,7 @@ use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Int
 use serde::Serialize;
 
 use crate::ledger::Ledger;
-use crate::passed_over::{PassedOverCounts, ToldOnce};
+use crate::passed_over::{LoggedOnce, PassedOverCounts};
 use crate::problems::ProblemBook;
 use crate::routes::Backlog;
 use board::Board;
@@ -31,15 +30,15 @@ pub struct IngestReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Files {
     pub ingested: u64,
-    /// Known to the ledger already.
+    /// Already in the ledger.
     pub skipped: u64,
-    /// Seen by this run, and quarantined now or before.
+    /// Met by this run, and quarantined now or before.
     pub quarantined: u64,
-    /// Seen by this run, ingested, and left in `pending/` although they were to be deleted or tagged: only they hold all of
-    /// what is no event. Not there when there are none.
+    /// Met by this run, ingested, and kept in `pending/` instead of being deleted or tagged: only they have the
+    /// complete content that is not an event. Omitted if there are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub kept: u64,
-    /// What the last whole listing met and passed over. Not there when there was nothing.
+    /// Entries that the last whole listing skipped. Omitted if there were none.
     #[serde(skip_serializing_if = "PassedOverCounts::is_empty")]
     pub passed_over: PassedOverCounts,
 }
@@ -80,7 +79,7 @@ pub struct Metrics {
     passed_over: IntGaugeVec,
     unlisted: IntGauge,
     found: Mutex<PassedOverCounts>,
-    told_once: ToldOnce,
+    logged_once: LoggedOnce,
     owned: IntGaugeVec,
     ledger_entries: IntGaugeVec,
     quarantined: IntGaugeVec,
@@ -89,7 +88,7 @@ pub struct Metrics {
     board: Board,
 }
 
-/// Registers metrics under their names.
+/// Registers metrics by name.
 struct Registrar<'a>(&'a Registry);
 
 impl Registrar<'_> {
@@ -122,7 +121,7 @@ impl Registrar<'_> {
 
 impl Metrics {
     /// # Errors
-    /// The registry has metrics of these names already.
+    /// The registry already has metrics with these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Registrar(registry);
         Ok(Self {
@@ -135,7 +134,7 @@ impl Metrics {
                 .counter("ed_ingest_files_quarantined_total", "Files seen that are quarantined")?,
             files_kept: metrics.counter(
                 "ed_ingest_files_kept_total",
-                "Ingested files seen that are neither deleted nor tagged: only they hold all of what is no event",
+                "Ingested files seen that are neither deleted nor tagged: only they have the complete content that is not an event",
             )?,
             late_writes: metrics.counter(
                 "ed_ingest_late_writes_total",
@@ -180,7 +179,7 @@ impl Metrics {
             unlisted: metrics
                 .gauge("ed_ingest_unlisted", "Folders and objects that the last whole listing could not list")?,
             found: Mutex::default(),
-            told_once: ToldOnce::default(),
+            logged_once: LoggedOnce::default(),
             owned: metrics.gauges("ed_ingest_owned", "1 for each ledger partition this ingestor owns")?,
             ledger_entries: metrics.gauges("ed_ingest_ledger_entries", "Files remembered, by ledger partition")?,
             quarantined: metrics.gauges("ed_ingest_quarantined_files", "Files in quarantine, by ledger partition")?,
@@ -191,7 +190,7 @@ impl Metrics {
         })
     }
 
-    /// What a new membership works with.
+    /// Resets the state for a new membership.
     pub(crate) fn joined(&self, ledger_partitions: u32, problems: Arc<ProblemBook>) {
         self.board.watch(ledger_partitions, problems);
     }
@@ -237,12 +236,12 @@ impl Metrics {
         }
     }
 
-    /// Told once for each name.
+    /// Logged once for each name.
     pub(crate) fn passed_over(&self, entry: &PassedOver) {
-        self.told_once.tell(entry);
+        self.logged_once.log(entry);
     }
 
-    /// What a whole listing found besides files.
+    /// Records the findings of a whole listing besides files.
     pub(crate) fn whole_listing(&self, passed_over: PassedOverCounts, unlisted: u64) {
         for (reason, count) in passed_over.by_reason() {
             self.passed_over.with_label_values(&[reason]).set(i64::try_from(count).unwrap_or(i64::MAX));

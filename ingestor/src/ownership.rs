@@ -1,8 +1,8 @@
-//! Owning a ledger partition: fence whoever wrote it before, then read it to its high watermark.
+//! Owning a ledger partition: fences the previous writer, then reads the partition to its high watermark.
 //!
-//! The two belong together. After the fence nobody else can add to the partition, so what is read is all there is; and
-//! whoever has not read it since its last fence, or since a commit of unknown outcome, does not know what is committed.
-//! So this is one operation, done again after each of those.
+//! The two belong together. After the fence no other process can add to the partition, so the read is complete. A
+//! process that has not read it since its last fence, or since a commit of unknown outcome, does not know what is
+//! committed. This is therefore one operation, repeated after each of those.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ pub(crate) struct Topics {
     pub ledger_partitions: u32,
 }
 
-/// What must be true of the topics `events`, `dlq` and `ledger`, in this order; the numbers are partition counts for
-/// creation.
+/// The required settings of the topics `events`, `dlq` and `ledger`, in this order; the numbers are partition counts
+/// for creation.
 pub fn topic_specs(events: (&str, u32), dlq: &str, ledger: (&str, u32)) -> [TopicSpec; 3] {
     let spec = |name: &str, partitions, retention| TopicSpec { name: name.to_owned(), partitions, retention };
     [
@@ -40,7 +40,7 @@ impl Topics {
     /// Creates or verifies the topics.
     ///
     /// # Errors
-    /// The log cannot be reached, or a topic is not as it must be.
+    /// The log cannot be reached, or a topic has other settings.
     pub(crate) async fn ensure(log: &dyn Log, settings: &Settings) -> Result<Self, LogError> {
         let [events, dlq, ledger] = topic_specs(
             (&settings.events_topic, settings.partitions),
@@ -59,13 +59,13 @@ impl Topics {
         })
     }
 
-    /// Group in which ingestors share the ledger's partitions. Derived from the topic, so that two ingestors cannot be
-    /// configured past each other.
+    /// The group in which ingestors share the ledger's partitions. Derived from the topic, so that two ingestors cannot
+    /// be configured with different groups.
     pub(crate) fn group(&self) -> String {
         format!("event-distributor-ingest-{}", self.ledger)
     }
 
-    /// Id of the one writer of a ledger partition, likewise derived.
+    /// The id of the single writer of a ledger partition, likewise derived.
     fn writer_id(&self, partition: i32) -> String {
         format!("event-distributor-ingest-{}-{partition}", self.ledger)
     }
@@ -75,30 +75,30 @@ impl Topics {
     }
 }
 
-/// What only the owner has: without it nothing can be committed.
+/// The state of an owner: nothing can be committed without it.
 pub(crate) struct Owned {
     pub writer: Box<dyn LogWriter>,
     pub ledger: Ledger,
 }
 
-/// Takes the partition over. All it holds counts as seen `now`.
+/// Takes the partition over. All its files count as seen `now`.
 ///
 /// # Errors
-/// The log's. [`LogErrorKind::Misconfigured`] when the topics have other partition counts than when the ledger was
-/// begun: keys or files would move to other partitions.
+/// The log's error. [`LogErrorKind::Misconfigured`] if the topics have other partition counts than at the ledger's
+/// creation: keys or files would go to other partitions.
 pub(crate) async fn own(log: &dyn Log, topics: &Topics, partition: i32, now: Sweep) -> Result<Owned, LogError> {
     let mut writer = log.writer(&topics.writer_id(partition)).await?;
     let ledger = read(log, &topics.ledger, partition, now).await?;
     match ledger.meta() {
         Some(recorded) => check_meta(topics, partition, recorded)?,
         None => {
-            // A partition that was added later has nothing recorded; the first one tells.
+            // A partition added later has no record; the first one decides.
             if partition != 0
                 && let Some(recorded) = read(log, &topics.ledger, 0, now).await?.meta()
             {
                 check_meta(topics, 0, recorded)?;
             }
-            // Before the first event, so that no event rests on counts that nobody recorded.
+            // Before the first event, so that no event depends on unrecorded counts.
             record_meta(&mut *writer, topics, partition).await?;
         }
     }

@@ -1,10 +1,10 @@
-//! Giving the runtime's thread back after a bounded amount of work.
+//! Yields to other tasks after a bounded amount of work.
 //!
-//! Reading, decompressing and framing compute; a hostile file makes them compute for seconds without any wait for I/O.
-//! The runtime cannot interrupt a task: timers, signals and other files would wait for as long. Files of usual size never
-//! reach a slice's end, and a yield takes about a microsecond, so this costs nothing worth measuring.
+//! Reading, decompressing and framing are computations; a hostile file makes them run for seconds without any wait for
+//! I/O. The runtime cannot interrupt a task: timers, signals and other files would wait that long. Files of usual size
+//! never use a slice up, and a yield takes about a microsecond, so the cost is negligible.
 
-/// Some half a millisecond of framing or of inflating.
+/// About half a millisecond of framing or decompression.
 const SLICE_BYTES: usize = 256 * 1024;
 
 /// Counts work in bytes at the speed of framing.
@@ -17,7 +17,7 @@ impl Pace {
         Self { left: SLICE_BYTES }
     }
 
-    /// Notes work; true when the thread should be given back.
+    /// Adds work; true if the task should yield.
     #[inline]
     pub(crate) fn is_due(&mut self, bytes: usize) -> bool {
         let is_due = bytes >= self.left;
@@ -25,7 +25,7 @@ impl Pace {
         is_due
     }
 
-    /// Notes work, and lets others run where the slice is used up.
+    /// Adds work, and yields if the slice is used up.
     pub(crate) async fn spend(&mut self, bytes: usize) {
         if self.is_due(bytes) {
             tokio::task::yield_now().await;

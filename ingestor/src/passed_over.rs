@@ -1,5 +1,5 @@
-//! What lies in `pending/` and is no file of events: why it is passed over, how much of it a whole listing found, and
-//! telling of each once.
+//! Entries of `pending/` that are not files of events: the reasons, the counts of a whole listing, and one log line for
+//! each.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::identity::IdentityHash;
 use crate::settings::IgnoredNames;
 
-/// More are only counted: a folder full of links must not fill memory or log.
-const MOST_TOLD: usize = 1_000;
+/// Further ones are only counted: a folder full of links must not fill memory or log.
+const MOST_LOGGED: usize = 1_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -33,8 +33,8 @@ impl From<PassedOverKind> for Reason {
 }
 
 impl IgnoredNames {
-    /// Whether a file of this path, relative to `pending/`, is passed over for its name: Spark and Hadoop write what is
-    /// not committed below `_temporary/`, and many tools write under a name that is not the last one.
+    /// Whether a file of this path, relative to `pending/`, is ignored for its name. Spark and Hadoop write uncommitted
+    /// output below `_temporary/`, and many tools write under a temporary name.
     #[must_use]
     pub fn holds(&self, path: &str) -> bool {
         let is_hidden = |segment: &str| self.prefixes.iter().any(|prefix| segment.starts_with(prefix.as_str()));
@@ -42,7 +42,7 @@ impl IgnoredNames {
     }
 }
 
-/// What the last whole listing passed over, by reason.
+/// The entries that the last whole listing skipped, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PassedOverCounts {
     #[serde(skip_serializing_if = "is_zero")]
@@ -90,7 +90,7 @@ impl PassedOverCounts {
         self.by_reason().iter().map(|(_, count)| count).sum()
     }
 
-    /// In words, without what there is none of: `2 symbolic links, 1 name that is not UTF-8`.
+    /// In words, without zero counts: `2 symbolic links, 1 name that is not UTF-8`.
     #[must_use]
     pub fn words(&self) -> String {
         let words = [
@@ -106,13 +106,13 @@ impl PassedOverCounts {
     }
 }
 
-/// Tells of each thing that is passed over once for the life of the process.
+/// Logs each skipped entry once in the life of the process.
 #[derive(Debug, Default)]
-pub(crate) struct ToldOnce(Mutex<HashSet<IdentityHash>>);
+pub(crate) struct LoggedOnce(Mutex<HashSet<IdentityHash>>);
 
-impl ToldOnce {
-    /// Names that are ignored by configuration are what an operator asked for: they are not told.
-    pub(crate) fn tell(&self, passed_over: &PassedOver) {
+impl LoggedOnce {
+    /// Names that the configuration ignores are intended, so they are not logged.
+    pub(crate) fn log(&self, passed_over: &PassedOver) {
         if !self.is_new(&passed_over.name) {
             return;
         }
@@ -130,8 +130,8 @@ impl ToldOnce {
     }
 
     fn is_new(&self, name: &str) -> bool {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.len() < MOST_TOLD && told.insert(IdentityHash::of(name))
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        logged.len() < MOST_LOGGED && logged.insert(IdentityHash::of(name))
     }
 }
 
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_spark_and_hadoop_have_not_committed_is_passed_over_at_every_depth() {
+    fn uncommitted_output_of_spark_and_hadoop_is_ignored_at_every_depth() {
         let names = ignored(&["_", "."], &[".tmp", "_SUCCESS"]);
         for path in ["_temporary/0/_temporary/a/part-0.json", "x/_temporary/part-0.json", ".a", "x/.a/b", "_SUCCESS"] {
             assert!(names.holds(path), "{path}");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_told_in_words_without_what_there_is_none_of() {
+    fn counts_are_in_words_without_zeros() {
         let mut counts = PassedOverCounts::default();
         assert_eq!((counts.total(), counts.words()), (0, String::new()));
         for reason in [Reason::SymbolicLink, Reason::SymbolicLink, Reason::NameNotUtf8] {
@@ -168,10 +168,10 @@ mod tests {
     }
 
     #[test]
-    fn each_name_is_told_once_and_memory_is_bounded() {
-        let told = ToldOnce::default();
-        assert!(told.is_new("a") && !told.is_new("a"));
-        let new = (0..2 * MOST_TOLD).filter(|number| told.is_new(&number.to_string())).count();
-        assert_eq!(new, MOST_TOLD - 1);
+    fn each_name_is_logged_once_and_memory_is_bounded() {
+        let logged = LoggedOnce::default();
+        assert!(logged.is_new("a") && !logged.is_new("a"));
+        let new = (0..2 * MOST_LOGGED).filter(|number| logged.is_new(&number.to_string())).count();
+        assert_eq!(new, MOST_LOGGED - 1);
     }
 }

@@ -1,5 +1,5 @@
-//! What stands in the way of files: for `--once`, which must not end as if all were done, for the log, and for the status
-//! page. One file's problem is that file's alone: the others go on.
+//! Problems with files: for `--once`, which must not end as if everything were done, for the log, and for the status
+//! page. A file's problem affects only that file.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -13,15 +13,15 @@ use crate::routes::Sweep;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// Of the ledger, with all files that belong to it.
+    /// A problem of the ledger, with all files that belong to it.
     Partition,
     Unreadable,
-    /// A folder, or an object that a listing names without saying all of it.
+    /// A folder, or an object of which a listing omits properties.
     Unlisted,
     /// It changes faster than it can be read.
     Changing,
     Unarchived,
-    /// It was moved, and whether it was written to since cannot be seen or mended.
+    /// It was moved, and the check for later writes failed or could not put it back.
     WrittenLate,
 }
 
@@ -33,11 +33,11 @@ impl Kind {
             Self::Unlisted => "cannot be listed",
             Self::Changing => "keeps changing",
             Self::Unarchived => "cannot be archived",
-            Self::WrittenLate => "cannot be looked at again after it was moved",
+            Self::WrittenLate => "cannot be checked after it was moved",
         }
     }
 
-    /// What an operator can do about it, where the error does not say so.
+    /// What an operator can do about it, if the error does not say so.
     fn advice(self) -> Option<&'static str> {
         match self {
             Self::Partition | Self::Unreadable | Self::Unlisted | Self::WrittenLate => None,
@@ -53,7 +53,7 @@ impl Kind {
     }
 }
 
-/// One file, or one folder, that could not be dealt with.
+/// One file or folder that could not be processed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// Its key in the landing zone.
@@ -69,11 +69,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that a run could not do, as far as it is listed.
+/// All problems of a run; as many as fit are listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems {
     pub total: u64,
-    /// The first of them by kind and key, [`Problems::MOST_LISTED`] at most.
+    /// The first of them by kind and key, at most [`Problems::MOST_LISTED`].
     pub listed: Vec<Problem>,
     advice: Vec<&'static str>,
 }
@@ -81,14 +81,14 @@ pub struct Problems {
 impl Problems {
     pub const MOST_LISTED: usize = 100;
 
-    /// What to do about them, a sentence each.
+    /// What to do about them, one sentence each.
     #[must_use]
     pub fn advice(&self) -> &[&'static str] {
         &self.advice
     }
 }
 
-/// Every problem on a line of its own.
+/// Each problem on a line of its own.
 impl fmt::Display for Problems {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.total == 1 { "" } else { "s" };
@@ -106,31 +106,31 @@ impl fmt::Display for Problems {
 struct Open {
     kind: Kind,
     error: StoreError,
-    /// The last whole listing that had begun when it was noted.
+    /// The last whole listing that had begun when it was recorded.
     seen: Sweep,
-    /// A further look is to find out whether it is still there.
+    /// Another listing has to show whether it still exists.
     is_past: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     by_file: HashMap<IdentityHash, Open>,
-    /// Those for which there was no room.
+    /// Those beyond the limit.
     unlisted: u64,
-    /// Files that changed or vanished under us since the last look began, as many as are named.
+    /// Files that changed or vanished while they were read since the last listing began, up to a limit.
     changed: BTreeSet<String>,
     has_changed: bool,
-    /// There is something new to be found.
-    look_again: bool,
+    /// Another listing may find more.
+    list_again: bool,
 }
 
 /// Problems by file version, until they are solved.
 #[derive(Debug, Default)]
 pub(crate) struct ProblemBook(Mutex<State>);
 
-/// Problems that are kept at most; more are only counted.
+/// The most problems kept; further ones are only counted.
 const MOST: usize = 10_000;
-/// Files that changed under us and are named.
+/// The most changed files that are named.
 const MOST_CHANGED: usize = 20;
 
 impl ProblemBook {
@@ -138,7 +138,7 @@ impl ProblemBook {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a problem as of the listing `seen`; true if it is news, which is worth a line of the log.
+    /// Records a problem as of the listing `seen`; true if it is new and should be logged.
     pub(crate) fn note(&self, identity: &str, kind: Kind, error: StoreError, seen: Sweep) -> bool {
         let mut state = self.lock();
         let hash = IdentityHash::of(identity);
@@ -156,7 +156,7 @@ impl ProblemBook {
         self.lock().by_file.remove(&IdentityHash::of(identity));
     }
 
-    /// A file changed or vanished under us.
+    /// Records a file that changed or vanished while it was read.
     pub(crate) fn changed(&self, path: &str) {
         let mut state = self.lock();
         state.has_changed = true;
@@ -165,22 +165,22 @@ impl ProblemBook {
         }
     }
 
-    /// A further look finds what this one cannot have found.
-    pub(crate) fn look_again(&self) {
-        self.lock().look_again = true;
+    /// Requests another listing, which may find more than the current one.
+    pub(crate) fn list_again(&self) {
+        self.lock().list_again = true;
     }
 
-    /// Whether a further look was asked for since the last one began.
-    pub(crate) fn wants_a_look(&self) -> bool {
-        self.lock().look_again
+    /// Whether another listing was requested since the last one began.
+    pub(crate) fn wants_a_listing(&self) -> bool {
+        self.lock().list_again
     }
 
-    /// Whether any did since the last look began.
+    /// Whether any changed since the last listing began.
     pub(crate) fn has_changed(&self) -> bool {
         self.lock().has_changed
     }
 
-    /// Files that changed at every look are given up.
+    /// Files that changed at every listing are given up.
     pub(crate) fn give_changing_up(&self, seen: Sweep) {
         let changed = {
             let mut state = self.lock();
@@ -195,30 +195,31 @@ impl ProblemBook {
         }
     }
 
-    /// A further look may find some solved: they count only if it notes them again.
-    pub(crate) fn begin_look(&self) {
+    /// Begins another listing, which may show some as solved: they count only if it records them again.
+    pub(crate) fn begin_listing(&self) {
         let mut state = self.lock();
-        // A moved file is not looked at again by it.
+        // A listing does not check moved files.
         let found_again = |open: &&mut Open| open.kind != Kind::WrittenLate;
         state.by_file.values_mut().filter(found_again).for_each(|open| open.is_past = true);
         state.unlisted = 0;
-        (state.has_changed, state.look_again) = (false, false);
+        (state.has_changed, state.list_again) = (false, false);
         state.changed.clear();
     }
 
-    /// A whole listing is complete: what neither it nor the one before met is gone.
+    /// A whole listing is complete: problems that neither it nor the previous one met are solved.
     pub(crate) fn swept(&self, sweep: Sweep) {
         self.lock().by_file.retain(|_, open| open.kind == Kind::WrittenLate || open.seen.is_recent(sweep));
     }
 
-    /// One that may pass by itself, if there is any.
-    pub(crate) fn passing(&self) -> Option<StoreError> {
+    /// One that may be temporary, if there is any.
+    pub(crate) fn temporary(&self) -> Option<StoreError> {
         let state = self.lock();
-        let passing = state.by_file.values().find(|open| !open.is_past && open.error.kind == StoreErrorKind::Transient);
-        passing.map(|open| open.error.clone())
+        let temporary =
+            state.by_file.values().find(|open| !open.is_past && open.error.kind == StoreErrorKind::Transient);
+        temporary.map(|open| open.error.clone())
     }
 
-    /// All of them, with at most `limit` listed; `None` if there is none.
+    /// All problems, at most `limit` of them listed; `None` if there is none.
     pub(crate) fn all(&self, limit: usize) -> Option<Problems> {
         let state = self.lock();
         let mut open: Vec<&Open> = state.by_file.values().filter(|open| !open.is_past).collect();
@@ -265,7 +266,7 @@ mod tests {
         let all = book.all(3).map(|all| all.to_string()).unwrap_or_default();
         assert!(all.contains("30 problems") && all.contains("pending/02 cannot be read: no"), "{all}");
         assert!(all.contains("and 27 more") && !all.contains("pending/03"), "{all}");
-        assert!(book.passing().is_none());
+        assert!(book.temporary().is_none());
     }
 
     #[test]
@@ -279,12 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_news_once_and_counts_only_while_looks_find_it() {
+    fn a_problem_is_new_once_and_counts_only_while_listings_find_it() {
         let book = ProblemBook::default();
         let denied = |message: &str| error(StoreErrorKind::Denied, "pending/a", message);
         assert!(book.note("a", Kind::Unreadable, denied("no"), at(1)));
-        assert!(!book.note("a", Kind::Unreadable, denied("no"), at(2)), "it was told");
-        book.begin_look();
+        assert!(!book.note("a", Kind::Unreadable, denied("no"), at(2)), "it is not new");
+        book.begin_listing();
         assert!(book.all(9).is_none(), "it may be solved");
         assert!(!book.note("a", Kind::Unreadable, denied("no"), at(3)));
         assert!(book.all(9).is_some());
@@ -296,21 +297,21 @@ mod tests {
     }
 
     #[test]
-    fn what_may_pass_is_told_from_what_does_not() {
+    fn temporary_problems_are_distinguished_from_permanent_ones() {
         let book = ProblemBook::default();
         book.note("a", Kind::Unreadable, error(StoreErrorKind::Denied, "a", "no"), at(1));
         book.note("b", Kind::Unreadable, error(StoreErrorKind::Transient, "b", "later"), at(1));
-        assert_eq!(book.passing().map(|error| error.key), Some("b".to_owned()));
+        assert_eq!(book.temporary().map(|error| error.key), Some("b".to_owned()));
         book.solved("b");
-        assert!(book.passing().is_none() && book.count() == 1);
+        assert!(book.temporary().is_none() && book.count() == 1);
     }
 
     #[test]
-    fn files_that_change_at_every_look_become_problems_with_their_names() {
+    fn files_that_change_at_every_listing_become_problems_with_their_names() {
         let book = ProblemBook::default();
         book.changed("x.json");
         assert!(book.has_changed());
-        book.begin_look();
+        book.begin_listing();
         assert!(!book.has_changed());
         book.changed("y.json");
         book.give_changing_up(at(1));

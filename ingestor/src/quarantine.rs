@@ -1,4 +1,4 @@
-//! When is a file not to be believed? Pure decisions over counts.
+//! Decides when a file is quarantined: pure functions of counts.
 
 use common::config::Quarantine;
 
@@ -9,8 +9,8 @@ pub(crate) struct Counts {
     pub bad: u64,
 }
 
-/// Why the file is quarantined, or `None` to go on. Judged where a batch ends and at the end of the file, never on the
-/// first few pieces: a file may begin with a header that is no event. The counts are those of this try.
+/// The reason for quarantining the file, if there is one. Judged at the end of a batch and of the file, never on the
+/// first few pieces: a file may begin with a header that is not an event. The counts are those of this attempt.
 pub(crate) fn judge(counts: Counts, limits: &Quarantine) -> Option<String> {
     let Counts { good, bad } = counts;
     if let Some(max_errors) = limits.max_errors
@@ -30,8 +30,8 @@ pub(crate) fn judge(counts: Counts, limits: &Quarantine) -> Option<String> {
     })
 }
 
-/// Why no more of the file is published, or `None` to go on. Bytes and counts are those of the whole file: committed,
-/// and about to be.
+/// The reason for publishing no more of the file, if there is one. Bytes and counts are those of the whole file,
+/// committed or about to be.
 pub(crate) fn judge_published(published_bytes: u64, max_bytes: u64, counts: impl FnOnce() -> Counts) -> Option<String> {
     (published_bytes > max_bytes).then(|| {
         let Counts { good, bad } = counts();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_publishes_is_limited_and_the_reason_says_how_to_go_on() {
+    fn published_bytes_are_limited_and_the_reason_says_how_to_continue() {
         let counts = || Counts { good: 3, bad: 2 };
         assert_eq!(judge_published(1_000, 1_000, counts), None);
         let reason = judge_published(1_001, 1_000, counts).unwrap_or_default();

@@ -1,15 +1,15 @@
-//! A limit on the bytes published a second, shared by all lanes of a process.
+//! Limits the bytes published a second; shared by all lanes of a process.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// A bucket that refills with time and may go into debt: a transaction larger than a second's worth goes out whole, and
-/// the next one waits for longer.
+/// A token bucket that may go into debt: a transaction larger than a second's budget is published whole, and the next
+/// one waits longer.
 pub(crate) struct Rate {
     bytes_per_second: Option<u64>,
-    /// When all that was let through is paid for.
+    /// The time at which everything published so far is within the rate.
     free_at: Mutex<Instant>,
 }
 
@@ -21,14 +21,14 @@ impl Rate {
     /// Waits until `bytes` more may be published.
     pub(crate) async fn wait_for(&self, bytes: usize) {
         let Some(rate) = self.bytes_per_second else { return };
-        // Held while waiting: who comes first goes first.
+        // Held while waiting: first come, first served.
         let mut free_at = self.free_at.lock().await;
         tokio::time::sleep_until(*free_at).await;
         *free_at = paid_at(*free_at, Instant::now(), bytes, rate);
     }
 }
 
-/// When a transaction that begins at `now` is paid for.
+/// The time at which a transaction that begins at `now` is within the rate.
 fn paid_at(free_at: Instant, now: Instant, bytes: usize, bytes_per_second: u64) -> Instant {
     #[allow(clippy::cast_precision_loss, reason = "a waiting time does not need more")]
     let cost = Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64);

@@ -1,20 +1,20 @@
-//! Publishing dead letters again after their cause was mended: another time format, another preset, a higher limit.
+//! Publishes dead letters after their cause was corrected: another time format, another preset, a higher limit.
 //!
-//! # What is guaranteed
+//! # Guarantees
 //!
-//! 1. **Once.** The events of a letter, the new letters for what is still bad of it, and the progress that says it was
-//!    dealt with are one transaction. A replay that dies anywhere is repeated from there, publishing nothing twice.
+//! 1. **Once.** One transaction contains the events of a letter, new letters for its remaining bad pieces, and the
+//!    recorded progress. A replay that ends anywhere is repeated from there, and publishes nothing twice.
 //! 2. **One at a time.** A replay takes over a writer id derived from the ledger's name, which ends an older replay's
-//!    transaction, and only then reads how far that one came (see [`crate::ownership`] for why in this order).
-//! 3. **Nothing is lost.** A letter that is still bad, or whose end was not kept, stands in the topic again as a new one
-//!    that is open, with the header `replays` counting up.
+//!    transaction, and only then reads that one's progress (see [`crate::ownership`] for the reason).
+//! 3. **Nothing is lost.** A letter that is still bad, or whose end was not kept, becomes a new open letter with an
+//!    incremented `replays` header.
 //! 4. **Memory**: one transaction of about 8 MiB, whatever the topic holds.
 //!
-//! Ingestors may be at work meanwhile: letters that come while a replay runs are left to the next one. The counts of
-//! the files' ledger entries stay as they were.
+//! Ingestors may run meanwhile: the next replay processes letters that arrive during this one. The counts in the files'
+//! ledger entries do not change.
 //!
-//! A letter is read as events that stand by themselves. If there is none in it and the format has events in wrapper
-//! objects, it is read as such an object.
+//! A letter is read as events that are not wrapped. If it contains none and the format has wrapper objects, it is read
+//! as one of those.
 
 mod letter;
 mod progress;
@@ -34,7 +34,7 @@ pub use letter::DeadLetter;
 pub use progress::ReplayProgress;
 use progress::{PARTITION, Recorded};
 
-/// A transaction is committed when this many letters were dealt with, if it is not full before.
+/// A transaction is committed after this many letters, if it is not full before.
 const MAX_LETTERS: u64 = 10_000;
 /// How long the log may be silent while letters are read.
 const READ_PATIENCE: Duration = Duration::from_secs(30);
@@ -46,29 +46,29 @@ pub struct ReplaySettings {
     pub ledger_topic: String,
     pub format: EventFormat,
     pub limits: Limits,
-    /// Only letters of this reason; the others stay open.
+    /// Only letters with this reason; the others stay open.
     pub reason: Option<String>,
-    /// Only tell what would be done.
+    /// Only report what would be done.
     pub dry_run: bool,
 }
 
-/// What a replay did, or would do.
+/// The result of a replay, or of a dry run.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct ReplayReport {
-    /// Letters that were read again, those that were cut among them.
+    /// Letters that were read again, including those that were cut.
     pub letters: u64,
     /// Events published.
     pub events: u64,
-    /// New letters by reason, but for those that were cut.
+    /// New letters by reason, without those that were cut.
     pub still_bad: BTreeMap<String, u64>,
-    /// Letters whose end was not kept: their files have to be dropped again.
+    /// Letters whose end was not kept: their files have to be put into the landing zone again.
     pub cut: u64,
 }
 
-/// Replays every open letter that was there when it began.
+/// Replays every letter that is open when it begins.
 ///
 /// # Errors
-/// The log's: everything up to the last commit is done, and another replay goes on from there.
+/// The log's error: everything up to the last commit is done, and another replay continues from there.
 /// [`LogErrorKind::Misconfigured`] when a topic is missing, or has another partition count than the ledger recorded.
 pub async fn replay(log: &dyn Log, settings: &ReplaySettings) -> Result<ReplayReport, LogError> {
     let topics = topics(log, settings).await?;
@@ -87,7 +87,7 @@ pub async fn replay(log: &dyn Log, settings: &ReplaySettings) -> Result<ReplayRe
             limits: settings.limits,
         },
         records: Records::new(topics.events_partitions),
-        dealt_with: 0,
+        processed: 0,
         report: ReplayReport::default(),
         log,
         settings,
@@ -113,7 +113,7 @@ fn unrecorded(ledger_topic: &str) -> LogError {
     )
 }
 
-/// The topics as they are: a replay has no use for new ones.
+/// The existing topics: a replay needs no new ones.
 async fn topics(log: &dyn Log, settings: &ReplaySettings) -> Result<Topics, LogError> {
     let count = async |topic: &str| Ok(u32::try_from(log.bounds(topic).await?.len()).unwrap_or(u32::MAX));
     Ok(Topics {
@@ -132,19 +132,19 @@ struct Replay<'a> {
     topics: Topics,
     /// `None`: nothing is written.
     writer: Option<Box<dyn LogWriter>>,
-    /// As it will be committed with `records`.
+    /// The progress that is committed with `records`.
     progress: ReplayProgress,
     records: Records,
     /// Letters in `records`.
-    dealt_with: u64,
+    processed: u64,
     report: ReplayReport,
 }
 
-/// How a letter may be read.
+/// The formats in which a letter may be read.
 struct Formats<'a> {
-    /// As events that stand by themselves.
+    /// Events that are not wrapped.
     elements: EventFormat,
-    /// As configured: in wrapper objects, perhaps.
+    /// The configured format, perhaps with wrapper objects.
     wrappers: &'a EventFormat,
     limits: Limits,
 }
@@ -201,8 +201,8 @@ impl Replay<'_> {
             if is_wanted && self.progress.is_open(chunk.partition, *offset, &letter.reason) {
                 self.deal_with(&record, &letter)?;
             }
-            self.progress.dealt_with(chunk.partition, offset + 1, only);
-            if self.records.is_full() || self.dealt_with >= MAX_LETTERS {
+            self.progress.processed(chunk.partition, offset + 1, only);
+            if self.records.is_full() || self.processed >= MAX_LETTERS {
                 self.commit().await?;
             }
         }
@@ -210,7 +210,7 @@ impl Replay<'_> {
     }
 
     fn deal_with(&mut self, record: &RecordRef<'_>, letter: &DeadLetter<'_>) -> Result<(), LogError> {
-        self.dealt_with += 1;
+        self.processed += 1;
         self.report.letters += 1;
         if letter.is_cut() {
             self.report.cut += 1;
@@ -225,22 +225,23 @@ impl Replay<'_> {
                 Framed::Event { .. } => report.events += 1,
                 Framed::Bad { problem, .. } => still_bad(report, problem.code()),
             }
-            records.add_again(source, framed, letter.replays.saturating_add(1)).map(|_| ())
+            records.add_replayed(source, framed, letter.replays.saturating_add(1)).map(|_| ())
         })?;
         if is_empty {
-            // It told of something missing, as the end of an array: there are no bytes that could be read better.
+            // The letter reported something missing, such as the end of an array: it has no bytes that could be read
+            // again.
             still_bad(report, &letter.reason);
             records.add_letter(record, letter.replays.saturating_add(1))?;
         }
         Ok(())
     }
 
-    /// Commits what was dealt with since the last time, if anything was.
+    /// Commits everything processed since the last commit, if there is anything.
     async fn commit(&mut self) -> Result<(), LogError> {
-        if self.dealt_with == 0 {
+        if self.processed == 0 {
             return Ok(());
         }
-        self.dealt_with = 0;
+        self.processed = 0;
         let records = std::mem::replace(&mut self.records, Records::new(self.topics.events_partitions));
         let Some(writer) = &mut self.writer else { return Ok(()) };
         let outcome = append_and_commit(&mut **writer, &self.topics, &records, &self.progress).await;
@@ -280,7 +281,7 @@ fn still_bad(report: &mut ReplayReport, reason: &str) {
 
 fn has_event(letter: &DeadLetter<'_>, format: &EventFormat, limits: Limits) -> bool {
     let mut found = false;
-    // Looking fails never.
+    // The callback never fails.
     let _ = for_each_piece(letter, format, limits, |framed| {
         found |= matches!(framed, Framed::Event { .. });
         Ok(())
@@ -288,7 +289,7 @@ fn has_event(letter: &DeadLetter<'_>, format: &EventFormat, limits: Limits) -> b
     found
 }
 
-/// Frames the letter's bytes, at the place of the file where they stood.
+/// Frames the letter's bytes at their place in the file.
 fn for_each_piece(
     letter: &DeadLetter<'_>,
     format: &EventFormat,

@@ -1,5 +1,5 @@
-//! The ingestor as a role: it joins the group that shares the ledger's partitions and works with what it is assigned,
-//! until the work is done, an operator ends it, or it must not go on.
+//! The ingestor as a role: joins the group that shares the ledger's partitions and processes its assigned ones, until
+//! the work is done, an operator ends it, or it must not continue.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,14 +30,14 @@ use crate::routes::Routes;
 use crate::settings::Settings;
 use crate::tries::{Progress, Tries};
 
-/// Where a landing zone may say for itself what becomes of its files (see [`parse_marker`]).
+/// The file with which a landing zone sets its archive mode (see [`parse_marker`]).
 pub const MARKER_KEY: &str = "landing.toml";
 const MARKER_LIMIT_BYTES: u64 = 64 * 1024;
 pub(crate) const COMPONENT: &str = "ingestor";
 /// Hints on their way to discovery; sources wait when it is busy.
 const HINTS_IN_FLIGHT: usize = 1_000;
 
-/// What may tell of new files before a listing does.
+/// A source that may report new files before a listing does.
 #[derive(Debug, Clone)]
 pub enum HintSource {
     /// A local landing zone.
@@ -46,7 +46,7 @@ pub enum HintSource {
     Queue { url: String, bucket: String, prefix: String },
 }
 
-/// Everything an ingestor works with.
+/// An ingestor with its dependencies.
 pub struct Ingestor {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn Log>,
@@ -61,7 +61,7 @@ impl Ingestor {
     /// Runs until done (`once`) or shut down.
     ///
     /// # Errors
-    /// What cannot be retried, or with `once` what still failed after the patience.
+    /// An error that cannot be retried, or with `once` one that persisted beyond the patience.
     pub async fn run(&self, shutdown: &Shutdown) -> Result<IngestReport, IngestError> {
         self.health.not_ready(COMPONENT, "waiting for ledger partitions");
         let began_ms = self.clock.now_ms();
@@ -92,7 +92,7 @@ impl Ingestor {
         (self.metrics.report(), self.metrics.read_bytes())
     }
 
-    /// Sources run until shutdown, or until the set is dropped. A single look needs none.
+    /// Sources run until shutdown, or until the set is dropped. A single listing needs none.
     fn listen_for_hints(&self, shutdown: &Shutdown) -> (JoinSet<()>, mpsc::Receiver<Hint>) {
         let (sender, receiver) = mpsc::channel(HINTS_IN_FLIGHT);
         let mut sources = JoinSet::new();
@@ -149,11 +149,10 @@ impl Ingestor {
     }
 }
 
-/// What becomes of files once they are committed: as configured, else as the landing zone's marker says, else they are
-/// moved.
+/// The archive mode: as configured, else as the landing zone's marker says, else `move`.
 ///
 /// # Errors
-/// The store's, a marker that cannot be understood, and a mode that the store cannot do.
+/// The store's error, an invalid marker, or a mode that the store does not support.
 pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Result<Archive, IngestError> {
     let archive = match configured {
         Some(archive) => archive,
@@ -163,10 +162,10 @@ pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Res
     Ok(archive)
 }
 
-/// What the landing zone says of itself, if it does.
+/// The mode that the landing zone's marker sets, if there is one.
 ///
 /// # Errors
-/// The store's, and a marker that cannot be understood.
+/// The store's error, or an invalid marker.
 pub async fn read_marker(store: &dyn Store) -> Result<Option<Archive>, IngestError> {
     let wrong = |message: String| IngestError::Marker(format!("{MARKER_KEY}: {message}"));
     let text = match read_all(store, MARKER_KEY, MARKER_LIMIT_BYTES).await {
@@ -186,8 +185,8 @@ pub async fn read_marker(store: &dyn Store) -> Result<Option<Archive>, IngestErr
     parse_marker(text).map(Some).map_err(wrong)
 }
 
-/// What stands in a folder under the marker's name and is no file. Whoever put it there wanted to say something: files
-/// must not be moved as if nothing had been said.
+/// An entry of a folder under the marker's name that is not a file. It was meant to set a mode, so files must not be
+/// moved as if there were no marker.
 fn what_is_no_marker(location: &str) -> Option<&'static str> {
     if location.starts_with("s3://") {
         return None;
@@ -196,7 +195,7 @@ fn what_is_no_marker(location: &str) -> Option<&'static str> {
     Some(match found {
         kind if kind.is_dir() => "a folder",
         kind if kind.is_symlink() => "a symbolic link, which is not followed",
-        // One that came since it was asked for.
+        // Created since the look-up.
         kind if kind.is_file() => return None,
         _ => "a special file",
     })

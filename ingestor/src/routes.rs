@@ -1,4 +1,4 @@
-//! Which files go to which owned ledger partition, and which are on their way.
+//! Routes files to the owned ledger partitions, and tracks which are in progress.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,23 +11,23 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::identity::{IdentityHash, PENDING};
 use crate::uncovered::Uncovered;
 
-/// For how many whole listings a settled file is passed over before its partition's ledger is asked again. The ledger is
-/// the truth: an entry may be forgotten at any time.
+/// The number of whole listings during which a settled file is skipped before its partition's ledger is asked again.
+/// The ledger is authoritative: an entry may be removed at any time.
 const SETTLED_SWEEPS: u64 = 10;
 const SETTLED_ENTRIES: u64 = 100_000;
 
-/// Whole listings of this process, counted: the time that tells whether a file is gone. A clock would not do, for it can
-/// jump while a listing is old.
+/// Counts the whole listings of this process: the clock that decides whether a file is missing. The system clock would
+/// not do, because it can jump while a listing is old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Sweep(u64);
 
 impl Sweep {
-    /// A file that was there in this complete listing has been seen since the one that is returned.
+    /// A file that existed in this complete listing has been seen since the returned one.
     pub(crate) fn seen_since(self) -> Self {
         Self(self.0.saturating_sub(SETTLED_SWEEPS))
     }
 
-    /// What was met in this listing was there in `complete`, or in the one before.
+    /// Entries of this listing existed in `complete`, or in the one before.
     pub(crate) fn is_recent(self, complete: Self) -> bool {
         self.0.saturating_add(1) >= complete.0
     }
@@ -38,7 +38,7 @@ impl Sweep {
     }
 }
 
-/// A file version of a listing, as small as it can wait: its path and identity are made of its key and version.
+/// A listed file version in its smallest form: its path and identity derive from its key and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listed {
     key: Box<str>,
@@ -74,18 +74,18 @@ pub(crate) struct Candidate {
     pub listed: Listed,
     /// The last whole listing that began before it was found.
     pub sweep: Sweep,
-    /// Bounds how many wait; given back when the file's turn comes.
+    /// Limits the number of waiting files; released when the file is read.
     pub place: OwnedSemaphorePermit,
 }
 
-/// What a lane is told.
+/// A message to a lane.
 pub(crate) enum Found {
     File(Candidate),
-    /// A whole listing is complete, but for what it could not list. Everything it found was sent before.
+    /// A whole listing is complete, except for the places that it could not list. All its files were sent before.
     Swept(Sweep, Arc<Uncovered>),
 }
 
-/// Files of one lane that were found and are not dealt with yet.
+/// Files of one lane that were found and are not processed yet.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(Mutex<HashMap<IdentityHash, (u64, i64)>>);
 
@@ -110,7 +110,7 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// False if it was there already.
+    /// False if it was already present.
     fn insert(&self, identity: &str, object: &ObjectMeta) -> bool {
         self.lock().insert(IdentityHash::of(identity), (object.size_bytes, object.modified_ms)).is_none()
     }
@@ -132,20 +132,20 @@ impl Waiting {
     }
 }
 
-/// The way to one lane.
+/// The route to one lane.
 #[derive(Clone)]
 pub(crate) struct Route {
     pub sender: mpsc::UnboundedSender<Found>,
     pub waiting: Arc<Waiting>,
 }
 
-/// What became of an offer.
+/// The result of an offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offered {
     Taken,
-    /// On its way already, or settled.
+    /// In progress already, or settled.
     Known,
-    /// Another ingestor owns its ledger partition, or none does at the moment.
+    /// Another ingestor owns its ledger partition, or currently none does.
     NotOurs,
 }
 
@@ -166,7 +166,7 @@ impl Routes {
     }
 
     pub(crate) fn open(&self, partition: i32, route: Route) {
-        // What another owner settled meanwhile may be open again, and the other way round.
+        // Another owner may have settled files meanwhile, or removed their entries.
         self.settled.invalidate_all();
         self.lock().insert(partition, route);
     }
@@ -187,7 +187,7 @@ impl Routes {
         Sweep(self.sweeps.load(Ordering::Acquire))
     }
 
-    /// Notes that nothing has to be done for this file version, which was seen in that listing.
+    /// Records that this file version, which was seen in that listing, needs no work.
     pub(crate) fn settle(&self, identity: &str, seen: Sweep) {
         self.settled.insert(IdentityHash::of(identity), seen);
     }
@@ -196,7 +196,7 @@ impl Routes {
         self.settled.get(&IdentityHash::of(identity)).is_some_and(|seen| seen > self.sweep().seen_since())
     }
 
-    /// Whether this file version has to be sent, and where; it then counts as on its way.
+    /// Whether this file version has to be sent, and where; it then counts as in progress.
     pub(crate) fn wants(&self, partition: i32, identity: &str, object: &ObjectMeta) -> Result<Route, Offered> {
         let route = self.lock().get(&partition).cloned().ok_or(Offered::NotOurs)?;
         if self.is_settled(identity) || !route.waiting.insert(identity, object) {
@@ -208,7 +208,7 @@ impl Routes {
     pub(crate) fn swept(&self, sweep: Sweep, uncovered: Uncovered) {
         let uncovered = Arc::new(uncovered);
         for route in self.lock().values() {
-            // A lane that has ended needs no news.
+            // A lane that has ended needs no message.
             let _ = route.sender.send(Found::Swept(sweep, uncovered.clone()));
         }
     }
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listed_file_is_what_the_listing_said_of_it() {
+    fn a_listed_file_has_the_properties_of_the_listing() {
         let object = ObjectMeta {
             key: "pending/a/x.json".to_owned(),
             size_bytes: 7,

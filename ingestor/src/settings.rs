@@ -1,4 +1,4 @@
-//! What the ingestor is told.
+//! The settings of the ingestor.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ pub struct Settings {
     pub events_topic: String,
     pub dlq_topic: String,
     pub ledger_topic: String,
-    /// For creating the events topic only.
+    /// Used only to create the events topic.
     pub partitions: u32,
-    /// For creating the ledger topic only.
+    /// Used only to create the ledger topic.
     pub ledger_partitions: u32,
     /// A stable name of this member of the group that shares the ledger's partitions.
     pub instance_id: Option<String>,
-    /// `None`: as the landing zone's marker says, else move.
+    /// `None`: as the landing zone's marker says, else `move`.
     pub archive: Option<Archive>,
-    /// How long files that are gone from `pending/` are remembered.
+    /// How long files no longer in `pending/` are remembered.
     pub retain: Duration,
     pub discovery: DiscoverySettings,
     pub quarantine: Quarantine,
-    /// What a compressed file may grow to.
+    /// The limits on the growth of a compressed file.
     pub expansion: ExpansionLimits,
-    /// Of events and dead letters of one file, with keys and headers.
+    /// Bytes of events and dead letters of one file, with keys and headers.
     pub max_published_bytes: u64,
-    /// Files that were quarantined before this process began are tried again.
+    /// Files quarantined before this process began are retried.
     pub retry_quarantined: bool,
     /// For each ledger partition.
     pub parallel_files: usize,
-    /// Events read and not yet committed, of the whole process.
+    /// Memory of events read and not yet committed, of the whole process.
     pub max_memory_bytes: u64,
-    /// Of events published; `None`: no limit.
+    /// Limits the bytes of published events; `None`: no limit.
     pub max_bytes_per_second: Option<u64>,
     pub format: EventFormat,
     pub limits: Limits,
-    /// End when everything pending at the start is done.
+    /// End when every file pending at the start is done.
     pub once: bool,
-    /// With `once`: how long to try without any progress.
+    /// With `once`: how long to retry without any progress.
     pub patience: Duration,
 }
 
@@ -51,16 +51,17 @@ pub struct DiscoverySettings {
     pub poll_interval: Duration,
     /// Between two whole listings of a landing zone of more than one page.
     pub full_sweep_interval: Duration,
-    /// A file must be unchanged this long by our clock before it is read; zero for stores that show whole files only.
+    /// A file must be unchanged this long by this process's clock before it is read; zero for stores that show only
+    /// complete files.
     pub min_age: Duration,
     pub ignored: IgnoredNames,
 }
 
-/// Names below `pending/` that are passed over.
+/// Names below `pending/` that are ignored.
 #[derive(Debug, Clone, Default)]
 pub struct IgnoredNames {
-    /// Of files and of the folders around them.
+    /// Prefixes of the names of files and of the folders around them.
     pub prefixes: Vec<String>,
-    /// Of files.
+    /// Suffixes of the names of files.
     pub suffixes: Vec<String>,
 }

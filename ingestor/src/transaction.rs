@@ -1,8 +1,8 @@
 //! From framed pieces to committed transactions.
 //!
-//! A [`FileBatch`] is a run of one file's pieces with the ledger entry that says how far it goes: the two are never
-//! apart. A [`Transaction`] holds batches of several files. It is built in memory, so that it is open on the log only
-//! while it is appended: an open one holds back every read_committed reader.
+//! A [`FileBatch`] is a run of one file's pieces together with the ledger entry that covers them: the two are never
+//! separated. A [`Transaction`] holds batches of several files. It is built in memory, so it is open on the log only
+//! while it is appended: an open transaction holds back every read_committed reader.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::framing::Framed;
 use crate::ledger::{Entry, push_entry, push_tombstone};
 use crate::ownership::Topics;
 
-/// A file's batch is handed over when it holds this much. A file that fits is committed, or quarantined, whole.
+/// The size at which a file's batch is handed over. A file that fits is committed, or quarantined, whole.
 pub(crate) const BATCH_BYTES: usize = 8 * 1024 * 1024;
-/// A transaction is committed when it holds this much …
+/// A transaction is committed at this size …
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 /// … or this many files …
 const MAX_FILES: usize = 1_000;
@@ -35,7 +35,7 @@ pub(crate) struct Source<'a> {
     pub identity: &'a str,
 }
 
-/// A piece that is no event.
+/// A piece that is not an event.
 struct Bad<'a> {
     offset: u64,
     length: u64,
@@ -49,9 +49,9 @@ pub(crate) struct Records {
     events: Vec<RecordBatch>,
     dlq: RecordBatch,
     pub rejected: BTreeMap<&'static str, u64>,
-    /// Dead letters that hold only the first bytes of their piece.
+    /// Dead letters that contain only the first bytes of their piece.
     cut: u64,
-    /// Kept up because it is asked after every event.
+    /// Maintained incrementally, because it is read after every event.
     bytes: usize,
 }
 
@@ -85,11 +85,12 @@ impl Records {
     /// # Errors
     /// [`LogErrorKind::BadRecord`]: larger than a batch can be.
     pub(crate) fn add(&mut self, source: Source<'_>, framed: &Framed<'_>) -> Result<bool, LogError> {
-        self.add_again(source, framed, 0)
+        self.add_replayed(source, framed, 0)
     }
 
-    /// As [`Records::add`], of a piece that was a dead letter and would be for the `replays`th time since.
-    pub(crate) fn add_again(
+    /// As [`Records::add`], for a piece of a dead letter; a piece that is still bad becomes a letter with `replays`
+    /// replays.
+    pub(crate) fn add_replayed(
         &mut self,
         source: Source<'_>,
         framed: &Framed<'_>,
@@ -136,7 +137,7 @@ impl Records {
         Ok(())
     }
 
-    /// Adds a dead letter as it stands in the topic, but for the number of its replays.
+    /// Adds a dead letter as recorded in the topic, with another number of replays.
     ///
     /// # Errors
     /// As [`Records::add`].
@@ -175,25 +176,25 @@ pub(crate) struct FileBatch {
     pub identity: String,
     pub entry: Entry,
     pub last: Last,
-    /// Given back when the batch is committed.
+    /// Released when the batch is committed.
     pub memory: Option<OwnedSemaphorePermit>,
 }
 
-/// Whether a batch is its file's last, and what became of the version that was read.
+/// Whether a batch is its file's last, and the state of the version that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Last {
     No,
-    /// All of it is in this batch and those before.
+    /// All of it is in this batch and the earlier ones.
     New(Version),
-    /// Its content was ingested before, under another identity.
+    /// Its content was ingested before under another identity.
     Known(Version),
     Quarantined,
 }
 
-/// What one transaction will hold.
+/// The content of one transaction.
 pub(crate) struct Transaction {
     batches: Vec<FileBatch>,
-    /// Entries without records: archive steps that are done.
+    /// Entries without records: archive steps performed.
     entries: Vec<(String, Entry)>,
     tombstones: Vec<String>,
     bytes: usize,
@@ -214,7 +215,7 @@ impl Transaction {
         self.bytes >= MAX_BYTES || self.batches.len() >= MAX_FILES || self.entries.len() >= 8 * MAX_FILES
     }
 
-    /// When it has to be committed at the latest.
+    /// The latest time at which it has to be committed.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.begun.map(|begun| begun + MAX_AGE)
     }
@@ -246,7 +247,7 @@ impl Transaction {
     /// Commits everything.
     ///
     /// # Errors
-    /// The log's. Nothing may be assumed then: the partition has to be owned again.
+    /// The log's error. The outcome is then unknown: the partition has to be owned again.
     pub(crate) async fn commit(
         &self,
         writer: &mut dyn LogWriter,
@@ -292,7 +293,7 @@ impl Transaction {
         Ok(ledger)
     }
 
-    /// What it held, once it is committed.
+    /// The content, once it is committed.
     pub(crate) fn into_parts(self) -> (Vec<FileBatch>, Vec<(String, Entry)>, Vec<String>) {
         (self.batches, self.entries, self.tombstones)
     }

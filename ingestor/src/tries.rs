@@ -1,4 +1,4 @@
-//! How long to go on trying.
+//! Decides how long to keep retrying.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::metrics::IngestReport;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// What counts as progress.
+/// The measure of progress.
 pub(crate) type Progress = (IngestReport, u64);
 
-/// Waits grow while nothing is achieved. Without `once` there is no end to it; with it, the patience.
+/// Waits grow while there is no progress. Without `once` retries are unlimited; with it, limited by the patience.
 pub(crate) struct Tries {
     once: bool,
     patience: Duration,
@@ -30,7 +30,7 @@ impl Tries {
         Self { once, patience, backoff: fresh.clone(), fresh, failing_since: None, progress: None }
     }
 
-    /// How long to wait before the next try; `None` to give up.
+    /// The wait before the next attempt; `None` to give up.
     pub(crate) fn failed(&mut self, error: &IngestError, progress: Progress, now: Instant) -> Option<Duration> {
         if !error.is_retryable(self.once) {
             return None;
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_goes_on_for_ever_but_not_against_what_an_operator_must_mend() {
+    fn a_service_retries_for_ever_except_errors_for_an_operator() {
         let mut tries = Tries::new(false, Duration::from_secs(10), 1);
         let progress = (IngestReport::default(), 0);
         let begun = Instant::now();

@@ -1,11 +1,11 @@
-//! Where a whole listing could not look. Nothing can be concluded about files there: that they were not listed does not
-//! mean that they are gone.
+//! The places that a whole listing could not list. Nothing can be concluded about files there: an unlisted file is not
+//! a missing file.
 
 use common::store::StoreError;
 
 use crate::identity::{Identities, PENDING};
 
-/// More are not told apart: then nothing counts as gone.
+/// Beyond this number places are not distinguished: then no file counts as missing.
 pub(crate) const MOST: usize = 10_000;
 
 /// Beginnings of identities, sorted, none of which begins with another.
@@ -16,7 +16,7 @@ pub(crate) struct Uncovered {
 }
 
 impl Uncovered {
-    /// `total`: how many there were, of which `unlisted` may be the first ones only.
+    /// `total`: the number of places, of which `unlisted` may contain only the first ones.
     pub(crate) fn new(identities: &Identities, unlisted: &[StoreError], total: u64) -> Self {
         let mut beginnings: Vec<String> = unlisted.iter().map(|error| beginning(identities, &error.key)).collect();
         beginnings.sort_unstable();
@@ -24,7 +24,7 @@ impl Uncovered {
         Self { beginnings, is_everything: total > unlisted.len() as u64 }
     }
 
-    /// Whether the listing did not say anything about this file version.
+    /// Whether the listing says nothing about this file version.
     pub(crate) fn holds(&self, identity: &str) -> bool {
         let after = self.beginnings.partition_point(|beginning| beginning.as_str() <= identity);
         // None of them begins with another, so only the last one before can be the identity's beginning.

@@ -1,4 +1,4 @@
-//! Which JSON is taken for an event, judged with a public suite: <https://github.com/nst/JSONTestSuite>.
+//! The JSON that is accepted as an event, judged with a public suite: <https://github.com/nst/JSONTestSuite>.
 //!
 //! `y_` must be accepted, `n_` must be refused, `i_` may be either.
 
@@ -11,7 +11,7 @@ use common::json::{FieldPaths, MAX_DEPTH, Spans, scan};
 use ingestor::{Framed, Framer, FramingState, Limits};
 
 const CASES: &str = include_str!("data/json-test-suite/cases.tsv");
-/// For one text through one framer, in a build without optimization on a busy machine.
+/// For one text through one framer, in an unoptimized build on a busy machine.
 const TIME_BOUND: Duration = Duration::from_secs(10);
 
 fn unescape(text: &str) -> Vec<u8> {
@@ -49,14 +49,14 @@ fn event(id: &str, data: &[u8]) -> Vec<u8> {
     [head.as_bytes(), data, b"}\n"].concat()
 }
 
-/// The data of the events found, by id, and the reasons of what is no event.
+/// The data of the events found, by id, and the reasons of the bad pieces.
 #[derive(Debug, Default, PartialEq)]
 struct Outcome {
     events: Vec<(String, Vec<u8>)>,
     reasons: Vec<&'static str>,
 }
 
-/// Lone surrogates, which the suite has among its `i_`, are kept.
+/// Lone surrogates, which are among the suite's `i_`, are kept.
 fn format() -> EventFormat {
     let mut rules = PRESETS[0].rules();
     rules.lone_surrogates = LoneSurrogates::Keep;
@@ -94,7 +94,7 @@ fn frame_in_all_pieces(file: &[u8]) -> Outcome {
     whole
 }
 
-/// Blanks around a value are not part of it.
+/// Whitespace around a value is not part of it.
 fn trimmed(data: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| b" \t\r\n".contains(byte);
     let start = data.iter().position(|byte| !is_blank(byte)).unwrap_or(data.len());
@@ -103,7 +103,7 @@ fn trimmed(data: &[u8]) -> &[u8] {
 }
 
 #[test]
-fn valid_json_is_kept_byte_for_byte_and_invalid_json_costs_itself_only() {
+fn valid_json_is_kept_byte_for_byte_and_invalid_json_destroys_only_itself() {
     for (name, data) in suite() {
         let file = [event("before", b"1"), event("case", &data), event("after", b"2")].concat();
         let outcome = frame_in_all_pieces(&file);
@@ -112,7 +112,7 @@ fn valid_json_is_kept_byte_for_byte_and_invalid_json_costs_itself_only() {
         assert!(ids.starts_with(&["before"]) && ids.ends_with(&["after"]), "{name}: {outcome:?}");
         match name.as_bytes()[0] {
             b'y' => assert_eq!((kept, outcome.reasons.len()), (Some(trimmed(&data)), 0), "{name}"),
-            // `{}}` closes the event itself: what is in front of the last brace is one.
+            // `{}}` closes the event itself: the text before the last brace is an event.
             b'n' => assert!(kept != Some(trimmed(&data)) && !outcome.reasons.is_empty(), "{name}: {outcome:?}"),
             _ => match kept {
                 Some(kept) => assert_eq!((kept, outcome.reasons.len()), (trimmed(&data), 0), "{name}"),
@@ -126,7 +126,7 @@ fn valid_json_is_kept_byte_for_byte_and_invalid_json_costs_itself_only() {
 fn the_scanner_agrees_with_the_suite() {
     for (name, text) in suite() {
         let scanned = scan(&text, &FieldPaths::default(), MAX_DEPTH, &mut Spans::default());
-        // Whether the text is UTF-8, and what follows the value, is judged by the scanner's callers.
+        // The scanner's callers check that the text is UTF-8, and the bytes after the value.
         let whole = scanned.is_ok_and(|end| trimmed(&text[end..]).is_empty()) && std::str::from_utf8(&text).is_ok();
         match name.as_bytes()[0] {
             b'y' => assert!(whole, "{name}: {scanned:?}"),

@@ -110,7 +110,7 @@ impl Core {
     pub(super) fn advance_scout(&mut self, view: View<'_>, format: &EventFormat) -> bool {
         let Some(scout) = &mut self.scout else { return false };
         if scout.frontier() < view.end() {
-            scout.look(view, scout.frontier().saturating_add(STEP_BYTES).min(view.end()), format);
+            scout.scan(view, scout.frontier().saturating_add(STEP_BYTES).min(view.end()), format);
             return true;
         }
         let is_open = scout.decided() < scout.frontier();

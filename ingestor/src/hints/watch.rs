@@ -101,7 +101,7 @@ async fn begin(root: PathBuf, seen: mpsc::Sender<Seen>) -> notify::Result<Recomm
         // Events contain absolute paths, and those of the target of a link.
         let pending = std::fs::canonicalize(root.join(PENDING)).map_err(notify::Error::io)?;
         let folder = pending.clone();
-        let handler = move |event: notify::Result<Event>| tell(event, &pending, &seen);
+        let handler = move |event: notify::Result<Event>| report(event, &pending, &seen);
         let mut watcher = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false))?;
         watch_all(&mut watcher, folder)?;
         Ok(watcher)
@@ -132,7 +132,7 @@ fn watch_all(watcher: &mut RecommendedWatcher, pending: PathBuf) -> notify::Resu
 }
 
 /// Runs in the watching thread. Drops events if the queue is full: waiting would only make the system's queue overflow.
-fn tell(event: notify::Result<Event>, pending: &Path, seen: &mpsc::Sender<Seen>) {
+fn report(event: notify::Result<Event>, pending: &Path, seen: &mpsc::Sender<Seen>) {
     let event = match event {
         Ok(event) => event,
         Err(error) => return drop(seen.try_send(Seen::Trouble(error))),

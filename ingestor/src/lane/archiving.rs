@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use super::decide::allowed;
 use super::late::{Checked, Watch, Watched, check};
-use super::{Lane, Told};
+use super::{Lane, Passed};
 use crate::archive::{Archived, Step, Task, archive};
 use crate::ledger::{ArchiveMode, Entry, Moved};
 use crate::problems::Kind;
@@ -114,14 +114,14 @@ impl Lane {
 
     /// Counts a file that needs no work, once for this ownership.
     pub(super) fn count_passed(&mut self, identity: &str) {
-        match self.ledger.tell(identity) {
-            Some(Told::Done { only_copy }) => {
+        match self.ledger.count(identity) {
+            Some(Passed::Done { only_copy }) => {
                 self.shared.file.metrics.file_passed();
                 if only_copy && allowed(self.mode, true) != self.mode {
                     self.shared.file.metrics.file_kept();
                 }
             }
-            Some(Told::Quarantined) => self.shared.file.metrics.file_quarantined(),
+            Some(Passed::Quarantined) => self.shared.file.metrics.file_quarantined(),
             None => {}
         }
     }
@@ -167,7 +167,7 @@ impl Lane {
             Archived::SourceChanged => {
                 tracing::info!(file = task.path, "removed or replaced before it was archived; listing again");
                 self.shared.problems.changed(&task.path);
-                self.shared.problems.look_again();
+                self.shared.problems.list_again();
                 None
             }
             Archived::Moved { target } => Some(target),
@@ -190,7 +190,7 @@ impl Lane {
                 let entry = Entry { archived: true, archive: target.or(entry.archive), ..entry };
                 self.filling.set_entry(task.identity.clone(), entry);
             }
-            None => self.ledger.archived_again(&task.identity, self.mode),
+            None => self.ledger.rearchived(&task.identity, self.mode),
         }
         match task.step {
             // The file stays in `pending/`, so it must not be processed at every listing.
@@ -245,7 +245,7 @@ impl Lane {
                     self.shared.problems.solved(&watched.moved.target);
                     self.shared.file.metrics.written_late();
                     self.shared.problems.changed(&watched.moved.path);
-                    self.shared.problems.look_again();
+                    self.shared.problems.list_again();
                     tracing::warn!(
                         file = watched.moved.path,
                         bytes = now.size_bytes,

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::error::IngestError;
 use crate::file::{self, FileContext, FileEnd};
 use crate::identity::Identities;
-use crate::ledger::{ArchiveMode, Entry, FileState, Ledger, Told};
+use crate::ledger::{ArchiveMode, Entry, FileState, Ledger, Passed};
 use crate::ownership::{Owned, Topics, own};
 use crate::problems::{Kind, ProblemBook};
 use crate::rate::Rate;
@@ -251,7 +251,7 @@ impl Lane {
     fn forget_missing(&mut self, complete: Sweep, uncovered: &Uncovered) {
         let retain_ms = i64::try_from(self.shared.file.settings.retain.as_millis()).unwrap_or(i64::MAX);
         let before_ms = self.shared.file.clock.now_ms().saturating_sub(retain_ms);
-        for identity in self.ledger.gone(complete.seen_since(), before_ms, uncovered, TOMBSTONES) {
+        for identity in self.ledger.missing(complete.seen_since(), before_ms, uncovered, TOMBSTONES) {
             // A waiting file was listed, but is not processed yet.
             if !self.waiting.contains(&identity) {
                 self.filling.forget(identity);

@@ -1,4 +1,4 @@
-//! What the status page shows and no metric holds: lists of a bounded length, and rates.
+//! Data of the status page that is not a metric: lists of bounded length, and rates.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,14 +9,14 @@ use super::minute::{Minute, Rates};
 use crate::ledger::Ledger;
 use crate::problems::ProblemBook;
 
-/// Rows of a list that are told at most.
+/// The most rows of a list.
 pub(super) const MOST_ROWS: usize = 100;
 
-/// A file as the ledger has it.
+/// A file as recorded in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct QuarantinedFile {
     pub path: String,
-    /// What stands before is committed.
+    /// Everything before is committed.
     pub from_byte: u64,
     pub reason: String,
     pub since_ms: i64,
@@ -25,7 +25,7 @@ pub(super) struct QuarantinedFile {
 /// The newest quarantined files of one ledger partition.
 #[derive(Debug)]
 struct Listed {
-    /// Of the quarantine, when this was listed.
+    /// The quarantine's change counter when this was listed.
     change: u64,
     files: Vec<QuarantinedFile>,
 }
@@ -101,7 +101,7 @@ impl Board {
         lock(&self.quarantined).remove(&partition);
     }
 
-    /// The newest of all owned partitions.
+    /// The newest files of all owned partitions.
     pub(super) fn quarantined(&self) -> Vec<QuarantinedFile> {
         let mut files: Vec<QuarantinedFile> =
             lock(&self.quarantined).values().flat_map(|listed| &listed.files).cloned().collect();

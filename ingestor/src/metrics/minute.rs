@@ -1,5 +1,5 @@
-//! How fast it went in the last minute: a slot for each second, used again after sixty. A second is counted from the
-//! start of the process; which one it is is handed in.
+//! Rates over the last minute: a slot for each second, reused after sixty. A second is counted from the start of the
+//! process; the caller passes the current one.
 
 const SECONDS: usize = 60;
 
@@ -15,7 +15,7 @@ pub(super) struct Minute {
     slots: [Slot; SECONDS],
 }
 
-/// Means over the last minute, or since the start if that is not as long ago.
+/// Means over the last minute, or since the start if that is more recent.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rates {
     pub events_per_second: f64,

@@ -8,7 +8,7 @@ use super::board::MOST_ROWS;
 use super::minute::mean;
 
 impl Metrics {
-    /// All of it as of now.
+    /// The current state of the role.
     pub fn status(&self) -> Section {
         Section::new()
             .facts("backlog", self.backlog_facts())

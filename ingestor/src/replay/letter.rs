@@ -1,4 +1,4 @@
-//! A dead letter as it stands in its topic.
+//! A dead letter as recorded in its topic.
 
 use std::borrow::Cow;
 
@@ -7,21 +7,21 @@ use common::event::{
 };
 use common::log::RecordRef;
 
-/// A record of the dead-letter topic, read leniently: others may write there too.
+/// A record of the dead-letter topic, read leniently: other programs may write there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter<'a> {
     /// The landing file, relative to `pending/`.
     pub source: Cow<'a, str>,
-    /// Of the file version; empty in letters of 0.1.0.
+    /// The identity of the file version; empty in letters of 0.1.0.
     pub identity: Cow<'a, str>,
     /// Where it began in the uncompressed file.
     pub byte_offset: u64,
-    /// Of the whole piece, in bytes.
+    /// The length of the whole piece in bytes.
     pub length: u64,
     /// A code of [`common::event::EventProblem::code`].
     pub reason: Cow<'a, str>,
     pub detail: Cow<'a, str>,
-    /// How often it was replayed in vain.
+    /// How often it was replayed without success.
     pub replays: u32,
     /// The piece's first bytes.
     pub kept: &'a [u8],
@@ -45,7 +45,7 @@ impl<'a> DeadLetter<'a> {
         }
     }
 
-    /// Its end was not kept, so it cannot be read again from here.
+    /// Its end was not kept, so it cannot be read again.
     pub fn is_cut(&self) -> bool {
         self.length > self.kept.len() as u64
     }

@@ -1,10 +1,9 @@
-//! Which dead letters were dealt with: one small record in the ledger, replaced in the very transaction that deals with
-//! them.
+//! The progress of replays: one small record in the ledger, replaced in the same transaction as the letters' results.
 //!
-//! A letter is *open* until a replay has dealt with it: published its events, and written what is still bad as new
-//! letters behind it. A replay of all reasons deals with every open letter up to an offset; one of a single reason only
-//! with that reason's, and leaves the others where they are. So there is an offset for each partition, and beside it
-//! one for each reason that went ahead.
+//! A letter is *open* until a replay has processed it: published its events, and written its remaining bad pieces as
+//! new letters at the end of the topic. A replay of all reasons processes every open letter up to an offset. A replay
+//! of a single reason processes only letters with that reason, and leaves the others open. The progress is therefore an
+//! offset for each partition, plus one for each reason that is further ahead.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,9 +23,9 @@ pub(super) const PARTITION: i32 = 0;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayProgress {
     v: u8,
-    /// Every letter before this offset was dealt with …
+    /// Every letter before this offset was processed …
     next: BTreeMap<i32, i64>,
-    /// … and before these, those of the reason.
+    /// … and before these, those with the reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     reasons: BTreeMap<i32, BTreeMap<String, i64>>,
 }
@@ -38,28 +37,28 @@ impl Default for ReplayProgress {
 }
 
 impl ReplayProgress {
-    /// Reads the progress as it is committed now; a ledger without any has all letters open.
+    /// Reads the committed progress; a ledger without any has all letters open.
     ///
     /// # Errors
-    /// The log's, and a record that this build does not understand.
+    /// The log's error, and a record that this build does not understand.
     pub async fn read(log: &dyn Log, ledger_topic: &str) -> Result<Self, LogError> {
         Ok(Recorded::read(log, ledger_topic).await?.progress)
     }
 
-    /// Whether the letter at `offset` was not dealt with yet.
+    /// Whether the letter at `offset` was not processed yet.
     pub fn is_open(&self, partition: i32, offset: i64, reason: &str) -> bool {
         offset >= self.first_open(partition, Some(reason))
     }
 
-    /// The first offset that may hold an open letter, of any reason or of one.
+    /// The first offset that may be an open letter, of any reason or of one.
     pub(super) fn first_open(&self, partition: i32, reason: Option<&str>) -> i64 {
         let all = self.next.get(&partition).copied().unwrap_or_default();
         let of_reason = reason.and_then(|reason| self.reasons.get(&partition)?.get(reason)).copied();
         of_reason.unwrap_or_default().max(all)
     }
 
-    /// Notes that every letter before `next` was dealt with, or only those of `reason`.
-    pub(super) fn dealt_with(&mut self, partition: i32, next: i64, reason: Option<&str>) {
+    /// Records that every letter before `next` was processed, or only those with `reason`.
+    pub(super) fn processed(&mut self, partition: i32, next: i64, reason: Option<&str>) {
         match reason {
             Some(reason) => {
                 self.reasons.entry(partition).or_default().insert(reason.to_owned(), next);
@@ -81,7 +80,7 @@ impl ReplayProgress {
     }
 }
 
-/// What a replay needs of the ledger.
+/// The ledger's data for a replay.
 #[derive(Debug, Default)]
 pub(super) struct Recorded {
     pub progress: ReplayProgress,
@@ -89,7 +88,7 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    /// Keeps two records of the partition, however many it has.
+    /// Keeps only two records of the partition in memory.
     pub(super) async fn read(log: &dyn Log, ledger_topic: &str) -> Result<Self, LogError> {
         let mut recorded = Self::default();
         read_to_end(log, ledger_topic, PARTITION, READ_PATIENCE, |chunk| {
@@ -129,16 +128,16 @@ mod tests {
     #[test]
     fn a_replay_of_one_reason_leaves_the_others_open() {
         let mut progress = ReplayProgress::default();
-        progress.dealt_with(0, 10, None);
-        progress.dealt_with(0, 20, Some("not_json"));
+        progress.processed(0, 10, None);
+        progress.processed(0, 20, Some("not_json"));
         let open = |progress: &ReplayProgress, offset| REASONS.map(|reason| progress.is_open(0, offset, reason));
         assert_eq!(open(&progress, 9), [false, false, false]);
         assert_eq!(open(&progress, 19), [true, true, false]);
         assert_eq!(open(&progress, 20), [true, true, true]);
         assert!(progress.is_open(1, 0, "not_json"), "another partition");
-        progress.dealt_with(0, 15, None);
+        progress.processed(0, 15, None);
         assert_eq!((open(&progress, 14), open(&progress, 15)), ([false, false, false], [true, true, false]));
-        progress.dealt_with(0, 20, None);
+        progress.processed(0, 20, None);
         assert!(progress.reasons.is_empty(), "no longer ahead");
     }
 
@@ -152,9 +151,9 @@ mod tests {
     }
 
     proptest! {
-        /// Against the set of letters that replays, each going through all offsets, have dealt with.
+        /// Compares with the set of letters that replays over all offsets have processed.
         #[test]
-        fn open_is_what_no_replay_has_dealt_with(
+        fn a_letter_is_open_until_a_replay_has_processed_it(
             letters in prop::collection::vec(0_usize..3, 1..30),
             replays in prop::collection::vec((prop::option::of(0_usize..3), 0_usize..31), 0..8),
         ) {
@@ -169,16 +168,16 @@ mod tests {
                     if only.is_none_or(|only| only == REASONS[*reason]) {
                         open[usize::try_from(offset).unwrap_or_default()] = false;
                     }
-                    progress.dealt_with(0, offset + 1, only);
+                    progress.processed(0, offset + 1, only);
                 }
                 let batch = progress.record().map_err(|error| TestCaseError::fail(error.to_string()))?;
                 let mut recorded = Recorded::default();
                 let record = batch.get(0);
                 recorded.apply(record.key, record.value).map_err(|error| TestCaseError::fail(error.to_string()))?;
                 prop_assert_eq!(&recorded.progress, &progress);
-                let told: Vec<bool> =
+                let expected: Vec<bool> =
                     (0_i64..).zip(&letters).map(|(at, reason)| progress.is_open(0, at, REASONS[*reason])).collect();
-                prop_assert_eq!(&told, &open);
+                prop_assert_eq!(&expected, &open);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What becomes of files after the commit.
+//! The archive step after the commit.
 
 use std::sync::Arc;
 
@@ -176,7 +176,7 @@ fn cut_letter() -> String {
 }
 
 #[tokio::test]
-async fn a_file_that_alone_holds_what_is_no_event_is_never_deleted() {
+async fn a_file_that_is_the_only_copy_is_never_deleted() {
     let zone = Zone::new().await;
     let whole_letter = "no event\n";
     zone.land("cut.json", lines("cut", 20) + &cut_letter());
@@ -190,18 +190,18 @@ async fn a_file_that_alone_holds_what_is_no_event_is_never_deleted() {
         assert_eq!(report.files.ingested, if round == 0 { 5 } else { 0 });
         assert_eq!(tree(&zone.landing().join("pending")), ["cut.json", "nothing.json"]);
     }
-    // Copies of them are the same content, and must not go either.
+    // Copies of them have the same content, and must stay too.
     for name in ["cut.json", "nothing.json"] {
         zone.land(name, std::fs::read(zone.pending(name)).unwrap());
     }
     let report = run(&archiving(&zone, Archive::Delete)).await.unwrap();
     assert_eq!((report.files.ingested, report.files.kept), (0, 2));
     assert_eq!(tree(&zone.landing().join("pending")), ["cut.json", "nothing.json"]);
-    // Where they are moved they are not lost.
+    // A move does not lose them.
     let report = run(&archiving(&zone, Archive::Move)).await.unwrap();
     assert_eq!((report.files.skipped, report.files.kept), (2, 0));
     assert_eq!(tree(&zone.landing().join("processed")).len(), 2);
-    // And put back from there, they stay.
+    // Put back from there, they stay.
     let processed = zone.landing().join("processed");
     for path in tree(&processed) {
         std::fs::rename(processed.join(&path), zone.pending(path.rsplit('/').next().unwrap())).unwrap();
@@ -211,7 +211,7 @@ async fn a_file_that_alone_holds_what_is_no_event_is_never_deleted() {
 }
 
 #[tokio::test]
-async fn an_object_that_alone_holds_what_is_no_event_does_not_get_the_tag_of_lifecycle_rules() {
+async fn an_object_that_is_the_only_copy_gets_no_tag_for_lifecycle_rules() {
     let zone = Zone::new().await;
     zone.land("cut.json", lines("cut", 20) + &cut_letter());
     zone.land("good.json", lines("good", 3));

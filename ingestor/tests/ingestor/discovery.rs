@@ -92,7 +92,7 @@ async fn a_listing_that_fails_is_tried_again_and_never_taken_for_an_empty_zone()
 }
 
 #[tokio::test]
-async fn files_that_are_gone_are_forgotten_after_the_retention_and_not_before() {
+async fn missing_files_are_forgotten_after_the_retention_and_not_before() {
     let mut zone = Zone::new().await;
     let clock = Arc::new(ManualClock::at(1_700_000_000_000));
     zone.clock = clock.clone();
@@ -109,7 +109,7 @@ async fn files_that_are_gone_are_forgotten_after_the_retention_and_not_before() 
     run(&leave(&zone)).await.unwrap();
     assert_eq!(zone.ledger().await.len(), 2, "not before");
     clock.advance(200_000);
-    // What was read from the ledger counts as seen then, so this takes a few listings.
+    // Entries read from the ledger count as seen then, so this takes a few listings.
     let registry = Registry::new();
     let mut running = leave(&zone);
     running.metrics = Arc::new(Metrics::new(&registry).unwrap());
@@ -128,10 +128,10 @@ async fn files_that_are_gone_are_forgotten_after_the_retention_and_not_before() 
     assert_eq!(run(&leave(&zone)).await.unwrap().files.skipped, 1);
 }
 
-/// Its end is told to a lane in two ways, the signal and the end of what is found: whichever comes first, files that
-/// wait for their turn must not keep it.
+/// A lane learns of the end in two ways, by the signal and by the end of the found files. Whichever comes first,
+/// waiting files must not delay it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_ingestor_with_files_waiting_ends_when_it_is_told_to() {
+async fn an_ingestor_with_files_waiting_ends_at_shutdown() {
     let zone = Zone::new().await;
     for number in 0..200 {
         zone.land(&format!("{number}.json"), event(&number.to_string()));

@@ -1,5 +1,5 @@
-//! A store that fails on purpose: refusals, errors that pass, answers that are lost although the work was done, files
-//! that change while they are read.
+//! A store that fails on purpose: refusals, temporary errors, lost answers of calls that took effect, and files that
+//! change while they are read.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,20 +22,20 @@ pub struct Faulty {
     pub denied: Mutex<Vec<String>>,
     /// Keys that cannot be opened now.
     pub busy: Mutex<Vec<String>>,
-    /// Keys that cannot be moved, for a reason that does not pass.
+    /// Keys that cannot be moved, with a permanent error.
     pub immovable: Mutex<Vec<String>>,
-    /// Called when a key is opened, after it was.
+    /// Called after a key was opened.
     pub opened: Mutex<Option<Hook>>,
-    /// Of a thousand calls so many fail, before or after they take effect.
+    /// The number of calls in a thousand that fail, before or after they take effect.
     pub failures_per_mille: AtomicU64,
     state: AtomicU64,
     pub tags: Mutex<HashMap<String, Metadata>>,
     pub lists: AtomicU64,
-    /// Bytes a reader yields before it waits for the gate of its key to be opened.
+    /// The bytes that a reader yields before it waits for the gate of its key to be opened.
     pub gates: Mutex<HashMap<String, Arc<tokio::sync::Semaphore>>>,
     /// Folders (ending in `/`) and keys that cannot be listed.
     pub unlistable: Mutex<Vec<String>>,
-    /// Answers as a bucket does: tags work.
+    /// Behaves as a bucket: supports tags.
     pub is_s3: bool,
 }
 

@@ -27,7 +27,7 @@ async fn a_file_that_cannot_be_read_neither_stops_the_others_nor_is_called_done(
 }
 
 #[tokio::test]
-async fn every_file_that_cannot_be_read_is_named_at_once_and_what_may_pass_is_waited_for() {
+async fn every_file_that_cannot_be_read_is_named_at_once_and_temporary_failures_are_waited_for() {
     let zone = Zone::new().await;
     for name in ["1.json", "2.json", "3.json"] {
         zone.land(name, event(name));
@@ -41,7 +41,7 @@ async fn every_file_that_cannot_be_read_is_named_at_once_and_what_may_pass_is_wa
     let IngestError::Incomplete(problems) = error else { panic!("{error}") };
     let named: Vec<&str> = problems.listed.iter().map(|problem| problem.file.as_str()).collect();
     assert_eq!((problems.total, named), (2, vec!["pending/1.json", "pending/3.json"]));
-    // One that may pass is waited for, and is named with the others when it does not.
+    // A temporary failure is waited for, and is named with the others if it persists.
     let store = Faulty::new(zone.local_store(), 0);
     store.denied.lock().unwrap().push("pending/1.json".to_owned());
     store.busy.lock().unwrap().push("pending/3.json".to_owned());
@@ -90,7 +90,7 @@ async fn names_of_every_kind_are_read_and_keep_their_path() {
 }
 
 #[tokio::test]
-async fn symbolic_links_hidden_ignored_and_special_files_are_passed_over() {
+async fn symbolic_links_hidden_ignored_and_special_files_are_skipped() {
     let zone = Zone::new().await;
     let secret = zone.root.path().join("outside.json");
     std::fs::write(&secret, event("secret")).unwrap();
@@ -147,7 +147,7 @@ async fn a_file_deleted_while_it_is_pending_is_no_error() {
             gates.add_permits(1_000);
         }
     }));
-    // One after another, b first to be opened or last: both orders end without an error.
+    // One after another, with b opened first or last: both orders end without an error.
     let mut ingestor = zone.ingestor_over(Arc::new(store));
     ingestor.settings.parallel_files = 1;
     run(&ingestor).await.unwrap();
@@ -223,7 +223,7 @@ async fn the_same_content_touched_or_put_back_is_archived_again_and_not_ingested
     zone.land("x.json", lines("x", 10));
     let report = zone.ingest().await;
     assert_eq!((report.files.ingested, report.files.skipped, report.events.published), (0, 1, 0));
-    // The very file, moved back.
+    // The same file, moved back.
     let processed = zone.landing().join("processed");
     let one = tree(&processed).into_iter().next().unwrap();
     std::fs::rename(processed.join(one), zone.pending("x.json")).unwrap();
@@ -252,7 +252,7 @@ async fn a_file_that_keeps_changing_is_named_as_the_reason_to_give_up() {
     assert!(zone.values().await.is_empty(), "nothing of any version was published");
 }
 
-/// Gives out zeros by the gigabyte.
+/// A file of gigabytes of zeros.
 fn bomb(compression: &str) -> Vec<u8> {
     let zeros = vec![0; 45_000_000];
     match compression {
@@ -299,7 +299,7 @@ async fn bombs_of_every_kind_are_quarantined_and_hold_up_nothing() {
     for compression in ["bz2", "gz", "zst"] {
         zone.land(&format!("bomb.{compression}"), bomb(compression));
     }
-    // A file of equal events grows as much, and publishes nothing of what lies past the limit.
+    // A file of equal events grows as much, and publishes nothing beyond the limit.
     zone.land("equal.zst", zstd::encode_all(lines("x", 1).repeat(400_000).as_bytes(), 19).unwrap());
     zone.land("good.json", event("good"));
     let mut ingestor = zone.ingestor();

@@ -1,4 +1,4 @@
-//! How a run that is to end by itself takes what its group does to it.
+//! How a run with `once` reacts to its group's decisions.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,14 @@ use crate::harness::{Zone, lines, run, wait_until};
 
 const LEDGER_PARTITIONS: [i32; 3] = [0, 1, 2];
 
-/// The embedded log with a group that does as it is told.
-struct Told {
+/// The embedded log with a scripted group.
+struct Scripted {
     log: Arc<EmbeddedLog>,
     events: Arc<Mutex<VecDeque<ReadEvent>>>,
 }
 
-impl Told {
-    fn tell(&self, events: impl IntoIterator<Item = ReadEvent>) {
+impl Scripted {
+    fn script(&self, events: impl IntoIterator<Item = ReadEvent>) {
         self.events.lock().unwrap().extend(events);
     }
 }
@@ -51,7 +51,7 @@ impl LogReader for ToldReader {
 }
 
 #[async_trait]
-impl Log for Told {
+impl Log for Scripted {
     async fn identity(&self) -> Result<String> {
         self.log.identity().await
     }
@@ -90,16 +90,16 @@ impl Log for Told {
     }
 }
 
-/// A rebalance late in a long run takes all partitions for a moment: no reason to give up.
+/// A rebalance late in a long run briefly revokes all partitions; the run must not give up.
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_that_are_gone_for_a_moment_late_in_a_run_do_not_end_it() {
+async fn partitions_revoked_briefly_late_in_a_run_do_not_end_it() {
     let zone = Zone::new().await;
     zone.land("slow.json", lines("slow", 10));
     let store = Arc::new(Faulty::new(zone.local_store(), 1));
     let gate = Arc::new(Semaphore::new(0));
     store.gates.lock().unwrap().insert("pending/slow.json".to_owned(), gate.clone());
-    let group = Arc::new(Told { log: zone.log.clone(), events: Arc::default() });
-    group.tell([ReadEvent::Assigned(LEDGER_PARTITIONS.to_vec())]);
+    let group = Arc::new(Scripted { log: zone.log.clone(), events: Arc::default() });
+    group.script([ReadEvent::Assigned(LEDGER_PARTITIONS.to_vec())]);
     let mut ingestor = zone.ingestor_over(store.clone());
     ingestor.log = group.clone();
     ingestor.settings.patience = Duration::from_secs(1);
@@ -107,7 +107,7 @@ async fn partitions_that_are_gone_for_a_moment_late_in_a_run_do_not_end_it() {
     let began = std::time::Instant::now();
     let running = tokio::spawn(async move { run(&ingestor).await });
     wait_until("the run is older than its patience", || began.elapsed() > patience).await;
-    group.tell([
+    group.script([
         ReadEvent::Revoked(LEDGER_PARTITIONS.to_vec()),
         ReadEvent::Idle,
         ReadEvent::Assigned(LEDGER_PARTITIONS.to_vec()),
@@ -122,7 +122,7 @@ async fn a_run_that_is_never_given_a_partition_says_so() {
     let zone = Zone::new().await;
     zone.land("waiting.json", lines("waiting", 10));
     let mut ingestor = zone.ingestor();
-    ingestor.log = Arc::new(Told { log: zone.log.clone(), events: Arc::default() });
+    ingestor.log = Arc::new(Scripted { log: zone.log.clone(), events: Arc::default() });
     ingestor.settings.patience = Duration::from_millis(50);
     let error = run(&ingestor).await.unwrap_err();
     assert!(matches!(error, IngestError::NothingAssigned), "{error}");
@@ -146,8 +146,8 @@ async fn a_ledger_partition_that_cannot_be_worked_on_keeps_no_other_from_its_end
     for round in 0..2 {
         let ingestor = zone.ingestor();
         let IngestError::Incomplete(problems) = run(&ingestor).await.unwrap_err() else { panic!("it is no lane's") };
-        let told = problems.to_string();
-        assert!(problems.total == 1 && told.contains("ledger partition 1 cannot be worked on"), "{told}");
+        let message = problems.to_string();
+        assert!(problems.total == 1 && message.contains("ledger partition 1 cannot be worked on"), "{message}");
         let left = crate::harness::tree(&zone.landing().join("pending")).len() as u64;
         let done = ingestor.metrics.report().files.ingested;
         assert!(left > 0 && left < 30, "{left} are left");

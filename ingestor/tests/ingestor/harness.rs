@@ -1,4 +1,4 @@
-//! A landing zone of a test's own, ingestors on it, and what came out.
+//! A landing zone for one test, ingestors on it, and their output.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -49,7 +49,7 @@ impl Zone {
         self.landing().join("pending").join(path)
     }
 
-    /// Puts a file there whole, as writers should.
+    /// Creates a complete file, as writers should.
     pub fn land(&self, path: &str, content: impl AsRef<[u8]>) {
         let target = self.pending(path);
         std::fs::create_dir_all(target.parent().unwrap()).unwrap();
@@ -83,7 +83,7 @@ impl Zone {
         run(&self.ingestor()).await.unwrap()
     }
 
-    /// How often each event stands on the topic, by source file and byte.
+    /// How often each event is on the topic, by source file and byte.
     pub async fn events(&self) -> BTreeMap<(String, u64), u32> {
         let mut events = BTreeMap::new();
         self.read("events", |_, headers| *events.entry(headers).or_default() += 1).await;

@@ -1,4 +1,4 @@
-//! What cannot be listed, and what is no file of events.
+//! Entries that cannot be listed, and entries that are not files of events.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -30,7 +30,7 @@ async fn a_folder_that_cannot_be_listed_is_a_problem_and_every_other_file_is_ing
 }
 
 #[tokio::test]
-async fn an_object_that_a_listing_does_not_say_all_of_is_a_problem_of_its_own() {
+async fn an_object_listed_without_all_properties_is_a_problem_of_its_own() {
     let zone = Zone::new().await;
     for path in ["a.json", "b.json", "c.json"] {
         zone.land(path, event(path));
@@ -97,7 +97,7 @@ async fn files_where_no_listing_could_look_are_not_forgotten() {
         let shutdown = shutdown.clone();
         async move { running.run(&shutdown).await }
     });
-    wait_until("the one that is gone is forgotten", || metric(&registry, "ed_ingest_ledger_entries") == 1.0).await;
+    wait_until("the missing one is forgotten", || metric(&registry, "ed_ingest_ledger_entries") == 1.0).await;
     let so_far = metric(&registry, "ed_ingest_sweeps_total");
     wait_until("it has listed often", || metric(&registry, "ed_ingest_sweeps_total") > so_far + 25.0).await;
     store.unlistable.lock().unwrap().clear();
@@ -109,7 +109,7 @@ async fn files_where_no_listing_could_look_are_not_forgotten() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_of_events_is_passed_over_and_counted_by_reason() {
+async fn entries_that_are_not_files_of_events_are_skipped_and_counted_by_reason() {
     let zone = Zone::new().await;
     zone.land("good.json", event("good"));
     zone.land("_temporary/0/_temporary/attempt_1/part-0.json", event("uncommitted"));
@@ -128,11 +128,11 @@ async fn what_is_no_file_of_events_is_passed_over_and_counted_by_reason() {
     assert_eq!((passed_over.ignored_name, passed_over.symbolic_link, passed_over.special_file), (4, 2, 1));
     assert_eq!(metric(&registry, "ed_ingest_passed_over_files"), 7.0);
     let again = run(&zone.ingestor()).await.unwrap();
-    assert_eq!(again.files.passed_over, passed_over, "each whole listing counts anew");
+    assert_eq!(again.files.passed_over, passed_over, "each whole listing counts from zero");
 }
 
 #[tokio::test]
-async fn hints_of_ignored_names_are_passed_over_like_the_names() {
+async fn hints_of_ignored_names_are_ignored_like_the_names() {
     let zone = Zone::new().await;
     zone.land("_temporary/part-0.json", event("uncommitted"));
     let registry = Registry::new();
@@ -158,7 +158,7 @@ async fn hints_of_ignored_names_are_passed_over_like_the_names() {
 }
 
 #[tokio::test]
-async fn behind_links_at_pending_and_processed_all_goes_its_way() {
+async fn links_at_pending_and_processed_change_nothing() {
     let zone = Zone::new().await;
     std::fs::remove_dir(zone.landing().join("pending")).unwrap();
     for name in ["pending", "processed"] {

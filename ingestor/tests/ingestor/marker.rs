@@ -1,4 +1,4 @@
-//! What a landing zone says of itself.
+//! The landing zone's marker file.
 
 use std::path::Path;
 
@@ -50,8 +50,8 @@ async fn a_service_waits_until_the_marker_is_put_right() {
         let shutdown = shutdown.clone();
         async move { ingestor.run(&shutdown).await }
     });
-    let told = || health.problems().values().any(|reason| reason.contains("landing.toml"));
-    wait_until("it is not ready, and says why", told).await;
+    let reported = || health.problems().values().any(|reason| reason.contains("landing.toml"));
+    wait_until("it is not ready, and says why", reported).await;
     std::fs::write(&marker, "archive = \"leave\"").unwrap();
     wait_until("it goes on", || metrics.report().files.ingested == 1).await;
     shutdown.trigger();

@@ -1,4 +1,4 @@
-//! Names of which there is no longer one, and names that clash in `processed/`.
+//! Names at the length limit, and names that collide in `processed/`.
 
 use common::event::civil_from_micros;
 
@@ -18,7 +18,7 @@ async fn the_longest_names_are_archived_as_often_as_they_come() {
     let zone = Zone::new().await;
     let long = |letter: &str| letter.repeat(250) + ".json";
     let wide = "ä".repeat(125) + ".json";
-    // With `pending/` a key of 1,024 bytes: there is no room for the day.
+    // With `pending/` a key of 1,024 bytes, which leaves no room for the day.
     let folder = vec!["f".repeat(200); 4].join("/");
     let deep = format!("{folder}/{}", "x".repeat(1_024 - "pending/".len() - folder.len() - 1));
     let mut expected = Vec::new();
@@ -47,7 +47,7 @@ async fn a_file_and_later_a_folder_of_its_name_are_both_archived_in_either_order
         zone.land(name, &content);
         expected.push(content);
         assert_eq!(zone.ingest().await.files.ingested, 1, "{name}");
-        // The folders stay, and stand in the way of a file of that name.
+        // The folders stay, and prevent a file of that name.
         std::fs::remove_dir_all(zone.landing().join("pending")).unwrap();
         std::fs::create_dir(zone.landing().join("pending")).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Files with too many bad events: kept out whole, or stopped where they are, reported, and tried again when asked.
+//! Files with too many bad events: quarantined whole, or from some byte on, reported, and retried on request.
 
 use std::io::Write as _;
 
@@ -13,7 +13,7 @@ fn rubbish(count: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_file_of_rubbish_is_quarantined_whole_and_told_every_time() {
+async fn a_file_of_noise_is_quarantined_whole_and_reported_every_time() {
     let zone = Zone::new().await;
     zone.land("bad.json", format!("{}{}", lines("x", 10), rubbish(100)));
     zone.land("good.json", format!("{}{}", lines("y", 100), rubbish(10)));
@@ -39,7 +39,7 @@ async fn few_bad_events_are_no_reason() {
 }
 
 #[tokio::test]
-async fn quarantined_files_are_tried_again_when_asked_under_the_settings_of_then() {
+async fn quarantined_files_are_retried_on_request_under_the_current_settings() {
     let zone = Zone::new().await;
     zone.land("bad.json", format!("{}{}", lines("x", 10), rubbish(100)));
     zone.ingest().await;
@@ -59,7 +59,7 @@ async fn quarantined_files_are_tried_again_when_asked_under_the_settings_of_then
 async fn a_long_file_that_turns_bad_stops_there_and_goes_on_from_there() {
     let zone = Zone::new().await;
     let good = lines("x", 120_000);
-    // Dead letters carry more than the rubbish itself, so this is several batches too.
+    // Dead letters are larger than the noise itself, so this is several batches too.
     zone.land("long.json", format!("{good}{}{}", rubbish(200_000), event("last")));
     let report = zone.ingest().await;
     assert_eq!((report.files.ingested, report.files.quarantined), (0, 1));
@@ -96,7 +96,7 @@ async fn the_number_of_errors_can_be_limited_too() {
 #[tokio::test]
 async fn dead_letters_that_keep_only_the_first_bytes_are_counted_over_all_batches_of_a_file() {
     let zone = Zone::new().await;
-    // The letters of the tests keep 100 bytes.
+    // The letters of this test keep 100 bytes.
     let (short, exact, long) = ("x".repeat(10), "y".repeat(100), "z".repeat(101));
     let bad = format!("{short}\n{exact}\n{long}\n");
     zone.land("mixed.json", format!("{bad}{}{bad}", lines("good", 60_000)));
@@ -114,7 +114,7 @@ fn gzip(body: impl AsRef<[u8]>) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Ingests a file under a limit that quarantines it, and again under one that does not: nothing is lost or doubled.
+/// Ingests a file under a limit that quarantines it, and again under one that does not: nothing is lost or repeated.
 async fn goes_on_when_the_limit_is_raised(
     name: &str,
     file: Vec<u8>,
@@ -136,7 +136,7 @@ async fn goes_on_when_the_limit_is_raised(
     let (byte, published) = (entry["byte"].as_u64().unwrap(), zone.events().await);
     assert_eq!(entry["events"].as_u64(), Some(published.len() as u64), "the entry counts what is committed");
     assert!(published.keys().all(|(_, offset)| *offset < byte), "nothing behind its byte is published");
-    // Asked again without a change, it is where it was.
+    // Another request without a change has no effect.
     limited.settings.retry_quarantined = true;
     limited.metrics = zone.ingestor().metrics;
     run(&limited).await.unwrap();
@@ -167,7 +167,7 @@ async fn a_file_that_grows_past_a_limit_is_quarantined_and_goes_on_when_it_is_ra
 }
 
 #[tokio::test]
-async fn what_a_file_may_publish_is_limited_over_all_tries() {
+async fn published_bytes_of_a_file_are_limited_over_all_attempts() {
     let reason = "landing.max_published_bytes = ";
     let most = |bytes| move |settings: &mut Settings| settings.max_published_bytes = bytes;
     let (small, large) = (lines("x", 100).into_bytes(), lines("x", 100_000).into_bytes());
@@ -186,7 +186,7 @@ async fn what_a_file_may_publish_is_limited_over_all_tries() {
 }
 
 #[tokio::test]
-async fn formats_that_are_not_read_are_quarantined_whole_with_what_to_do_about_them() {
+async fn unsupported_formats_are_quarantined_whole_with_what_to_do_about_them() {
     let zone = Zone::new().await;
     let utf_16: Vec<u8> = event("x").encode_utf16().flat_map(u16::to_le_bytes).collect();
     zone.land("x.zip", [b"PK\x03\x04".as_slice(), &[7; 3_000]].concat());

@@ -1,4 +1,4 @@
-//! Dead letters published after all, once, whatever happens to the replay.
+//! Dead letters are published later, once, even if the replay is interrupted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn settings() -> ReplaySettings {
     }
 }
 
-/// Under which every RFC 3339 timestamp is wrong.
+/// A format under which every RFC 3339 timestamp is invalid.
 fn epoch_format() -> EventFormat {
     let mut rules = PRESETS[0].rules();
     rules.timestamp_format = TimestampFormat::EpochMs;
@@ -37,7 +37,7 @@ fn format_with_records(pointer: &str) -> EventFormat {
     EventFormat::new(&PRESETS[0].rules(), TimeRule::utc(), Some(&Pointer::parse(pointer).unwrap())).unwrap()
 }
 
-/// Ingests what has landed under a format that does not fit it.
+/// Ingests the landed files under a format that does not fit them.
 async fn ingest_with(zone: &Zone, format: EventFormat, limits: Limits) {
     let mut ingestor = zone.ingestor();
     ingestor.settings.format = format;
@@ -86,7 +86,7 @@ async fn letters_become_events_once_when_the_time_format_is_mended() {
     assert_eq!((dry.events, zone.values().await.len()), (50, 0), "a dry run writes nothing");
     let report = replay_all(&zone).await;
     assert_eq!(report, ReplayReport { letters: 50, events: 50, ..ReplayReport::default() });
-    assert_eq!(zone.events().await, expected, "each once, with the file and byte where it stood");
+    assert_eq!(zone.events().await, expected, "each once, with its file and byte");
     assert!(open_letters(&zone).await.is_empty());
     assert_eq!(replay_all(&zone).await, ReplayReport::default(), "a second replay has nothing to do");
     assert_eq!(zone.events().await, expected);
@@ -97,7 +97,7 @@ async fn letters_become_events_once_when_the_time_format_is_mended() {
 }
 
 #[tokio::test]
-async fn what_is_still_bad_stays_open_and_counts_its_replays() {
+async fn letters_that_are_still_bad_stay_open_and_count_their_replays() {
     let zone = Zone::new().await;
     let text = format!("{}\nnot json\n{}\n", event("a"), event("b"));
     let bad_at = text.find("not json").unwrap() as u64;
@@ -113,9 +113,9 @@ async fn what_is_still_bad_stays_open_and_counts_its_replays() {
 }
 
 #[tokio::test]
-async fn letters_that_were_cut_are_told_and_kept_and_never_published_in_part() {
+async fn letters_that_were_cut_are_reported_and_kept_and_never_published_in_part() {
     let zone = Zone::new().await;
-    // A whole value that is no event; in what is kept of it, which is not whole, one could be read.
+    // A whole value that is not an event; the part of it that is kept, which is not whole, contains one.
     zone.land("a.json", format!("{{\"payload\": {}, \"more\": [{}]}}", event("a"), "7, ".repeat(100) + "7"));
     ingest_with(&zone, EventFormat::default(), Limits { bad_head_bytes: 200, ..LIMITS }).await;
     let place = ("a.json".to_owned(), 0);
@@ -157,9 +157,9 @@ async fn wrappers_that_were_not_known_as_such_are_opened_and_elements_read_as_ev
     let report = report.unwrap();
     assert_eq!((report.events, report.still_bad), (2, [("not_an_object".to_owned(), 1)].into()));
     let places: Vec<u64> = zone.events().await.into_keys().map(|(_, byte)| byte).collect();
-    assert_eq!(places, [13, 13 + event("a").len() as u64 + 2], "the bytes of the file where they stand");
+    assert_eq!(places, [13, 13 + event("a").len() as u64 + 2], "their bytes in the file");
 
-    // An element of a wrapper that was bad by itself is none.
+    // An element of a wrapper that was bad by itself is not a wrapper.
     zone.land("element.json", format!(r#"{{"Records": [{}]}}"#, event("c")));
     let mut rules = PRESETS[0].rules();
     rules.timestamp_format = TimestampFormat::EpochMs;
@@ -170,7 +170,7 @@ async fn wrappers_that_were_not_known_as_such_are_opened_and_elements_read_as_ev
 }
 
 #[tokio::test]
-async fn a_file_that_ended_inside_an_array_stays_told() {
+async fn a_file_that_ended_inside_an_array_stays_reported() {
     let zone = Zone::new().await;
     zone.land("a.json", format!("[{}", event("a")));
     ingest_with(&zone, EventFormat::default(), LIMITS).await;
@@ -192,7 +192,7 @@ async fn another_number_of_partitions_than_the_ledger_recorded_is_refused() {
     assert!(missing.is_err() && zone.log.bounds("none").await.is_err(), "no topic is made");
 }
 
-/// Replays die at random moments and are started again, two at a time now and then, while more letters come.
+/// Replays are killed at random moments and restarted, sometimes two at a time, while more letters arrive.
 async fn storm(seed: u64) {
     let zone = Zone::new().await;
     let mut random = seed;
@@ -231,7 +231,7 @@ async fn storm(seed: u64) {
     assert_eq!(events.len(), good, "seed {seed}: none is lost");
     assert!(events.values().all(|times| *times == 1), "seed {seed}: none twice");
     let open = open_letters(&zone).await;
-    assert_eq!(open.len(), bad, "seed {seed}: what is bad stays open");
+    assert_eq!(open.len(), bad, "seed {seed}: bad letters stay open");
     assert!(open.values().all(|letters| letters.len() == 1), "seed {seed}: once each");
 }
 

@@ -1,4 +1,4 @@
-//! Crashes and rivals at random: every event of every file once, whatever happens.
+//! Random crashes and rivals: every event of every file once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,8 +10,8 @@ use common::shutdown::Shutdown;
 use crate::faults::Faulty;
 use crate::harness::{Zone, lines, run, tree};
 
-/// Two ingestors that both believe to own everything (the embedded log's groups do not share), each over a store that
-/// fails now and then, killed at random moments and started again, while files keep landing.
+/// Two ingestors that are both assigned everything (the embedded log's groups do not share), each over a store that
+/// sometimes fails, killed at random moments and restarted, while files keep landing.
 async fn storm(seed: u64) {
     let zone = Zone::new().await;
     let mut random = seed;
@@ -54,7 +54,7 @@ async fn storm(seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rivals_and_crashes_cost_nothing() {
+async fn rivals_and_crashes_lose_and_repeat_nothing() {
     for seed in 0..12 {
         storm(seed).await;
     }

@@ -1,4 +1,4 @@
-//! Files that somebody still writes to, with an ingestor that ends when everything is done.
+//! Files that are still being written, with an ingestor that ends when everything is done.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -36,7 +36,7 @@ async fn a_file_that_is_old_enough_by_its_modification_time_is_not_waited_for() 
 }
 
 #[tokio::test]
-async fn a_young_file_is_waited_for_once_and_taken_when_it_is_as_it_was() {
+async fn a_young_file_is_waited_for_once_and_read_if_it_is_unchanged() {
     let zone = Zone::new().await;
     for (name, age) in [("now.json", Duration::ZERO), ("soon.json", Duration::from_millis(200))] {
         zone.land(name, event(name));
@@ -58,7 +58,7 @@ async fn a_modification_time_in_the_future_keeps_no_file_for_longer_than_the_min
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_changes_while_it_is_waited_for_is_passed_over_named_and_read_whole_later() {
+async fn a_file_that_changes_while_it_is_waited_for_is_skipped_reported_and_read_whole_later() {
     let zone = Zone::new().await;
     zone.land("done.json", event("done"));
     set_age(&zone.pending("done.json"), HOUR);
@@ -82,7 +82,7 @@ async fn a_file_that_changes_while_it_is_waited_for_is_passed_over_named_and_rea
     assert_eq!(zone.ingest().await.events.published, 1);
 }
 
-/// Appends to a file that is open since before it was moved.
+/// Appends to a file that it opened before the move.
 struct Writer(File);
 
 impl Writer {
@@ -100,7 +100,7 @@ fn published(values: &[String], id: &str) -> usize {
 }
 
 #[tokio::test]
-async fn what_is_written_after_the_move_is_found_by_the_next_run_and_becomes_events() {
+async fn writes_after_the_move_are_found_by_the_next_run_and_become_events() {
     let zone = Zone::new().await;
     zone.land("live.json", event("l1") + "\n" + &event("l2")[..40]);
     let mut writer = Writer::open(&zone.pending("live.json"));
@@ -110,7 +110,7 @@ async fn what_is_written_after_the_move_is_found_by_the_next_run_and_becomes_eve
     let report = zone.ingest().await;
     assert_eq!((report.files.ingested, report.events.published, report.events.rejected), (1, 3, 0));
     let values = zone.values().await;
-    // The repetition of what was published already is the distributor's to drop.
+    // The distributor drops the repetition of events already published.
     assert_eq!((published(&values, "l1"), published(&values, "l2"), published(&values, "l3")), (2, 1, 1));
     assert!(tree(&zone.landing().join("pending")).is_empty());
     let report = zone.ingest().await;
@@ -119,7 +119,7 @@ async fn what_is_written_after_the_move_is_found_by_the_next_run_and_becomes_eve
 }
 
 #[tokio::test]
-async fn what_is_written_after_the_move_is_taken_up_though_a_new_file_has_its_name() {
+async fn writes_after_the_move_are_ingested_though_a_new_file_has_the_name() {
     let zone = Zone::new().await;
     zone.land("live.json", event("l1") + "\n");
     let mut writer = Writer::open(&zone.pending("live.json"));
@@ -160,7 +160,7 @@ async fn a_moved_file_that_was_only_touched_or_replaced_is_not_ingested_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_running_ingestor_takes_up_what_is_written_after_the_move() {
+async fn a_running_ingestor_ingests_writes_after_the_move() {
     let zone = Zone::new().await;
     zone.land("live.json", event("l1") + "\n");
     let mut writer = Writer::open(&zone.pending("live.json"));
@@ -178,7 +178,7 @@ async fn a_running_ingestor_takes_up_what_is_written_after_the_move() {
     running.await.unwrap().unwrap();
 }
 
-/// A file that grew between reading and moving is not moved, and is not left for another run without a word.
+/// A file that grew between reading and moving is not moved, and is read again by the same run.
 #[tokio::test]
 async fn a_file_that_grows_before_it_is_archived_is_read_again_by_the_same_run() {
     for mode in [Archive::Move, Archive::Delete] {
@@ -186,7 +186,7 @@ async fn a_file_that_grows_before_it_is_archived_is_read_again_by_the_same_run()
         zone.land("x.json", event("a") + "\n");
         let store = Faulty::new(zone.local_store(), 0);
         let (path, is_done) = (zone.pending("x.json"), AtomicBool::new(false));
-        // Small files are read when they are opened, so this comes right after.
+        // Small files are read when they are opened, so this runs directly afterwards.
         *store.opened.lock().unwrap() = Some(Box::new(move |key| {
             if key == "pending/x.json" && !is_done.swap(true, Ordering::SeqCst) {
                 Writer::open(&path).write(&(event("b") + "\n"));

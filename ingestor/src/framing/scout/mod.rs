@@ -126,7 +126,7 @@ impl Scout {
 
     /// Scans bytes before `to`, which `view` must contain: all of them, or until more is decided. If that suffices, the
     /// scan ends with the value, and the following bytes are read without the scout.
-    pub(super) fn look(&mut self, view: View<'_>, to: u64, format: &EventFormat) {
+    pub(super) fn scan(&mut self, view: View<'_>, to: u64, format: &EventFormat) {
         let before = self.outermost();
         while self.frontier < to && self.outermost() == before {
             if self.parsers.iter().all(Parser::is_idle) {

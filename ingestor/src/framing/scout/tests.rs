@@ -57,7 +57,7 @@ fn scouted(text: &[u8], format: &EventFormat, from: u64, steps: &[usize]) -> [Ve
     let mut steps = steps.iter().cycle();
     while scout.frontier() < view.end() {
         let to = scout.frontier() + *steps.next().unwrap() as u64;
-        scout.look(view, to.min(view.end()), format);
+        scout.scan(view, to.min(view.end()), format);
     }
     scout.finish();
     let Verdicts { values, events, heads } = &scout.verdicts;
@@ -139,7 +139,7 @@ fn open_values_are_not_decided() {
     let view = View { bytes: text, base: 0 };
     let mut scout = Scout::new(0, &LIMITS, &format);
     while scout.frontier() < view.end() {
-        scout.look(view, view.end(), &format);
+        scout.scan(view, view.end(), &format);
     }
     assert_eq!((scout.decided(), scout.is_value(7), scout.is_value(15)), (1, true, false));
     scout.retire(2);

@@ -121,7 +121,7 @@ fn repeated_parts_of_every_kind_take_linear_time() {
                     let most = SCANS * (file.len() as u64 + 100);
                     assert!(
                         looked_at <= most,
-                        "{} looks a byte at {begin}({part})*{end} in pieces of {piece}, {limits:?}",
+                        "{} scans a byte at {begin}({part})*{end} in pieces of {piece}, {limits:?}",
                         looked_at / file.len() as u64
                     );
                 }
@@ -139,7 +139,7 @@ fn nested_values_that_are_almost_events_take_linear_time() {
         let file = format!("{{ {open}1{}", "}}".repeat(60)).repeat(4);
         for piece in [usize::MAX, 100] {
             let looked_at = looked_at(&format, small(1_000_000), file.as_bytes(), piece);
-            assert!(looked_at <= SCANS * file.len() as u64, "{} looks a byte", looked_at / file.len() as u64);
+            assert!(looked_at <= SCANS * file.len() as u64, "{} scans a byte", looked_at / file.len() as u64);
         }
     }
 }
@@ -160,6 +160,6 @@ proptest! {
         let file = file.repeat(repeats);
         let file = &file.as_bytes()[..file.len().min(60_000)];
         let looked_at = looked_at(&format, small(max_event_bytes), file, piece);
-        prop_assert!(looked_at <= SCANS * (file.len() as u64 + 100), "{} looks a byte", looked_at / file.len() as u64);
+        prop_assert!(looked_at <= SCANS * (file.len() as u64 + 100), "{} scans a byte", looked_at / file.len() as u64);
     }
 }
