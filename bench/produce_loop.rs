@@ -1,19 +1,20 @@
-//! What does it cost to put an NDJSON file on a Kafka topic? Compares the barest loop librdkafka allows with the log
-//! seam's own writer, on the same file and the same broker, in alternating rounds of one run.
+//! Measures the cost of putting an NDJSON file on a Kafka topic. Compares the minimal loop over librdkafka with the log
+//! seam's own writer, on the same file and broker, in alternating rounds of one run.
 //!
 //! ```sh
 //! cargo run --release -p common --example produce_loop -- --brokers 127.0.0.1:9092 --file events.json
 //! ```
 //!
-//! | way | what it does |
+//! | variant | what it does |
 //! |---|---|
 //! | `bare` | `send` for each line: key, value, partition by murmur2; the key is found by a plain search |
-//! | `headers` | the same with the two headers that our records have |
-//! | `writer` | builds `RecordBatch`es and hands them to `KafkaLog::writer`, the next ones while these are on their way |
+//! | `headers` | the same with the two headers of the program's records |
+//! | `writer` | builds `RecordBatch`es and passes them to `KafkaLog::writer`, building the next ones meanwhile |
 //!
-//! All are transactional (acks=all, lz4), a transaction every `--transaction-bytes` of lines. Each round of each way is a
-//! process of its own with a topic of its own, so that memory and CPU are its own: CPU seconds are those of all its
-//! threads; with `--broker-pid` the broker's are printed beside them. Ratios are of medians, to `headers`.
+//! All are transactional (acks=all, lz4), with a transaction every `--transaction-bytes` of lines. Each round of each
+//! variant is a process of its own with a topic of its own, so that memory and CPU are attributed correctly: CPU
+//! seconds are those of all its threads; with `--broker-pid` the broker's are printed too. Ratios are of medians,
+//! relative to `headers`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, reason = "a measuring program")]
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ use rustix::time::{ClockId, clock_gettime};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// As long as paths in a landing zone with a few folders are.
+/// As long as typical paths in a landing zone with a few folders.
 const SOURCE: &str = "2026/11/24/orders-service/part-00042-7b0c9a1e5d3f.json";
 const ROOM_FOR_ONE_MORE_BYTES: usize = 4096;
 const WAIT: Duration = Duration::from_secs(60);
@@ -48,7 +49,7 @@ struct Options {
     rounds: usize,
     partitions: i32,
     transaction_bytes: usize,
-    /// A batch handed to the writer is at least this large, or its partition's last in the transaction.
+    /// The minimum size of a batch passed to the writer, except for its partition's last in the transaction.
     batch_bytes: usize,
     /// Writers that are owned and stay idle beside the busy one.
     idle_writers: usize,
@@ -108,7 +109,7 @@ fn main() {
     }
 }
 
-/// What one round of one way took.
+/// The measurements of one round.
 #[derive(Debug, Clone, Default)]
 struct Figures {
     events_per_s: f64,
@@ -116,7 +117,7 @@ struct Figures {
     broker_cpu_s_per_million: f64,
     peak_rss_mb: f64,
     threads: f64,
-    /// From the last record handed over to the answer of the commit.
+    /// From the last record passed on to the answer of the commit.
     commit_ms: f64,
 }
 
@@ -136,7 +137,7 @@ impl Figures {
     }
 }
 
-/// Rounds of all ways in turn, each in a process of its own; prints each, and the medians.
+/// Runs rounds of all variants in turn, each in a process of its own; prints each, and the medians.
 fn compare(options: &Options, arguments: &[String]) {
     println!("{:50} {}", "way", Figures::NAMES.map(|name| format!("{name:>17}")).join(""));
     let mut all: BTreeMap<&str, Vec<Figures>> = BTreeMap::new();
@@ -173,7 +174,7 @@ fn run_round(options: &Options, arguments: &[String], way: &str, topic: &str) ->
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(create_topic(options, topic));
     let broker_before = options.broker_pid.map(process_cpu_seconds);
-    // `writer:linger.ms=0;batch.size=65536` is a way with client settings of its own.
+    // `writer:linger.ms=0;batch.size=65536` is a variant with client settings of its own.
     let (way, settings) = way.split_once(':').unwrap_or((way, ""));
     let own_settings =
         settings.split(';').filter(|pair| !pair.is_empty()).flat_map(|pair| match pair.strip_prefix("batch-bytes=") {
@@ -232,7 +233,7 @@ fn own_status(name: &str) -> f64 {
     line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// One round; prints `events seconds cpu-seconds peak-rss-mb threads ms-per-commit`.
+/// Runs one round; prints `events seconds cpu-seconds peak-rss-mb threads ms-per-commit`.
 fn measure(options: &Options, topic: &str) {
     let cpu = || {
         let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -282,7 +283,7 @@ impl Pieces {
         Self { file, size_bytes: options.transaction_bytes, begin: 0, rest: Vec::new() }
     }
 
-    /// Fills `piece` with whole lines and says at which byte they begin; `None` at the end.
+    /// Fills `piece` with whole lines and returns the offset of the first byte; `None` at the end.
     fn next(&mut self, piece: &mut Vec<u8>) -> Option<u64> {
         piece.clear();
         piece.append(&mut self.rest);
@@ -297,7 +298,7 @@ impl Pieces {
     }
 }
 
-/// Lines with the byte they begin at.
+/// Lines with the offset of their first byte.
 fn lines(piece: &[u8], begin: u64) -> impl Iterator<Item = (u64, &[u8])> {
     let mut start = 0;
     memchr::memchr_iter(b'\n', piece).map(move |end| {
@@ -314,7 +315,7 @@ impl Keys {
         Self(memchr::memmem::Finder::new(b"\"event_id\":"))
     }
 
-    /// The value of `event_id`, taken to have no escapes.
+    /// The value of `event_id`, assuming that it has no escapes.
     fn of<'a>(&self, line: &'a [u8]) -> &'a [u8] {
         let rest = &line[self.0.find(line).unwrap() + self.0.needle().len()..];
         let start = memchr::memchr(b'"', rest).unwrap() + 1;
@@ -415,7 +416,7 @@ fn produce_by_writer(options: &Options, topic: &str, start_clock: &mut dyn FnMut
         }
         let mut writer = log.writer(topic).await.unwrap();
         let (full, mut transactions) = tokio::sync::mpsc::channel(1);
-        // Memory of batches is used again: taking it anew costs page faults.
+        // Memory of batches is reused: allocating it again costs page faults.
         let (emptied, empty) = std::sync::mpsc::channel();
         start_clock();
         let build = options.clone();

@@ -52,20 +52,20 @@ pub enum Command {
     Ingest(IngestArgs),
     /// Write events from Kafka as Parquet, exactly once
     Distribute(DistributeArgs),
-    /// Look for what would stop the roles or hurt later, such as a flood of small files, before they run
+    /// Check configuration, log and stores for problems before the roles run, such as a flood of small files
     Check(CheckArgs),
-    /// Audit the tables: nothing missing, nothing twice, nothing that should not be there
+    /// Audit the tables: no missing, repeated or unexpected rows or files
     Verify(VerifyArgs),
-    /// Set the distributor's offsets back, so that missing files are made again, or rewrite batches under other settings
+    /// Set the distributor's offsets back to restore missing files, or rewrite batches under other settings
     Replay(ReplayArgs),
-    /// Make sample events, the same ones for the same seed
+    /// Generate sample events, the same ones for the same seed
     Generate(GenerateArgs),
-    /// Look at the events that could not be read as such, and publish them after all
+    /// List invalid records, and publish them once their cause is corrected
     Dlq {
         #[command(subcommand)]
         command: DlqCommand,
     },
-    /// Look at the configuration
+    /// Show the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
@@ -73,7 +73,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// How log lines look, and the line that says why the command failed.
+    /// The form of log lines, and of the line that reports why the command failed.
     pub fn log_format(&self) -> LogFormat {
         let common = match self {
             Self::Run(args) => &args.common,
@@ -91,7 +91,7 @@ impl Command {
     }
 }
 
-/// Whether a command line that cannot be read asks for JSON.
+/// Whether an invalid command line asks for JSON.
 pub fn wants_json_logs(words: impl Iterator<Item = OsString>) -> bool {
     let mut words = words.peekable();
     while let Some(word) = words.next() {
@@ -104,9 +104,9 @@ pub fn wants_json_logs(words: impl Iterator<Item = OsString>) -> bool {
 
 #[derive(Debug, Subcommand)]
 pub enum DlqCommand {
-    /// List the dead letters: where each stood, why it is no event, and how it begins
+    /// List the dead letters: where each was, why it is not an event, and how it begins
     List(DlqListArgs),
-    /// Publish dead letters after all, exactly once, read as the configuration now says
+    /// Publish dead letters, exactly once, read under the current configuration
     Replay(DlqReplayArgs),
 }
 
@@ -115,7 +115,7 @@ pub struct DlqListArgs {
     #[command(flatten)]
     pub log: LogArgs,
 
-    /// Only letters of this reason, such as bad_timestamp
+    /// Only letters with this reason, such as bad_timestamp
     #[arg(long, value_name = "CODE")]
     pub reason: Option<String>,
 
@@ -123,7 +123,7 @@ pub struct DlqListArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
 
-    /// Also letters that were replayed
+    /// Include letters that were replayed
     #[arg(long)]
     pub all: bool,
 
@@ -136,11 +136,11 @@ pub struct DlqReplayArgs {
     #[command(flatten)]
     pub log: LogArgs,
 
-    /// Only letters of this reason, such as bad_timestamp; the others stay as they are
+    /// Only letters with this reason, such as bad_timestamp; the others stay unchanged
     #[arg(long, value_name = "CODE")]
     pub reason: Option<String>,
 
-    /// Write nothing, only tell what would come of it
+    /// Write nothing, only report what would happen
     #[arg(long)]
     pub dry_run: bool,
 
@@ -150,7 +150,7 @@ pub struct DlqReplayArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every setting with its value and where that comes from; secrets are masked
+    /// Print every setting with its value and origin; secrets are masked
     Print(CommonArgs),
 }
 
@@ -169,7 +169,7 @@ pub enum LogFormat {
 
 #[derive(Debug, Args)]
 pub struct CommonArgs {
-    /// TOML file with settings; ED__SECTION__KEY variables and flags win over it
+    /// TOML file with settings; ED__SECTION__KEY variables and flags take precedence
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -185,7 +185,7 @@ pub struct CommonArgs {
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<tracing_subscriber::filter::LevelFilter>,
 
-    /// How log lines look
+    /// Form of log lines
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
 }
@@ -208,7 +208,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub once: bool,
 
-    /// Try files again that were quarantined before
+    /// Retry files that were quarantined before
     #[arg(long)]
     pub retry_quarantined: bool,
 
@@ -230,7 +230,7 @@ pub struct IngestArgs {
     #[arg(long)]
     pub once: bool,
 
-    /// Try files again that were quarantined before
+    /// Retry files that were quarantined before
     #[arg(long)]
     pub retry_quarantined: bool,
 
@@ -248,7 +248,7 @@ pub struct DistributeArgs {
     #[arg(long, value_name = "LOCATION")]
     pub trusted: Option<String>,
 
-    /// End when caught up with the end of the topic as it is at the start
+    /// End when caught up with the end of the topic at the start
     #[arg(long)]
     pub once: bool,
 
@@ -256,14 +256,15 @@ pub struct DistributeArgs {
     pub common: CommonArgs,
 }
 
-/// The log, and the trusted zone that is written from it.
+/// The log, and the trusted zone written from it.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used (while no `run` uses it), if there is one
+    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used, if there is one and no `run` uses
+    /// it
     #[arg(long, value_name = "BROKERS")]
     pub brokers: Option<String>,
 
-    /// Folder or s3://bucket/prefix of the tables; `run` keeps its embedded log with them
+    /// Folder or s3://bucket/prefix of the tables; `run` keeps its embedded log there
     #[arg(long, value_name = "LOCATION")]
     pub trusted: Option<String>,
 
@@ -278,15 +279,15 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "WHERE", allow_hyphen_values = true, required_unless_present = "rewrite")]
     pub to: Option<String>,
 
-    /// Make the batches from there on (all, without --to) again under the settings of today, while no distributor runs
+    /// Rewrite the batches from there on (all, without --to) under the current settings, while no distributor runs
     #[arg(long)]
     pub rewrite: bool,
 
-    /// Rewrite batches too that already are as the settings say
+    /// Rewrite even batches that already match the settings
     #[arg(long, requires = "rewrite")]
     pub force: bool,
 
-    /// Refuse to rewrite if the log no longer holds the records of a batch that should be
+    /// Refuse to rewrite if the log no longer holds the records of an affected batch
     #[arg(long, requires = "rewrite")]
     pub require_all: bool,
 
@@ -294,7 +295,7 @@ pub struct ReplayArgs {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub partitions: Vec<i32>,
 
-    /// Change nothing, only tell what would come of it
+    /// Change nothing, only report what would happen
     #[arg(long)]
     pub dry_run: bool,
 
@@ -318,7 +319,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub types: Option<u64>,
 
-    /// Days that the timestamps of one batch lie on
+    /// Days covered by the timestamps of one batch
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub days: u64,
 
@@ -326,11 +327,12 @@ pub struct CheckArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub partitions: Option<u64>,
 
-    /// How many distributors share the partitions
+    /// Number of distributors that share the partitions
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub distributors: u64,
 
-    /// Events a second, of all partitions together; without it sizes are not told, and batches are taken to be of full age
+    /// Events a second, of all partitions together; without it sizes are unknown, and batches are assumed to reach
+    /// their full age
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub events_per_second: Option<u64>,
 
@@ -338,7 +340,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     pub event_bytes: u64,
 
-    /// Look at the configuration only, neither at the log nor at stores
+    /// Check only the configuration, neither the log nor stores
     #[arg(long)]
     pub offline: bool,
 
@@ -355,7 +357,7 @@ pub struct VerifyArgs {
     #[command(flatten)]
     pub log: LogArgs,
 
-    /// Read every row too: no key twice within the window, and the very rows that the log's records make
+    /// Read every row too: no key twice within the window, and exactly the rows of the log's records
     #[arg(long)]
     pub deep: bool,
 
@@ -363,20 +365,20 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub repair: bool,
 
-    /// Put what is missing of the chain (_batches), made again from the files and the log; nothing else is touched. Needs the
+    /// Restore missing parts of the chain (_batches) from the files and the log; nothing else is changed. Needs the
     /// log, and that no distributor runs
     #[arg(long)]
     pub rebuild_chain: bool,
 
-    /// With --rebuild-chain: put nothing, only tell what is missing
+    /// With --rebuild-chain: write nothing, only report what is missing
     #[arg(long, requires = "rebuild_chain")]
     pub dry_run: bool,
 
-    /// With --rebuild-chain: pass over offsets that neither files nor the log account for, for good
+    /// With --rebuild-chain: permanently skip offsets that neither files nor the log account for
     #[arg(long, requires = "rebuild_chain")]
     pub accept_gaps: bool,
 
-    /// Uploads that were begun longer ago and never completed are abandoned; a living distributor may have younger ones
+    /// Unfinished uploads older than this are abandoned; a running distributor may have younger ones
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
     pub uploads_older_than: Duration,
 
@@ -388,7 +390,7 @@ pub struct VerifyArgs {
 pub enum Format {
     /// One object a line
     Ndjson,
-    /// Objects one after another with nothing between
+    /// Objects in sequence without separators
     Concatenated,
     /// One array a file
     Array,
@@ -398,7 +400,7 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct GenerateArgs {
-    /// How many events, duplicates included
+    /// Number of events, duplicates included
     #[arg(long, default_value_t = 1_000)]
     pub events: u64,
 
@@ -413,7 +415,7 @@ pub struct GenerateArgs {
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub types: u64,
 
-    /// Days the timestamps are spread over, from 2021-01-14 on
+    /// Days covered by the timestamps, from 2021-01-14 on
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub days: u64,
 
@@ -425,7 +427,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Most events a file
+    /// Most events in one file
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub events_per_file: u64,
 

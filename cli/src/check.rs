@@ -1,8 +1,8 @@
-//! `check`: what would stop the roles, and what will hurt later, told before they run.
+//! `check`: reports what would stop the roles, or hurt later, before they run.
 
 mod archivable;
 mod forecast;
-mod look;
+mod inspect;
 mod pending;
 mod report;
 
@@ -13,10 +13,10 @@ use indicatif::HumanCount;
 use crate::args::{CheckArgs, Output};
 use crate::{Failure, configure, print, trusted};
 use forecast::{ClosedBy, Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
-use look::Seen;
+use inspect::Inspected;
 use report::{Findings, size, whole};
 
-/// Assumed where neither a flag nor the tables tell.
+/// Used if neither a flag nor the tables give the number.
 const DEFAULT_TYPES: u64 = 12;
 
 pub async fn check(args: &CheckArgs) -> Result<(), Failure> {
@@ -47,19 +47,22 @@ async fn findings(args: &CheckArgs) -> Result<Findings, Failure> {
             return Ok(findings);
         }
     };
-    look::check_settings(&config, &mut findings);
-    findings.looked = !args.offline && look::is_anything_named(&config);
-    let seen = if args.offline { Seen::default() } else { look::look(&config, &mut findings).await };
-    judge(args, &config, &seen, &mut findings);
+    inspect::check_settings(&config, &mut findings);
+    findings.looked = !args.offline && inspect::is_anything_named(&config);
+    let inspected = if args.offline { Inspected::default() } else { inspect::inspect(&config, &mut findings).await };
+    judge(args, &config, &inspected, &mut findings);
     Ok(findings)
 }
 
-/// Adds the forecast, and what is to be said of it.
-fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings) {
+/// Adds the forecast and the warnings about it.
+fn judge(args: &CheckArgs, config: &Config, inspected: &Inspected, findings: &mut Findings) {
     let input = Input {
-        types: args.types.or(seen.types).unwrap_or(DEFAULT_TYPES),
+        types: args.types.or(inspected.types).unwrap_or(DEFAULT_TYPES),
         days: args.days,
-        partitions: args.partitions.or(seen.partitions).unwrap_or_else(|| look::default_partitions(config).into()),
+        partitions: args
+            .partitions
+            .or(inspected.partitions)
+            .unwrap_or_else(|| inspect::default_partitions(config).into()),
         distributors: args.distributors,
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         events_per_second: args.events_per_second.map(|rate| rate as f64),
@@ -73,9 +76,10 @@ fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings
         max_memory: config.flush.max_memory,
         max_rows_per_file: config.trusted.max_rows_per_file,
     };
-    let told = forecast(&input, &limits);
-    if told.files_a_day > float(config.flush.warn_files_per_day) {
-        findings.warn("flush.warn_files_per_day", too_many(&told, &input, &limits, config.flush.warn_files_per_day));
+    let estimate = forecast(&input, &limits);
+    if estimate.files_a_day > float(config.flush.warn_files_per_day) {
+        findings
+            .warn("flush.warn_files_per_day", too_many(&estimate, &input, &limits, config.flush.warn_files_per_day));
     }
     if let Some(age) = config.flush.ages.shortest() {
         let urgent = forecast(&input, &Limits { max_age: age, ..limits });
@@ -96,27 +100,27 @@ fn judge(args: &CheckArgs, config: &Config, seen: &Seen, findings: &mut Findings
             format!("rows of {types} types come, but a batch holds {guard}: those of further ones are rejected"),
         );
     }
-    findings.forecast = Some(told);
+    findings.forecast = Some(estimate);
 }
 
-/// How many files, how small, and what would mend it.
-fn too_many(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
-    let files = HumanCount(whole(told.files_a_day));
-    let sizes = told.file_bytes.map_or_else(String::new, |bytes| format!(" of about {}", size(bytes)));
-    let batches = counted(whole(told.batches_a_day / float(input.partitions)), "batch", "es");
+/// The number and size of files, and what would reduce the number.
+fn too_many(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
+    let files = HumanCount(whole(estimate.files_a_day));
+    let sizes = estimate.file_bytes.map_or_else(String::new, |bytes| format!(" of about {}", size(bytes)));
+    let batches = counted(whole(estimate.batches_a_day / float(input.partitions)), "batch", "es");
     let (partitions, types) = (counted(input.partitions, "partition", "s"), counted(input.types, "type", "s"));
     let days = counted(input.days, "day", "s");
     format!(
         "about {files} Parquet files a day{sizes}, more than {}: {partitions} x {batches} a day x up to {types} x {days}. \
          {}; see docs/small-files.md",
         HumanCount(limit),
-        mend(told, input, limits, limit)
+        mend(estimate, input, limits, limit)
     )
 }
 
-fn mend(told: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
-    let closed_early = format!("{} closes batches after {:.1} s", told.closed_by.setting(), told.batch_seconds);
-    match (told.closed_by, age_for(input, limits, limit)) {
+fn mend(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
+    let closed_early = format!("{} closes batches after {:.1} s", estimate.closed_by.setting(), estimate.batch_seconds);
+    match (estimate.closed_by, age_for(input, limits, limit)) {
         (ClosedBy::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
         (ClosedBy::Age, None) => {
             "No flush.max_age mends this alone: it takes fewer partitions or types, or more flush.max_memory with a larger age"

@@ -1,4 +1,4 @@
-//! From the command line's layers to a checked configuration.
+//! Builds a checked configuration from the command line's layers.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,10 +11,10 @@ use common::printable::lines;
 use crate::args::CommonArgs;
 use crate::{Failure, print};
 
-/// A flag, the setting that it stands for, and its value.
+/// A flag, its setting, and its value.
 type Flag<'a> = (&'a str, &'a str, Option<&'a String>);
 
-/// Gathers file, environment, `--set` and the given flags, in rising precedence.
+/// Collects file, environment, `--set` and the given flags, in rising precedence.
 pub fn tree(common: &CommonArgs, flags: &[Flag<'_>]) -> Result<ConfigTree, Failure> {
     let mut tree = ConfigTree::default();
     if let Some(path) = &common.config {
@@ -35,7 +35,7 @@ pub fn tree(common: &CommonArgs, flags: &[Flag<'_>]) -> Result<ConfigTree, Failu
     Ok(tree)
 }
 
-/// Files of settings are small; what is larger is another file.
+/// Settings files are small; a larger file is not one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -45,7 +45,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// All variables that can be read; one of ours has to be.
+/// All readable variables; those with the program's prefix have to be readable.
 fn environment() -> anyhow::Result<Vec<(String, String)>> {
     let mut variables = Vec::new();
     for (name, value) in std::env::vars_os() {
@@ -59,19 +59,19 @@ fn environment() -> anyhow::Result<Vec<(String, String)>> {
     Ok(variables)
 }
 
-/// What follows the key is not shown, for it may be a secret.
+/// The text after the key is not shown, because it may be a secret.
 fn no_pair(pair: &str) -> anyhow::Error {
     let is_key = |char: char| char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-');
     let key: String = pair.chars().take_while(|char| is_key(*char)).collect();
     anyhow!("--set {key}: expected KEY=VALUE, such as --set flush.max_age=10s")
 }
 
-/// Checks the whole configuration, and that its places do not lie inside each other.
+/// Checks the whole configuration, and that its places do not overlap.
 pub fn config(common: &CommonArgs, flags: &[Flag<'_>]) -> Result<Config, Failure> {
     check(&tree(common, flags)?).map_err(Failure::usage)
 }
 
-/// As [`config`], of settings that were gathered before.
+/// As [`config`], for settings that are already collected.
 pub fn check(tree: &ConfigTree) -> Result<Config, ConfigErrors> {
     let config = tree.check()?;
     let overlaps = config.overlaps();
@@ -90,16 +90,16 @@ mod tests {
 
     #[test]
     fn a_pair_without_a_value_is_not_repeated_behind_its_key() {
-        let told = no_pair("kafka.client.sasl.password:hush").to_string();
+        let message = no_pair("kafka.client.sasl.password:hush").to_string();
         assert!(
-            told.contains("--set kafka.client.sasl.password: expected KEY=VALUE") && !told.contains("hush"),
-            "{told}"
+            message.contains("--set kafka.client.sasl.password: expected KEY=VALUE") && !message.contains("hush"),
+            "{message}"
         );
     }
 
     #[test]
-    fn a_file_that_is_no_configuration_is_not_read_to_its_end() {
-        let told = read(Path::new("/dev/zero")).err().map(|error| error.to_string());
-        assert_eq!(told.as_deref(), Some("it has more than 1048576 bytes"));
+    fn a_large_file_is_not_read_to_its_end() {
+        let message = read(Path::new("/dev/zero")).err().map(|error| error.to_string());
+        assert_eq!(message.as_deref(), Some("it has more than 1048576 bytes"));
     }
 }

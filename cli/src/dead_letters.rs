@@ -1,4 +1,4 @@
-//! `dlq list` and `dlq replay`: what stands in the dead-letter topic, and publishing it after all.
+//! `dlq list` and `dlq replay`: shows the dead-letter topic, and publishes its letters.
 
 mod list;
 mod replay;

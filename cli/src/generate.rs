@@ -15,7 +15,7 @@ use crate::{Failure, print};
 
 /// 2021-01-14T00:00:00Z.
 const FIRST_SECOND: u64 = 1_610_582_400;
-/// Duplicates repeat one of the last so many events.
+/// Duplicates repeat one of the last `REPEAT_WITHIN` events.
 const REPEAT_WITHIN: usize = 5_000;
 
 const DOMAINS: [&str; 4] = ["account", "card", "transfer", "customer"];
@@ -156,7 +156,7 @@ fn pretty(text: &str) -> String {
     out
 }
 
-/// Writes one file's worth of events, framed.
+/// Writes the events of one file, framed.
 fn write_file(generator: &mut Generator<'_>, count: u64, out: &mut impl Write, made: &mut Made) -> std::io::Result<()> {
     let format = generator.args.format;
     let mut text = String::new();
@@ -194,7 +194,7 @@ fn write_file(generator: &mut Generator<'_>, count: u64, out: &mut impl Write, m
     out.flush()
 }
 
-/// Writes under a name that no listing shows, then renames: a running ingestor sees whole files only.
+/// Writes under a name that no listing shows, then renames: a running ingestor sees only complete files.
 fn write_named(
     generator: &mut Generator<'_>,
     count: u64,
@@ -215,7 +215,7 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
     if !(0.0..=0.99).contains(&args.duplicates) {
         return Err(Failure::usage(anyhow!("--duplicates {}: must be from 0 to 0.99", args.duplicates)));
     }
-    // Within 0..=0.99 of 2^53, so it fits and loses nothing that matters.
+    // Within 0..=0.99 of 2^53, so the conversion is exact enough.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
     let repeat_below = (args.duplicates * 9_007_199_254_740_992.0) as u64;
     let mut generator = Generator { args, random: Random(args.seed), repeat_below, recent: Vec::new() };
@@ -234,16 +234,16 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
             }
         }
     }
-    let told = match args.output {
+    let output = match args.output {
         Output::Json => serde_json::to_string(&made)?,
         Output::Text => {
             format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
         }
     };
     if args.out.is_some() {
-        print::text(&format!("{told}\n"))?;
+        print::text(&format!("{output}\n"))?;
     } else {
-        print::note(&told)?;
+        print::note(&output)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Log lines on stderr. What is foreign in them (names of files, messages of stores) is made printable, in text as in
-//! JSON, and each event is one line.
+//! Log lines on stderr. Foreign text in them (file names, messages of stores) is escaped, in text and in JSON, and each
+//! event is one line.
 
 mod fields;
 
@@ -19,17 +19,17 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::args::{CommonArgs, LogFormat, Output};
 use fields::PrintableFields;
 
-/// On a terminal the progress bar tells what goes on, and only warnings interrupt it.
+/// On a terminal the progress bar shows the state, and only warnings interrupt it.
 pub fn start(common: &CommonArgs) {
     let on_terminal = io::stderr().is_terminal() && common.output == Output::Text;
     let level = common.log.unwrap_or(if on_terminal { LevelFilter::WARN } else { LevelFilter::INFO });
-    // Libraries speak up only when something is wrong, unless everything is asked for.
+    // Libraries log only warnings, unless everything is requested.
     let others = if level >= LevelFilter::TRACE { level } else { level.min(LevelFilter::WARN) };
     let filter = ["common", "ingestor", "distributor", "event_distributor", "librdkafka"]
         .into_iter()
         .fold(Targets::new().with_default(others), |filter, target| filter.with_target(target, level));
     let lines = lines(common.log_format, io::stderr().is_terminal(), io::stderr);
-    // Fails only when a subscriber is set already, which this process does once.
+    // Fails only if a subscriber is already set; this process sets one once.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(report_panic));
 }
@@ -46,7 +46,7 @@ where
     }
 }
 
-/// A bug, as one log line. The task that had it ends with an error, and the role says what becomes of that.
+/// Logs a panic, which is a bug, as one line. Its task ends with an error that the role handles.
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     if panic_is_caught() {
         return;
@@ -61,7 +61,7 @@ fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     }
 }
 
-/// JSON with nothing hidden in it.
+/// JSON with hidden characters escaped.
 #[derive(Clone)]
 struct JsonLines<W>(W);
 
@@ -74,7 +74,7 @@ impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for JsonLines<W> {
 }
 
 impl<W: Write> Write for JsonLines<W> {
-    /// Takes whole events: the subscriber writes each in one piece.
+    /// Receives whole events: the subscriber writes each in one piece.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         self.0.write_all(json_text(&String::from_utf8_lossy(event)).as_bytes())?;
         Ok(event.len())
@@ -109,7 +109,7 @@ mod tests {
         }
     }
 
-    /// What an event with hostile text in every place looks like.
+    /// The log line of an event with hostile text everywhere.
     fn logged(format: LogFormat, ansi: bool) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_line_shows_what_is_hidden_and_stays_one_line() {
+    fn a_text_line_escapes_hidden_characters_and_stays_one_line() {
         let line = logged(LogFormat::Text, false);
         assert_eq!(
             escape(line.trim_end_matches('\n')),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_line_escapes_what_is_hidden_and_says_the_same() {
+    fn a_json_line_escapes_hidden_characters_and_keeps_its_value() {
         let line = logged(LogFormat::Json, true);
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.trim_end_matches('\n').chars().all(|char| char == ' ' || char.is_ascii_graphic()), "{line:?}");

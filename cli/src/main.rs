@@ -1,4 +1,4 @@
-//! The `event-distributor` binary: command line, wiring, progress and exit codes. What the roles do is in their crates.
+//! The `event-distributor` binary: command line, wiring, progress and exit codes. The roles are in crates of their own.
 
 mod allocator;
 mod args;
@@ -23,12 +23,12 @@ use clap::Parser;
 use args::{Cli, Command, ConfigCommand, DlqCommand, LogFormat};
 use common::printable;
 
-/// Why a command ended, by exit code.
+/// The reason why a command failed, by exit code.
 #[derive(Debug)]
 pub enum Failure {
-    /// 2: the command line or the configuration is wrong; nothing was done.
+    /// 2: the command line or the configuration is invalid; nothing was done.
     Usage(anyhow::Error),
-    /// 1: it was right, but did not work out.
+    /// 1: the configuration is valid, but the command failed.
     Runtime(anyhow::Error),
 }
 
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Help, the version, or what is wrong with the command line.
+/// Prints help, the version, or the error in the command line.
 fn explain(error: &clap::Error) -> u8 {
     let plain = error.render().to_string();
     let wants_json = || args::wants_json_logs(std::env::args_os());
@@ -68,7 +68,7 @@ fn explain(error: &clap::Error) -> u8 {
         let format = if wants_json() { LogFormat::Json } else { LogFormat::Text };
         print::error(format, plain.trim_start_matches("error: ").trim_end());
     } else {
-        // In colour. There is nobody to tell if that fails.
+        // In colour. A failure cannot be reported.
         let _ = error.print();
     }
     if error.use_stderr() { 2 } else { 0 }

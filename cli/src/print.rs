@@ -1,5 +1,5 @@
-//! What the program prints: results on stdout, its last word on stderr. Foreign text in it is made printable, and a
-//! reader that went away is an error, not a panic.
+//! Prints results on stdout, and the final message on stderr. Foreign text is escaped, and a closed pipe is an error,
+//! not a panic.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::args::LogFormat;
 
-/// Prints lines that hold no foreign text but what was made printable.
+/// Prints lines whose foreign text is already escaped.
 pub fn text(lines: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(lines.as_bytes()).and_then(|()| out.flush()).context("cannot print the result")
@@ -22,12 +22,12 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<()> {
     text(&format!("{}\n", printable::json(value)?))
 }
 
-/// Prints one line on stderr, for stdout has something else.
+/// Prints one line on stderr, because stdout has other content.
 pub fn note(line: &str) -> anyhow::Result<()> {
     io::stderr().lock().write_all(format!("{line}\n").as_bytes()).context("cannot print the result")
 }
 
-/// Prints what went wrong on stderr, in the form that log lines have. There is nobody to tell if that fails.
+/// Prints an error on stderr, in the form of log lines. A failure cannot be reported.
 pub fn error(format: LogFormat, message: &str) {
     let line = match format {
         LogFormat::Text => format!("error: {}\n", printable::message(message)),
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_word_is_one_json_object_with_nothing_hidden_in_it() {
+    fn the_final_message_is_one_json_object_without_hidden_characters() {
         let line = json_error("2 problems:\n  - a\u{202e}b\u{9b}\u{1b}");
         assert_eq!(line.matches('\n').count(), 1);
         assert!(!line.contains(['\u{202e}', '\u{9b}', '\u{1b}']), "{line}");

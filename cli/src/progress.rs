@@ -1,4 +1,4 @@
-//! A line on the terminal that tells what goes on. Nothing is drawn when stderr is not a terminal.
+//! A progress line on the terminal. Draws nothing if stderr is not a terminal.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

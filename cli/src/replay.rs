@@ -1,4 +1,4 @@
-//! `replay`: sets the distributor's offsets back, and says beforehand what will come of it.
+//! `replay`: sets the distributor's offsets back, and reports the result beforehand.
 
 use anyhow::anyhow;
 use common::event::TimeRule;
@@ -27,7 +27,7 @@ pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where to go back to: the beginning, unless something else is said.
+/// The offset to go back to: the beginning, unless another is given.
 pub fn target(args: &ReplayArgs) -> Result<ReplayTarget, Failure> {
     let target = args.to.as_deref().map_or(Ok(ReplayTarget::Earliest), parse);
     target.map_err(|message| Failure::usage(anyhow!("--to: {message}")))
@@ -85,7 +85,7 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     let whole = if missing == 0 { "no file is missing" } else { "none of them can be restored" };
     match (restorable, dry_run) {
         (0, true) => line(format_args!("nothing was set; {whole}")),
-        (0, false) => line(format_args!("set; {whole}, so the next `distribute` (or `run`) only looks at them")),
+        (0, false) => line(format_args!("set; {whole}, so the next `distribute` (or `run`) only checks them")),
         (_, true) => line(format_args!("nothing was set; {} would be restored", counted(restorable, "file"))),
         (_, false) => line(format_args!(
             "set; the next `distribute` (or `run`) makes {} again, unless replay.missing is 'report'",
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_told_by_its_form() {
+    fn a_target_is_recognized_by_its_form() {
         assert_eq!(parse("earliest"), Ok(ReplayTarget::Earliest));
         assert_eq!(parse("1200"), Ok(ReplayTarget::Offset(1_200)));
         assert_eq!(parse("batch:7"), Ok(ReplayTarget::Batch(7)));
@@ -112,20 +112,20 @@ mod tests {
     }
 
     #[test]
-    fn the_preview_tells_what_cannot_come_back() {
+    fn the_preview_counts_files_that_cannot_be_restored() {
         let plan =
             PartitionReplay { partition: 1, committed: Some(900), to: 300, batches: 4, missing: 5, restorable: 3 };
-        let told = text(&[plan], true);
-        assert!(told.contains("2 of the missing files cannot be restored"), "{told}");
-        assert!(told.contains("nothing was set; 3 files would be restored"), "{told}");
+        let output = text(&[plan], true);
+        assert!(output.contains("2 of the missing files cannot be restored"), "{output}");
+        assert!(output.contains("nothing was set; 3 files would be restored"), "{output}");
     }
 
     #[test]
-    fn where_nothing_is_missing_nothing_is_said_to_be_made() {
+    fn nothing_is_restored_if_nothing_is_missing() {
         let plan = PartitionReplay { partition: 0, committed: None, to: 0, batches: 1, missing: 0, restorable: 0 };
-        let told = [true, false].map(|dry_run| text(std::slice::from_ref(&plan), dry_run));
-        assert!(told[0].ends_with("nothing was set; no file is missing\n"), "{}", told[0]);
-        assert!(told[1].contains("set; no file is missing, so the next"), "{}", told[1]);
+        let output = [true, false].map(|dry_run| text(std::slice::from_ref(&plan), dry_run));
+        assert!(output[0].ends_with("nothing was set; no file is missing\n"), "{}", output[0]);
+        assert!(output[1].contains("set; no file is missing, so the next"), "{}", output[1]);
         let one = PartitionReplay { missing: 1, restorable: 1, ..plan };
         assert!(text(&[one], true).contains("1 file would be restored"));
     }

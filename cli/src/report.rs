@@ -21,13 +21,13 @@ pub struct Report {
     pub ingest: Option<IngestReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<DistributeReport>,
-    /// What went wrong, a text for each role that failed. Not there when nothing did.
+    /// The errors, one for each role that failed. Omitted if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
-    /// Files that could not be dealt with, the first hundred.
+    /// Files that could not be processed, the first hundred.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
-    /// How many there are.
+    /// The number of those files.
     #[serde(skip_serializing_if = "is_zero")]
     pub problems_total: u64,
 }
@@ -51,7 +51,7 @@ impl Report {
         self.errors.extend(outcome.err().map(|error| error.to_string()));
     }
 
-    /// All that went wrong, if anything did.
+    /// All errors as one, if there are any.
     pub fn failure(&self) -> Option<anyhow::Error> {
         (!self.errors.is_empty()).then(|| anyhow!("{}", self.errors.join("\n")))
     }
@@ -82,7 +82,7 @@ impl Report {
                 rows.push(("files kept in pending/", count(report.files.kept)));
             }
             if report.files.passed_over.total() > 0 {
-                rows.push(("passed over in pending/", report.files.passed_over.words()));
+                rows.push(("skipped in pending/", report.files.passed_over.words()));
             }
             rows.push(("events published", count(report.events.published)));
             rows.push(("events rejected (dead-letter topic)", count(report.events.rejected)));
@@ -103,7 +103,7 @@ impl Report {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "  {name:width$}  {value}");
         }
-        // Where something failed, that is what is to be done next.
+        // After a failure the next step is to correct it.
         if self.errors.is_empty() {
             text.push_str(&self.next_steps(landing, trusted));
         }
@@ -112,7 +112,7 @@ impl Report {
 
     fn next_steps(&self, landing: Option<&Location>, trusted: Option<&Location>) -> String {
         let mut text = String::new();
-        // A location comes from the configuration, but may be named after anything.
+        // A location comes from the configuration, but may contain any text.
         let (landing, trusted) = (landing.map(Printable), trusted.map(Printable));
         let nothing = self
             .ingest
@@ -123,7 +123,7 @@ impl Report {
                 "Nothing is pending".to_owned()
             } else {
                 format!(
-                    "Nothing that can be ingested is pending, only what is passed over: {}. Only pending and processed \
+                    "Nothing that can be ingested is pending, only skipped entries: {}. Only pending and processed \
                      themselves may be links; landing.ignore_prefixes and landing.ignore_suffixes say which names are \
                      ignored",
                     passed_over.words()
@@ -136,7 +136,7 @@ impl Report {
         }
         if self.ingest.is_some_and(|report| report.files.kept > 0) {
             text.push_str(
-                "\nFiles that hold what neither rows nor dead letters hold whole stay in pending/, whatever landing.archive says; the log names them.\n",
+                "\nFiles that are the only complete copy of some content stay in pending/, whatever landing.archive says; the log names them.\n",
             );
         }
         if self.ingest.is_some_and(|report| report.events.rejected > 0) {

@@ -1,4 +1,4 @@
-//! `replay --rewrite`: makes batches again under the settings of today, and says beforehand what will come of it.
+//! `replay --rewrite`: rewrites batches under the current settings, and reports the result beforehand.
 
 use std::collections::BTreeSet;
 
@@ -140,16 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn a_preview_tells_what_would_be_made_again_and_why() {
-        let told = text(&[partition()], true);
-        assert!(told.contains("4 batches would be rewritten") && told.contains("max_types: 1 -> 2"), "{told}");
-        assert!(told.contains("2 batches stay as they are") && !told.contains("1,100"), "{told}");
+    fn a_preview_counts_the_batches_to_rewrite_with_reasons() {
+        let output = text(&[partition()], true);
+        assert!(output.contains("4 batches would be rewritten") && output.contains("max_types: 1 -> 2"), "{output}");
+        assert!(output.contains("2 batches stay as they are") && !output.contains("1,100"), "{output}");
     }
 
     #[test]
-    fn a_report_tells_what_was_made() {
-        let told = text(&[PartitionRewrite { unfinished: true, ..partition() }], false);
-        assert!(told.contains("1,100") && told.contains("interrupted is finished"), "{told}");
+    fn a_report_counts_what_was_rewritten() {
+        let output = text(&[PartitionRewrite { unfinished: true, ..partition() }], false);
+        assert!(output.contains("1,100") && output.contains("interrupted is finished"), "{output}");
         let idle = PartitionRewrite { rewritten: 0, not_in_log: 0, ..partition() };
         assert!(text(&[idle], false).contains("nothing to do: every batch is"));
     }

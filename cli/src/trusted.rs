@@ -1,4 +1,4 @@
-//! What commands that look at the log or the trusted zone, rather than work on them, have in common.
+//! Shared by commands that inspect the log or the trusted zone without writing events.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::args::{CommonArgs, LogArgs};
 use crate::wiring::{EMBEDDED_GROUP, kafka_log, required, s3};
 use crate::{Failure, configure};
 
-/// The trusted zone, the log it was written from, if that is known, and the group that wrote it.
+/// The trusted zone, its log, if that is known, and the group that wrote it.
 pub struct Trusted {
     pub config: Config,
     pub location: Location,
@@ -25,7 +25,7 @@ pub struct Trusted {
 }
 
 impl Trusted {
-    /// The log, for commands that cannot do without it.
+    /// The log, for commands that need one.
     pub fn need_log(&self, command: &str) -> Result<Arc<dyn Log>, Failure> {
         let missing = || Failure::usage(anyhow!("{command} needs the log: {}", no_log(&self.config)));
         self.log.clone().ok_or_else(missing)
@@ -41,12 +41,12 @@ pub async fn open(args: &LogArgs, common: &CommonArgs) -> Result<Trusted, Failur
     Ok(Trusted { config, location, store, log, group })
 }
 
-/// The configuration with what the flags say.
+/// The configuration with the flags applied.
 pub fn config(args: &LogArgs, common: &CommonArgs) -> Result<Config, Failure> {
     configure::config(common, &flags(args))
 }
 
-/// The settings that the flags stand for.
+/// The settings of the flags.
 pub fn flags(args: &LogArgs) -> [(&'static str, &'static str, Option<&String>); 3] {
     [
         ("--brokers", "kafka.brokers", args.brokers.as_ref()),
@@ -57,7 +57,7 @@ pub fn flags(args: &LogArgs) -> [(&'static str, &'static str, Option<&String>); 
 
 async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, Failure> {
     let store: Arc<dyn Store> = match location {
-        // Opened as it is: nothing here makes folders.
+        // Opened as it is: these commands create no folders.
         Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
         Location::Local(path) => {
             let why = if path.exists() { "is not a folder" } else { "does not exist" };
@@ -92,14 +92,14 @@ pub async fn log(config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
     }
 }
 
-/// What to say where there is no log: where one was looked for, and how to name it.
+/// The message if there is no log: the places that were searched, and how to name one.
 pub fn no_log(config: &Config) -> String {
     let looked =
         config.data_dir().map_or_else(String::new, |dir| format!("there is no embedded log in {}; ", dir.display()));
     format!("{looked}name the log with --brokers, or the folder that `run` keeps it in with --data-dir")
 }
 
-/// Where the embedded log is, if there is one.
+/// The folder of the embedded log, if there is one.
 pub fn data_dir(config: &Config) -> Result<PathBuf, Failure> {
     let nothing = "kafka.brokers, trusted.url and log.data_dir are not set: give --brokers, --trusted or --data-dir";
     config.data_dir().ok_or_else(|| Failure::usage(anyhow!(nothing)))

@@ -1,4 +1,4 @@
-//! `verify`: the audit, as a table or as JSON, with exit code 1 when anything is found.
+//! `verify`: the audit, as a table or as JSON, with exit code 1 if there are findings.
 
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
@@ -15,7 +15,7 @@ use crate::{Failure, print};
 
 mod rebuild_chain;
 
-/// Where the trusted zone has a folder for each topic.
+/// The folder of the trusted zone with a folder for each topic.
 const BATCHES: &str = "_batches/";
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
@@ -75,7 +75,7 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     }
 }
 
-/// The topics that the trusted zone has batches of.
+/// The topics with batches in the trusted zone.
 async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
     let options = ListOptions { prefix: BATCHES.to_owned(), delimiter: true, ..ListOptions::default() };
     let page = store.list(&options).await?;
@@ -83,7 +83,7 @@ async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
     Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
 }
 
-/// Where there is nothing to audit, nothing is sound.
+/// The error of an empty zone: without anything to audit, nothing is sound.
 fn nothing(audit: &Audit, location: &Location, topics: &[String]) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
@@ -184,7 +184,7 @@ fn text(audit: &Audit, no_log: &str) -> String {
     }
     match (audit.is_sound(), audit.log_compared) {
         (true, true) => line(format_args!("sound: nothing missing, nothing twice, nothing that should not be there")),
-        (true, false) => line(format_args!("sound by itself: whether the log holds more was not looked at")),
+        (true, false) => line(format_args!("sound by itself: whether the log holds more was not checked")),
         (false, _) => {}
     }
     text
@@ -213,33 +213,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_tells_what_was_found_and_what_was_passed_over() {
+    fn the_table_shows_findings_and_skipped_offsets() {
         let partition = PartitionAudit { partition: 3, to: 1_200, rows: 1_000, lost_offsets: 7, ..Default::default() };
         let mut audit = Audit { topic: "events".into(), partitions: vec![partition], ..Audit::default() };
-        let told = text(&audit, "there is none");
-        assert!(told.contains("0..1200") && told.contains("1,000") && told.contains("7 offsets were lost"), "{told}");
+        let output = text(&audit, "there is none");
         assert!(
-            told.contains("not compared with the log: there is none") && told.contains("sound by itself"),
-            "{told}"
+            output.contains("0..1200") && output.contains("1,000") && output.contains("7 offsets were lost"),
+            "{output}"
+        );
+        assert!(
+            output.contains("not compared with the log: there is none") && output.contains("sound by itself"),
+            "{output}"
         );
         audit.log_compared = true;
-        assert!(text(&audit, "").contains("sound: nothing missing"), "{told}");
+        assert!(text(&audit, "").contains("sound: nothing missing"), "{output}");
         let finding =
             Finding { kind: FindingKind::FileMissing, place: "events/x.parquet".into(), message: "3 rows".into() };
         audit.findings = vec![finding; SHOWN + 2];
-        let told = text(&audit, "");
-        assert!(told.contains("file-missing: events/x.parquet: 3 rows") && told.contains("and 2 more"), "{told}");
-        assert!(!told.contains("sound"), "{told}");
+        let output = text(&audit, "");
+        assert!(output.contains("file-missing: events/x.parquet: 3 rows") && output.contains("and 2 more"), "{output}");
+        assert!(!output.contains("sound"), "{output}");
     }
 
     #[test]
     fn an_empty_zone_is_not_called_sound() {
         let audit = Audit { topic: "events".into(), ..Audit::default() };
         let location = Location::Local("t".into());
-        let told = nothing(&audit, &location, &[]);
+        let output = nothing(&audit, &location, &[]);
         assert!(
-            told.contains("nothing to audit: t has no batches of topic 'events'") && !told.contains("sound"),
-            "{told}"
+            output.contains("nothing to audit: t has no batches of topic 'events'") && !output.contains("sound"),
+            "{output}"
         );
         assert!(nothing(&audit, &location, &["other".into()]).contains("it has batches of: other; log.events_topic"));
     }

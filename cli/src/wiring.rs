@@ -1,4 +1,4 @@
-//! Putting the parts together for each command.
+//! Connects the components of each command.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::progress::Progress;
 use crate::report::Report;
 use crate::{Failure, configure, logging};
 
-/// Group of the embedded log's only consumer.
+/// The group of the embedded log's only consumer.
 pub const EMBEDDED_GROUP: &str = "event-distributor";
-/// One process gains nothing from several partitions, and each makes files of its own.
+/// One process gains nothing from several partitions, and each writes files of its own.
 pub const EMBEDDED_PARTITIONS: u32 = 1;
 pub const KAFKA_PARTITIONS: u32 = 4;
 /// Partitions of the ledger: the most ingestors that can share a landing zone.
 pub const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
 pub const KAFKA_LEDGER_PARTITIONS: u32 = 8;
-/// Where the start-up check of the trusted store leaves and removes its objects.
+/// The prefix of the objects that the start-up check of the trusted store writes and removes.
 const PROBE_PREFIX: &str = "_batches";
 
 /// Runs a command on an async runtime.
@@ -44,12 +44,12 @@ pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Fa
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the async runtime")?;
     let outcome = runtime.block_on(command);
-    // Blocking calls into libraries may hang when a broker is gone; nothing they could still do matters.
+    // Blocking library calls may hang if a broker is unreachable; their results no longer matter.
     runtime.shutdown_timeout(Duration::from_secs(2));
     outcome
 }
 
-/// What every role of a process shares.
+/// The state shared by all roles of a process.
 struct Process {
     config: Config,
     clock: Arc<dyn Clock>,
@@ -58,9 +58,9 @@ struct Process {
     registry: Registry,
     status: Status,
     begun: Instant,
-    /// Of the events topic, should it have to be created.
+    /// Partitions of the events topic if it has to be created.
     partitions: u32,
-    /// Answers signals and probes as long as there is something to do.
+    /// Serves signals and probes while the process runs.
     _control: Control,
 }
 
@@ -87,9 +87,9 @@ impl Process {
         })
     }
 
-    /// Prints what was achieved, whatever went wrong, and then fails with all that did.
+    /// Prints the report, even after a failure, and then fails with all errors.
     fn conclude(&self, common: &CommonArgs, once: bool, report: &Report) -> Result<(), Failure> {
-        // A role looks only at its own zone, whatever else is configured.
+        // A role concerns only its own zone, whatever else is configured.
         let landing = self.config.landing.location.as_ref().filter(|_| report.ingest.is_some());
         let trusted = self.config.trusted.location.as_ref().filter(|_| report.written.is_some());
         report.print(common.output, self.begun.elapsed(), landing, trusted)?;
@@ -97,7 +97,7 @@ impl Process {
         self.refuse_interrupted(once)
     }
 
-    /// Work that was to be done in one go and was interrupted is not done.
+    /// A `--once` run that was interrupted is not complete.
     fn refuse_interrupted(&self, once: bool) -> Result<(), Failure> {
         if once && self.shutdown.is_triggered() {
             return Err(anyhow!("interrupted before everything was done; run it again to go on from there").into());
@@ -109,10 +109,10 @@ impl Process {
         landing(required(self.config.landing.location.as_ref(), "landing.url", "--landing")?).await
     }
 
-    /// The trusted store, checked to keep what exactly-once needs of it.
+    /// The trusted store, after a check of the guarantees that exactly-once needs.
     async fn trusted(&self, once: bool) -> Result<Arc<dyn Store>, Failure> {
         let location = required(self.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
-        // What the distributor cannot do without is missed before anything is made.
+        // A missing scratch folder is reported before anything is created.
         scratch(&self.config)?;
         if let Location::Local(path) = location {
             return Ok(Arc::new(LocalStore::new(path.clone())));
@@ -129,7 +129,7 @@ impl Process {
         Ok(store)
     }
 
-    /// `ledger_partitions` and `instance_id` are those of the log at hand.
+    /// `ledger_partitions` and `instance_id` are those of the log in use.
     fn ingestor(
         &self,
         store: Arc<dyn Store>,
@@ -142,8 +142,8 @@ impl Process {
         let Tries { once, retry_quarantined } = tries;
         let local = matches!(landing.location, Some(Location::Local(_)));
         let metrics = Arc::new(ingestor::Metrics::new(&self.registry)?);
-        let told = metrics.clone();
-        self.status.register("ingestor", move || told.status());
+        let source = metrics.clone();
+        self.status.register("ingestor", move || source.status());
         Ok(Ingestor {
             store,
             log,
@@ -199,8 +199,8 @@ impl Process {
     ) -> Result<Distributor, Failure> {
         let Config { flush, log: topics, .. } = &self.config;
         let metrics = Arc::new(distributor::Metrics::new(&self.registry)?);
-        let told = metrics.clone();
-        self.status.register("distributor", move || told.status());
+        let source = metrics.clone();
+        self.status.register("distributor", move || source.status());
         Ok(Distributor {
             store,
             log,
@@ -252,14 +252,14 @@ pub fn encoding(config: &Config) -> Encoding {
     Encoding { compression: config.trusted.compression, bloom_filter: config.trusted.bloom_filter }
 }
 
-/// What a command says of its files.
+/// The arguments of a command that concern its files.
 #[derive(Debug, Clone, Copy)]
 struct Tries {
     once: bool,
     retry_quarantined: bool,
 }
 
-/// The landing zone as it is.
+/// The existing landing zone.
 pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     match location {
         Location::Local(path) if is_pending_itself(path) => Err(Failure::usage(anyhow!(
@@ -276,12 +276,12 @@ pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     }
 }
 
-/// Whether the folder with the files was given, not the one that holds it.
+/// Whether the location is the folder with the files instead of the one that contains it.
 fn is_pending_itself(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "pending") && path.is_dir() && !path.join("pending").exists()
 }
 
-/// Checks that a store keeps what exactly-once needs of the trusted zone. What it writes for this, it removes.
+/// Checks that a store keeps the guarantees that exactly-once needs. Removes everything that it writes.
 pub async fn probe_trusted(store: &dyn Store) -> Result<(), StoreError> {
     probe(store, PROBE_PREFIX).await
 }
@@ -300,7 +300,7 @@ pub fn required<'a, T>(value: Option<&'a T>, key: &str, flag: &str) -> Result<&'
     value.ok_or_else(|| Failure::usage(anyhow!("{key} is not set: give {flag}, or set it in the configuration")))
 }
 
-/// Local disk for what does not fit in memory. Noticed now rather than when there is something to put there.
+/// The scratch folder on local disk. An error is reported now rather than when the folder is first needed.
 pub fn scratch(config: &Config) -> Result<Scratch, Failure> {
     let folder = config.scratch_dir.clone().unwrap_or_else(std::env::temp_dir);
     let wrong =
@@ -345,20 +345,20 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
     let ingesting = async {
         let outcome = ingestor.run(shutdown).await;
-        // Nothing more comes, be it because something failed: what is in the log becomes rows all the same.
+        // No further events come, perhaps because of a failure: events already in the log still become rows.
         if args.once || outcome.is_err() {
             end.announce();
         }
         if let Err(error) = &outcome
             && !args.once
         {
-            tracing::error!(%error, "the ingestor failed; the process ends when what is in the log is written");
+            tracing::error!(%error, "the ingestor failed; the process ends once the events in the log are written");
         }
         outcome
     };
     let distributing = async {
         let outcome = distributor.run(&end, shutdown).await;
-        // With `once` the ingestor ends by itself, and what it publishes meanwhile is written by the next run.
+        // With `once` the ingestor ends by itself, and the next run writes what it publishes meanwhile.
         if let Err(error) = &outcome
             && !args.once
         {

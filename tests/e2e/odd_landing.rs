@@ -119,7 +119,7 @@ fn links_and_special_files_are_told_once_each_and_counted_and_never_read() {
     assert!(text.contains("1 symbolic link, 1 device, FIFO or socket"), "{text}");
     let again = said(&once(root).output());
     assert!(
-        again.contains("only what is passed over: 1 symbolic link") && !again.contains("Nothing is pending"),
+        again.contains("only skipped entries: 1 symbolic link") && !again.contains("Nothing is pending"),
         "{again}"
     );
     assert_eq!(once(root).report()["files"]["passed_over"]["symbolic_link"].as_u64(), Some(1));

@@ -96,5 +96,5 @@ fn who_names_the_folder_of_the_files_is_told_of_the_one_that_holds_it() {
         std::fs::rename(&file, land.join(file.file_name().unwrap())).unwrap();
     }
     let (code, told) = said(root.path(), &["check", "--trusted", "t", "--landing", "land"]);
-    assert!(code == Some(0) && told.contains("is not in pending/, where files are looked for"), "{told}");
+    assert!(code == Some(0) && told.contains("is not in pending/, where files are read"), "{told}");
 }

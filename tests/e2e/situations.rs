@@ -27,7 +27,7 @@ fn expect(root: &Path, args: &[&str], code: i32, parts: &[&str], never: &[&str])
 fn where_nothing_is_nothing_is_called_sound_or_missing() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
-    expect(root, &["check"], 0, &["give --landing and --trusted", "nothing else was looked at"], &["would hurt"]);
+    expect(root, &["check"], 0, &["give --landing and --trusted", "nothing else was checked"], &["would hurt"]);
     expect(root, &["verify", "--trusted", "t"], 2, &["trusted.url: t does not exist"], &[]);
     std::fs::write(root.join("file"), "").unwrap();
     expect(root, &["verify", "--trusted", "file"], 2, &["trusted.url: file is not a folder"], &[]);

@@ -1,5 +1,5 @@
-//! Finds out by trying whether files could be archived: permissions, read-only mounts and quotas are too many to be read
-//! from anywhere. What is made for this is removed at once.
+//! Checks by trying whether files could be archived: permissions, read-only mounts and quotas cannot all be queried.
+//! Everything created for this is removed at once.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
@@ -8,18 +8,18 @@ use std::path::Path;
 use common::config::Archive;
 use common::store::{DeleteOutcome, Location, Metadata, PutCondition, PutOutcome, Store, StoreError};
 
-/// Hidden, so that no ingestor takes it for a file of events.
+/// Hidden, so that no ingestor reads it as a file of events.
 const PROBE: &str = ".event-distributor-check";
 
-/// Whether what `archive` does with files can be done in this landing zone.
+/// Whether the archive step works in this landing zone.
 ///
 /// # Errors
-/// What cannot be done, why, and what to do about it.
+/// What fails, the reason, and what to do about it.
 pub async fn try_archive(location: &Location, store: &dyn Store, archive: Archive) -> Result<(), String> {
     let folders: &[&str] = match archive {
         Archive::Move => &["pending", "processed"],
         Archive::Delete => &["pending"],
-        // A tag can be tried only on an object that is there.
+        // A tag can be tried only on an existing object.
         Archive::Leave | Archive::Tag => return Ok(()),
     };
     for folder in folders {
@@ -37,7 +37,7 @@ pub async fn try_archive(location: &Location, store: &dyn Store, archive: Archiv
     Ok(())
 }
 
-/// Makes and removes a file in the folder, or in the one that it would be made in.
+/// Creates and removes a file in the folder, or in the nearest existing one above it.
 fn try_folder(root: &Path, folder: &str) -> std::io::Result<()> {
     let path = root.join(folder);
     let path = match path.symlink_metadata() {
@@ -50,8 +50,8 @@ fn try_folder(root: &Path, folder: &str) -> std::io::Result<()> {
     std::fs::remove_file(&probe)
 }
 
-/// Asks for what a move does under each of the two prefixes: it puts into `processed/` and deletes from `pending/`, where
-/// nothing may be put that an ingestor would read.
+/// Tries the calls of a move under each of the two prefixes: a put into `processed/` and a delete from `pending/`,
+/// where nothing may be put that an ingestor would read.
 async fn try_prefix(store: &dyn Store, folder: &str) -> Result<(), StoreError> {
     let key = format!("{folder}/{PROBE}-{}", std::process::id());
     if folder == "processed" {

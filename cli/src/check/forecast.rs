@@ -1,38 +1,38 @@
-//! How many Parquet files a day come of a configuration, and how large they will be: arithmetic, nothing else.
+//! The number and size of Parquet files a day under a configuration: pure arithmetic.
 //!
-//! A batch makes a file for each event type and day among its rows, and each partition makes batches of its own. So
-//! files a day = partitions x batches a day x files a batch. What a batch is closed by decides how many there are.
+//! A batch writes a file for each event type and day among its rows, and each partition has batches of its own. Files a
+//! day = partitions x batches a day x files a batch. The limit that closes batches decides their number.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
 const SECONDS_A_DAY: f64 = 86_400.0;
-/// What a file takes besides its rows (schema, footer), as measured with sample events: docs/small-files.md.
+/// The size of a file without rows (schema, footer), measured with sample events: docs/small-files.md.
 const FILE_BASE_BYTES: f64 = 3_300.0;
-/// Encoded bytes for each byte of JSON, likewise measured with zstd.
+/// Encoded bytes for each byte of JSON, also measured with zstd.
 const ENCODED_RATIO: f64 = 0.13;
-/// What stays in memory of a row in an open batch whose rows are on local disk: its key. Likewise measured.
+/// Memory of a row in an open batch whose rows are on local disk: its key. Also measured.
 const KEY_BYTES: f64 = 27.0;
-/// A batch is written when that is so much of what it may take: docs/small-files.md.
+/// The share of a batch's memory at which it is written: docs/small-files.md.
 const KEYS_SHARE: f64 = 0.5;
 
-/// What the input looks like.
+/// The assumed input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Input {
     pub types: u64,
-    /// Days that the timestamps of one batch lie on.
+    /// Days covered by the timestamps of one batch.
     pub days: u64,
     pub partitions: u64,
     /// Processes that share the partitions.
     pub distributors: u64,
-    /// Over all partitions; `None`: enough for every batch to hold every type, and not enough to fill one.
+    /// Over all partitions; `None`: enough for every batch to contain every type, and not enough to fill one.
     pub events_per_second: Option<f64>,
-    /// Of an event as JSON.
+    /// The size of an event as JSON.
     pub event_bytes: u64,
 }
 
-/// What closes a batch.
+/// The limits that close a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     pub max_age: Duration,
@@ -54,7 +54,7 @@ pub enum ClosedBy {
 }
 
 impl ClosedBy {
-    /// The setting behind it.
+    /// The setting of the limit.
     pub fn setting(self) -> &'static str {
         match self {
             Self::Age => "flush.max_age",
@@ -71,13 +71,13 @@ pub struct Forecast {
     pub partitions: u64,
     pub types: u64,
     pub days: u64,
-    /// From one batch of a partition to the next.
+    /// The time from one batch of a partition to the next.
     pub batch_seconds: f64,
     pub closed_by: ClosedBy,
     /// Of all partitions together.
     pub batches_a_day: f64,
     pub files_a_day: f64,
-    /// Known when the rate of events is.
+    /// Known if the rate of events is.
     pub rows_a_file: Option<f64>,
     pub file_bytes: Option<f64>,
 }
@@ -85,7 +85,7 @@ pub struct Forecast {
 pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
     let (partitions, buckets) = (float(input.partitions), buckets(input));
     let age = limits.max_age.as_secs_f64();
-    let told = |batch_seconds: f64, closed_by, files_a_batch: f64, rows_a_batch: Option<f64>| {
+    let estimate = |batch_seconds: f64, closed_by, files_a_batch: f64, rows_a_batch: Option<f64>| {
         let batches_a_day = partitions * SECONDS_A_DAY / batch_seconds;
         let rows_a_file = rows_a_batch.map(|rows| rows / files_a_batch);
         Forecast {
@@ -100,7 +100,7 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
             file_bytes: rows_a_file.map(|rows| FILE_BASE_BYTES + rows * float(input.event_bytes) * ENCODED_RATIO),
         }
     };
-    let Some(rate) = input.events_per_second else { return told(age, ClosedBy::Age, buckets, None) };
+    let Some(rate) = input.events_per_second else { return estimate(age, ClosedBy::Age, buckets, None) };
     let rate = rate / partitions;
     let (rows, closed_by) = fullest(input, limits);
     let (batch_seconds, closed_by) = match rows / rate {
@@ -110,10 +110,10 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
     };
     let rows = (rate * batch_seconds).max(1.0);
     let files = distinct(buckets, rows).max(rows / float(limits.max_rows_per_file));
-    told(batch_seconds, closed_by, files, Some(rows))
+    estimate(batch_seconds, closed_by, files, Some(rows))
 }
 
-/// The first of some usual ages with which no more than `files_a_day` files are made.
+/// The first of some common ages that causes at most `files_a_day` files.
 pub fn age_for(input: &Input, limits: &Limits, files_a_day: u64) -> Option<&'static str> {
     const AGES: [(u64, &str); 11] = [
         (60, "1m"),
@@ -129,19 +129,19 @@ pub fn age_for(input: &Input, limits: &Limits, files_a_day: u64) -> Option<&'sta
         (86_400, "24h"),
     ];
     let suffices = |seconds| {
-        let told = forecast(input, &Limits { max_age: Duration::from_secs(seconds), ..*limits });
-        told.files_a_day <= float(files_a_day)
+        let estimate = forecast(input, &Limits { max_age: Duration::from_secs(seconds), ..*limits });
+        estimate.files_a_day <= float(files_a_day)
     };
     AGES.into_iter().find(|(seconds, _)| suffices(*seconds)).map(|(_, name)| name)
 }
 
-/// `flush.max_memory` that lets batches grow as old as they may; `None` where the rate is not known.
+/// The `flush.max_memory` that lets batches reach their full age; `None` if the rate is unknown.
 pub fn memory_for_age(input: &Input, limits: &Limits) -> Option<f64> {
     let rows = input.events_per_second? / float(input.partitions) * limits.max_age.as_secs_f64();
     Some(rows * KEY_BYTES / KEYS_SHARE * share_of_the_largest(input))
 }
 
-/// How many events a batch can hold before it is closed for another reason than its age.
+/// The number of events at which a batch is closed by another limit than its age.
 fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
     let by_memory = float(limits.max_memory) / share_of_the_largest(input) * KEYS_SHARE / KEY_BYTES;
     [
@@ -154,24 +154,24 @@ fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
     .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
 }
 
-/// All open batches of a process in units of the largest, which goes first: the others are of all sizes up to it, and
-/// half as large on average.
+/// All open batches of a process in units of the largest, which is written first: the others have all sizes up to it,
+/// and half of it on average.
 fn share_of_the_largest(input: &Input) -> f64 {
     f64::midpoint((float(input.partitions) / float(input.distributors)).max(1.0), 1.0)
 }
 
-/// Files of a batch that holds every type on every day.
+/// Files of a batch that contains every type on every day.
 fn buckets(input: &Input) -> f64 {
     float(input.types) * float(input.days)
 }
 
-/// How many of `buckets` are expected to be met by `rows` that are spread evenly over them.
+/// The expected number of `buckets` that contain at least one of `rows` evenly distributed rows.
 fn distinct(buckets: f64, rows: f64) -> f64 {
     // 1 - (1 - 1/b)^n, in a form that keeps its digits for many buckets.
     buckets * -(rows * (-1.0 / buckets).ln_1p()).exp_m1()
 }
 
-/// How many rows that are spread evenly over `buckets` are expected to meet so many of them: what [`distinct`] takes back.
+/// The number of rows that are expected to reach `met` of the `buckets`: the inverse of [`distinct`].
 fn rows_of(buckets: f64, met: f64) -> f64 {
     if met >= buckets { f64::INFINITY } else { (-met / buckets).ln_1p() / (-1.0 / buckets).ln_1p() }
 }
@@ -208,20 +208,20 @@ mod tests {
     #[test]
     fn a_batch_of_many_types_and_days_is_closed_by_its_files() {
         let backfill = Input { types: 1_000, days: 90, ..at(100_000.0) };
-        let told = forecast(&backfill, &LIMITS);
-        assert_eq!(told.closed_by, ClosedBy::Files);
+        let estimate = forecast(&backfill, &LIMITS);
+        assert_eq!(estimate.closed_by, ClosedBy::Files);
         // Nearly every row is the first of its file.
-        assert!(told.rows_a_file.is_some_and(|rows| (1.0..1.1).contains(&rows)), "{told:?}");
+        assert!(estimate.rows_a_file.is_some_and(|rows| (1.0..1.1).contains(&rows)), "{estimate:?}");
         let wider = forecast(&backfill, &Limits { max_files: 90_000, ..LIMITS });
-        assert!(wider.closed_by != ClosedBy::Files && wider.files_a_day < told.files_a_day, "{wider:?}");
+        assert!(wider.closed_by != ClosedBy::Files && wider.files_a_day < estimate.files_a_day, "{wider:?}");
         assert!(is_about(distinct(90_000.0, rows_of(90_000.0, 10_000.0)), 10_000.0));
     }
 
     #[test]
     fn without_a_rate_every_batch_is_of_full_age_and_holds_every_type_and_day() {
-        let told = forecast(&Input { days: 2, ..INPUT }, &LIMITS);
-        assert!(is_about(told.files_a_day, 4.0 * 12.0 * 2.0 * 2_880.0), "{told:?}");
-        assert_eq!((told.closed_by, told.rows_a_file), (ClosedBy::Age, None));
+        let estimate = forecast(&Input { days: 2, ..INPUT }, &LIMITS);
+        assert!(is_about(estimate.files_a_day, 4.0 * 12.0 * 2.0 * 2_880.0), "{estimate:?}");
+        assert_eq!((estimate.closed_by, estimate.rows_a_file), (ClosedBy::Age, None));
     }
 
     #[test]
@@ -233,33 +233,36 @@ mod tests {
 
     #[test]
     fn few_events_make_fewer_batches_and_not_every_type_is_in_each() {
-        // One event in each partition every 100 s: each is a batch of its own, 130 s after the last.
-        let told = forecast(&at(0.04), &LIMITS);
-        assert!(is_about(told.batch_seconds, 130.0), "{told:?}");
-        assert!(told.files_a_day > told.batches_a_day && told.files_a_day < 0.04 * SECONDS_A_DAY, "{told:?}");
+        // One event in each partition every 100 s: each is a batch of its own, 130 s after the previous one.
+        let estimate = forecast(&at(0.04), &LIMITS);
+        assert!(is_about(estimate.batch_seconds, 130.0), "{estimate:?}");
+        assert!(
+            estimate.files_a_day > estimate.batches_a_day && estimate.files_a_day < 0.04 * SECONDS_A_DAY,
+            "{estimate:?}"
+        );
         // 7,500 events over 100,000 types.
-        let told = forecast(&Input { types: 100_000, ..at(1_000.0) }, &LIMITS);
-        assert!(is_about(told.files_a_day / told.batches_a_day, 7_226.0), "{told:?}");
+        let estimate = forecast(&Input { types: 100_000, ..at(1_000.0) }, &LIMITS);
+        assert!(is_about(estimate.files_a_day / estimate.batches_a_day, 7_226.0), "{estimate:?}");
     }
 
     #[test]
     fn many_events_fill_a_batch_before_it_is_old() {
-        let told = forecast(&at(100_000.0), &LIMITS);
-        assert_eq!(told.closed_by, ClosedBy::Memory);
-        let rows = told.batch_seconds * 25_000.0;
-        assert!(is_about(rows, 32_000_000.0 / 2.5 / 2.0 / 27.0), "{told:?}");
+        let estimate = forecast(&at(100_000.0), &LIMITS);
+        assert_eq!(estimate.closed_by, ClosedBy::Memory);
+        let rows = estimate.batch_seconds * 25_000.0;
+        assert!(is_about(rows, 32_000_000.0 / 2.5 / 2.0 / 27.0), "{estimate:?}");
         let roomy = Limits { max_memory: 64_000_000_000, ..LIMITS };
         assert_eq!(forecast(&at(1_000_000.0), &roomy).closed_by, ClosedBy::Rows);
         assert_eq!(forecast(&at(1_000_000.0), &Limits { max_rows: 10_000_000, ..roomy }).closed_by, ClosedBy::Bytes);
-        // Each with memory of its own.
+        // Each has memory of its own.
         let shared = forecast(&Input { distributors: 4, ..at(100_000.0) }, &LIMITS);
-        assert!(is_about(shared.batch_seconds, 2.5 * told.batch_seconds), "{shared:?}");
+        assert!(is_about(shared.batch_seconds, 2.5 * estimate.batch_seconds), "{shared:?}");
     }
 
     #[test]
-    fn what_would_mend_it_does() {
+    fn the_suggested_settings_suffice() {
         assert_eq!(age_for(&INPUT, &LIMITS, 50_000), Some("2m"));
-        // More types are met in each batch the older it gets.
+        // A batch contains more types the older it gets.
         assert_eq!(age_for(&Input { types: 10_000, ..at(1.0) }, &LIMITS, 50_000), Some("24h"));
         assert_eq!(age_for(&Input { types: 100_000, ..INPUT }, &LIMITS, 50_000), None);
         let memory = memory_for_age(&at(100_000.0), &LIMITS).unwrap_or_default();
@@ -274,15 +277,15 @@ mod tests {
         for (rows, bytes) in [(97_951, 3_699_939.0), (98, 6_796.0)] {
             let one_batch = Limits { max_rows: rows, ..LIMITS };
             let input = Input { types: 1, partitions: 1, event_bytes: 291, ..at(1e9) };
-            let told = forecast(&input, &one_batch);
-            let size = told.file_bytes.unwrap_or_default();
-            assert!((size / bytes - 1.0).abs() < 0.05, "{size} for {bytes}: {told:?}");
+            let estimate = forecast(&input, &one_batch);
+            let size = estimate.file_bytes.unwrap_or_default();
+            assert!((size / bytes - 1.0).abs() < 0.05, "{size} for {bytes}: {estimate:?}");
         }
     }
 
-    /// Batches of sample events in one partition, as `flush.max_memory` cut them.
+    /// Batches of sample events in one partition, as `flush.max_memory` closed them.
     #[test]
-    fn memory_closes_batches_about_where_it_was_measured_to() {
+    fn memory_closes_batches_about_where_it_was_measured() {
         for (types, max_memory, rows) in [
             (12, 8_000_000, 166_000.0),
             (12, 32_000_000, 607_817.0),
@@ -290,16 +293,16 @@ mod tests {
             (1_000, 32_000_000, 608_105.0),
         ] {
             let input = Input { types, partitions: 1, event_bytes: 291, ..at(1e6) };
-            let told = forecast(&input, &Limits { max_memory, ..LIMITS });
-            assert_eq!(told.closed_by, ClosedBy::Memory);
-            let predicted = told.batch_seconds * 1e6;
+            let estimate = forecast(&input, &Limits { max_memory, ..LIMITS });
+            assert_eq!(estimate.closed_by, ClosedBy::Memory);
+            let predicted = estimate.batch_seconds * 1e6;
             assert!((predicted / rows - 1.0).abs() < 0.2, "{predicted} instead of {rows}");
         }
     }
 
     #[test]
     fn a_file_holds_no_more_rows_than_it_may() {
-        let told = forecast(&Input { types: 1, ..at(100_000.0) }, &Limits { max_rows_per_file: 10_000, ..LIMITS });
-        assert!(is_about(told.rows_a_file.unwrap_or_default(), 10_000.0), "{told:?}");
+        let estimate = forecast(&Input { types: 1, ..at(100_000.0) }, &Limits { max_rows_per_file: 10_000, ..LIMITS });
+        assert!(is_about(estimate.rows_a_file.unwrap_or_default(), 10_000.0), "{estimate:?}");
     }
 }

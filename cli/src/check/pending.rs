@@ -1,4 +1,4 @@
-//! What lies in `pending/`, as far as a short look tells.
+//! The content of `pending/`, as far as a short listing shows.
 
 use common::config::Landing;
 use common::store::{Store, StoreError, SurveyOptions, SurveyPage};
@@ -10,7 +10,7 @@ const ABOUT: &str = "landing zone";
 const PENDING: &str = "pending/";
 /// A landing zone may hold millions of objects, and each page is a request.
 const MAX_PAGES: usize = 20;
-/// Folders and objects that cannot be listed are named up to here.
+/// The number of folders and objects that are named if they cannot be listed.
 const MAX_NAMED: usize = 5;
 
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ pub struct Pending {
 impl Pending {
     /// # Errors
     /// `pending/` itself cannot be listed.
-    pub async fn look(store: &dyn Store, landing: &Landing) -> Result<Self, StoreError> {
+    pub async fn list(store: &dyn Store, landing: &Landing) -> Result<Self, StoreError> {
         let ignored =
             IgnoredNames { prefixes: landing.ignore_prefixes.clone(), suffixes: landing.ignore_suffixes.clone() };
         let mut options = SurveyOptions { prefix: PENDING.to_owned(), ..SurveyOptions::default() };
@@ -65,7 +65,7 @@ impl Pending {
         self.has_files
     }
 
-    pub fn tell(&self, findings: &mut Findings) {
+    pub fn report(&self, findings: &mut Findings) {
         for error in &self.unlisted {
             findings.warn(
                 ABOUT,
@@ -78,9 +78,9 @@ impl Pending {
         }
         let PassedOverCounts { symbolic_link, special_file, name_not_utf8, .. } = self.passed_over;
         if symbolic_link + special_file + name_not_utf8 > 0 {
-            findings.warn(ABOUT, format!("in pending/ this is passed over: {}", self.passed_over.words()));
+            findings.warn(ABOUT, format!("in pending/ these entries are skipped: {}", self.passed_over.words()));
         } else if self.passed_over.ignored_name > 0 {
-            findings.note(ABOUT, format!("in pending/ this is passed over: {}", self.passed_over.words()));
+            findings.note(ABOUT, format!("in pending/ these entries are skipped: {}", self.passed_over.words()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `check` found, as text or as JSON.
+//! The findings of `check`, as text or as JSON.
 
 use std::fmt::Display;
 
@@ -18,7 +18,7 @@ pub struct Finding {
 impl Finding {
     fn new(about: &str, message: impl Display) -> Self {
         let message = message.to_string();
-        // Many errors name by themselves what they are about.
+        // Many errors already name their subject.
         let message = message.strip_prefix(&format!("{about}: ")).unwrap_or(&message);
         Self { about: about.to_owned(), message: message.to_owned() }
     }
@@ -27,15 +27,15 @@ impl Finding {
 /// The JSON contract.
 #[derive(Debug, Default, Serialize)]
 pub struct Findings {
-    /// What a role refuses.
+    /// Errors that stop a role.
     pub errors: Vec<Finding>,
-    /// What will hurt.
+    /// Problems that will hurt.
     pub warnings: Vec<Finding>,
-    /// What was looked at and is as it should be.
+    /// Checks that passed.
     pub notes: Vec<Finding>,
-    /// Unless the configuration is wrong.
+    /// Absent if the configuration is invalid.
     pub forecast: Option<Forecast>,
-    /// A zone or the log was looked at, not only the configuration.
+    /// A zone or the log was inspected, not only the configuration.
     pub looked: bool,
 }
 
@@ -56,7 +56,7 @@ impl Findings {
         if self.looked {
             "nothing was found that would hurt"
         } else {
-            "the configuration is sound; nothing else was looked at"
+            "the configuration is sound; nothing else was checked"
         }
     }
 
@@ -106,7 +106,7 @@ fn row(forecast: &Forecast) -> String {
     )
 }
 
-/// Rounded, for people.
+/// Rounds, for people.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what fits")]
 pub fn whole(number: f64) -> u64 {
     number.round().max(0.0) as u64
@@ -121,13 +121,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_finding_names_once_what_it_is_about_and_steers_no_terminal() {
+    fn a_finding_names_its_subject_once_and_has_no_control_characters() {
         let mut findings = Findings::default();
         findings.error("scratch.dir", "scratch.dir: none is not a folder");
         findings.warn("landing zone", "a\u{1b}[2Jb");
         let text = findings.text();
         assert!(text.contains("error: scratch.dir: none is not a folder\n"), "{text}");
         assert!(text.contains("warning: landing zone: a\\u{1b}[2Jb\n") && !text.contains('\u{1b}'), "{text}");
-        assert_eq!(Findings::default().text(), "the configuration is sound; nothing else was looked at\n");
+        assert_eq!(Findings::default().text(), "the configuration is sound; nothing else was checked\n");
     }
 }

@@ -1,4 +1,4 @@
-//! `dlq list`: by reason first, then the letters themselves.
+//! `dlq list`: a summary by reason first, then the letters themselves.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Stdout, Write};
@@ -13,7 +13,7 @@ use super::{PATIENCE, open};
 use crate::Failure;
 use crate::args::{DlqListArgs, Output};
 
-/// How much of a letter is shown as text.
+/// The part of a letter that is shown as text.
 const SHOWN_CHARS: usize = 100;
 
 /// One dead letter as JSON. `raw` is lossy where the bytes are not UTF-8; the topic has them exactly.
@@ -24,19 +24,19 @@ struct Line<'a> {
     byte_offset: u64,
     length: u64,
     kept_bytes: usize,
-    /// Less is kept than it was long: it cannot be replayed.
+    /// Its end was not kept, so it cannot be replayed.
     cut: bool,
     reason: &'a str,
     detail: &'a str,
     /// In the dead-letter topic.
     offset: i64,
-    /// No replay has dealt with it.
+    /// No replay has processed it.
     open: bool,
     replays: u32,
     raw: &'a str,
 }
 
-/// What is listed.
+/// The letters to list.
 struct Wanted<'a> {
     args: &'a DlqListArgs,
     progress: ReplayProgress,
@@ -56,7 +56,7 @@ impl Wanted<'_> {
     }
 }
 
-/// What is told of the letters of one reason.
+/// The summary of the letters with one reason.
 #[derive(Default)]
 struct Reason {
     letters: u64,
@@ -65,13 +65,13 @@ struct Reason {
     shown: Vec<String>,
 }
 
-/// What is told of all.
+/// The summary of all letters.
 #[derive(Default)]
 struct Summary {
     reasons: BTreeMap<String, Reason>,
-    /// Letters that were passed over because they were replayed.
+    /// Letters that were skipped because they were replayed.
     replayed: u64,
-    /// Open letters of other reasons than the one asked for.
+    /// Open letters with other reasons than the requested one.
     others: u64,
 }
 
@@ -181,7 +181,7 @@ async fn list_json(
     Ok(writeln!(out, "{}", json_text(&summary.json().to_string()))?)
 }
 
-/// Reads the topic once for the table and the first letters of each reason; when all are to be shown a second time, so
+/// Reads the topic once for the table and the first letters of each reason. Reads it a second time if all are shown, so
 /// that memory does not grow with the topic.
 async fn list_text(
     log: &dyn Log,
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_told_by_reason_with_an_example_and_the_first_few() {
+    fn letters_are_listed_by_reason_with_an_example_and_the_first_few() {
         let mut summary = Summary { replayed: 1_000, ..Summary::default() };
         for _ in 0..3 {
             summary.add(&letter("not_json", b"rubbish", 7), 2);
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn a_json_line_says_whether_the_letter_is_whole_and_open() {
         let line = json_line(&letter("too_large", b"xx", 9), 41, true);
-        let told = ["kept_bytes", "length", "cut", "offset", "open", "identity"].map(|key| line[key].to_string());
-        assert_eq!(told, ["2", "9", "true", "41", "true", "\"a|1\""]);
+        let values = ["kept_bytes", "length", "cut", "offset", "open", "identity"].map(|key| line[key].to_string());
+        assert_eq!(values, ["2", "9", "true", "41", "true", "\"a|1\""]);
     }
 }

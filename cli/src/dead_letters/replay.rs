@@ -1,4 +1,4 @@
-//! `dlq replay`: the library's, with the format of the configuration.
+//! `dlq replay`: runs the library's replay with the configured format.
 
 use common::printable::Printable;
 use indicatif::HumanCount;
@@ -56,12 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_tells_what_is_still_bad_by_reason() -> Result<(), serde_json::Error> {
+    fn the_report_counts_letters_that_are_still_bad_by_reason() -> Result<(), serde_json::Error> {
         let still_bad = [("not_json".to_owned(), 2)].into();
         let report = ReplayReport { letters: 1_005, events: 1_002, still_bad, cut: 1 };
-        let told = text(&report, true);
+        let output = text(&report, true);
         assert!(
-            told.starts_with("nothing was written") && told.contains("1,002") && told.contains("still bad: not_json")
+            output.starts_with("nothing was written")
+                && output.contains("1,002")
+                && output.contains("still bad: not_json")
         );
         let expected = serde_json::json!(
             {"letters": 1_005, "events": 1_002, "still_bad": {"not_json": 2}, "cut": 1, "dry_run": false}

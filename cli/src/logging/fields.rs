@@ -49,7 +49,7 @@ impl Visit for Line<'_> {
         if field.name() == "message" {
             self.add(field, format_args!("{}", Printable(value)));
         } else {
-            // Debug shows everything that is hidden, as `Printable` does.
+            // Debug escapes hidden characters, as `Printable` does.
             self.add(field, format_args!("{value:?}"));
         }
     }

@@ -1,4 +1,4 @@
-//! `verify --rebuild-chain`: what is missing of the chain, told and put.
+//! `verify --rebuild-chain`: reports and restores missing parts of the chain.
 
 use anyhow::anyhow;
 use common::printable::push_line;
@@ -59,7 +59,7 @@ fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
             ));
         }
         if partition.gap_offsets > 0 {
-            line(format_args!("  {} offsets are passed over for good", HumanCount(partition.gap_offsets)));
+            line(format_args!("  {} offsets are permanently skipped", HumanCount(partition.gap_offsets)));
         }
     }
     text
@@ -70,17 +70,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_and_nothing_is_said_to_be_put_that_was_not() {
+    fn missing_parts_are_reported_and_only_those_put_are_called_put() {
         let whole = PartitionRebuild { partition: 3, to: 90, cuts: 1_200, key_runs_from_rows: 7, ..Default::default() };
         let mut rebuild = ChainRebuild { partitions: vec![whole] };
-        let told = text(&rebuild, false);
-        assert!(told.contains("partition 3, offsets 0..90: put: 0 origin, 1,200 cuts"), "{told}");
-        assert!(told.contains("7 key runs are from rows"), "{told}");
-        assert!(text(&rebuild, true).contains("missing: 0 origin"), "{told}");
+        let output = text(&rebuild, false);
+        assert!(output.contains("partition 3, offsets 0..90: put: 0 origin, 1,200 cuts"), "{output}");
+        assert!(output.contains("7 key runs are from rows"), "{output}");
+        assert!(text(&rebuild, true).contains("missing: 0 origin"), "{output}");
         let nothing = ChainRebuild { partitions: vec![PartitionRebuild { partition: 1, to: 7, ..Default::default() }] };
         assert_eq!(text(&nothing, false), "partition 1, offsets 0..7: nothing is missing\n");
         rebuild.partitions.push(PartitionRebuild { refused: Some("events/4: why".into()), ..Default::default() });
-        let told = text(&rebuild, false);
-        assert!(told.contains("refused: events/4: why") && !told.contains("put:"), "{told}");
+        let output = text(&rebuild, false);
+        assert!(output.contains("refused: events/4: why") && !output.contains("put:"), "{output}");
     }
 }

@@ -1,5 +1,5 @@
-//! Looking at what the roles would find when they start: the topics, the trusted zone and the landing zone. Nothing is
-//! created, and nothing stays behind.
+//! Inspects what the roles would find when they start: the topics, the trusted zone and the landing zone. Creates
+//! nothing that stays.
 
 use std::sync::Arc;
 
@@ -17,43 +17,43 @@ use crate::wiring::{
 };
 use crate::{Failure, trusted};
 
-/// Types are counted to here: more are as bad.
+/// Types are counted up to here: more are equally bad.
 const MAX_TYPES_COUNTED: usize = 10_000;
 
-/// What was seen of the log and the tables, as far as they were there.
+/// The findings about the log and the tables, as far as they exist.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Inspected {
     pub partitions: Option<u64>,
     pub types: Option<u64>,
 }
 
-/// Partitions of the events topic, should it have to be created.
+/// Partitions of the events topic if it has to be created.
 pub fn default_partitions(config: &Config) -> u32 {
     config.log.partitions.unwrap_or(if config.kafka.is_some() { KAFKA_PARTITIONS } else { EMBEDDED_PARTITIONS })
 }
 
-/// Whether there is anything to look at.
+/// Whether there is anything to inspect.
 pub fn is_anything_named(config: &Config) -> bool {
     config.kafka.is_some() || config.landing.location.is_some() || config.data_dir().is_some()
 }
 
-pub async fn look(config: &Config, findings: &mut Findings) -> Seen {
-    let mut seen = Seen::default();
-    look_at_folders(config, findings);
+pub async fn inspect(config: &Config, findings: &mut Findings) -> Inspected {
+    let mut inspected = Inspected::default();
+    inspect_folders(config, findings);
     if let Some(location) = &config.trusted.location {
-        look_at_trusted(location, &mut seen, findings).await;
+        inspect_trusted(location, &mut inspected, findings).await;
     }
     if let Some(location) = &config.landing.location {
-        look_at_landing(location, config, findings).await;
+        inspect_landing(location, config, findings).await;
     }
-    look_at_log(config, &mut seen, findings).await;
-    seen
+    inspect_log(config, &mut inspected, findings).await;
+    inspected
 }
 
-/// Whether files can be made where they will have to be.
-fn look_at_folders(config: &Config, findings: &mut Findings) {
+/// Checks that files can be created wherever the roles need to.
+fn inspect_folders(config: &Config, findings: &mut Findings) {
     let trusted = match &config.trusted.location {
-        // One that is no folder is noticed when it is looked at.
+        // One that is not a folder is reported when it is inspected.
         Some(Location::Local(path)) if path.is_dir() || !path.exists() => Some(path.clone()),
         _ => None,
     };
@@ -75,9 +75,9 @@ fn look_at_folders(config: &Config, findings: &mut Findings) {
     }
 }
 
-async fn look_at_log(config: &Config, seen: &mut Seen, findings: &mut Findings) {
+async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
     if config.kafka.is_none() && config.data_dir().is_none() {
-        findings.note("log", "no log is named, so none was looked at: give --brokers, --trusted or --data-dir");
+        findings.note("log", "no log is named, so none was checked: give --brokers, --trusted or --data-dir");
         return;
     }
     let log = match trusted::log(config).await {
@@ -87,7 +87,7 @@ async fn look_at_log(config: &Config, seen: &mut Seen, findings: &mut Findings) 
             return;
         }
         Err(Failure::Runtime(error)) if is_locked(&error) => {
-            findings.note("log", "another process has the embedded log, such as `run`: it was not looked at");
+            findings.note("log", "another process has the embedded log, such as `run`: it was not checked");
             return;
         }
         Err(Failure::Usage(error) | Failure::Runtime(error)) => {
@@ -95,10 +95,10 @@ async fn look_at_log(config: &Config, seen: &mut Seen, findings: &mut Findings) 
             return;
         }
     };
-    look_at_topics(&*log, config, seen, findings).await;
+    inspect_topics(&*log, config, inspected, findings).await;
 }
 
-async fn look_at_topics(log: &dyn Log, config: &Config, seen: &mut Seen, findings: &mut Findings) {
+async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
     let default = if config.kafka.is_some() { KAFKA_LEDGER_PARTITIONS } else { EMBEDDED_LEDGER_PARTITIONS };
     let ledger_partitions = config.ledger.partitions.unwrap_or(default);
     let topics = &config.log;
@@ -112,7 +112,7 @@ async fn look_at_topics(log: &dyn Log, config: &Config, seen: &mut Seen, finding
         match log.verify_topic(spec).await {
             Ok(Some(info)) => {
                 if spec.name == topics.events_topic {
-                    seen.partitions = Some(u64::from(info.partitions));
+                    inspected.partitions = Some(u64::from(info.partitions));
                 }
                 findings.note(&about, format!("is as it must be, with {}", partitions(info.partitions)));
             }
@@ -121,9 +121,9 @@ async fn look_at_topics(log: &dyn Log, config: &Config, seen: &mut Seen, finding
                 findings.note(&about, format!("does not exist yet; the ingestor makes it with {partitions}"));
             }
             Err(error) if error.kind == LogErrorKind::Misconfigured => findings.error(&about, error),
-            // The others would only take as long.
+            // The other topics would take as long.
             Err(error) if matches!(error.kind, LogErrorKind::Transient) => {
-                findings.warn(&about, format!("could not be looked at: {error}"));
+                findings.warn(&about, format!("could not be checked: {error}"));
                 return;
             }
             Err(error) => {
@@ -138,7 +138,7 @@ fn partitions(count: u32) -> String {
     format!("{count} partition{}", if count == 1 { "" } else { "s" })
 }
 
-async fn look_at_trusted(location: &Location, seen: &mut Seen, findings: &mut Findings) {
+async fn inspect_trusted(location: &Location, inspected: &mut Inspected, findings: &mut Findings) {
     const ABOUT: &str = "trusted zone";
     let store: Arc<dyn Store> = match location {
         Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
@@ -166,7 +166,7 @@ async fn look_at_trusted(location: &Location, seen: &mut Seen, findings: &mut Fi
     };
     match counted.await {
         Ok(types) => {
-            seen.types = Some(types).filter(|types| *types > 0);
+            inspected.types = Some(types).filter(|types| *types > 0);
             findings.note(ABOUT, tables(location, types));
         }
         Err(error) => store_failed(ABOUT, location, &error, findings),
@@ -197,7 +197,7 @@ fn tables(location: &Location, types: u64) -> String {
     }
 }
 
-async fn look_at_landing(location: &Location, config: &Config, findings: &mut Findings) {
+async fn inspect_landing(location: &Location, config: &Config, findings: &mut Findings) {
     const ABOUT: &str = "landing zone";
     let store = match landing(location).await {
         Ok(store) => store,
@@ -208,7 +208,7 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
     };
     let looked = async {
         let archive = ingestor::archive_mode(&*store, config.landing.archive).await?;
-        let pending = Pending::look(&*store, &config.landing).await?;
+        let pending = Pending::list(&*store, &config.landing).await?;
         let waiting = waiting(&*store, pending.has_files()).await;
         Ok::<_, IngestError>((archive, waiting, pending))
     };
@@ -216,9 +216,11 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
         Ok((archive, waiting, pending)) => {
             let mode = common::config::Archive::NAMES.iter().find(|(_, mode)| *mode == archive);
             let mode = mode.map_or("move", |(name, _)| *name);
-            findings
-                .note(ABOUT, format!("{location} can be read, {}, and landing.archive is '{mode}'", waiting.told()));
-            pending.tell(findings);
+            findings.note(
+                ABOUT,
+                format!("{location} can be read, {}, and landing.archive is '{mode}'", waiting.description()),
+            );
+            pending.report(findings);
             if let Err(why) = try_archive(location, &*store, archive).await {
                 findings.warn(ABOUT, why);
             }
@@ -231,19 +233,19 @@ async fn look_at_landing(location: &Location, config: &Config, findings: &mut Fi
     }
 }
 
-/// What waits in a landing zone.
+/// The files that wait in a landing zone.
 struct Waiting {
     in_pending: bool,
-    /// A file beside `pending/`, which nobody reads.
+    /// A file beside `pending/`, which no ingestor reads.
     beside: Option<String>,
 }
 
 impl Waiting {
-    fn told(&self) -> &'static str {
+    fn description(&self) -> &'static str {
         if self.in_pending { "files wait in its pending/" } else { "no files wait in its pending/" }
     }
 
-    /// Files that were put where they are not looked for.
+    /// Reports files that were put where no ingestor reads them.
     fn misplaced(&self, location: &Location) -> Option<String> {
         let beside = self.beside.as_ref().filter(|_| !self.in_pending)?;
         let shown = location.to_string();
@@ -251,13 +253,13 @@ impl Waiting {
             Some(outer) => format!("did you mean landing.url = '{outer}'?"),
             None => format!("move such files into {}", location.join("pending")),
         };
-        Some(format!("'{beside}' is not in pending/, where files are looked for; {meant}"))
+        Some(format!("'{beside}' is not in pending/, where files are read; {meant}"))
     }
 }
 
 async fn waiting(store: &dyn Store, in_pending: bool) -> Waiting {
     let root = ListOptions { delimiter: true, limit: Some(100), ..ListOptions::default() };
-    // A folder that cannot be listed is told by the look into pending/; then nothing is said of misplaced files.
+    // A folder that cannot be listed is reported by the inspection of pending/; misplaced files are then not reported.
     let beside = store.list(&root).await.map_or_else(|_| Vec::new(), |page| page.objects);
     let beside = beside.into_iter().map(|object| object.key).find(|key| key != ingestor::MARKER_KEY);
     Waiting { in_pending, beside }
@@ -269,17 +271,17 @@ fn is_locked(error: &anyhow::Error) -> bool {
 
 fn store_failed(about: &str, location: &Location, error: &StoreError, findings: &mut Findings) {
     match error.kind {
-        StoreErrorKind::Transient => findings.warn(about, format!("{location} could not be looked at: {error}")),
+        StoreErrorKind::Transient => findings.warn(about, format!("{location} could not be checked: {error}")),
         _ => findings.error(about, format!("{location}: {error}")),
     }
 }
 
-/// What no look is needed for, and yet only the roles refuse.
+/// Checks settings that need no inspection and that only the roles refuse.
 pub fn check_settings(config: &Config, findings: &mut Findings) {
     if config.landing.location.is_none() && config.trusted.location.is_none() {
         findings.note(
             "landing.url",
-            "neither it nor trusted.url is set: give --landing and --trusted to have them looked at",
+            "neither it nor trusted.url is set: give --landing and --trusted to have them checked",
         );
     }
 }
@@ -289,13 +291,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_that_lie_where_nobody_looks_are_noticed() {
+    fn files_that_no_ingestor_would_read_are_reported() {
         let waiting = |in_pending, beside: Option<&str>| Waiting { in_pending, beside: beside.map(str::to_owned) };
         let misplaced = |waiting: Waiting, location: &str| waiting.misplaced(&Location::parse(location).ok()?);
-        let told = misplaced(waiting(false, Some("a.json")), "zone/pending/").unwrap_or_default();
-        assert!(told.contains("'a.json' is not in pending/") && told.contains("landing.url = 'zone'?"), "{told}");
-        let told = misplaced(waiting(false, Some("a.json")), "s3://lake").unwrap_or_default();
-        assert!(told.contains("move such files into s3://lake/pending"), "{told}");
+        let words = misplaced(waiting(false, Some("a.json")), "zone/pending/").unwrap_or_default();
+        assert!(words.contains("'a.json' is not in pending/") && words.contains("landing.url = 'zone'?"), "{words}");
+        let words = misplaced(waiting(false, Some("a.json")), "s3://lake").unwrap_or_default();
+        assert!(words.contains("move such files into s3://lake/pending"), "{words}");
         assert_eq!(misplaced(waiting(true, Some("a.json")), "zone"), None);
         assert_eq!(misplaced(waiting(false, None), "zone"), None);
     }
@@ -303,7 +305,7 @@ mod tests {
     #[test]
     fn tables_are_counted_by_their_types() {
         let location = Location::Local("t".into());
-        let told = [0, 1, 12].map(|types| tables(&location, types));
-        assert_eq!(told, ["t has no tables yet", "t has tables of 1 event type", "t has tables of 12 event types"]);
+        let words = [0, 1, 12].map(|types| tables(&location, types));
+        assert_eq!(words, ["t has no tables yet", "t has tables of 1 event type", "t has tables of 12 event types"]);
     }
 }
