@@ -1,4 +1,4 @@
-//! The contract that scripts rely on: exit codes, output, configuration, health.
+//! The contract with scripts: exit codes, output, configuration, health.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -118,10 +118,10 @@ fn json(printed: &str) -> serde_json::Value {
 }
 
 #[test]
-fn check_warns_of_small_files_with_figures_and_says_what_would_mend_it() {
+fn check_warns_of_small_files_with_figures_and_a_remedy() {
     let many = ["--offline", "--types", "1000", "--partitions", "12", "--trusted", "t"];
     let (code, printed) = check(&many);
-    assert_eq!(code, Some(0), "a warning stops nobody: {printed}");
+    assert_eq!(code, Some(0), "a warning failed the command: {printed}");
     for part in
         ["34,560,000 Parquet files a day", "more than 50,000", "12 partitions x 2,880 batches", "flush.max_age = "]
     {
@@ -132,13 +132,13 @@ fn check_warns_of_small_files_with_figures_and_says_what_would_mend_it() {
     assert!(code == Some(0) && printed.contains("the configuration is sound; nothing else was checked"), "{printed}");
     let busy = ["--offline", "--types", "12", "--brokers", "k:1", "--events-per-second", "100000", "--output", "json"];
     let (_, printed) = check(&busy);
-    let told = json(&printed);
-    assert_eq!(told["forecast"]["closed_by"], "memory", "{told}");
+    let report = json(&printed);
+    assert_eq!(report["forecast"]["closed_by"], "memory", "{report}");
     assert!(
-        told["warnings"][0]["message"].as_str().unwrap().contains("flush.max_memory closes batches after 9."),
-        "{told}"
+        report["warnings"][0]["message"].as_str().unwrap().contains("flush.max_memory closes batches after 9."),
+        "{report}"
     );
-    assert!(told["forecast"]["file_bytes"].as_f64().unwrap() > 3_300.0, "{told}");
+    assert!(report["forecast"]["file_bytes"].as_f64().unwrap() > 3_300.0, "{report}");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn check_reports_every_error_at_once_and_exits_with_2() {
 }
 
 #[test]
-fn check_looks_at_the_tables_and_the_embedded_log_and_changes_nothing() {
+fn check_inspects_the_tables_and_the_embedded_log_and_changes_nothing() {
     let root = tempfile::tempdir().unwrap();
     let (landing, trusted) = (root.path().join("landing"), root.path().join("trusted"));
     generate(&landing.join("pending"), 500, "ndjson", 1);
@@ -168,9 +168,9 @@ fn check_looks_at_the_tables_and_the_embedded_log_and_changes_nothing() {
     Ed::new(&["run", "--once"]).args(&zones).set("log.partitions=3").report();
     let before = contents(root.path());
     let (code, printed) = check(&[&zones[..], &["--output", "json"]].concat());
-    let told = json(&printed);
+    let report = json(&printed);
     assert_eq!(
-        (code, told["forecast"]["partitions"].as_u64(), told["forecast"]["types"].as_u64()),
+        (code, report["forecast"]["partitions"].as_u64(), report["forecast"]["types"].as_u64()),
         (Some(0), Some(3), Some(12))
     );
     assert!(before == contents(root.path()), "nothing is changed by looking");
@@ -206,7 +206,7 @@ fn check_finds_a_topic_that_roles_refuse_and_creates_none() {
     assert!(output.status.code() == Some(0) && printed.contains("with 7 partitions"), "{printed}");
 }
 
-/// What cannot be looked at may be right: it is a warning.
+/// A log that cannot be reached may be in order, so this is a warning.
 #[test]
 fn check_warns_of_a_log_that_it_cannot_reach() {
     let unreachable = ["--brokers", "127.0.0.1:1", "--strict", "--set", "flush.warn_files_per_day=1000000"];

@@ -1,4 +1,4 @@
-//! Dead letters as an operator deals with them: seen, mended, replayed, written.
+//! Dead letters from an operator's view: listed, corrected, replayed, written.
 
 use std::fs;
 use std::path::Path;
@@ -97,7 +97,7 @@ fn letters_are_replayed_over_kafka_too() {
     let group = format!("kafka.group={prefix}");
     let report = ed(&["distribute", "--once", "--trusted", "trusted"]).set(&group).report();
     assert_eq!(report["written"]["rows"].as_u64(), Some(30), "{report}");
-    // The ledger, with a replay's record in it, is still read by its ingestors.
+    // Ingestors still read the ledger after a replay has recorded its progress there.
     let report = ed(&["ingest", "--once", "--landing", "landing"]).report();
     assert_eq!(report["events"]["published"].as_u64(), Some(0), "{report}");
 }

@@ -1,12 +1,12 @@
-//! Several distributors on one topic, one of which sleeps through its own replacement.
+//! Several distributors on one topic, one of which is stopped while another replaces it.
 
 use crate::harness::{Ed, Process, Services, cuts, services, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 
-/// Stopped in the middle of its batches, a distributor wakes up as an owner of what others own by now: what it still puts
-/// and commits changes nothing.
+/// A distributor that is stopped in the middle of its batches resumes when another owns its partitions: its late puts
+/// and commits change nothing.
 #[test]
-fn a_distributor_that_was_stopped_and_wakes_up_after_its_heir_can_do_no_harm() {
+fn a_distributor_that_resumes_after_its_successor_took_over_does_no_harm() {
     let zone = Zone::new(&services(), "sleeper");
     let mut expected = zone.land("first", 30_000, "ndjson", 21);
     zone.ingest().args(&["--once"]).report();
@@ -24,7 +24,7 @@ fn a_distributor_that_was_stopped_and_wakes_up_after_its_heir_can_do_no_harm() {
     let before = cuts(&zone.trusted.1);
     let mut heir = start("heir");
     wait_until("the heir goes on", || cuts(&zone.trusted.1) > before + 4);
-    // Records that the sleeper has never seen, so that both have something to write.
+    // Records that the stopped one has never read, so that both have something to write.
     expected += zone.land("second", 10_000, "ndjson", 22);
     zone.ingest().args(&["--once"]).report();
     sleeper.signal("CONT");
@@ -43,8 +43,8 @@ fn a_distributor_that_was_stopped_and_wakes_up_after_its_heir_can_do_no_harm() {
     zone.assert_sound();
 }
 
-/// Two distributors of a group, one of which is killed in the middle. `settings` say how the group shares partitions;
-/// `name_of_its_own` gives each member a name and starts the killed one again under its own.
+/// Two distributors of a group, one of which is killed in the middle. `settings` choose how the group shares
+/// partitions; `name_of_its_own` gives each member a static name and restarts the killed one under its own.
 fn a_group_of_two_survives_a_kill(zone: &Zone, settings: &[&str], name_of_its_own: bool) {
     let mut expected = zone.land("first", 20_000, "ndjson", 31);
     zone.ingest().args(&["--once"]).report();
@@ -59,27 +59,27 @@ fn a_group_of_two_survives_a_kill(zone: &Zone, settings: &[&str], name_of_its_ow
         }
         member.start(&logs.path().join(name))
     };
-    let told = |name: &str| std::fs::read_to_string(logs.path().join(name)).unwrap_or_default();
+    let output = |name: &str| std::fs::read_to_string(logs.path().join(name)).unwrap_or_default();
     let mut victim = start("victim");
     wait_until("the first one works", || {
-        assert!(!victim.has_ended(), "{}", told("victim"));
+        assert!(!victim.has_ended(), "{}", output("victim"));
         cuts(&zone.trusted.1) >= 2
     });
     let mut survivor = start("survivor");
     wait_until("the second one has partitions too", || {
-        assert!(!victim.has_ended() && !survivor.has_ended(), "{}{}", told("victim"), told("survivor"));
-        let of_the_second = told("survivor");
+        assert!(!victim.has_ended() && !survivor.has_ended(), "{}{}", output("victim"), output("survivor"));
+        let of_the_second = output("survivor");
         of_the_second.lines().any(|line| line.contains("partitions assigned partitions=[") && !line.contains("[]"))
     });
     victim.kill();
     let mut heir = name_of_its_own.then(|| start("victim"));
-    // Some for each partition, so that whoever owns one has something to write.
+    // Some for each partition, so that every owner has something to write.
     expected += zone.land("second", 10_000, "ndjson", 32);
     zone.ingest().args(&["--once"]).report();
     wait_until("everything is written", || {
         let audit = zone.verify().args(&["--output", "json"]).output();
         let audit: serde_json::Value = serde_json::from_slice(&audit.stdout).unwrap_or_default();
-        assert!(!survivor.has_ended(), "{}", told("survivor"));
+        assert!(!survivor.has_ended(), "{}", output("survivor"));
         assert_eq!(audit["findings"], serde_json::json!([]), "sound at every moment: {audit}");
         let partitions = audit["partitions"].as_array().unwrap();
         partitions.iter().map(|partition| partition["rows"].as_u64().unwrap()).sum::<u64>() == expected
@@ -104,7 +104,7 @@ fn a_group_with_the_cooperative_assignor_survives_a_kill() {
     a_group_of_two_survives_a_kill(&zone, &["kafka.client.session.timeout.ms=6000"], false);
 }
 
-/// KIP-848: the broker says how long a session lasts.
+/// KIP-848: the broker sets the session time-out.
 #[test]
 fn a_group_of_the_new_protocol_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
@@ -125,20 +125,23 @@ fn a_group_of_the_new_protocol_survives_a_kill() {
 fn settings_of_the_other_protocol_are_wrong_configuration() {
     let wrong = ["kafka.client.group.protocol=consumer", "kafka.client.session.timeout.ms=6000"];
     let output = Ed::new(&["distribute", "--brokers", "k:1", "--trusted", "t"]).set(wrong[0]).set(wrong[1]).output();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("cannot be set with group.protocol=consumer"), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        output.status.code() == Some(2) && stderr.contains("cannot be set with group.protocol=consumer"),
+        "{stderr}"
+    );
 }
 
-/// Under its own name it has its partitions back at once: the session of the one that was killed lasts far longer than
-/// anybody waits here.
+/// Under its static name it gets its partitions back at once: the session time-out of the killed member is far longer
+/// than this test waits.
 #[test]
-fn a_named_member_that_is_killed_takes_up_its_partitions_when_it_is_started_again() {
+fn a_named_member_that_is_killed_gets_its_partitions_back_on_restart() {
     let zone = Zone::new(&services(), "named");
     let settings = ["kafka.client.session.timeout.ms=1200000", "kafka.client.max.poll.interval.ms=1200000"];
     a_group_of_two_survives_a_kill(&zone, &settings, true);
 }
 
-/// Nobody assigns anything between two groups: each owns every partition, all the time.
+/// Two groups share nothing: each owns every partition all the time.
 #[test]
 fn two_groups_that_own_every_partition_write_each_event_once() {
     let zone = Zone::new(&services(), "rivals");
@@ -146,7 +149,7 @@ fn two_groups_that_own_every_partition_write_each_event_once() {
     zone.ingest().args(&["--once"]).report();
     let logs = tempfile::tempdir().unwrap();
     let groups = [zone.topic.clone(), format!("{}-rival", zone.topic)];
-    // Batches of different lengths, so that they do not merely do the same.
+    // Batches of different lengths, so that the two do not do the same.
     let mut rivals = [(&groups[0], 300), (&groups[1], 370)].map(|(group, rows)| {
         zone.distribute()
             .set(&format!("kafka.group={group}"))
@@ -154,16 +157,16 @@ fn two_groups_that_own_every_partition_write_each_event_once() {
             .set("flush.max_age=300ms")
             .start(&logs.path().join(group))
     });
-    let told = |group: &str| std::fs::read_to_string(logs.path().join(group)).unwrap_or_default();
+    let output = |group: &str| std::fs::read_to_string(logs.path().join(group)).unwrap_or_default();
     wait_until("they have been in each other's way", || {
-        assert!(rivals.iter_mut().all(|rival| !rival.has_ended()), "{}{}", told(&groups[0]), told(&groups[1]));
-        groups.iter().any(|group| told(group).contains("another owner cut this batch"))
+        assert!(rivals.iter_mut().all(|rival| !rival.has_ended()), "{}{}", output(&groups[0]), output(&groups[1]));
+        groups.iter().any(|group| output(group).contains("another owner cut this batch"))
     });
     expected += zone.land("second", 10_000, "ndjson", 34);
     zone.ingest().args(&["--once"]).report();
     wait_until("everything is written, by whomever", || {
         for (rival, group) in rivals.iter_mut().zip(&groups) {
-            assert!(!rival.has_ended(), "{}", told(group));
+            assert!(!rival.has_ended(), "{}", output(group));
         }
         let audit = zone.verify().args(&["--output", "json"]).output();
         let audit: serde_json::Value = serde_json::from_slice(&audit.stdout).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the documents say is so.
+//! Checks that the documents are true.
 
 mod repository;
 
@@ -11,7 +11,7 @@ use repository::{Names, Page, has_path, pages, root};
 
 const BEGIN: &str = "<!-- settings: written by `ED_WRITE_DOCS=1 cargo test -p tests the_configuration_page` -->\n\n";
 const END: &str = "\n\n<!-- end of settings -->";
-/// Names of the landing zone, the trusted zone and other places that are no files of the repository.
+/// Names in the landing zone, the trusted zone and other places that are not files of the repository.
 const ELSEWHERE: [&str; 20] = [
     "pending",
     "processed",
@@ -61,7 +61,7 @@ fn the_configuration_page_lists_every_setting_with_its_default_and_meaning() {
     }
 }
 
-/// Fails with all that is wrong at once.
+/// Fails with all errors at once.
 fn hold(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -74,7 +74,7 @@ fn in_every_page(fault: impl Fn(&Page) -> Vec<String>) {
     hold(&wrong);
 }
 
-/// As the usual renderers make it from a heading.
+/// The anchor that common renderers make from a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
@@ -175,7 +175,7 @@ fn the_documents_name_no_test_that_does_not_exist() {
     });
 }
 
-/// The subcommand's help, once for each.
+/// The subcommand's help, run once for each.
 fn help(cache: &mut BTreeMap<String, Option<String>>, words: &[&str]) -> Option<String> {
     let entry = cache.entry(words.join(" ")).or_insert_with(|| {
         let output = Ed::new(words).args(&["--help"]).output();
@@ -221,5 +221,5 @@ fn the_documents_name_no_command_and_no_flag_that_does_not_exist() {
 #[test]
 fn the_readme_can_be_read_in_one_go() {
     let readme = std::fs::metadata(root().join("README.md")).unwrap().len();
-    assert!(readme <= 10_000, "README.md has {readme} bytes: move what is not needed first to docs/");
+    assert!(readme <= 10_000, "README.md has {readme} bytes: move details to docs/");
 }

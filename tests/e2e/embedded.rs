@@ -23,7 +23,7 @@ fn write(root: &Path, path: &str, text: &str) {
 }
 
 #[test]
-fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
+fn files_of_every_shape_become_rows_exactly_once_and_noise_is_separated() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     let mut unique = 0;
@@ -76,7 +76,7 @@ fn files_of_every_shape_become_rows_exactly_once_and_rubbish_is_kept_apart() {
         (letters[0]["source"].as_str(), letters[0]["raw"].as_str()),
         (Some("bad/lines.ndjson"), Some("not json"))
     );
-    assert_eq!(letters[0]["byte_offset"].as_u64(), Some(event("b1", "1").len() as u64 + 1), "the byte where it stands");
+    assert_eq!(letters[0]["byte_offset"].as_u64(), Some(event("b1", "1").len() as u64 + 1), "its byte offset");
 }
 
 /// Content and modification time of every file.
@@ -94,7 +94,7 @@ fn a_second_run_adds_nothing_and_changes_no_file() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     let unique = generate(&root.join("landing/pending"), 2_000, "ndjson", 1);
-    // Stay, so that the second run sees them again.
+    // The files stay, so that the second run lists them again.
     fs::write(root.join("landing/landing.toml"), "archive = \"leave\"\n").unwrap();
     let first = run(root);
     assert_eq!(first["written"]["rows"].as_u64(), Some(unique));
@@ -104,7 +104,7 @@ fn a_second_run_adds_nothing_and_changes_no_file() {
     assert_eq!(second["written"]["rows"].as_u64(), Some(0));
     assert!(before == state(&root.join("trusted")), "a run with nothing to do changes no file, not even its log");
     let before = contents(&root.join("trusted/events"));
-    // Touched or copied back, it is still the same content.
+    // Touched or copied back, it still has the same content.
     let path = files(&root.join("landing/pending"), ".ndjson").remove(0);
     let text = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
@@ -134,7 +134,7 @@ fn a_later_file_of_the_same_day_adds_to_the_earlier_rows_and_duplicates_across_r
     let processed = files(&root.join("landing/processed"), "");
     let names: Vec<_> = processed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     assert!(names.len() == 2 && names[0].ends_with("/a/x.json") && names[1].ends_with("/b/x.json"), "{names:?}");
-    // The same name again, on the same day: both survive.
+    // The same name on the same day again: both survive.
     write(root, "a/x.json", &event("three", "3"));
     assert_eq!(run(root)["written"]["rows"].as_u64(), Some(1));
     assert_eq!(files(&root.join("landing/processed"), ".json").len(), 3);
@@ -169,7 +169,7 @@ fn a_file_that_keeps_growing_does_not_keep_once_from_ending() {
 }
 
 #[test]
-fn a_deleted_folder_of_tables_is_noticed_and_a_data_dir_is_used_by_one_process() {
+fn a_deleted_folder_of_tables_is_detected_and_a_data_dir_is_used_by_one_process() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     write(root, "x.json", &event("one", "1"));

@@ -1,5 +1,5 @@
-//! Records that other producers put on the topic: each has a defined place, and none stops the distributor but those
-//! without a log-append time, which are refused with what to do.
+//! Records of other producers on the topic. Each has a defined outcome, and none stops the distributor except those
+//! without a log-append time, which are refused with the remedy.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -16,7 +16,7 @@ use crate::kafka_s3::Zone;
 
 const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
 
-/// A producer that knows nothing of us: no transactions, no headers, no partitioner of ours.
+/// An ordinary producer: no transactions, no headers, another partitioner.
 fn producer(zone: &Zone, codec: &str) -> BaseProducer {
     ClientConfig::new()
         .set("bootstrap.servers", &zone.services.kafka)
@@ -42,7 +42,7 @@ impl Sender<'_> {
         self.send(key, Some(event(id).as_bytes()), headers);
     }
 
-    /// With a header whose name is no text, as a client written in C may send it.
+    /// With a header whose name is not UTF-8, as a client written in C may send it.
     #[expect(unsafe_code, reason = "the binding takes names as text only")]
     fn event_with_a_nameless_header(&self, id: &str) {
         use rdkafka::bindings::{
@@ -61,7 +61,7 @@ impl Sender<'_> {
             rd_kafka_vu_t { vtype: rd_kafka_vtype_t::RD_KAFKA_VTYPE_VALUE, u: Value { mem: value } },
             rd_kafka_vu_t { vtype: rd_kafka_vtype_t::RD_KAFKA_VTYPE_HEADER, u: Value { header } },
         ];
-        // SAFETY: the client lives; everything pointed to lives until after the call, which copies it.
+        // SAFETY: the client is alive; every pointer is valid until after the call, which copies the data.
         let error =
             unsafe { rd_kafka_produceva(self.producer.client().native_ptr(), arguments.as_ptr(), arguments.len()) };
         assert!(error.is_null());
@@ -80,13 +80,13 @@ fn header(name: &str, value: Option<&[u8]>) -> OwnedHeaders {
     OwnedHeaders::new().insert(Header { key: name, value })
 }
 
-/// The topics, as the ingestor makes them.
+/// Creates the topics as the ingestor does.
 fn make_topics(zone: &Zone) {
     std::fs::create_dir_all(zone.landing.1.join("pending")).unwrap();
     zone.ingest().args(&["--once"]).report();
 }
 
-/// How many rejected rows there are, by reason.
+/// The number of rejected rows, by reason.
 fn rejected(zone: &Zone) -> BTreeMap<String, usize> {
     let mut reasons = BTreeMap::new();
     for path in files(&zone.trusted.1.join("rejected"), ".parquet") {
@@ -169,7 +169,7 @@ fn set_timestamp_type(zone: &Zone, to: &str) {
     );
 }
 
-fn told(output: &std::process::Output) -> String {
+fn stderr(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -181,14 +181,14 @@ fn a_topic_whose_records_would_carry_the_producers_time_is_refused_at_the_start_
     for role in [zone.distribute(), zone.ingest()] {
         let output = role.args(&["--once"]).output();
         assert_eq!(output.status.code(), Some(1));
-        let told = told(&output);
-        assert!(told.contains("message.timestamp.type=CreateTime must be LogAppendTime"), "{told}");
+        let stderr = stderr(&output);
+        assert!(stderr.contains("message.timestamp.type=CreateTime must be LogAppendTime"), "{stderr}");
     }
     assert!(files(&zone.trusted.1, "").is_empty(), "nothing was done");
 }
 
-/// The topic was changed and changed back: what came meanwhile has no place in log time. It is not passed over unless
-/// somebody says so.
+/// The topic was changed and changed back: records written meanwhile have no place in log time. They are skipped only
+/// on an operator's request.
 #[test]
 fn records_with_the_producers_time_are_refused_until_the_offset_is_set_past_them() {
     let zone = Zone::new(&services(), "mixed-time");
@@ -207,7 +207,7 @@ fn records_with_the_producers_time_are_refused_until_the_offset_is_set_past_them
     send("after");
     let refused = zone.distribute().args(&["--once"]).output();
     assert_eq!(refused.status.code(), Some(1));
-    let message = told(&refused);
+    let message = stderr(&refused);
     for part in ["offset 1 carries no log-append time", "set the group's offset past"] {
         assert!(message.contains(part), "{part:?} is missing in {message}");
     }

@@ -1,4 +1,4 @@
-//! What events look like in files of other programs, from the file to a query.
+//! Events in files of other programs, from the file to a query.
 
 use std::fs;
 use std::path::Path;
@@ -62,7 +62,7 @@ fn times_and_strings_that_other_programs_write_become_rows_that_every_query_read
     let output = Command::new(services().python).arg(check).arg(root.join("trusted")).arg("7").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let deep = Ed::new(&["verify", "--deep", "--trusted", "trusted"]).in_dir(root).output();
-    assert!(deep.status.success(), "rows are compared with what the log makes of them");
+    assert!(deep.status.success(), "rows differ from those of the log's records");
 }
 
 #[test]

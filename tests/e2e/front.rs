@@ -1,4 +1,4 @@
-//! What strangers can do to the outside of a process: names that steer a terminal, and connections that are held open.
+//! Attacks from outside: names that control a terminal, and connections that are held open.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -19,7 +19,8 @@ fn ingested(root: &Path) -> [Ed; 3] {
     ]
 }
 
-/// No control, no character that reverses or hides; line breaks only where a line of the program ends.
+/// Contains no control character, and none that reverses or hides text; line breaks only where a line of the program
+/// ends.
 fn is_harmless(printed: &[u8]) -> bool {
     let printed = String::from_utf8_lossy(printed);
     !printed.contains(['\u{1b}', '\u{202e}', '\u{9b}', '\r'])
@@ -27,7 +28,7 @@ fn is_harmless(printed: &[u8]) -> bool {
 }
 
 #[test]
-fn a_file_name_that_steers_a_terminal_reaches_none() {
+fn control_characters_in_a_file_name_reach_no_terminal() {
     for format in [["--log-format", "text", "--output", "text"], ["--log-format", "json", "--output", "json"]] {
         let root = tempfile::tempdir().unwrap();
         let pending = root.path().join("landing/pending");
@@ -111,7 +112,7 @@ fn half_sent_requests_stop_neither_probes_nor_roles() {
     generate(&pending, 300, "ndjson", 1);
     wait_until("what comes meanwhile is written", || !files(&root.join("trusted/events"), ".parquet").is_empty());
     assert!(get(&address, "/readyz").unwrap().starts_with("HTTP/1.1 200"));
-    // A supervisor passes on what a terminal sent to the whole group: both are one wish.
+    // A supervisor passes on the signal that a terminal sent to the whole group: both are one request.
     process.signal("INT");
     process.signal("TERM");
     assert_eq!(process.wait_for_exit(), Some(0));

@@ -1,4 +1,4 @@
-//! Starting processes and services, waiting for conditions, and reading what was written.
+//! Starts processes and services, waits for conditions, and reads the tables.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Where the services are; they live in a run directory that the scripts in `tests/services` understand.
+/// The addresses of the services; they live in a run directory that the scripts in `tests/services` understand.
 #[derive(Debug, Clone)]
 pub struct Services {
     pub kafka: String,
@@ -22,7 +22,7 @@ pub struct Services {
     pub access_key: String,
     pub secret_key: String,
     pub python: PathBuf,
-    /// With the AWS clients.
+    /// Python with the AWS clients.
     pub aws_python: PathBuf,
     pub run_dir: PathBuf,
 }
@@ -41,7 +41,7 @@ impl Services {
         })
     }
 
-    /// Services of a test's own, which it may stop; stopped when dropped.
+    /// Services for one test, which it may stop; stopped when dropped.
     pub fn own(run_dir: &Path) -> OwnServices {
         Self::own_with(run_dir, &[])
     }
@@ -57,14 +57,14 @@ impl Services {
         OwnServices { services }
     }
 
-    /// A new bucket; the server keeps buckets as folders.
+    /// Creates a bucket; the server stores buckets as folders.
     pub fn bucket(&self, name: &str) -> PathBuf {
         let path = self.run_dir.join("s3").join(name);
         std::fs::create_dir_all(&path).unwrap();
         path
     }
 
-    /// Environment of a process that uses the S3 server.
+    /// The environment of a process that uses the S3 server.
     pub fn s3_environment(&self) -> [(&'static str, String); 4] {
         [
             ("AWS_ENDPOINT_URL", self.s3.clone()),
@@ -74,7 +74,7 @@ impl Services {
         ]
     }
 
-    /// Puts every file below `folder` into a bucket, under `prefix`, by the S3 protocol.
+    /// Puts every file below `folder` into a bucket, under `prefix`, through the S3 protocol.
     pub fn upload(&self, folder: &Path, bucket: &str, prefix: &str) {
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "harness::upload_in_its_own_process", "--ignored", "--nocapture"])
@@ -92,7 +92,7 @@ impl Services {
         );
     }
 
-    /// What one of Kafka's own tools prints, by its class.
+    /// The output of one of Kafka's own tools, by its class.
     pub fn kafka_tool(&self, class: &str, args: &[&str]) -> String {
         let libs = format!("{}/*", std::env::var("ED_TEST_KAFKA_LIBS").unwrap());
         let output = Command::new("java")
@@ -131,14 +131,14 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(name)
 }
 
-/// The services all tests share.
+/// The services shared by all tests.
 pub fn services() -> Services {
     Services::from_lookup(|name| std::env::var(name).ok())
         .expect("the services are not running: use ./test, or eval \"$(tests/services/up <folder>)\" first")
 }
 
-/// A client whose records lie on the log before the commit, so that a test can wait for them. (Ours otherwise lets nothing
-/// go before it is flushed.)
+/// A client that sends records before the commit, so that a test can wait for them. (The program's own client sends
+/// partial batches only on a flush.)
 pub fn prompt_kafka(brokers: &str, client: &[(&str, &str)]) -> KafkaLog {
     let client: BTreeMap<String, String> = std::iter::once(&("linger.ms", "5"))
         .chain(client)
@@ -147,7 +147,7 @@ pub fn prompt_kafka(brokers: &str, client: &[(&str, &str)]) -> KafkaLog {
     KafkaLog::new(KafkaSettings { brokers: brokers.to_owned(), client }).unwrap()
 }
 
-/// A name no other test and no other run uses.
+/// A name that no other test and no other run uses.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
@@ -166,7 +166,7 @@ pub struct Ed(Command);
 impl Ed {
     pub fn new(args: &[&str]) -> Self {
         let mut command = Command::new(binary());
-        // Tests land whole files and do not wait until those are old enough.
+        // Tests create complete files and do not wait for a minimum age.
         command.args(args).stdin(Stdio::null()).env("ED__LANDING__MIN_AGE", "0s");
         Self(command)
     }
@@ -195,11 +195,11 @@ impl Ed {
         self
     }
 
-    /// As a user who may be refused: tests run as root, who never is.
+    /// Runs as a user whose access can be refused: tests run as root, whose access is not.
     pub fn without_rights(self) -> Self {
         use std::os::fd::AsRawFd as _;
         use std::os::unix::process::CommandExt as _;
-        // By its descriptor: that user may have no way through the folders above it.
+        // By its descriptor: that user may have no access to the folders above it.
         static BINARY: std::sync::OnceLock<std::fs::File> = std::sync::OnceLock::new();
         let file = BINARY.get_or_init(|| std::fs::File::open(binary()).unwrap());
         let mut command = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -224,7 +224,7 @@ impl Ed {
             .unwrap_or_else(|error| panic!("{error} in {stdout:?}"))
     }
 
-    /// Starts it in the background; killed when dropped. Its log goes to `log`.
+    /// Starts it in the background with its log in `log`; killed when dropped.
     pub fn start(mut self, log: &Path) -> Process {
         let log = std::fs::File::options().create(true).append(true).open(log).unwrap();
         self.0.stdout(Stdio::null()).stderr(log);
@@ -280,10 +280,10 @@ pub fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
     while let Some(dir) = open.pop() {
-        // A folder may not be there yet.
+        // A folder may not exist yet.
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             let path = entry.path();
-            // Temporaries come and go while a process is at work.
+            // Temporary files appear and vanish while a process works.
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => open.push(path),
                 Ok(_)
@@ -342,7 +342,7 @@ pub fn rows(trusted: &Path) -> Vec<Row> {
     rows
 }
 
-/// Keys of the rows; panics on a key that is there twice.
+/// The keys of the rows; panics on a repeated key.
 pub fn unique_keys(trusted: &Path) -> std::collections::BTreeSet<(String, i64)> {
     let rows = rows(trusted);
     let keys: std::collections::BTreeSet<_> = rows.iter().map(|row| (row.event_id.clone(), row.timestamp_us)).collect();
@@ -350,7 +350,7 @@ pub fn unique_keys(trusted: &Path) -> std::collections::BTreeSet<(String, i64)> 
     keys
 }
 
-/// Makes sample files in `dir` and says how many events are unique.
+/// Generates sample files in `dir`; returns the number of unique events.
 pub fn generate(dir: &Path, events: u64, format: &str, seed: u64) -> u64 {
     let report = Ed::new(&[
         "generate",
@@ -371,9 +371,9 @@ pub fn cuts(trusted: &Path) -> usize {
     files(&trusted.join("_batches"), ".json").iter().filter(|path| path.to_string_lossy().contains("/cuts/")).count()
 }
 
-/// What verification would check of the chain, recounted from the files on disk.
+/// The checks of an audit on the chain, recomputed from the files on disk.
 pub fn assert_chain_is_whole(trusted: &Path) {
-    // Of each batch the files that its newest revision lists.
+    // For each batch, the files that its newest revision lists.
     let mut batches: BTreeMap<(PathBuf, i64), (u64, Vec<String>)> = BTreeMap::new();
     let mut by_partition: BTreeMap<PathBuf, Vec<(i64, i64)>> = BTreeMap::new();
     for path in files(&trusted.join("_batches"), ".json") {

@@ -1,4 +1,4 @@
-//! Hints from a queue, against a server that speaks SQS.
+//! Hints from a queue, against a server with the SQS protocol.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ fn queue_in_its_own_process() {
 
 async fn drive() {
     let client = Client::new(&common::store::aws_config("test", "SQS").await.unwrap());
-    // A hint that nobody answers brings its message back after this many seconds.
+    // A message whose hint is not answered is visible again after this many seconds.
     let created =
         client.create_queue().queue_name(unique("hints")).attributes(QueueAttributeName::VisibilityTimeout, "5");
     let url = created.send().await.unwrap().queue_url.unwrap();
@@ -72,7 +72,7 @@ async fn drive() {
     let expected = [("pending/dropped.json", 2), ("pending/not-ours.json", 10), ("pending/taken ä.json", 1)];
     let came = Arc::new(AtomicU32::new(0));
     let answering = tokio::spawn(answer(hints, came.clone()));
-    // The queue's own numbers are approximate: a message that is just coming back may be in none of them.
+    // The queue's own numbers are approximate: a message that is becoming visible again may be in none of them.
     let all: u32 = expected.iter().map(|(_, count)| count).sum();
     while came.load(Ordering::SeqCst) < all || !is_empty(&client, &url).await {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -83,7 +83,7 @@ async fn drive() {
     assert_eq!(counts, expected.map(|(key, count)| (key.to_owned(), count)).into());
 }
 
-/// How often each key came.
+/// The number of times each key arrived.
 async fn answer(mut hints: mpsc::Receiver<Hint>, came: Arc<AtomicU32>) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     while let Some(Hint { key, answer }) = hints.recv().await {

@@ -1,5 +1,6 @@
-//! A hundred hostile landing zones, each with one good event beside what is wrong: whatever it is, the good event becomes a
-//! row, every sound event beside it too, everything else is accounted for, and nothing panics, hangs or grows.
+//! A hundred hostile landing zones, each with one good event beside the hostile input. The good event becomes a row,
+//! and so does every valid event beside it. Everything else is accounted for, and nothing panics, hangs or exceeds its
+//! memory.
 
 mod cases;
 mod land;
@@ -16,12 +17,12 @@ use crate::harness::{Ed, binary, rows};
 
 /// The good event beside each input.
 const GOOD: &str = "good";
-/// Far more than any of them takes, also in a build that is not optimised on a machine that is busy.
+/// Far more than any of them takes, even in an unoptimized build on a busy machine.
 const TOO_LONG: Duration = Duration::from_secs(120);
-/// Of the whole process, `run` with default settings: docs/architecture.md has the parts.
+/// Of the whole process, `run` with default settings: docs/architecture.md lists its parts.
 const MEMORY_BOUND_BYTES: u64 = 400_000_000;
 
-/// What a run over an input has to come to.
+/// The expected outcome of a run over an input.
 pub struct Case {
     name: &'static str,
     land: Box<dyn Fn(&Land) + Send + Sync>,
@@ -73,7 +74,7 @@ impl Case {
         self
     }
 
-    /// Without the rights of root, which nothing is refused to.
+    /// Without root's rights, because root's access is never refused.
     fn without_rights(mut self) -> Self {
         self.as_nobody = true;
         self
@@ -128,7 +129,7 @@ fn run(root: &Path, case: &Case) -> Ran {
     Ran { exit, stdout: text(&stdout), stderr: text(&stderr), took: begun.elapsed(), peak_bytes }
 }
 
-/// The most memory the process has held so far; 0 when it is gone.
+/// The peak memory of the process so far; 0 after its end.
 fn peak_of(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     let kilobytes =
@@ -136,7 +137,7 @@ fn peak_of(process: u32) -> u64 {
     kilobytes.unwrap_or(0_u64) * 1024
 }
 
-/// What is wrong with the outcome, if anything is.
+/// The differences between the outcome and the case.
 fn judge(case: &Case, root: &Path, ran: &Ran, nth: u32) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut hold = |what: &str, holds: bool, seen: String| {

@@ -1,4 +1,4 @@
-//! Several ingestors on one landing zone: they share it, take over from one another, and nothing is published twice.
+//! Several ingestors on one landing zone: they share it, take over from each other, and publish nothing twice.
 
 use std::path::Path;
 
@@ -6,20 +6,20 @@ use crate::harness::{Ed, Process, files, services, wait_until};
 use crate::kafka_s3::Zone;
 use crate::topic::Topics;
 
-/// A member of the group, gone from it soon after it is killed or stopped.
+/// A member of the group that leaves it soon after it is killed or stopped.
 fn member(zone: &Zone) -> Ed {
     zone.ingest().set("kafka.client.session.timeout.ms=6000").set("landing.poll_interval=100ms")
 }
 
-fn told(log: &Path) -> String {
+fn read_log(log: &Path) -> String {
     std::fs::read_to_string(log).unwrap_or_default()
 }
 
 fn owns(log: &Path) -> usize {
-    told(log).matches("owning a ledger partition").count()
+    read_log(log).matches("owning a ledger partition").count()
 }
 
-/// Many small files and two of several transactions; the number of events.
+/// Creates many small files and two of several transactions; returns the number of events.
 fn land(zone: &Zone, name: &str, seed: u64) -> u64 {
     let dir = tempfile::tempdir().unwrap();
     crate::harness::generate(&dir.path().join("large-1"), 60_000, "ndjson", seed);
@@ -44,7 +44,7 @@ fn several_ingestors_share_the_work_and_take_over_from_one_that_is_killed() {
     wait_until("the second owns its share", || owns(&log("second")) >= 4);
     let mut expected = land(&zone, "a", 1);
     wait_until("both have read files", || {
-        told(&log("first")).contains("file read") && told(&log("second")).contains("file read")
+        read_log(&log("first")).contains("file read") && read_log(&log("second")).contains("file read")
     });
     first.kill();
     expected += land(&zone, "b", 100);
@@ -58,7 +58,7 @@ fn several_ingestors_share_the_work_and_take_over_from_one_that_is_killed() {
 }
 
 #[test]
-fn an_ingestor_that_was_stopped_in_the_middle_and_wakes_up_later_can_do_no_harm() {
+fn an_ingestor_that_resumes_after_it_was_replaced_does_no_harm() {
     let zone = Zone::new(&services(), "zombie");
     let topics = Topics::new(&zone.services, &zone.topic);
     let pending = zone.landing.1.join("pending");
@@ -72,12 +72,12 @@ fn an_ingestor_that_was_stopped_in_the_middle_and_wakes_up_later_can_do_no_harm(
     let mut heir = member(&zone).start(&log("heir"));
     wait_until("the other takes over", || owns(&log("heir")) >= 8);
     wait_until("and does the rest", || files(&pending, "json").is_empty());
-    // A file of a name that the zombie was about to move: another content, which it has never seen.
+    // A file with a name that the zombie was about to move, and content that it has never read.
     expected += land(&zone, "a", 100);
     zombie.signal("CONT");
     wait_until("the new files are done, by whomever", || files(&pending, "json").is_empty());
     wait_until("the zombie has learnt of its state", || {
-        told(&log("zombie")).contains("revoked") || told(&log("zombie")).contains("trying again")
+        read_log(&log("zombie")).contains("revoked") || read_log(&log("zombie")).contains("trying again")
     });
     for process in [&mut zombie, &mut heir] {
         process.signal("TERM");
@@ -87,7 +87,7 @@ fn an_ingestor_that_was_stopped_in_the_middle_and_wakes_up_later_can_do_no_harm(
 }
 
 #[test]
-fn a_compacted_ledger_tells_the_same() {
+fn a_compacted_ledger_has_the_same_state() {
     let zone = Zone::new(&services(), "compact");
     let topics = Topics::new(&zone.services, &zone.topic);
     let leave = || zone.ingest().set("landing.archive=leave").set("ledger.partitions=1").args(&["--once"]);

@@ -10,7 +10,7 @@ use crate::harness::{
     wait_until,
 };
 
-/// A topic, group and pair of buckets of a test's own.
+/// A topic, a group and a pair of buckets for one test.
 pub struct Zone {
     pub services: Services,
     pub topic: String,
@@ -28,7 +28,7 @@ impl Zone {
         Self { topic: unique(name), landing: bucket("landing"), trusted: bucket("trusted"), services: services.clone() }
     }
 
-    /// Makes sample files in the landing zone below `pending/<folder>`; says how many events are unique.
+    /// Generates sample files in the landing zone below `pending/<folder>`; returns the number of unique events.
     pub fn land(&self, folder: &str, events: u64, format: &str, seed: u64) -> u64 {
         let dir = tempfile::tempdir().unwrap();
         let unique = generate(dir.path(), events, format, seed);
@@ -72,7 +72,7 @@ impl Zone {
             .s3(&self.services)
     }
 
-    /// By the harness's own look at chain and files, and by the deep audit.
+    /// Checks chain and files with the harness, and runs the deep audit.
     pub fn assert_sound(&self) -> serde_json::Value {
         assert_chain_is_whole(&self.trusted.1);
         self.verify().args(&["--deep"]).report()
@@ -106,12 +106,12 @@ fn files_in_s3_become_tables_in_s3_over_kafka_and_engines_read_them() {
 
     engines_read(&zone, unique);
 
-    // Nothing new: nothing happens.
+    // Nothing is new, so nothing happens.
     let again = zone.distribute().args(&["--once"]).report();
     assert_eq!(again["written"]["files"].as_u64(), Some(0), "{again}");
 }
 
-/// DuckDB and pyarrow, and what Spark asks of a folder.
+/// Reads the tables with DuckDB and pyarrow, and checks Spark's requirements on a folder.
 fn engines_read(zone: &Zone, rows: u64) {
     let check = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/check.py");
     let mut command = std::process::Command::new(&zone.services.python);
@@ -121,7 +121,7 @@ fn engines_read(zone: &Zone, rows: u64) {
 }
 
 #[test]
-fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
+fn missing_files_are_restored_byte_for_byte_after_an_offset_reset() {
     let zone = Zone::new(&services(), "replay");
     zone.land("files", 6_000, "ndjson", 5);
     zone.ingest().args(&["--once"]).report();
@@ -138,7 +138,7 @@ fn files_that_are_gone_are_made_again_byte_for_byte_after_an_offset_reset() {
     let findings = audit["findings"].as_array().unwrap();
     assert!(findings.len() == victims.len() && findings.iter().all(|found| found["kind"] == "file-missing"), "{audit}");
     reset_offsets(&zone, "earliest");
-    // Other settings than those the batches were cut with: they stay as they were cut.
+    // Other settings than those of the batches' cuts: the batches keep theirs.
     let report =
         zone.distribute().set("flush.max_rows=700").set("trusted.max_rows_per_file=9000").args(&["--once"]).report();
     assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
@@ -163,7 +163,7 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
         count("rows") + count("duplicates")
     };
     wait_until("everything is written", || rows() == 2_000);
-    // Of which moment the watermark speaks is another matter.
+    // Without the watermark, which moves on.
     let zone_contents = || {
         let mut contents = contents(&zone.trusted.1);
         contents.retain(|path, _| !path.starts_with("_watermark"));
@@ -175,8 +175,11 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
         zone.replay("earliest").args(flags)
     };
     let refused = replay(false).output();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && told.contains("has members: stop every distributor first"), "{told}");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && message.contains("has members: stop every distributor first"),
+        "{message}"
+    );
     distributor.signal("TERM");
     assert_eq!(distributor.wait_for_exit(), Some(0));
     for victim in files(&zone.trusted.1.join("events"), ".parquet").iter().step_by(2) {
@@ -188,7 +191,7 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
     };
     assert!(sum(&planned, "missing") > 10 && sum(&planned, "missing") == sum(&planned, "restorable"), "{planned}");
     replay(false).report();
-    // Those who delete on purpose are only told.
+    // With `report` missing files are only reported.
     let log = logs.path().join("report");
     zone.distribute().set("replay.missing=report").args(&["--once"]).start(&log).wait_for_exit();
     assert!(fs::read_to_string(&log).unwrap().contains("replay.missing is 'report'"));
@@ -200,7 +203,7 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
 }
 
 #[test]
-fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the_chain() {
+fn offsets_set_forward_and_lost_records_are_skipped_and_recorded_in_the_chain() {
     let zone = Zone::new(&services(), "forward");
     let ingest = |folder: &str, events: u64, seed: u64| {
         zone.land(folder, events, "ndjson", seed);
@@ -210,7 +213,7 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     ingest("first", 2_000, 11);
     let first = distribute();
     assert!(first > 1_900);
-    // Nothing is ahead but the end of the last transaction, which takes an offset of its own.
+    // Only the end marker of the last transaction follows, which takes an offset of its own.
     reset_offsets(&zone, "latest");
     assert_eq!(distribute(), 0);
     ingest("skipped", 1_000, 12);
@@ -223,7 +226,7 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     ingest("third", 500, 15);
     let third = distribute();
     assert!((400..=500).contains(&third), "{third}");
-    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, first + second + third, "what was passed over is not there");
+    assert_eq!(unique_keys(&zone.trusted.1).len() as u64, first + second + third, "skipped events became rows");
     let audit = zone.assert_sound();
     let audited = &audit["partitions"][0];
     let passed_over = |kind: &str| audited[kind].as_u64().unwrap();
@@ -241,10 +244,10 @@ fn offsets_set_forward_and_records_the_log_lost_are_passed_over_and_stand_in_the
     assert_eq!(kinds, ["batch", "skipped", "skipped", "batch", "lost", "batch"]);
 }
 
-/// As if a distributor had died in the middle of putting its files, and stayed away until the log had let go of the first
+/// Simulates a distributor that died while it put its files, and did not return until retention had deleted the first
 /// half of its batch.
 #[test]
-fn a_batch_whose_head_the_log_let_go_of_is_closed_with_what_is_left() {
+fn a_batch_that_lost_its_head_to_retention_is_closed_with_the_rest() {
     let zone = Zone::new(&services(), "beheaded");
     zone.land("first", 2_000, "ndjson", 31);
     zone.ingest().set("log.partitions=1").args(&["--once"]).report();
@@ -258,7 +261,7 @@ fn a_batch_whose_head_the_log_let_go_of_is_closed_with_what_is_left() {
     assert!(put.len() > 6, "{put:?}");
     put.iter().step_by(2).for_each(|path| fs::remove_file(path).unwrap());
     delete_records(&zone, 1_000);
-    let told = zone.distribute().args(&["--once"]).report();
+    let report = zone.distribute().args(&["--once"]).report();
     let rows = unique_keys(&zone.trusted.1).len() as u64;
     let audit = zone.assert_sound();
     let partition = &audit["partitions"][0];
@@ -266,7 +269,7 @@ fn a_batch_whose_head_the_log_let_go_of_is_closed_with_what_is_left() {
     let lost = partition["damaged_offsets"].as_u64().unwrap();
     assert!((200..800).contains(&lost), "half of the files had half of their rows in the log: {audit}");
     assert!(rows < all && all - rows <= lost, "{rows} of {all} rows are there, {lost} offsets are lost");
-    assert_eq!(told["written"]["rows"].as_u64().unwrap(), rows);
+    assert_eq!(report["written"]["rows"].as_u64().unwrap(), rows);
     engines_read(&zone, rows);
     zone.land("second", 500, "ndjson", 32);
     zone.ingest().set("log.partitions=1").args(&["--once"]).report();
@@ -274,7 +277,7 @@ fn a_batch_whose_head_the_log_let_go_of_is_closed_with_what_is_left() {
     zone.assert_sound();
 }
 
-/// Those of partition 0 before `offset`, with Kafka's own tool; -1: all.
+/// Deletes the records of partition 0 before `offset`, with Kafka's own tool; -1: all.
 fn delete_records(zone: &Zone, offset: i64) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("offsets.json");
@@ -315,12 +318,12 @@ fn two_distributors_share_the_partitions_and_each_event_is_written_once() {
     zone.assert_sound();
 }
 
-/// Records behind a transaction of anybody that is still open cannot be read yet; that is not the end of the topic.
+/// Records behind an open transaction of any producer cannot be read yet; that is not the end of the topic.
 #[test]
-fn once_waits_for_transactions_that_are_open_before_it_calls_the_topic_read() {
+fn once_waits_for_open_transactions_before_it_ends() {
     let zone = Zone::new(&services(), "open");
     let unique = zone.land("files", 2_000, "ndjson", 3);
-    // Makes the topic.
+    // Creates the topic.
     std::fs::create_dir_all(zone.landing.1.join("pending")).unwrap();
     zone.ingest().args(&["--once"]).report();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -346,11 +349,11 @@ fn once_waits_for_transactions_that_are_open_before_it_calls_the_topic_read() {
     zone.ingest().args(&["--once"]).report();
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut process = zone.distribute().args(&["--once"]).start(log.path());
-    let told = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    let log_lines = || std::fs::read_to_string(log.path()).unwrap_or_default();
     crate::harness::wait_until("it waits, or has ended", || {
-        told().contains("transaction that is open") || process.has_ended()
+        log_lines().contains("transaction that is open") || process.has_ended()
     });
     runtime.block_on(slow.commit()).unwrap();
-    assert_eq!(process.wait_for_exit(), Some(0), "{}", told());
+    assert_eq!(process.wait_for_exit(), Some(0), "{}", log_lines());
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique + further);
 }

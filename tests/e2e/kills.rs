@@ -8,7 +8,7 @@ use common::log::{KafkaLog, KafkaSettings, Log, read_to_end};
 use crate::harness::{Ed, assert_chain_is_whole, cuts, files, generate, services, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 
-/// Starts a process, lets it come as far as `reached` says, kills it; false when it ended by itself before that.
+/// Starts a process and kills it when `reached` is true; false if it ended by itself before.
 fn kill_when(start: impl Fn() -> crate::harness::Process, what: &str, mut reached: impl FnMut() -> bool) -> bool {
     let mut process = start();
     let mut ended = false;
@@ -33,8 +33,8 @@ fn run_killed_at_many_points_writes_every_event_once() {
         Ed::new(&["run", "--once", "--landing", landing, "--trusted", trusted]).set("flush.max_rows=300")
     };
     let mut killed = 0;
-    // While the log is being created, after the first commit, then again and again a little further on: between cuts and
-    // files, between files and completions, while archiving.
+    // While the log is being created, after the first commit, then repeatedly a little later: between cuts and files,
+    // between files and completions, while archiving.
     let mut at_first = true;
     for further in [0, 1, 1, 1, 2, 2, 3, 3, 4, 5] {
         let goal = cuts(&trusted) + further;
@@ -42,8 +42,8 @@ fn run_killed_at_many_points_writes_every_event_once() {
         killed += u32::from(kill_when(|| command().start(&log), "the next point is reached", reached));
         at_first = false;
     }
-    let told = std::fs::read_to_string(&log).unwrap_or_default();
-    assert!(killed >= 5, "only {killed} runs were killed in the middle\n{told}");
+    let output = std::fs::read_to_string(&log).unwrap_or_default();
+    assert!(killed >= 5, "only {killed} runs were killed in the middle\n{output}");
     command().report();
     assert_eq!(unique_keys(&trusted).len() as u64, unique);
     assert_chain_is_whole(&trusted);
@@ -114,7 +114,7 @@ fn distribute_killed_at_many_points_writes_every_event_once() {
     let unique = zone.land("files", 30_000, "ndjson", 9);
     zone.ingest().args(&["--once"]).report();
     let log = tempfile::NamedTempFile::new().unwrap();
-    // A static member is known again at once; without it the group waits for the session of the dead one.
+    // A static member rejoins at once; otherwise the group waits for the session time-out of the killed one.
     let command = || zone.distribute().set("flush.max_rows=500").set("kafka.instance_id=one").args(&["--once"]);
     let mut killed = 0;
     let mut seen = BTreeSet::new();

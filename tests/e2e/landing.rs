@@ -1,4 +1,4 @@
-//! What becomes of landing objects in a real bucket, and how new ones are noticed.
+//! Archive modes on a real bucket, and how new objects are found.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn land(zone: &Zone, names: &[&str]) {
     zone.land_files(dir.path(), "x");
 }
 
-/// Runs Python with the S3 and SQS clients of the tests' environment; its output.
+/// Runs Python with the S3 and SQS clients of the tests' environment; returns its output.
 fn python(zone: &Zone, script: &str, args: &[&str]) -> String {
     let output = Command::new(&zone.services.aws_python)
         .args(["-c", script])
@@ -86,7 +86,7 @@ fn an_object_that_is_replaced_by_other_content_is_another_file_and_the_same_cont
     assert_eq!(kept.len(), 2, "neither overwrote the other: {:?}", kept.values());
 }
 
-/// The server of the tests keeps buckets as folders, and has no ETag of what was laid there past it.
+/// The server of the tests stores buckets as folders, and has no ETag of a file put there directly.
 #[test]
 fn an_object_without_an_etag_is_named_and_every_other_one_is_ingested() {
     let zone = Zone::new(&services(), "no-etag");
@@ -100,9 +100,9 @@ fn an_object_without_an_etag_is_named_and_every_other_one_is_ingested() {
     Topics::new(&zone.services, &zone.topic).assert_each_event_once(2);
 }
 
-/// The next listing is an hour away, so only the hint can have told.
+/// The next listing is an hour later, so only the hint can have reported the file.
 #[test]
-fn an_event_notification_makes_a_running_ingestor_look_at_once() {
+fn an_event_notification_makes_a_running_ingestor_read_at_once() {
     let zone = Zone::new(&services(), "notified");
     let environment =
         |ed: Ed| ed.env("AWS_ENDPOINT_URL_SQS", &zone.services.sqs).env("AWS_ENDPOINT_URL_S3", &zone.services.s3);
@@ -120,8 +120,8 @@ fn an_event_notification_makes_a_running_ingestor_look_at_once() {
         .set(&format!("http.listen={port}"));
     let mut process = environment(ingest).start(log.path());
     wait_until("it has listed", || metric(&port.to_string(), "ed_ingest_sweeps_total{kind=\"whole\"}") >= 1);
-    let told = || std::fs::read_to_string(log.path()).unwrap_or_default();
-    wait_until("it owns everything", || told().matches("owning a ledger partition").count() >= 8);
+    let output = || std::fs::read_to_string(log.path()).unwrap_or_default();
+    wait_until("it owns everything", || output().matches("owning a ledger partition").count() >= 8);
     land(&zone, &["a b.json"]);
     python(
         &zone,
@@ -134,7 +134,7 @@ fn an_event_notification_makes_a_running_ingestor_look_at_once() {
     Topics::new(&zone.services, &zone.topic).assert_each_event_once(1);
 }
 
-/// The value of a counter as served; 0 while it is not.
+/// The value of a counter as served; 0 while it is absent.
 fn metric(address: &str, line: &str) -> u64 {
     use std::io::{Read, Write};
     let Ok(mut stream) = std::net::TcpStream::connect(address) else { return 0 };
@@ -147,7 +147,7 @@ fn metric(address: &str, line: &str) -> u64 {
 }
 
 #[test]
-fn every_preset_goes_all_the_way_to_tables() {
+fn events_of_every_preset_become_rows() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/presets");
     for preset in ["seed", "cloudtrail", "cloudevents", "eventbridge", "gharchive", "segment"] {
         let root = tempfile::tempdir().unwrap();
@@ -167,7 +167,8 @@ fn every_preset_goes_all_the_way_to_tables() {
     }
 }
 
-/// A key of 1,024 bytes leaves no room for the day, and this server keeps objects as files: one cannot be a folder.
+/// A key of 1,024 bytes leaves no room for the day, and this server stores objects as files: an object cannot be a
+/// folder.
 #[test]
 fn objects_whose_keys_are_as_long_as_can_be_or_clash_are_moved() {
     let zone = Zone::new(&services(), "names");

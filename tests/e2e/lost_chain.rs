@@ -1,4 +1,4 @@
-//! A trusted zone in S3 that lost its chain, made whole again beside a real cluster.
+//! A trusted zone in S3 that lost its chain, restored while a real cluster runs.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn partitions(report: &serde_json::Value, name: &str) -> u64 {
 }
 
 #[test]
-fn a_chain_that_was_deleted_is_made_again_once_no_distributor_is_left_and_is_gone_on_with() {
+fn a_deleted_chain_is_restored_once_no_distributor_runs_and_is_continued() {
     let zone = Zone::new(&services(), "lost");
     zone.land("first", 2_000, "ndjson", 21);
     zone.ingest().args(&["--once"]).report();
@@ -30,12 +30,15 @@ fn a_chain_that_was_deleted_is_made_again_once_no_distributor_is_left_and_is_gon
     fs::remove_dir_all(zone.trusted.1.join("_batches")).unwrap();
     let rebuild = |flags: &[&str]| zone.verify().args(&["--rebuild-chain"]).args(flags);
     let refused = rebuild(&[]).output();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && told.contains("has members: stop every distributor first"), "{told}");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && message.contains("has members: stop every distributor first"),
+        "{message}"
+    );
     assert!(!zone.trusted.1.join("_batches").exists(), "nothing was put");
     distributor.signal("TERM");
     distributor.wait_for_exit();
-    // Whoever starts now is told what to do.
+    // A distributor that starts now reports what to do.
     let log = logs.path().join("without");
     assert_eq!(zone.distribute().args(&["--once"]).start(&log).wait_for_exit(), Some(1));
     assert!(fs::read_to_string(&log).unwrap().contains("verify --rebuild-chain"));
@@ -44,18 +47,18 @@ fn a_chain_that_was_deleted_is_made_again_once_no_distributor_is_left_and_is_gon
     assert!(!zone.trusted.1.join("_batches").join("events").exists(), "nothing was put");
     assert!(rebuild(&[]).output().status.success());
     zone.assert_sound();
-    // The same events once more, and others: only those are new.
+    // The same events once more, and others: only the others are new.
     zone.land("again", 2_000, "ndjson", 21);
     zone.ingest().args(&["--once"]).report();
     let report = zone.distribute().args(&["--once"]).report();
     assert_eq!(report["written"]["rows"], 0, "{report}");
     assert!(contents(&zone.trusted.1.join("events")) == tables, "the files are what they were");
     zone.assert_sound();
-    // Nor is a rewritten one lost for good.
+    // A rewritten chain can be restored too.
     zone.replay("earliest").args(&["--rewrite"]).set("trusted.compression=snappy").report();
     let tables = contents(&zone.trusted.1.join("events"));
     fs::remove_dir_all(zone.trusted.1.join("_batches")).unwrap();
-    // An audit follows it.
+    // An audit follows the restoration.
     let output = rebuild(&["--output", "json"]).output();
     let put = String::from_utf8_lossy(&output.stdout).into_owned();
     let put: serde_json::Value = serde_json::from_str(put.lines().next().unwrap_or_default()).unwrap();

@@ -1,5 +1,5 @@
-//! Landing folders in which something cannot be listed, or is no file of events: all the rest becomes rows. With the
-//! embedded log.
+//! Landing folders with entries that cannot be listed or are not files of events: everything else becomes rows. With
+//! the embedded log.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -12,7 +12,7 @@ fn event(id: &str) -> String {
     format!(r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30","domain":"d","event_type":"t","data":1}}"#)
 }
 
-/// A folder of a test's own, that anybody may enter, with one good file.
+/// A folder that anybody may enter, with one good file.
 fn zone() -> (tempfile::TempDir, PathBuf) {
     let root = tempfile::tempdir().unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -46,7 +46,7 @@ fn a_folder_without_permission_is_named_and_every_other_file_becomes_rows() {
     let root = root.path();
     let status = Command::new("chown").args(["-R", "65534:65534"]).arg(root).status().unwrap();
     assert!(status.success());
-    // Root's, as on the top of every ext4 file system.
+    // Owned by root, as at the top of every ext4 file system.
     fs::create_dir(pending.join("lost+found")).unwrap();
     fs::set_permissions(pending.join("lost+found"), fs::Permissions::from_mode(0o700)).unwrap();
     let checked = said(&command(root, "check").without_rights().output());
@@ -64,7 +64,7 @@ fn a_folder_without_permission_is_named_and_every_other_file_becomes_rows() {
     assert_eq!(ids(root), ["good"]);
 }
 
-/// Levels of one letter each, made and removed step by step: recursion would run out of descriptors.
+/// Levels of one letter each, created and removed step by step: recursion would run out of descriptors.
 fn deep(pending: &Path, levels: usize) {
     let script = "import os, sys\nfd = os.open(sys.argv[1], os.O_RDONLY)\nfor _ in range(int(sys.argv[2])):\n os.mkdir('a', dir_fd=fd)\n inner = os.open('a', os.O_RDONLY, dir_fd=fd)\n os.close(fd)\n fd = inner\n";
     let status = Command::new("python3").args(["-c", script]).arg(pending).arg(levels.to_string()).status().unwrap();
@@ -81,10 +81,10 @@ fn remove_deep(pending: &Path) {
 }
 
 #[test]
-fn a_tree_deeper_than_keys_and_descriptors_stops_nothing_but_itself() {
+fn a_tree_deeper_than_keys_and_descriptors_affects_only_itself() {
     let (root, pending) = zone();
     let root = root.path();
-    // One that may be listed, with fewer descriptors than it has levels.
+    // A tree that may be listed, with more levels than the process has descriptors.
     let deepest: PathBuf = std::iter::repeat_n("d", 400).collect();
     fs::create_dir_all(pending.join(&deepest)).unwrap();
     fs::write(pending.join(&deepest).join("deep.json"), event("deep")).unwrap();
@@ -103,7 +103,7 @@ fn a_tree_deeper_than_keys_and_descriptors_stops_nothing_but_itself() {
 }
 
 #[test]
-fn links_and_special_files_are_told_once_each_and_counted_and_never_read() {
+fn links_and_special_files_are_logged_once_each_and_counted_and_never_read() {
     let (root, pending) = zone();
     let root = root.path();
     fs::write(root.join("elsewhere.json"), event("elsewhere")).unwrap();
@@ -113,8 +113,8 @@ fn links_and_special_files_are_told_once_each_and_counted_and_never_read() {
     let output = once(root).output();
     let text = said(&output);
     assert!(output.status.success(), "{text}");
-    for told in ["link.json", "fifo.json"] {
-        assert_eq!(text.matches(told).count(), 1, "{told}: {text}");
+    for name in ["link.json", "fifo.json"] {
+        assert_eq!(text.matches(name).count(), 1, "{name}: {text}");
     }
     assert!(text.contains("1 symbolic link, 1 device, FIFO or socket"), "{text}");
     let again = said(&once(root).output());
@@ -129,7 +129,7 @@ fn links_and_special_files_are_told_once_each_and_counted_and_never_read() {
 }
 
 #[test]
-fn pending_and_processed_may_be_links_to_another_disk_and_one_that_leads_nowhere_is_refused() {
+fn pending_and_processed_may_be_links_to_another_disk_and_a_dangling_one_is_refused() {
     let (root, pending) = zone();
     let root = root.path();
     fs::rename(&pending, root.join("disk")).unwrap();
@@ -149,7 +149,7 @@ fn pending_and_processed_may_be_links_to_another_disk_and_one_that_leads_nowhere
 }
 
 #[test]
-fn what_spark_has_not_committed_is_passed_over_unless_the_setting_says_otherwise() {
+fn uncommitted_output_of_spark_is_ignored_unless_configured_otherwise() {
     let (root, pending) = zone();
     let root = root.path();
     let attempt = pending.join("table/_temporary/0/_temporary/attempt_0");

@@ -1,5 +1,5 @@
-//! `--once`, when one thing goes wrong: everything else is done, and everything that is not is named. On folders, with the
-//! embedded log.
+//! `--once` with one failure: everything else is done, and every failure is reported. On folders, with the embedded
+//! log.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -42,7 +42,7 @@ fn ids(root: &Path) -> Vec<String> {
     rows(&root.join("trusted")).into_iter().map(|row| row.event_id).collect()
 }
 
-/// Everything below belongs to a user without rights, who may be refused, and so does the process that is run.
+/// Makes a user without rights, whose access can be refused, own everything below and run the process.
 fn give_to_nobody(root: &Path) {
     let status = std::process::Command::new("chown").args(["-R", "65534:65534"]).arg(root).status().unwrap();
     assert!(status.success());
@@ -66,7 +66,7 @@ fn files_that_cannot_be_read_are_all_named_and_every_other_one_becomes_rows() {
     for name in ["b", "d"] {
         lock(&root.join("landing/pending").join(name));
     }
-    // Again and again: one bad file never keeps rows from being written.
+    // Repeatedly: one bad file never keeps other rows from being written.
     for round in 0..3 {
         let (report, message) = failed_report(run(root).without_rights());
         assert_eq!(report["problems_total"].as_u64(), Some(2), "{report}");
@@ -95,7 +95,7 @@ fn files_that_cannot_be_archived_become_rows_and_leave_releases_them() {
     }
     fs::create_dir(root.join("trusted")).unwrap();
     give_to_nobody(root);
-    // As on a read-only mount: nothing can be moved away, and no folder made.
+    // As on a read-only mount: nothing can be moved, and no folder created.
     for folder in ["landing", "landing/pending"] {
         let path = root.join(folder);
         let status = std::process::Command::new("chown").arg("0:0").arg(&path).status().unwrap();
@@ -148,11 +148,11 @@ fn a_wrong_marker_is_named_and_what_the_log_holds_becomes_rows() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     land(root, "a", &event("a"));
-    // The first run publishes, and cannot write: a file is where the tables' folder should be.
+    // The first run publishes but cannot write: a file is where the tables' folder should be.
     fs::create_dir_all(root.join("trusted")).unwrap();
     fs::write(root.join("trusted/events"), "in the way").unwrap();
     let (report, message) = failed_report(run(root).set("patience=1s"));
-    assert_eq!(report["files"]["ingested"].as_u64(), Some(1), "what the other role did is told: {report}");
+    assert_eq!(report["files"]["ingested"].as_u64(), Some(1), "the report of the other role is missing: {report}");
     assert!(message.contains("trusted zone"), "{message}");
     fs::remove_file(root.join("trusted/events")).unwrap();
     land(root, "b", &event("b"));
@@ -184,7 +184,7 @@ fn names_that_clash_or_are_too_long_for_their_day_are_archived() {
 }
 
 #[test]
-fn a_link_to_nowhere_in_place_of_processed_stops_no_row() {
+fn a_dangling_link_in_place_of_processed_stops_no_row() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     land(root, "a", &event("a"));
@@ -201,7 +201,7 @@ fn a_file_that_is_still_being_written_is_read_whole_and_its_events_are_rows_once
     let root = root.path();
     let (l1, l2, l3) = (event("l1"), event("l2"), event("l3"));
     land(root, "live.json", &format!("{l1}\n{}", &l2[..40]));
-    // Too young for the first run's patience with it, and long quiet for its clock: the writer only pauses.
+    // Too young for the first run, and unchanged for long by its clock: the writer only pauses.
     let path = root.join("landing/pending/live.json");
     let mut file = fs::File::options().append(true).open(&path).unwrap();
     file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
@@ -223,7 +223,7 @@ fn a_file_that_is_still_being_written_is_read_whole_and_its_events_are_rows_once
 }
 
 #[test]
-fn a_file_of_which_dead_letters_hold_only_the_beginning_is_not_deleted() {
+fn a_file_whose_dead_letters_were_cut_is_not_deleted() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     land(root, "cut", &format!("{}\n\"{}\"\n", event("a"), "x".repeat(100_000)));

@@ -1,11 +1,11 @@
-//! Brokers and stores that go away and come back.
+//! Brokers and stores that fail and recover.
 
 use crate::harness::{Ed, Services, files, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 use crate::topic::Topics;
 
 #[test]
-fn what_cannot_be_reached_is_named_and_once_gives_up_after_its_patience() {
+fn an_unreachable_service_is_named_and_once_gives_up_after_its_patience() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("pending")).unwrap();
     // A port that was free a moment ago.
@@ -32,7 +32,7 @@ fn what_cannot_be_reached_is_named_and_once_gives_up_after_its_patience() {
 }
 
 #[test]
-fn once_that_is_interrupted_is_not_done() {
+fn an_interrupted_once_run_is_not_complete() {
     let root = tempfile::tempdir().unwrap();
     std::fs::create_dir_all(root.path().join("pending")).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -40,15 +40,15 @@ fn once_that_is_interrupted_is_not_done() {
     let mut process = Ed::new(&["ingest", "--once", "--brokers", &format!("127.0.0.1:{port}"), "--landing"])
         .args(&[root.path().to_str().unwrap()])
         .start(&log);
-    let told = || std::fs::read_to_string(&log).unwrap_or_default();
-    wait_until("it has tried", || told().contains("trying again"));
+    let output = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until("it has tried", || output().contains("trying again"));
     process.signal("TERM");
-    assert_eq!(process.wait_for_exit(), Some(1), "{}", told());
-    assert!(told().contains("interrupted"), "{}", told());
+    assert_eq!(process.wait_for_exit(), Some(1), "{}", output());
+    assert!(output().contains("interrupted"), "{}", output());
 }
 
 #[test]
-fn services_killed_while_the_roles_work_cost_nothing() {
+fn services_killed_while_the_roles_work_lose_and_repeat_nothing() {
     let run_dir = tempfile::tempdir().unwrap();
     let own = Services::own(run_dir.path());
     let services = own.services.clone();
@@ -62,7 +62,7 @@ fn services_killed_while_the_roles_work_cost_nothing() {
     let written = || files(&zone.trusted.1.join("events"), ".parquet").len();
     wait_until("something is written", || written() > 0);
     for (service, seed) in [("kafka", 2), ("s3", 3), ("kafka", 4)] {
-        // Enough to be at work on when it happens.
+        // Enough to be in progress when the service is killed.
         unique += zone.land(&format!("before-{seed}"), 10_000, "ndjson", seed);
         services.kill(service);
         let log = std::fs::read_to_string(logs.path().join("ingest.log")).unwrap_or_default().len();

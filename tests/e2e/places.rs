@@ -1,17 +1,17 @@
-//! Places that lie inside each other, and texts that cannot be meant as a place: refused before anything is done.
+//! Overlapping places, and texts that cannot be meant as a place, are refused before anything is done.
 
 use std::path::Path;
 
 use crate::harness::{Ed, contents, generate};
 
-/// Exit code, and what was said on either stream.
+/// Exit code, and the output of both streams.
 fn said(root: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = Ed::new(args).in_dir(root).env("AWS_REGION", "us-east-1").output();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
 
-/// Every command that takes places, with what it needs besides.
+/// Every command that takes places, with its other arguments.
 const COMMANDS: [&[&str]; 8] = [
     &["run", "--once"],
     &["ingest", "--once", "--brokers", "127.0.0.1:1"],
@@ -45,8 +45,11 @@ fn places_inside_each_other_are_refused_by_every_command_and_nothing_is_made() {
         ];
         let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
         for command in COMMANDS {
-            let (code, told) = said(root, &[command, &settings].concat());
-            assert!(code == Some(2) && told.contains(part), "{command:?} with {trusted}, {data_dir}: {code:?} {told}");
+            let (code, output) = said(root, &[command, &settings].concat());
+            assert!(
+                code == Some(2) && output.contains(part),
+                "{command:?} with {trusted}, {data_dir}: {code:?} {output}"
+            );
         }
     }
     assert!(
@@ -70,31 +73,32 @@ fn no_folder_is_made_of_a_text_that_means_something_else() {
         (" trusted", "did you mean 'trusted'?"),
     ] {
         for command in [&["run", "--once", "--landing", "land"][..], &["check"], &["verify"]] {
-            let (code, told) = said(root, &[command, &["--trusted", trusted]].concat());
-            assert!(code == Some(2) && told.contains(meant), "{command:?} with {trusted}: {code:?} {told}");
+            let (code, output) = said(root, &[command, &["--trusted", trusted]].concat());
+            assert!(code == Some(2) && output.contains(meant), "{command:?} with {trusted}: {code:?} {output}");
         }
-        let (code, told) = said(root, &["run", "--once", "--landing", "land", "--trusted", "t", "--data-dir", trusted]);
-        assert!(code == Some(2) && told.contains("log.data_dir (--data-dir)"), "{trusted}: {code:?} {told}");
+        let (code, output) =
+            said(root, &["run", "--once", "--landing", "land", "--trusted", "t", "--data-dir", trusted]);
+        assert!(code == Some(2) && output.contains("log.data_dir (--data-dir)"), "{trusted}: {code:?} {output}");
     }
-    assert_eq!(std::fs::read_dir(root).unwrap().count(), 1, "only the landing zone is there");
-    let (code, told) =
+    assert_eq!(std::fs::read_dir(root).unwrap().count(), 1, "something besides the landing zone was created");
+    let (code, output) =
         said(root, &["run", "--once", "--landing", "land", "--trusted", &format!("file://{}/t", root.display())]);
-    assert!(code == Some(0) && root.join("t/events").is_dir(), "{told}");
+    assert!(code == Some(0) && root.join("t/events").is_dir(), "{output}");
 }
 
 #[test]
-fn who_names_the_folder_of_the_files_is_told_of_the_one_that_holds_it() {
+fn naming_the_folder_of_the_files_suggests_the_one_that_contains_it() {
     let root = tempfile::tempdir().unwrap();
     generate(&root.path().join("land/pending"), 10, "ndjson", 1);
     for command in [&["run", "--once", "--trusted", "t"][..], &["check", "--trusted", "t"]] {
-        let (code, told) = said(root.path(), &[command, &["--landing", "land/pending"]].concat());
-        assert!(code == Some(2) && told.contains("did you mean 'land'?"), "{command:?}: {code:?} {told}");
+        let (code, output) = said(root.path(), &[command, &["--landing", "land/pending"]].concat());
+        assert!(code == Some(2) && output.contains("did you mean 'land'?"), "{command:?}: {code:?} {output}");
     }
     assert!(!root.path().join("t").exists());
     let land = root.path().join("land");
     for file in crate::harness::files(&land.join("pending"), "") {
         std::fs::rename(&file, land.join(file.file_name().unwrap())).unwrap();
     }
-    let (code, told) = said(root.path(), &["check", "--trusted", "t", "--landing", "land"]);
-    assert!(code == Some(0) && told.contains("is not in pending/, where files are read"), "{told}");
+    let (code, output) = said(root.path(), &["check", "--trusted", "t", "--landing", "land"]);
+    assert!(code == Some(0) && output.contains("is not in pending/, where files are read"), "{output}");
 }

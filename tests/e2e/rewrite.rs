@@ -1,4 +1,4 @@
-//! `replay --rewrite`: tables that were written under other settings, made again.
+//! `replay --rewrite`: rewrites tables that were written under other settings.
 
 use std::path::Path;
 
@@ -28,10 +28,12 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
     };
     let planned = rewrite(&["--dry-run"]).report();
     assert_eq!(files(&root.join("trusted/events"), ".parquet"), before, "a dry run changes nothing");
-    let told = String::from_utf8(rewrite(&["--dry-run"]).output().stdout).unwrap();
+    let message = String::from_utf8(rewrite(&["--dry-run"]).output().stdout).unwrap();
     assert!(
-        told.contains("differs: max_types: ") && told.contains(" -> 500") && told.contains("files are to have snappy"),
-        "{told}"
+        message.contains("differs: max_types: ")
+            && message.contains(" -> 500")
+            && message.contains("files are to have snappy"),
+        "{message}"
     );
     let done = rewrite(&[]).report();
     assert_eq!(sum(&done, "rewritten"), sum(&planned, "rewritten"));
@@ -43,7 +45,7 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
     let audit = ed(root, &["verify", "--deep"]).report();
     assert_eq!(sum(&audit, "revised_batches"), sum(&audit, "batches"), "{audit}");
     assert_eq!(sum(&rewrite(&[]).report(), "rewritten"), 0, "a second one finds nothing to do");
-    // What is deleted of it comes back by a plain replay.
+    // A plain replay restores its deleted files.
     std::fs::remove_file(&after[0]).unwrap();
     ed(root, &["replay", "--to", "earliest"]).report();
     ed(root, &["run", "--once", "--landing", "landing"]).report();
@@ -54,7 +56,7 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
 }
 
 #[test]
-fn a_rewrite_over_kafka_and_s3_waits_for_members_to_leave_and_outlives_being_killed() {
+fn a_rewrite_over_kafka_and_s3_waits_for_members_to_leave_and_survives_kills() {
     let zone = Zone::new(&services(), "rewrite");
     let unique = zone.land("files", 6_000, "ndjson", 23);
     zone.ingest().args(&["--once"]).report();
@@ -69,8 +71,11 @@ fn a_rewrite_over_kafka_and_s3_waits_for_members_to_leave_and_outlives_being_kil
     let before = files(&zone.trusted.1, "");
     let rewrite = || zone.replay("earliest").args(&["--rewrite"]).set("trusted.compression=snappy");
     let refused = rewrite().output();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && told.contains("has members: stop every distributor first"), "{told}");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && message.contains("has members: stop every distributor first"),
+        "{message}"
+    );
     assert_eq!(files(&zone.trusted.1, ""), before, "nothing was changed");
     distributor.signal("TERM");
     assert_eq!(distributor.wait_for_exit(), Some(0));
@@ -87,11 +92,14 @@ fn a_rewrite_over_kafka_and_s3_waits_for_members_to_leave_and_outlives_being_kil
     killed.kill();
     assert!(!files(&batches, "rewrite.json").is_empty(), "it was at work: {}", revisions());
     let refused = zone.distribute().args(&["--once"]).output();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(refused.status.code() == Some(1) && told.contains("replay --rewrite"), "{told}");
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && message.contains("replay --rewrite"), "{message}");
     let audit = zone.verify().args(&["--deep"]).report();
     let partitions = audit["partitions"].as_array().unwrap();
-    assert!(partitions.iter().any(|partition| !partition["rewrite"].is_null()), "it is told, and no fault: {audit}");
+    assert!(
+        partitions.iter().any(|partition| !partition["rewrite"].is_null()),
+        "it is reported, and not an error: {audit}"
+    );
 
     let done = rewrite().report();
     assert!(sum(&done, "rewritten") > 0 && sum(&done, "not_in_log") == 0, "{done}");

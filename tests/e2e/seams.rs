@@ -40,7 +40,7 @@ fn of_a_paused_partition_little_is_read_ahead() {
     runtime().block_on(async {
         let log = KafkaLog::new(KafkaSettings { brokers, ..KafkaSettings::default() }).unwrap();
         conformance::topic(&log, &name, 2).await;
-        // Fetches are measured compressed, so it is text that hardly is.
+        // Fetches are measured compressed, so the text is hardly compressible.
         let mut state = 1_u64;
         let mut letter = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -56,7 +56,7 @@ fn of_a_paused_partition_little_is_read_ahead() {
             writer.commit().await.unwrap();
         }
     });
-    // Whose memory is nobody else's.
+    // A process whose memory is not shared with other tests.
     let command = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "seams::reading_beside_a_pause_in_its_own_process", "--ignored", "--nocapture"])
         .env("ED_TEST_TOPIC", &name)
@@ -94,7 +94,7 @@ fn reading_beside_a_pause_in_its_own_process() {
             }
         }
         assert!(bytes[0] < BACKLOG / 50 && bytes[1] > BACKLOG, "{bytes:?}");
-        // The most that this process ever had in memory: its own, librdkafka's queues, and what is on its way.
+        // The peak memory of this process: its own, librdkafka's queues, and records in transit.
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let most_kb: usize = most.trim().trim_end_matches(" kB").parse().unwrap();
@@ -105,7 +105,7 @@ fn reading_beside_a_pause_in_its_own_process() {
 }
 
 #[test]
-fn reading_to_the_end_misses_nothing_behind_an_open_transaction_of_another_writer() {
+fn reading_to_the_end_waits_for_an_open_transaction_of_another_writer() {
     let (brokers, name) = (services().kafka, unique("hidden"));
     runtime().block_on(async {
         let log = Arc::new(prompt_kafka(&brokers, &[]));
@@ -125,7 +125,7 @@ fn reading_to_the_end_misses_nothing_behind_an_open_transaction_of_another_write
             let (log, name) = (log.clone(), name.clone());
             async move { conformance::values(&*log, &name, 0).await }
         });
-        // Long enough for a reader that takes the open transaction for the end.
+        // Long enough for a reader that mistakes the open transaction for the end.
         let early = tokio::time::timeout(Duration::from_secs(2), &mut reading).await;
         assert!(early.is_err(), "it waits: {early:?}");
         slow.abort().await.unwrap();
@@ -138,7 +138,8 @@ fn an_s3_server_keeps_the_guarantees_of_the_store_seam() {
     let services = services();
     let bucket = unique("conformance");
     services.bucket(&bucket);
-    // The client reads its settings from the process's environment, which tests share: the services are the same for all.
+    // The client reads its settings from the process's environment, which tests share: the services are the same for
+    // all of them.
     let command = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "seams::s3_conformance_in_its_own_process", "--ignored", "--nocapture"])
         .envs(services.s3_environment())

@@ -1,30 +1,30 @@
-//! What the commands beside the roles say in the situations that users get into: it fits the command, and what there is.
+//! Messages of the commands beside the roles in common situations: they fit the command and the state.
 
 use std::path::Path;
 
 use crate::harness::{Ed, files, generate, wait_until};
 
-/// Exit code, and what was said on either stream.
+/// Exit code, and the output of both streams.
 fn said(root: &Path, args: &[&str]) -> (Option<i32>, String) {
     let output = Ed::new(args).args(&["--log", "error"]).in_dir(root).output();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
 
-/// What each command has to say, what it must not, and with which exit code.
+/// Checks that a command's output contains `parts`, does not contain `never`, and has the exit code.
 fn expect(root: &Path, args: &[&str], code: i32, parts: &[&str], never: &[&str]) {
-    let (ended, told) = said(root, args);
-    assert_eq!(ended, Some(code), "{args:?}: {told}");
+    let (ended, output) = said(root, args);
+    assert_eq!(ended, Some(code), "{args:?}: {output}");
     for part in parts {
-        assert!(told.contains(part), "{args:?}: {part:?} is missing in {told}");
+        assert!(output.contains(part), "{args:?}: {part:?} is missing in {output}");
     }
     for part in never {
-        assert!(!told.contains(part), "{args:?}: {part:?} is in {told}");
+        assert!(!output.contains(part), "{args:?}: {part:?} is in {output}");
     }
 }
 
 #[test]
-fn where_nothing_is_nothing_is_called_sound_or_missing() {
+fn an_empty_zone_is_not_called_sound_nor_missing() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     expect(root, &["check"], 0, &["give --landing and --trusted", "nothing else was checked"], &["would hurt"]);
@@ -47,7 +47,7 @@ fn where_nothing_is_nothing_is_called_sound_or_missing() {
 }
 
 #[test]
-fn after_a_run_the_commands_say_what_there_is() {
+fn after_a_run_the_commands_describe_the_tables() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     generate(&root.join("land/pending"), 500, "ndjson", 1);
@@ -97,7 +97,7 @@ fn beside_a_role_at_work_they_say_to_stop_it_and_advise_no_other_log() {
 }
 
 #[test]
-fn what_a_role_could_not_use_is_an_error_of_check() {
+fn anything_a_role_could_not_use_is_an_error_of_check() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     std::fs::create_dir_all(root.join("land/pending")).unwrap();

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use crate::harness::{Ed, generate, wait_until};
 
-/// Body of an answer with status 200.
+/// The body of an answer with status 200.
 fn get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).ok()?;
@@ -26,7 +26,7 @@ fn the_status_page_shows_both_roles_and_the_files_in_quarantine() {
     let root = root.path();
     let pending = root.join("landing/pending");
     generate(&pending, 500, "ndjson", 1);
-    // A name that would be markup, if a page let it.
+    // A name that is markup unless the page escapes it.
     fs::write(pending.join("<script>alert(1)<.json"), "rubbish\n".repeat(200)).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");

@@ -1,4 +1,4 @@
-//! A store that does not answer for one partition.
+//! A store that does not answer requests of one partition.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
@@ -11,8 +11,8 @@ use crate::harness::{services, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 use crate::topic::Topics;
 
-/// Passes on what a client and the S3 server say, but for requests whose first line holds a text: those it keeps until it
-/// is told to let go.
+/// Forwards data between a client and the S3 server, but holds requests whose first line contains a text until they are
+/// released.
 struct Proxy {
     address: String,
     shared: Arc<Shared>,
@@ -53,23 +53,23 @@ impl Proxy {
         Self { address, shared }
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.shared.keeps.store(false, Ordering::SeqCst);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.let_go();
+        self.release();
         self.shared.has_ended.store(true, Ordering::SeqCst);
-        // The last one to be accepted.
+        // Accepted last.
         let _ = TcpStream::connect(&self.address);
     }
 }
 
 impl Shared {
     fn keep(&self, bytes: &[u8]) {
-        // A client begins a request once the last one is answered, so that its first line begins what is read.
+        // A client begins a request only after the previous answer, so each read begins with a request's first line.
         let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
         if String::from_utf8_lossy(line).contains(&self.kept) && self.keeps.load(Ordering::SeqCst) {
             self.hits.fetch_add(1, Ordering::SeqCst);
@@ -82,7 +82,7 @@ impl Shared {
 
 fn pass_on(mut from: TcpStream, mut to: TcpStream, look: impl Fn(&[u8])) {
     let mut buffer = vec![0; 64 * 1_024];
-    // A side that has gone away has had enough.
+    // A peer that has disconnected needs no more data.
     while let Ok(length @ 1..) = from.read(&mut buffer) {
         look(&buffer[..length]);
         if to.write_all(&buffer[..length]).is_err() {
@@ -111,10 +111,10 @@ fn a_store_that_hangs_for_one_partition_holds_up_no_other_over_kafka() {
         topics.keys().into_iter().filter(|(partition, _)| *partition != 0).map(|(_, key)| key).collect();
     let of_others = of_others.len() as u64;
     assert!(of_others > expected / 2 && of_others < expected);
-    // All but the stuck one's, in batches by rows and the last ones by age.
+    // All except those of the stuck partition, in batches by rows and the last ones by age.
     wait_until("the others are written", || written(&zone) == (0, of_others));
     assert!(proxy.shared.hits.load(Ordering::SeqCst) > 0, "its cut is kept");
-    proxy.let_go();
+    proxy.release();
     wait_until("everything is written", || written(&zone) == (expected - of_others, of_others));
     distribute.signal("TERM");
     assert_eq!(distribute.wait_for_exit(), Some(0));
@@ -124,7 +124,7 @@ fn a_store_that_hangs_for_one_partition_holds_up_no_other_over_kafka() {
     zone.assert_sound();
 }
 
-/// Rows of the partition that is stuck, and of all others.
+/// Rows of the stuck partition, and of all others.
 fn written(zone: &Zone) -> (u64, u64) {
     let audit = zone.verify().args(&["--output", "json"]).output();
     let audit: serde_json::Value = serde_json::from_slice(&audit.stdout).unwrap_or_default();

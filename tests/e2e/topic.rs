@@ -1,4 +1,4 @@
-//! Reading what the ingestor put on Kafka.
+//! Reads the ingestor's records on Kafka.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Topics {
         Self { kafka: KafkaLog::new(settings).unwrap(), runtime, name: name.to_owned() }
     }
 
-    /// Offsets of all partitions together, markers included; 0 while there is no topic.
+    /// Offsets of all partitions together, including markers; 0 while the topic does not exist.
     pub fn end(&self) -> i64 {
         let bounds = self.runtime.block_on(self.kafka.bounds(&self.name));
         bounds.map_or(0, |bounds| bounds.values().map(|bounds| bounds.latest).sum())
@@ -48,7 +48,7 @@ impl Topics {
         keys
     }
 
-    /// How often each event stands on the topic, by source and byte.
+    /// How often each event is on the topic, by source and byte.
     pub fn events(&self) -> BTreeMap<(String, u64), u32> {
         let mut events = BTreeMap::new();
         self.read(&self.name, |chunk| {
@@ -69,8 +69,8 @@ impl Topics {
         assert_eq!(events.len() as u64, expected, "each event of each file is on the topic");
     }
 
-    /// As [`Topics::assert_each_event_once`], where a file was replaced by another of its name: then a place may stand
-    /// there once for each version.
+    /// As [`Topics::assert_each_event_once`], where a file was replaced by another of the same name: a place may then
+    /// occur once for each version.
     pub fn assert_each_event_once_by_version(&self, expected: u64) {
         let events = self.events();
         let (ledger, _) = self.ledger();
@@ -81,7 +81,7 @@ impl Topics {
         assert_eq!(events.values().map(|times| u64::from(*times)).sum::<u64>(), expected);
     }
 
-    /// The ledger as compaction would leave it, by identity, and how many records were read for it.
+    /// The ledger as compaction would leave it, by identity, and the number of records read for it.
     pub fn ledger(&self) -> (BTreeMap<String, serde_json::Value>, usize) {
         let (mut entries, mut records) = (BTreeMap::new(), 0);
         self.read(&format!("{}.ledger", self.name), |chunk| {

@@ -1,7 +1,7 @@
-//! What can become of a transaction on real Kafka, and what its writer is told: it outlasts its time, its id expires, the
-//! broker dies under it, or somebody else takes the id.
+//! Faults of a transaction on real Kafka, and the errors that its writer gets: it exceeds its time-out, its id expires,
+//! the broker dies, or another writer takes the id.
 //!
-//! Whatever happens, owning the id again works, and then the log holds a transaction whole or not at all, as was told.
+//! After every fault owning the id again works, and then the log has all or nothing of a transaction, as was reported.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ async fn write(writer: &mut Box<dyn LogWriter>, topic: &str, value: &str) -> com
     writer.commit().await
 }
 
-/// Begins, appends, and waits until the record lies on the log.
+/// Begins, appends, and waits until the record is on the log.
 async fn write_half(log: &KafkaLog, writer: &mut Box<dyn LogWriter>, topic: &str, value: &str) {
     let before = end(log, topic).await;
     writer.begin().await.unwrap();
@@ -53,8 +53,8 @@ fn leads_to_owning_again(kind: LogErrorKind) -> bool {
     )
 }
 
-/// The id is owned again after `outcome` of writing `value`: the log must hold what was told, and take more.
-async fn check_and_go_on(log: &KafkaLog, id: &str, topic: &str, value: &str, outcome: common::log::Result<()>) {
+/// Owns the id again after `outcome` of writing `value`: the log must have what was reported, and accept more.
+async fn check_and_continue(log: &KafkaLog, id: &str, topic: &str, value: &str, outcome: common::log::Result<()>) {
     let mut writer = log.writer(id).await.unwrap();
     let seen = conformance::values(log, topic, 0).await;
     let times = seen.iter().filter(|other| *other == value).count();
@@ -63,7 +63,7 @@ async fn check_and_go_on(log: &KafkaLog, id: &str, topic: &str, value: &str, out
         Err(LogErrorKind::UnknownOutcome) => assert!(times <= 1, "{seen:?}"),
         Err(kind) => {
             assert!(leads_to_owning_again(kind), "{kind:?}");
-            assert_eq!(times, 0, "{kind:?}, but it is there: {seen:?}");
+            assert_eq!(times, 0, "{kind:?}, but it was committed: {seen:?}");
         }
     }
     write(&mut writer, topic, "afterwards").await.unwrap();
@@ -71,7 +71,7 @@ async fn check_and_go_on(log: &KafkaLog, id: &str, topic: &str, value: &str, out
 }
 
 #[test]
-fn a_transaction_that_outlasts_its_time_is_gone_and_its_writer_owns_the_id_again() {
+fn a_transaction_that_exceeds_its_time_is_aborted_and_its_writer_owns_the_id_again() {
     runtime().block_on(async {
         let log = kafka(&services().kafka, &[("transaction.timeout.ms", "1000")]);
         for more in [false, true] {
@@ -79,7 +79,7 @@ fn a_transaction_that_outlasts_its_time_is_gone_and_its_writer_owns_the_id_again
             conformance::topic(&*log, &topic, 1).await;
             let mut writer = log.writer(&id).await.unwrap();
             write_half(&log, &mut writer, &topic, "late").await;
-            // The coordinator ends it.
+            // The coordinator aborts it.
             wait_for_end(&log, &topic, 2).await;
             let mut outcome = Ok(());
             if more {
@@ -89,11 +89,11 @@ fn a_transaction_that_outlasts_its_time_is_gone_and_its_writer_owns_the_id_again
                 outcome = writer.commit().await;
             }
             let kind = outcome.clone().unwrap_err().kind;
-            // The coordinator's own fence looks like another owner's. Either way the id is owned again.
+            // The coordinator's own fence looks like another owner's. In both cases the id is owned again.
             assert!(leads_to_owning_again(kind), "{kind:?}");
-            // Whatever this says, the writer is given up.
+            // Whatever the result, the writer is dropped.
             let _given_up = writer.abort().await;
-            check_and_go_on(&log, &id, &topic, "late", outcome).await;
+            check_and_continue(&log, &id, &topic, "late", outcome).await;
             assert_eq!(conformance::values(&*log, &topic, 0).await, ["afterwards"]);
         }
     });
@@ -144,14 +144,17 @@ fn a_writer_whose_id_has_expired_while_it_was_idle_owns_it_again() {
         });
         let outcome = write(&mut writer, "idle", "expired").await;
         let kind = outcome.clone().unwrap_err().kind;
-        assert!(matches!(kind, LogErrorKind::UnknownOutcome | LogErrorKind::MustAbort), "nobody else has it: {kind:?}");
-        check_and_go_on(&log, "idle-writer", "idle", "expired", outcome).await;
+        assert!(
+            matches!(kind, LogErrorKind::UnknownOutcome | LogErrorKind::MustAbort),
+            "no other writer has it: {kind:?}"
+        );
+        check_and_continue(&log, "idle-writer", "idle", "expired", outcome).await;
         assert_eq!(conformance::values(&*log, "idle", 0).await, ["before", "afterwards"]);
     });
 }
 
 #[test]
-fn a_broker_that_dies_under_a_transaction_or_between_two_leaves_what_the_writer_was_told() {
+fn after_a_broker_dies_the_log_agrees_with_the_writers_outcome() {
     let run_dir = tempfile::tempdir().unwrap();
     let own = Services::own(run_dir.path());
     let restart = || {
@@ -167,7 +170,7 @@ fn a_broker_that_dies_under_a_transaction_or_between_two_leaves_what_the_writer_
         write(&mut writer, "between", "before").await.unwrap();
         restart();
         let outcome = write(&mut writer, "between", "value").await;
-        check_and_go_on(&log, "between-writer", "between", "value", outcome).await;
+        check_and_continue(&log, "between-writer", "between", "value", outcome).await;
 
         for lies_on_the_log in [true, false] {
             let (topic, id) = (unique("under"), unique("under-writer"));
@@ -181,7 +184,7 @@ fn a_broker_that_dies_under_a_transaction_or_between_two_leaves_what_the_writer_
             }
             restart();
             let outcome = writer.commit().await;
-            check_and_go_on(&log, &id, &topic, "value", outcome).await;
+            check_and_continue(&log, &id, &topic, "value", outcome).await;
         }
     });
 }

@@ -1,11 +1,11 @@
-//! The repository's files, as the documents speak of them.
+//! The repository's files, as the documents name them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Pages that users read. Records of the past (`docs/adr`, `bench/runs`, the changelog) say what was true then.
+/// Pages for users. Records of the past (`docs/adr`, `bench/runs`, the changelog) describe earlier states.
 const PAGES: &[&str] = &["README.md", "SECURITY.md", "CONTRIBUTING.md", "k8s/README.md", "bench/README.md"];
-/// Where the tables of docs/architecture.md and comments leave the folder out.
+/// Folders that the tables of docs/architecture.md and comments omit.
 const SHORT_FOR: &[&str] = &[
     "",
     "k8s/overlays/example",
@@ -39,13 +39,13 @@ impl Page {
         root().join(&self.path).parent().unwrap().to_owned()
     }
 
-    /// What is written as code within sentences, without line breaks.
+    /// Inline code in sentences, without line breaks.
     pub fn code(&self) -> Vec<String> {
         let prose: String = self.text.split("```").step_by(2).collect::<Vec<_>>().join("\n");
         prose.split('`').skip(1).step_by(2).map(|code| code.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
     }
 
-    /// Lines of fenced blocks, those that go on joined.
+    /// Lines of fenced blocks, with continued lines joined.
     pub fn commands(&self) -> Vec<String> {
         let blocks: String = self.text.split("```").skip(1).step_by(2).collect::<Vec<_>>().join("\n");
         blocks.replace("\\\n", " ").lines().map(str::to_owned).collect()
@@ -59,7 +59,7 @@ pub fn pages() -> Vec<Page> {
     pages.map(Page::read).collect()
 }
 
-/// Whether a path stands for a file or folder of the repository, written in full or as its crate's pages shorten it.
+/// Whether a path names a file or folder of the repository, in full or as its crate's pages shorten it.
 pub fn has_path(path: &str) -> bool {
     SHORT_FOR.iter().any(|folder| root().join(folder).join(path).exists())
 }
@@ -77,7 +77,7 @@ fn walk(folder: &Path, visit: &mut impl FnMut(&Path)) {
     }
 }
 
-/// Words of our sources: names of functions behind `fn `, and quoted texts that begin with `ed_`.
+/// Names in the sources: functions after `fn `, and quoted texts that begin with `ed_`.
 pub struct Names {
     pub functions: BTreeSet<String>,
     pub metrics: BTreeSet<String>,

@@ -1,9 +1,9 @@
-//! The inputs, by what is wrong with them.
+//! The inputs, by kind of fault.
 
 use super::Case;
 use super::land::{bzip2, event, event_at, event_of, event_with, events, gzip, ids, lines, utf16, zlib, zstd};
 
-/// Long enough that a half of it is no event, short enough to be written out.
+/// Long enough that half of it is not an event, short enough to be written out.
 const CUT: &str = r#"{"event_id":"cut","timestamp":"2021-01-14T10:1"#;
 
 pub fn cases() -> Vec<Case> {
@@ -17,7 +17,7 @@ fn file(name: &'static str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> 
     Case::new(name, move |land| land.file("input", bytes.as_ref()))
 }
 
-/// Events that are cut off, or have rubbish between them, in every form a file may have.
+/// Events that are cut off, or have noise between them, in every form a file may have.
 fn framing() -> Vec<Case> {
     let sound = || events("s", 50);
     let around = |separator: &str| [vec![CUT.to_owned()], sound()].concat().join(separator);
@@ -50,7 +50,7 @@ fn framing() -> Vec<Case> {
     ]
 }
 
-/// Streams that are damaged, padded, nested, or much larger than they look.
+/// Streams that are damaged, padded, nested, or decompress to far more than their size.
 fn compression() -> Vec<Case> {
     let body = || lines("s", 50);
     let zeros = |megabytes: usize| vec![0_u8; megabytes << 20];
@@ -82,7 +82,7 @@ fn compression() -> Vec<Case> {
     ]
 }
 
-/// What is no text at all, recognised by its first bytes.
+/// Formats that are not text, detected by their first bytes.
 fn containers() -> Vec<Case> {
     let named = |name, bytes: Vec<u8>| file(name, bytes).quarantined(1);
     let tail = |magic: &[u8]| [magic, &[7_u8; 2000][..]].concat();
@@ -106,7 +106,7 @@ fn nesting() -> Vec<Case> {
     let deep = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
     let then = |text: String| format!("{text}\n{}\n", event("after"));
     vec![
-        // Two letters: what is nested too deep, and the array around it that is never closed.
+        // Two letters: the value nested too deeply, and the array around it that is never closed.
         file("a hundred thousand opening brackets", then("[".repeat(100_000))).rows(["after"]).letters(2),
         file("a hundred thousand opening objects", then(r#"{"a":"#.repeat(100_000))).rows(["after"]).letters(1),
         file("data nested too deep", then(event_with("deep", &deep(100_000)))).rows(["after"]).letters(1),
@@ -155,7 +155,8 @@ fn sizes() -> Vec<Case> {
     ]
 }
 
-/// Fields that would leave their folder, run or deceive, were they trusted. Each is a row: they are names, no more.
+/// Fields that would leave their folder, run or deceive if they were trusted. Each becomes a row, because they are only
+/// names.
 fn fields() -> Vec<Case> {
     [
         ("steps upwards", "../../..", "etc/passwd"),
@@ -255,7 +256,7 @@ fn names() -> Vec<Case> {
     ]
 }
 
-/// Folders that cannot be read or written, and markers that are wrong.
+/// Folders that cannot be read or written, and invalid markers.
 fn places() -> Vec<Case> {
     vec![
         Case::new("a tree of 300 levels", |land| land.deep(300)),

@@ -1,4 +1,4 @@
-//! Making landing zones.
+//! Creates landing zones.
 
 use std::fs;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A folder with a landing zone `land` in it.
+/// A folder that contains a landing zone `land`.
 pub struct Land {
     root: PathBuf,
 }
@@ -24,7 +24,7 @@ pub fn event_at(id: &str, timestamp: &str, data: &str) -> String {
     format!(r#"{{"event_id":"{id}","timestamp":"{timestamp}","domain":"account","event_type":"opened","data":{data}}}"#)
 }
 
-/// Of domain and type as they would be written in JSON.
+/// Domain and type are given in JSON's notation.
 pub fn event_of(id: &str, domain: &str, event_type: &str) -> String {
     format!(
         r#"{{"event_id":"{id}","timestamp":"2021-01-14T10:15:30Z","domain":"{domain}","event_type":"{event_type}","data":1}}"#
@@ -40,7 +40,7 @@ pub fn events(prefix: &str, count: usize) -> Vec<String> {
     ids(prefix, count).iter().map(|id| event(id)).collect()
 }
 
-/// One a line.
+/// One event a line.
 pub fn lines(prefix: &str, count: usize) -> String {
     events(prefix, count).join("\n") + "\n"
 }
@@ -101,7 +101,7 @@ impl Land {
         assert!(Command::new("mkfifo").arg(self.path(path)).status().unwrap().success());
     }
 
-    /// A folder `depth` levels deep, made from its parent each: no path of that length can be given to the system.
+    /// Creates a folder `depth` levels deep, each from its parent: the system accepts no path of that length.
     pub fn deep(&self, depth: usize) {
         let script = "import os,sys\nfd=os.open(sys.argv[1],os.O_RDONLY)\nfor _ in range(int(sys.argv[2])):\n os.mkdir('a',dir_fd=fd)\n f=os.open('a',os.O_RDONLY,dir_fd=fd)\n os.close(fd)\n fd=f\n";
         let made =
@@ -113,7 +113,7 @@ impl Land {
         fs::set_permissions(self.path(path), fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Everything but what `mode` closed: that stays root's.
+    /// Everything except the entry that `mode` closed, which stays root's.
     pub fn belongs_to_nobody(&self) {
         fs::set_permissions(&self.root, fs::Permissions::from_mode(0o755)).unwrap();
         let own = |path: &Path| std::os::unix::fs::lchown(path, Some(65534), Some(65534)).unwrap();
