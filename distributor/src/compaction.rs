@@ -1,4 +1,4 @@
-//! Compacting a partition's chain now and then, beside the work and never in its way.
+//! Compacts a partition's chain from time to time, concurrently with the lane.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 use crate::chain::{CUTS_PER_SUMMARY, ChainStore, Compacted};
 use crate::lane::Shared;
 
-/// Batches between two looks; the first one comes with the first batch of an owner.
+/// Batches between two runs; the first one comes with the first batch of an owner.
 const BATCHES_BETWEEN: u64 = 256;
-/// Nobody waits for it: what cannot be had soon can be had at the next look.
+/// Nothing waits for a run: a call that fails for this long is left to the next one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The compaction of one partition by its owner. Dropped, it is broken off, which is safe anywhere.
+/// The compaction of one partition by its owner. Dropping it aborts it, which is safe at any point.
 pub(crate) struct Compaction {
     at_least: usize,
     batches: u64,
@@ -47,7 +47,7 @@ impl Drop for Compaction {
     }
 }
 
-/// Failures are told and counted; the chain is as good as before.
+/// Failures are logged and counted; they do not affect the chain.
 async fn look(shared: Shared, id: i32, at_least: usize) {
     let topic = &shared.context.topic;
     match compact(&shared, id, at_least).await {
@@ -67,7 +67,7 @@ async fn compact(shared: &Shared, id: i32, at_least: usize) -> Result<Compacted,
     let Some(bounds) = bounds.get(&id) else { return Ok(Compacted::default()) };
     let policy = RetryPolicy {
         patience: Some(PATIENCE),
-        // What an operator has to mend, such as a permission to delete, is not waited for.
+        // An error for an operator, such as a missing permission to delete, is not waited for.
         wait_for_operator: false,
         shutdown: Shutdown::new(),
         on_retry: Arc::new(|_| {}),
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_owner_compacts_beside_its_batches_and_a_failure_is_counted_and_made_good_later() {
+    async fn an_owner_compacts_beside_its_batches_and_a_failure_is_counted_and_corrected_later() {
         let zone = Zone::of_forty_days().await;
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let denied = interposed(zone.store(), |call, _| match call {

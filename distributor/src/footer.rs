@@ -1,4 +1,4 @@
-//! What a Parquet file in the store says of itself, read from its end only.
+//! Reads the footer of a Parquet file in the store, without the rest of the file.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 
 use crate::batch::Encoding;
 
-/// Enough for the footer of almost every file; a larger one is read again in its own length.
+/// Enough for almost every footer; a larger one is read again at its own length.
 const GUESS_BYTES: u64 = 64 * 1024;
-/// Of a footer. That of the largest file of ours, with a hundred columns, takes half of it.
+/// The largest footer accepted. The largest file of this program, with a hundred columns, takes half of it.
 const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(crate) struct Footer(Arc<ParquetMetaData>);
 
 impl Footer {
     /// # Errors
-    /// The store's, or the file is not what its name says.
+    /// The store's error, or the file is invalid.
     pub(crate) async fn read(store: &dyn Store, path: &str, size_bytes: u64) -> Result<Self, FooterError> {
         let mut wanted = GUESS_BYTES;
         loop {
@@ -50,7 +50,9 @@ impl Footer {
                         .map_err(|error| FooterError::Unreadable(error.to_string()));
                 }
                 Err(ParquetError::NeedMoreData(needed)) if needed as u64 > LIMIT_BYTES => {
-                    return Err(FooterError::Unreadable(format!("it has {needed} bytes, which none of ours has")));
+                    return Err(FooterError::Unreadable(format!(
+                        "it has {needed} bytes, more than this program writes"
+                    )));
                 }
                 Err(ParquetError::NeedMoreData(needed)) if (needed as u64) > wanted && start > 0 => {
                     wanted = needed as u64;
@@ -68,7 +70,7 @@ impl Footer {
         self.0.file_metadata().num_rows().unsigned_abs()
     }
 
-    /// Whether it is encoded so, as far as that can be seen; the Bloom filter concerns `events` only.
+    /// Whether it has this encoding, as far as the footer shows; the Bloom filter concerns `events` only.
     pub(crate) fn is_encoded(&self, encoding: Encoding, is_events: bool) -> bool {
         let columns = self.0.row_groups().iter().flat_map(RowGroupMetaData::columns);
         columns.into_iter().all(|column| {
@@ -81,7 +83,7 @@ impl Footer {
         })
     }
 
-    /// The codec of all its columns; `None` if it is none of ours.
+    /// The codec of all its columns; `None` if it is another one.
     pub(crate) fn codec(&self) -> Option<Compression> {
         let mut codecs =
             self.0.row_groups().iter().flat_map(RowGroupMetaData::columns).map(|column| match column.compression() {
@@ -93,19 +95,19 @@ impl Footer {
         codecs.all(|codec| codec == Some(first)).then_some(first)
     }
 
-    /// Whether it has a Bloom filter, which only a file of `events` may have.
+    /// Whether it has a Bloom filter, which only files of `events` may have.
     pub(crate) fn has_filter(&self) -> bool {
         let mut columns = self.0.row_groups().iter().flat_map(RowGroupMetaData::columns);
         columns.any(|column| column.bloom_filter_offset().is_some())
     }
 
-    /// What it says under a key.
+    /// The value of a key.
     pub(crate) fn fact(&self, key: &str) -> Option<&str> {
         let mut stated = self.0.file_metadata().key_value_metadata()?.iter();
         stated.find(|fact| fact.key == key)?.value.as_deref()
     }
 
-    /// Whether all of `facts` stand in it.
+    /// Whether it contains all of `facts`.
     pub(crate) fn says(&self, facts: &[(&str, String)]) -> bool {
         let Some(stated) = self.0.file_metadata().key_value_metadata() else { return facts.is_empty() };
         facts.iter().all(|(key, value)| {
@@ -117,7 +119,7 @@ impl Footer {
 /// Bytes of a file.
 ///
 /// # Errors
-/// The store's, or it is gone.
+/// The store's error, or the file no longer exists.
 pub(crate) async fn read_range(store: &dyn Store, path: &str, range: Range<u64>) -> Result<Bytes, FooterError> {
     let options = GetOptions { range: Some(range), if_version: None };
     let Some((_, mut reader)) = store.open(path, options).await? else { return Err(FooterError::Gone) };

@@ -1,20 +1,20 @@
-//! Many calls of a store, some at a time.
+//! Runs many store calls, a few at a time.
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, Buffered, Iter};
 use futures_util::{Stream, StreamExt};
 
-/// Calls under way at the same time.
+/// Concurrent calls.
 const AT_ONCE: usize = 8;
 
 type Futures<'a, T> = Box<dyn Iterator<Item = BoxFuture<'a, T>> + Send + 'a>;
 
-/// What the futures come to, in their order. Each is made only when it is about to begin: ten thousand of them take tens of
-/// megabytes before the first has done anything.
+/// The outcomes of the futures, in order. Each future is created only when it is about to start: ten thousand of them
+/// would take tens of megabytes before the first has done anything.
 pub(crate) fn in_turn<'a, T: Send + 'a>(
     futures: impl Iterator<Item = BoxFuture<'a, T>> + Send + 'a,
 ) -> impl Stream<Item = T> + Send + Unpin + 'a {
-    // Boxed: the compiler cannot see otherwise that a future that awaits this may move between threads.
+    // Boxed: otherwise the compiler cannot prove that a future that awaits this may move between threads.
     let futures: Futures<'a, T> = Box::new(futures);
     let in_turn: Buffered<Iter<Futures<'a, T>>> = stream::iter(futures).buffered(AT_ONCE);
     in_turn

@@ -1,9 +1,9 @@
-//! One partition at work, in a task of its own: rebuilding, reading, encoding and putting of one partition wait for no
-//! other.
+//! One partition at work, in a task of its own: rebuilding, reading, encoding and putting never wait for another
+//! partition.
 //!
-//! A lane gets orders in sequence and reports to its worker, and neither waits for the other: who has no room for an order
-//! is told of it later, and reading of the partition is paused meanwhile. Dropped anywhere, a lane leaves what a crash
-//! leaves; see `partition` for why that is harmless.
+//! A lane receives orders in sequence and reports to its worker, and neither waits for the other. If a lane has no room
+//! for an order, the order is delivered later, and reading of the partition is paused meanwhile. Dropping a lane at any
+//! point leaves the same state as a crash; see `partition` for why that is harmless.
 
 mod handle;
 mod state;
@@ -22,59 +22,59 @@ use crate::partition::{Context, Next, Partition, PartitionError};
 pub(crate) use handle::{LaneHandle, ORDERS_IN_FLIGHT};
 pub(crate) use state::LaneState;
 
-/// A refusal stands once it came this often, or the log has not moved since the one before.
-const MAX_LOOKS: usize = 10;
+/// A refusal is final after this many attempts, or if the log has not changed since the previous one.
+const MAX_ATTEMPTS: usize = 10;
 
-/// Where to end.
+/// The end of the work.
 #[derive(Debug)]
 pub(crate) struct Target {
-    /// Asked for then, Unix milliseconds.
+    /// The time of the request, Unix milliseconds.
     pub asked_ms: i64,
     pub bounds: BTreeMap<i32, Bounds>,
 }
 
 pub(crate) type Targets = Arc<Target>;
 
-/// What the worker tells a lane.
+/// An order of the worker to a lane.
 #[derive(Debug)]
 pub(crate) enum Order {
     Chunk(Chunk),
-    /// The log had no more to read; whether the end of input had been announced by then.
+    /// The log had no more records; whether the end of input was announced by then.
     EndReached {
         announced: bool,
     },
-    /// Reading begins where the lane last asked for. What came before is of no use.
+    /// Reading begins where the lane last requested. Everything before is dropped.
     Restarted,
 }
 
-/// What a lane tells the worker.
+/// A report of a lane to the worker.
 #[derive(Debug)]
 pub(crate) enum Report {
     /// Read from this offset on; chunks are dropped until [`Order::Restarted`].
     Start(i64),
     /// Everything below this offset is complete.
     Commit(i64),
-    /// Something is flushed, or all is done.
+    /// A batch is flushed, or all is done.
     Progress,
     Failed(PartitionError),
 }
 
-/// What all lanes of a worker share.
+/// The state shared by all lanes of a worker.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub context: Arc<Context>,
     pub log: Arc<dyn Log>,
-    /// The store without patience, for what may fail.
+    /// The store without retries, for calls that may fail.
     pub plain_store: Arc<dyn Store>,
     pub targets: watch::Receiver<Option<Targets>>,
-    /// By partition and generation: reports of a lane that is gone are nobody's.
+    /// By partition and generation: reports of an earlier lane are ignored.
     pub reports: mpsc::UnboundedSender<(i32, u64, Report)>,
-    /// A lane has taken an order, or is gone.
+    /// Notified when a lane has taken an order, or has ended.
     pub room: Arc<Notify>,
 }
 
 impl Shared {
-    /// The group's offset of a partition, and where its log begins and ends.
+    /// The group's offset of a partition, and the bounds of its log.
     async fn ask_log(&self, id: i32) -> Result<(Option<i64>, Bounds), PartitionError> {
         let Self { log, context, .. } = self;
         let committed = log.committed(&context.group, &context.topic).await?.get(&id).copied();
@@ -112,9 +112,9 @@ struct Lane {
     state: Arc<LaneState>,
     orders: mpsc::Receiver<Order>,
     partition: Option<Partition>,
-    /// For [`Order::Restarted`].
+    /// Waits for [`Order::Restarted`].
     is_waiting: bool,
-    /// Nothing has come since the log last said that there is no more.
+    /// No record has arrived since the log's end was reached.
     at_end: bool,
     compaction: Compaction,
 }
@@ -128,7 +128,7 @@ impl Lane {
     }
 
     fn report(&self, report: Report) {
-        // A worker that is gone needs no reports.
+        // A worker that has ended needs no reports.
         let _ = self.shared.reports.send((self.id, self.generation, report));
     }
 
@@ -139,7 +139,8 @@ impl Lane {
         loop {
             self.publish();
             let due = self.partition.as_ref().and_then(Partition::due);
-            // In a fixed order, so that a simulation can repeat a run. After each order it is looked at what else is due.
+            // In a fixed order, so that a simulation can repeat a run. Other work that is due is checked after each
+            // order.
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
@@ -177,8 +178,8 @@ impl Lane {
         let mut looks = 1;
         let (partition, start) = loop {
             match Partition::take_over(&self.shared.context, self.id, committed, bounds).await {
-                // The chain was read after the log was asked: another owner may have gone on from there meanwhile, and
-                // its batches then seem to lie beyond the log's end.
+                // The chain was read after the log: another owner may have continued from there meanwhile, and its
+                // batches then seem to be beyond the log's end.
                 Err(PartitionError::Refused(refusal)) if looks < MAX_LOOKS => {
                     let now = self.shared.ask_log(self.id).await?;
                     if now == (committed, bounds) {
@@ -265,7 +266,7 @@ impl Lane {
         self.shared.targets.borrow().as_ref().map(|targets| targets.bounds.get(&self.id).copied())
     }
 
-    /// Read to where input ends, if that is known.
+    /// Whether everything up to the end of input has been read, if that is known.
     fn has_read_all(&self, partition: &Partition) -> bool {
         match self.target() {
             None => false,
@@ -281,7 +282,7 @@ impl Lane {
         is_old || is_last
     }
 
-    /// Makes the state what it is. Before each wait, so that nobody waits for what is told already.
+    /// Publishes the current state. Called before each wait, so that no task waits for a state already reached.
     fn publish(&self) {
         let Some(partition) = &self.partition else { return };
         let is_done = self.has_read_all(partition) && partition.is_flushed();
@@ -293,7 +294,7 @@ impl Lane {
 }
 
 impl Drop for Lane {
-    /// However it ends, be it by a panic: a worker that waits for it to have room looks again, and finds it gone.
+    /// Notifies a worker that waits for room, however the lane ends, even by a panic: the worker then finds it gone.
     fn drop(&mut self) {
         self.orders.close();
         self.shared.room.notify_one();
@@ -337,7 +338,7 @@ mod tests {
         (Shared { context, log, plain_store, targets, reports, room: Arc::default() }, reported)
     }
 
-    /// What a lane says first that takes over with a log whose end is that of long ago.
+    /// The first report of a lane that takes over with outdated bounds of the log.
     async fn first_report(zone: &Zone) -> Report {
         let (shared, mut reported) = shared(zone).await;
         let lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lane_that_ends_without_a_word_is_noticed_by_who_waits_for_its_room() {
+    async fn a_lane_that_ends_silently_wakes_a_worker_that_waits_for_room() {
         let zone = Zone::new().await;
         let (shared, _reported) = shared(&zone).await;
         let mut lane = start(&shared, 0, 1, None, Bounds { earliest: 0, latest: 1 });
@@ -356,12 +357,12 @@ mod tests {
         }
         // As a panic does.
         lane.task.abort();
-        tokio::time::timeout(Duration::from_secs(20), shared.room.notified()).await.expect("it is told");
+        tokio::time::timeout(Duration::from_secs(20), shared.room.notified()).await.expect("a notification");
         assert!(lane.hand_over().is_err());
     }
 
     #[tokio::test]
-    async fn a_log_is_asked_again_before_it_is_called_truncated() {
+    async fn the_bounds_of_a_log_are_read_again_before_it_is_called_truncated() {
         let zone = Zone::new().await;
         let latest = zone.log.bounds("events").await.unwrap()[&0].latest;
         let report = first_report(&zone).await;

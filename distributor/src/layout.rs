@@ -1,19 +1,19 @@
-//! The layout: everything that decides which rows stand in which file. It stands whole in every cut, and a batch is
-//! always written under its cut's layout, whoever writes it. The encoding (codec, library versions) decides bytes only
-//! and is not part of it; what of it is configured stands beside it in the cut.
+//! The layout: everything that decides the rows of each file. Every cut contains the whole layout, and a batch is
+//! always written under its cut's layout, by any worker. The encoding (codec, library versions) affects only bytes and
+//! is not part of it; its configured part is stored beside it in the cut.
 
 use common::event::{ColumnRule, Columns, EventFormat, EventRules, TimeRule};
 use serde::{Deserialize, Serialize};
 
-/// Raised by hand whenever rows would move for the same input, be it by the wording of a rejection. The golden test fails
-/// until it is.
+/// Must be raised whenever the same input would give other rows, including another text of a rejection. The golden test
+/// fails until it is.
 pub const LAYOUT_VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
     pub version: u32,
-    /// Name of the preset that the rules began with, for people.
+    /// The preset that the rules are based on, for people.
     pub preset: String,
     /// How an event's fields are found and read.
     pub rules: EventRules,
@@ -26,17 +26,17 @@ pub struct Layout {
     pub min_year: i64,
     pub max_year: i64,
     pub max_rows_per_file: u64,
-    /// Columns of their own for values inside `data`. All files of `events` have them, whatever their type, so that all
+    /// Promoted columns for values inside `data`. All files of `events` have them, whatever their type, so that all
     /// have one schema.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<ColumnRule>,
 }
 
 impl Layout {
-    /// What reads the values of the layout's columns.
+    /// The readers of the layout's columns.
     ///
     /// # Errors
-    /// A column that this build does not know.
+    /// A column that this build does not support.
     pub(crate) fn columns(&self) -> Result<Columns, String> {
         let time = TimeRule::named(&self.timezone)?;
         Columns::new(&self.columns, time).map_err(|(index, key, message)| {
@@ -50,10 +50,10 @@ impl Layout {
         (version, timezone) == (&other.version, &other.timezone) && rules.has_keys_of(&other.rules)
     }
 
-    /// What reads events under this layout.
+    /// The reader of events under this layout.
     ///
     /// # Errors
-    /// The layout is of a version, or has rules or a time zone, that this build does not have: the message names what is
+    /// The layout has a version, rules or a time zone that this build does not support: the message names what is
     /// needed.
     pub(crate) fn reader(&self) -> Result<EventFormat, String> {
         if self.version != LAYOUT_VERSION {
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn a_layout_is_written_as_it_was_read() -> Result<(), serde_json::Error> {
         let layout: Layout = serde_json::from_str(LAYOUT)?;
-        assert_eq!(serde_json::to_string(&layout)?, LAYOUT, "it stands in every footer");
+        assert_eq!(serde_json::to_string(&layout)?, LAYOUT, "every footer contains it");
         Ok(())
     }
 
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn layouts_that_only_write_rows_otherwise_find_the_same_keys() -> Result<(), serde_json::Error> {
+    fn layouts_that_differ_only_in_rows_have_the_same_keys() -> Result<(), serde_json::Error> {
         let layout = |from: &str, to: &str| serde_json::from_str::<Layout>(&LAYOUT.replace(from, to));
         let before = layout("", "")?;
         assert!(before.reads_like(&layout("replace", "keep")?) && before.reads_like(&layout("1000,", "7,")?));

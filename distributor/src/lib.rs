@@ -1,8 +1,8 @@
 //! Events on the log to partitioned Parquet in the trusted zone, exactly once.
 //!
 //! Each log partition has a chain of *cuts* in the store. A cut fixes a batch `[from, to)` with its layout before any
-//! file of it becomes visible; files, key run and completion follow; the offset is committed last. Whoever owns a
-//! partition, now or after a crash, trusts the chain and nothing else.
+//! of its files becomes visible. Files, key run and completion follow; the offset is committed last. Every owner of a
+//! partition, also after a crash, relies on the chain alone.
 
 mod audit;
 mod batch;

@@ -1,4 +1,4 @@
-//! What the distributor counts and logs: a batch's metric and its log line come from the same call.
+//! Metrics and logs of the distributor: a batch's metric and its log line come from the same call.
 
 mod status;
 
@@ -65,14 +65,14 @@ pub struct Metrics {
     batch_memory_bytes: IntGauge,
 }
 
-/// What a finished batch tells.
+/// The data of a finished batch.
 pub(crate) struct BatchDone<'a> {
     pub topic: &'a str,
     pub partition: i32,
     pub completion: &'a Completion,
     /// By column: values that did not fit it.
     pub unfit: &'a BTreeMap<String, u64>,
-    /// False when the completion stood there already and files were only made again.
+    /// False if the completion already existed and files were only restored.
     pub fresh: bool,
     pub total: Duration,
     /// The parts of it.
@@ -83,7 +83,7 @@ pub(crate) struct BatchDone<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Behind {
     pub ms: i64,
-    /// `None` when the log did not say where it ends.
+    /// `None` if the log did not report its end.
     pub records: Option<i64>,
 }
 
@@ -110,7 +110,7 @@ fn gauge(value: usize) -> i64 {
 
 impl Metrics {
     /// # Errors
-    /// The registry has metrics of these names already.
+    /// The registry already has metrics with these names.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
@@ -182,7 +182,7 @@ impl Metrics {
                 let buckets = prometheus::exponential_buckets(0.01, 2.0, 14)?;
                 let options = HistogramOpts::new(
                     "ed_distribute_batch_phase_seconds",
-                    "The parts of that time: encoding what was left, then putting the cut, the files, the key run and the completion",
+                    "The parts of that time: encoding the remaining rows, then putting the cut, the files, the key run and the completion",
                 );
                 let histogram = HistogramVec::new(options.buckets(buckets), &["phase"])?;
                 registry.register(Box::new(histogram.clone()))?;
@@ -202,7 +202,7 @@ impl Metrics {
                 let buckets = prometheus::exponential_buckets(0.001, 2.0, 16)?;
                 let options = HistogramOpts::new(
                     "ed_distribute_store_seconds",
-                    "How long the trusted zone took to answer, by operation, whatever the answer",
+                    "Time of calls of the trusted zone, by operation, whatever the answer",
                 );
                 let histogram = HistogramVec::new(options.buckets(buckets), &["operation"])?;
                 registry.register(Box::new(histogram.clone()))?;
@@ -212,7 +212,7 @@ impl Metrics {
             assigned: gauge("ed_distribute_assigned_partitions", "Partitions assigned to this process")?,
             paused: gauge(
                 "ed_distribute_paused_partitions",
-                "Partitions that are not read on until they have worked off what was read; the others go on",
+                "Partitions whose reading is paused until they have processed their records; the others continue",
             )?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
             last_append_ms: gauges(
@@ -252,7 +252,7 @@ impl Metrics {
         self.passed_over.with_label_values(&[kind.name()]).inc_by(offsets.unsigned_abs());
     }
 
-    /// Offsets of a damaged batch of which nothing is written.
+    /// Offsets of a damaged batch that are not written.
     pub(crate) fn damaged(&self, offsets: u64) {
         self.passed_over.with_label_values(&["damaged"]).inc_by(offsets);
     }
@@ -331,7 +331,7 @@ impl Metrics {
         tracing::info!(?partitions, "partitions {kind}");
     }
 
-    /// A failure that the call is repeated after.
+    /// A failure after which the call is repeated.
     pub(crate) fn store_retried(&self, error: &StoreError) {
         self.store_failed(error);
         tracing::warn!(%error, "store call failed; trying again");
@@ -365,7 +365,7 @@ impl Metrics {
         }
     }
 
-    /// Forgets partitions that are not among `ours` any more.
+    /// Removes partitions that are not in `ours` any more.
     pub(crate) fn behind_only<'a>(&self, topic: &str, ours: impl Iterator<Item = &'a i32>) {
         let ours: BTreeSet<String> = ours.map(ToString::to_string).collect();
         let known = counts_by(&self.lag_records, &["topic", "partition"]).into_keys();
@@ -374,7 +374,7 @@ impl Metrics {
                 && known_topic == topic
                 && !ours.contains(partition)
             {
-                // Told twice by the chain of both: gone the second time.
+                // Removed twice if the chain contains both: the second call finds nothing.
                 let _ = self.behind_seconds.remove_label_values(&[known_topic, partition]);
                 let _ = self.lag_records.remove_label_values(&[known_topic, partition]);
             }

@@ -1,4 +1,4 @@
-//! Records of one log partition, range after range, into batches.
+//! Reads ranges of one log partition into batches.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(crate) struct Records {
     next: usize,
 }
 
-/// What stopped a batch from being filled further.
+/// The reason why a batch was not filled further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filled {
     /// Every record of the range is in it.
@@ -30,10 +30,10 @@ pub(crate) enum Filled {
 }
 
 impl Records {
-    /// Reads from `at` on.
+    /// Begins to read at `at`.
     ///
     /// # Errors
-    /// The log's.
+    /// The log's error.
     pub(crate) async fn open(log: &dyn Log, topic: &str, partition: i32, at: i64) -> Result<Self, LogError> {
         let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
         loop {
@@ -53,19 +53,19 @@ impl Records {
         self.reader.close().await;
     }
 
-    /// Goes on at another place.
+    /// Continues at another offset.
     ///
     /// # Errors
-    /// The log's.
+    /// The log's error.
     pub(crate) async fn seek(&mut self, at: i64) -> Result<(), LogError> {
         (self.chunk, self.next) = (Chunk::default(), 0);
         self.reader.start(self.partition, at).await
     }
 
-    /// Makes `from` come next, from what was read already if it is there.
+    /// Continues at `from`, using records already read if it is among them.
     ///
     /// # Errors
-    /// The log's.
+    /// The log's error.
     pub(crate) async fn go_to(&mut self, from: i64) -> Result<(), LogError> {
         let read = self.chunk.offsets.partition_point(|offset| *offset < from);
         let is_read = self.chunk.offsets.first().is_some_and(|first| *first <= from) && read < self.chunk.offsets.len();
@@ -76,10 +76,10 @@ impl Records {
         self.seek(from).await
     }
 
-    /// The next record; `None` where the log ends.
+    /// The next record; `None` at the end of the log.
     ///
     /// # Errors
-    /// The log's.
+    /// The log's error.
     pub(crate) async fn next_witness(&mut self) -> Result<Option<(i64, Witness)>, RemakeError> {
         loop {
             if let (Some(offset), Some(time_ms)) =
@@ -93,7 +93,7 @@ impl Records {
         }
     }
 
-    /// The next chunk; false where the log ends.
+    /// Reads the next chunk; false at the end of the log.
     async fn read(&mut self) -> Result<bool, RemakeError> {
         loop {
             match self.reader.poll(PATIENCE).await? {
@@ -111,11 +111,11 @@ impl Records {
         }
     }
 
-    /// Pushes the records from `from` up to before `to`, which come next. The batch takes about `memory` bytes, and its
-    /// keys; its rows go to disk beyond that.
+    /// Pushes the records from `from` up to but excluding `to`, which come next. The batch takes about `memory` bytes
+    /// besides its keys; further rows go to disk.
     ///
     /// # Errors
-    /// The log's, the encoder's and the disk's.
+    /// The log's, the encoder's and the disk's errors.
     pub(crate) async fn fill(
         &mut self,
         batch: &mut Batch,

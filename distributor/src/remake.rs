@@ -1,4 +1,4 @@
-//! Making complete batches of one log partition again from the log, one after another.
+//! Rebuilds complete batches of one log partition from the log, one after another.
 
 use crate::batch::{Batch, BatchError, Encoded, Encoding, Ends};
 use crate::chain::Cut;
@@ -28,9 +28,9 @@ impl From<BatchError> for RemakeError {
 }
 
 pub(crate) enum Remade {
-    /// From the very records that the batch was cut from.
+    /// From exactly the records of the cut.
     Batch(Box<Encoded>),
-    /// The log does not hold them; why.
+    /// The log does not have them; holds the reason.
     Other(String),
 }
 
@@ -41,19 +41,19 @@ pub(crate) struct Remake {
     room: Room,
 }
 
-/// For a batch that is made again.
+/// Resources for rebuilding a batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Room {
     pub scratch: Scratch,
-    /// In memory, bytes. What exceeds it goes to `scratch`.
+    /// Bytes in memory. More goes to `scratch`.
     pub batch_memory: u64,
 }
 
 impl Remake {
-    /// From the beginning of `cut` on, where the window is `window` and log time `clock_ms`.
+    /// Begins at the start of `cut`, where the window is `window` and log time `clock_ms`.
     ///
     /// # Errors
-    /// The log's.
+    /// The log's error.
     pub(crate) async fn new(
         log: &dyn Log,
         cut: &Cut,
@@ -69,13 +69,13 @@ impl Remake {
         self.records.close().await;
     }
 
-    /// Passes over offsets that nothing was written of.
+    /// Skips offsets that were not written.
     pub(crate) async fn pass_over(&mut self, to: i64) -> Result<(), LogError> {
         self.records.seek(to).await
     }
 
-    /// Makes the next batch, under the layout and encoding that `cut` has; as is `configured` if it does not say how it is
-    /// encoded. Its keys are to be handed back by [`Self::take`] before the one after it is made.
+    /// Rebuilds the next batch under the layout and encoding of `cut`; uses `configured` if it has no encoding. Its
+    /// keys must be passed to [`Self::take`] before the next batch is rebuilt.
     ///
     /// # Errors
     /// The log's, the encoder's, or a layout of another build.
@@ -97,10 +97,10 @@ impl Remake {
         Ok(Remade::Batch(Box::new(encoded)))
     }
 
-    /// Takes the keys of the batch that was made last: the window is the one after it.
+    /// Merges the keys of the last batch: the window is then the one after it.
     ///
     /// # Errors
-    /// The disk's, where old keys go.
+    /// The error of the disk with old keys.
     pub(crate) fn take(&mut self, overlay: Overlay, clock_ms: i64) -> Result<(), BatchError> {
         self.clock_ms = clock_ms;
         Ok(self.window.merge(overlay, clock_ms)?)

@@ -1,7 +1,7 @@
-//! Setting a group's offsets back, with a look at what will come of it first.
+//! Sets a group's offsets back, and reports the result beforehand.
 //!
-//! A replay itself is nothing special: whoever takes the partition over next sees an offset before the chain's end, walks
-//! the batches from there, and makes again what is missing (see `partition`). Kafka's own tools do as well.
+//! A replay needs no special worker: the next owner of the partition sees an offset before the chain's end, checks the
+//! batches from there, and restores missing files (see `partition`). Kafka's own tools can set the offsets too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +14,14 @@ use serde::Serialize;
 use crate::chain::{ChainError, ChainStore, Cut, Origin, Standing};
 use crate::partition::{PartitionError, missing_files};
 
-/// Where to go back to.
+/// The place to go back to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayTarget {
-    /// Where the chain begins.
+    /// The beginning of the chain.
     Earliest,
     /// The batch that holds this offset.
     Offset(i64),
-    /// The batch that begins at this offset; it must be one.
+    /// The batch that begins exactly at this offset.
     Batch(i64),
     /// The batch that holds the first record that the log received at or after this time, Unix milliseconds.
     Time(i64),
@@ -70,27 +70,27 @@ impl From<ChainError> for ReplayError {
     }
 }
 
-/// What a replay of one partition comes to.
+/// The replay of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PartitionReplay {
     pub partition: i32,
-    /// The group's offset now.
+    /// The group's current offset.
     pub committed: Option<i64>,
-    /// The group's offset then: where a batch begins.
+    /// The group's offset after the replay: where a batch begins.
     pub to: i64,
-    /// Complete batches that are looked at.
+    /// Complete batches to check.
     pub batches: u64,
-    /// Files that are not there.
+    /// Missing files.
     pub missing: u64,
-    /// Those of them whose records the log still has: they are made again.
+    /// Missing files whose records the log still has: they are restored.
     pub restorable: u64,
 }
 
-/// A partition with a chain, and where a target leads to in it.
+/// A partition with a chain, and the place of a target in it.
 pub(crate) struct Place {
     pub id: i32,
     pub chain: ChainStore,
-    /// The batch to go back to, or the offsets that nothing was written of.
+    /// The batch to go back to, or the offsets that were not written.
     pub holder: Cut,
     pub committed: Option<i64>,
     pub log: Bounds,
@@ -106,10 +106,10 @@ pub struct Replayer {
 impl Replayer {
     /// What `apply` would do. Changes nothing.
     ///
-    /// Partitions without a chain are passed over, and so are those that have no record at or after a time asked for.
+    /// Skips partitions without a chain, and those without a record at or after a requested time.
     ///
     /// # Errors
-    /// A target that is none, or beyond what is written; the store's and the log's.
+    /// An invalid target, or one beyond the written offsets; the store's and the log's errors.
     pub async fn plan(
         &self,
         target: ReplayTarget,
@@ -122,7 +122,7 @@ impl Replayer {
         Ok(plans)
     }
 
-    /// The partitions asked for that have a chain, and where the target leads to in each.
+    /// The requested partitions that have a chain, and the place of the target in each.
     pub(crate) async fn places(
         &self,
         target: ReplayTarget,
@@ -169,13 +169,13 @@ impl Replayer {
             ReplayTarget::Offset(offset) | ReplayTarget::Batch(offset) => offset,
             ReplayTarget::Time(time_ms) => match self.log.offset_for_time(&self.topic, id, time_ms).await? {
                 Some(offset) if offset < last.to => offset,
-                // Everything since then is yet to be read.
+                // All later records are still to be read.
                 Some(_) | None => return Ok(None),
             },
         };
         if offset >= last.to {
             return refused(format!(
-                "offset {offset} is not written yet: what is written ends at {}. Name an earlier place, or leave the partition out with --partitions",
+                "offset {offset} is not written yet: written offsets end at {}. Name an earlier place, or leave the partition out with --partitions",
                 last.to
             ));
         }
@@ -226,7 +226,7 @@ impl Replayer {
     /// Sets the offsets of a plan.
     ///
     /// # Errors
-    /// The group has members, or the log's.
+    /// The group has members, or the log's error.
     pub async fn apply(&self, plans: &[PartitionReplay]) -> Result<(), ReplayError> {
         let offsets: BTreeMap<i32, i64> = plans.iter().map(|plan| (plan.partition, plan.to)).collect();
         if offsets.is_empty() {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_that_are_missing_are_told_beforehand_and_made_again() {
+    async fn missing_files_are_reported_beforehand_and_restored() {
         let zone = Zone::new().await;
         let files = zone.files("events", ".parquet");
         let before: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();

@@ -23,7 +23,7 @@ use crate::window::Budget;
 use crate::worker::Worker;
 
 pub(crate) const COMPONENT: &str = "distributor";
-/// Not ready while calls of the store go on failing.
+/// Not ready while calls of the store keep failing.
 pub(crate) const STORE_COMPONENT: &str = "distributor: trusted zone";
 
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl PartitionError {
         match self {
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
-            // An offset that is gone is looked into by the next session, which refuses with the fix if it must.
+            // The next session checks a missing offset, and refuses with the remedy if it must.
             Self::Log(error) => {
                 matches!(
                     error.kind,
@@ -60,7 +60,7 @@ impl PartitionError {
                         | LogErrorKind::Corrupt
                 )
             }
-            // The next session rebuilds the window; there may be room then.
+            // The next session rebuilds the window; there may be disk space then.
             Self::Scratch(_) => !once,
             Self::Partitions(failed) => failed.values().any(|error| error.is_retryable(once)),
             Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) => false,
@@ -68,14 +68,14 @@ impl PartitionError {
     }
 }
 
-/// Tells the worker that nothing more will be written to the log: it reads to the end, flushes, and ends.
+/// Announces to the worker that nothing more will be written to the log: it reads to the end, flushes, and ends.
 #[derive(Debug, Clone)]
 pub struct EndOfInput {
     sender: tokio::sync::watch::Sender<bool>,
 }
 
 impl EndOfInput {
-    /// For work that ends at the log's present end.
+    /// For work that ends at the log's current end.
     pub fn now() -> Self {
         Self { sender: tokio::sync::watch::Sender::new(true) }
     }
@@ -102,28 +102,28 @@ impl EndOfInput {
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub topic: String,
-    /// For creating the topic only.
+    /// Used only to create the topic.
     pub partitions: u32,
     pub group: String,
     pub instance_id: Option<String>,
     pub layout: Layout,
     pub encoding: Encoding,
     pub max_age: Duration,
-    /// Shorter ones of certain types.
+    /// Shorter ages for certain types.
     pub ages: TypeAges,
     pub max_bytes: u64,
     pub max_rows: u64,
-    /// Files of a batch.
+    /// The most files of a batch.
     pub max_files: usize,
     pub max_memory: u64,
-    /// Memory of all deduplication windows, bytes. What exceeds it goes to `scratch`.
+    /// Memory of all deduplication windows, bytes. More goes to `scratch`.
     pub window_memory: u64,
     pub scratch: Scratch,
     pub missing: MissingFiles,
-    /// How long the embedded log keeps what is in the trusted zone.
+    /// How long the embedded log keeps records that are in the trusted zone.
     pub retention: Duration,
     pub once: bool,
-    /// With `once`: how long to try without any progress.
+    /// With `once`: how long to retry without any progress.
     pub patience: Duration,
 }
 
@@ -140,7 +140,7 @@ impl Distributor {
     /// Runs until the end of input is reached and flushed, or shut down.
     ///
     /// # Errors
-    /// What cannot be retried, or with `once` what still failed after the patience.
+    /// An error that cannot be retried, or with `once` one that persisted beyond the patience.
     pub async fn run(&self, end: &EndOfInput, shutdown: &Shutdown) -> Result<DistributeReport, DistributeError> {
         self.health.not_ready(COMPONENT, "waiting for partitions");
         let fresh_backoff =
@@ -221,7 +221,7 @@ impl Distributor {
             missing: settings.missing,
             metrics: self.metrics.clone(),
         };
-        // The ends are taken before anything is read: every end-of-partition seen later lies at or behind them.
+        // The ends are read first: every end of a partition reached later is at or beyond them.
         let asked_ms = self.clock.now_ms();
         let targets = if end.is_announced() {
             let bounds = settled_bounds(&*self.log, &settings.topic, settings.patience).await?;

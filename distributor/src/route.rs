@@ -1,4 +1,4 @@
-//! From a record to its place: a pure function of the record and the layout.
+//! Maps a record to its folder: a pure function of the record and the layout.
 
 use std::fmt::Write;
 
@@ -10,7 +10,7 @@ use crate::layout::Layout;
 /// Longest `name=value` segment of a path, in bytes: below every store's limit for one segment.
 const MAX_SEGMENT_BYTES: usize = 200;
 
-/// Room for an event_id and its timestamp.
+/// Enough for most event_ids with their timestamps.
 const SHORT_KEY_BYTES: usize = 128;
 
 /// 128-bit fingerprint of the deduplication key: event_id and the timestamp as stored (microseconds).
@@ -19,7 +19,7 @@ const SHORT_KEY_BYTES: usize = 128;
 /// probability n²/2¹²⁹: below 10⁻¹⁸ for ten billion.
 pub(crate) fn fingerprint(event_id: &str, timestamp_us: i64) -> u128 {
     let (id, time) = (event_id.as_bytes(), timestamp_us.to_le_bytes());
-    // In one piece where it is short, as it nearly always is: the same hash, without the state for more.
+    // Hashes a short key in one piece, as nearly all are: the same hash, without streaming state.
     let mut both = [0; SHORT_KEY_BYTES];
     if let Some((place, rest)) = both.split_at_mut_checked(id.len())
         && let Some(rest) = rest.first_chunk_mut()
@@ -34,7 +34,7 @@ pub(crate) fn fingerprint(event_id: &str, timestamp_us: i64) -> u128 {
     hash.digest128()
 }
 
-/// Why a record is not a row of `events`.
+/// The reason why a record is not a row of `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// The record's value is not an event.
@@ -75,7 +75,7 @@ impl Rejection {
     }
 }
 
-/// Reads a record's value as an event.
+/// Parses a record's value as an event.
 pub(crate) fn read_event<'a>(value: Option<&'a [u8]>, format: &EventFormat) -> Result<Event<'a>, Rejection> {
     parse_event(value.ok_or(Rejection::NullValue)?, format).map_err(Rejection::NotAnEvent)
 }
@@ -100,18 +100,19 @@ pub(crate) fn folder(event: &Event<'_>, layout: &Layout) -> Result<String, Rejec
     Ok(path)
 }
 
-/// The type in an event's folder, `domain-event_type` with escapes; none in the folder of rejected rows.
+/// The type in an event's folder, `domain-event_type` with escapes; `None` for the folder of rejected rows.
 pub(crate) fn type_of(folder: &str) -> Option<&str> {
     folder.strip_prefix("events/domain_event_type=")?.split('/').next()
 }
 
-/// Folder of rejected rows: by the UTC date of the record's log-append time.
+/// The folder of rejected rows: by the UTC date of the record's log-append time.
 pub(crate) fn rejected_folder(log_time_ms: i64) -> String {
     let date = civil_from_micros(log_time_ms.saturating_mul(1000));
     format!("rejected/year={:04}/month={:02}/day={:02}", date.year, date.month, date.day)
 }
 
-/// Escapes what Hive escapes in partition values (`FileUtils.escapePathName`), so that every engine reads the value back.
+/// Escapes the characters that Hive escapes in partition values (`FileUtils.escapePathName`), so that every engine
+/// reads the value back.
 fn escape_into(path: &mut String, value: &str) {
     for character in value.chars() {
         match character {
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(fingerprint("a", 1), fingerprint("a", 1));
         assert_ne!(fingerprint("a", 1), fingerprint("a", 2));
         assert_ne!(fingerprint("a", 1), fingerprint("b", 1));
-        // Key runs on the store hold it, whatever the length.
+        // Key runs in the store contain it, whatever the length.
         for id in (0..=300).map(|length| "x".repeat(length)) {
             let pair = [id.as_bytes(), &(-5_i64).to_le_bytes()].concat();
             assert_eq!(fingerprint(&id, -5), xxh3_128(&pair), "{}", id.len());

@@ -1,5 +1,5 @@
-//! Room on local disk for what may leave memory: old keys of a deduplication window, rows and finished parts of files.
-//! Nothing in it has a name, so that a crash leaves nothing behind; and nothing in it has to outlive the process.
+//! Local disk for data that may leave memory: old keys of a deduplication window, rows and finished parts of files. Its
+//! files have no names, so a crash leaves nothing behind. They need not outlive the process.
 
 use std::fmt;
 use std::fs::File;
@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A folder of local disk. Clones share one account of the bytes in use.
+/// A folder on local disk. Clones share one count of the bytes in use.
 #[derive(Debug, Clone)]
 pub struct Scratch {
     folder: Arc<PathBuf>,
     used_bytes: Arc<AtomicU64>,
 }
 
-/// The disk did not do what was asked: it is full, or gone, or fails.
+/// The disk failed: it is full, missing or broken.
 #[derive(Debug)]
 pub struct ScratchError {
     folder: Arc<PathBuf>,
@@ -38,7 +38,7 @@ impl fmt::Display for ScratchError {
 impl std::error::Error for ScratchError {}
 
 impl Scratch {
-    /// In an existing folder; nothing is written before it is needed.
+    /// Uses an existing folder; nothing is written before it is needed.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self { folder: Arc::new(folder.into()), used_bytes: Arc::default() }
     }
@@ -52,23 +52,23 @@ impl Scratch {
     }
 
     /// # Errors
-    /// No file can be made in the folder.
+    /// No file can be created in the folder.
     pub(crate) fn file(&self) -> Result<ScratchFile, ScratchError> {
         let file = tempfile::tempfile_in(&**self.folder).map_err(|error| self.failed(error))?;
         Ok(ScratchFile { file, end: AtomicU64::new(0), scratch: self.clone() })
     }
 }
 
-/// A file that nobody else sees; its room is given back with it.
+/// A file without a name; its space is freed when it is dropped.
 #[derive(Debug)]
 pub(crate) struct ScratchFile {
     file: File,
-    /// Where the next bytes go.
+    /// The position of the next bytes.
     end: AtomicU64,
     scratch: Scratch,
 }
 
-/// Where bytes stand in a [`ScratchFile`].
+/// The position of bytes in a [`ScratchFile`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Extent {
     pub offset: u64,
@@ -77,7 +77,7 @@ pub(crate) struct Extent {
 
 impl ScratchFile {
     /// # Errors
-    /// The disk's, such as being full; what was appended before stays as it is.
+    /// The disk's error, such as being full; bytes appended before are unaffected.
     pub(crate) fn append(&self, bytes: &[u8]) -> Result<Extent, ScratchError> {
         let len = bytes.len() as u64;
         let offset = self.end.fetch_add(len, Ordering::Relaxed);
@@ -87,14 +87,14 @@ impl ScratchFile {
     }
 
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(crate) fn read(&self, extent: Extent) -> Result<Vec<u8>, ScratchError> {
         let mut bytes = vec![0; extent.len];
         self.file.read_exact_at(&mut bytes, extent.offset).map_err(|error| self.scratch.failed(error))?;
         Ok(bytes)
     }
 
-    /// What was read is not what was written.
+    /// The bytes read differ from those written.
     pub(crate) fn damaged(&self) -> ScratchError {
         self.scratch.failed(io::Error::new(io::ErrorKind::InvalidData, "a block was altered on disk"))
     }
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_has_no_name_and_gives_its_room_back() {
+    fn a_file_has_no_name_and_frees_its_space() {
         let folder = tempfile::tempdir().unwrap();
         let scratch = Scratch::new(folder.path());
         let file = scratch.file().unwrap();

@@ -1,4 +1,4 @@
-//! A small trusted zone, written by the whole role from an embedded log, for tests to look at and to damage.
+//! A small trusted zone for tests, written by the whole role from an embedded log.
 
 mod faulty;
 pub(crate) mod interposed;
@@ -26,7 +26,7 @@ pub(crate) use settled::to_its_last_effect;
 const EVENTS: usize = 50;
 const DAY_MS: i64 = 86_400_000;
 
-/// A topic, and the tables that were made of it.
+/// A topic, and the tables written from it.
 pub(crate) struct Zone {
     pub folder: tempfile::TempDir,
     pub log: Arc<EmbeddedLog>,
@@ -44,12 +44,12 @@ impl Zone {
         zone
     }
 
-    /// Four times the same events, ten days apart; the log has only the last of them.
+    /// The same events four times, ten days apart; the log only has the last of them.
     pub async fn of_forty_days() -> Self {
         Self::of_forty_days_and(async |_, _| {}).await
     }
 
-    /// The same, with something done after each round, which is numbered from 0.
+    /// The same, with a call of `after` after each round, numbered from 0.
     pub async fn of_forty_days_and(after: impl AsyncFn(&Self, usize)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(1_000 * DAY_MS));
@@ -64,9 +64,9 @@ impl Zone {
             clock.advance(10 * DAY_MS);
         }
         assert_eq!((zone.chain("cuts").len(), zone.completions(0)), (12, 12));
-        // A distributor lets the embedded log go of what is old by its own clock.
+        // A distributor trims the embedded log by its own clock.
         let earliest = zone.log_begins_at().await;
-        assert_eq!(earliest, 165, "the last round is there");
+        assert_eq!(earliest, 165, "the last round was trimmed");
         zone
     }
 
@@ -74,7 +74,7 @@ impl Zone {
         self.log.bounds("events").await.unwrap()[&0].earliest
     }
 
-    /// In each partition 50 events of two types, every tenth of which comes twice; nothing distributed yet.
+    /// In each partition 50 events of two types, every tenth of which is repeated; nothing distributed yet.
     pub async fn filled(partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = open_log(&folder.path().join("log")).await;
@@ -102,7 +102,7 @@ impl Zone {
         writer.commit().await.unwrap();
     }
 
-    /// An event of its own.
+    /// A single unique event.
     pub async fn append_one(&self, id: &str) {
         let mut records = RecordBatch::new();
         let value = event(id, "2021-01-14T10:15:30", "d", "t0", "1");
@@ -113,7 +113,7 @@ impl Zone {
         writer.commit().await.unwrap();
     }
 
-    /// To the end of what is there.
+    /// Distributes up to the end of the log.
     pub async fn distribute(&self) {
         self.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
     }
@@ -181,7 +181,7 @@ impl Zone {
         self.files(&format!("_batches/events/0/{kind}"), "")
     }
 
-    /// How many batches of a partition are complete.
+    /// The number of complete batches of a partition.
     pub fn completions(&self, partition: i32) -> usize {
         let done = fs::read_dir(self.trusted(&format!("_batches/events/{partition}/done")));
         let names = done.into_iter().flatten().map(|entry| entry.unwrap().file_name());

@@ -1,5 +1,5 @@
-//! Looks from time to time at where the log ends and how far our partitions are: for the metrics that say how far behind
-//! they are, and for the watermark.
+//! Checks from time to time where the log ends and how far the assigned partitions are, for the lag metrics and the
+//! watermark.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,30 +14,30 @@ use crate::metrics::{Behind, Metrics};
 use crate::watermark::{self, Reached};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Each time is a put. The watermark is that much behind at most when nothing else holds it back …
-const LOOKS_PER_WATERMARK: u32 = 6;
-/// … and this much, for the clocks of brokers and ours may differ. What an idle partition is complete up to is the time of
-/// the look, less this.
+/// Each update is a put. If nothing else holds the watermark back, it is at most this much behind …
+const CHECKS_PER_WATERMARK: u32 = 6;
+/// … and this much more, because the clocks of brokers and of this process may differ. An idle partition is complete up
+/// to the time of the check, less this.
 const CLOCK_SKEW_MS: i64 = 60_000;
 /// How long an end-of-partition check may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Where a partition stands at the end of its chain.
+/// The progress of a partition at the end of its chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// The next record to be taken.
+    /// The offset of the next record.
     pub position: i64,
     /// Everything below this offset is in the tables …
     pub complete_to: i64,
-    /// … and log time was this then, Unix milliseconds. `None` before the first record.
+    /// … and this was log time then, Unix milliseconds. `None` before the first record.
     pub complete_ms: Option<i64>,
     /// Log-append time of the open batch's first record.
     pub open_since_ms: Option<i64>,
-    /// Nothing has come since the log last said that there is no more.
+    /// No record has arrived since the log's end was reached.
     pub at_end: bool,
 }
 
-/// The partitions in our hands.
+/// The assigned partitions.
 pub(crate) type Lanes = Arc<Mutex<BTreeMap<i32, Arc<LaneState>>>>;
 
 pub(crate) struct Watch {
@@ -49,10 +49,10 @@ pub(crate) struct Watch {
     pub lanes: Lanes,
 }
 
-/// Whether no committed record lies at `from` or behind it, up to the log's present end.
+/// Whether there is no committed record at or after `from`, up to the log's current end.
 ///
 /// # Errors
-/// The log's.
+/// The log's error.
 pub(crate) async fn is_drained(log: &dyn Log, topic: &str, partition: i32, from: i64) -> Result<bool, LogError> {
     let mut reader = log.reader(topic, &Membership::Direct { partitions: vec![partition] }).await?;
     let drained = async {
@@ -71,9 +71,9 @@ pub(crate) async fn is_drained(log: &dyn Log, topic: &str, partition: i32, from:
 }
 
 impl Watch {
-    /// Never ends; may be dropped anywhere.
+    /// Never ends; may be dropped at any point.
     pub(crate) async fn run(self) {
-        // Of idle partitions: from where to where there is nothing but transaction markers.
+        // For idle partitions: the range that contains only transaction markers.
         let mut empty: HashMap<i32, (i64, i64)> = HashMap::new();
         for look in 1_u32.. {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -105,7 +105,7 @@ impl Watch {
         }
     }
 
-    /// Once more, when all has been read to where the log ended at `asked_ms`.
+    /// A final check, once everything has been read up to the log's end at `asked_ms`.
     pub(crate) async fn at_the_end(&self, asked_ms: i64, bounds: &BTreeMap<i32, Bounds>) {
         let all = self.all();
         self.tell(&all, None);
@@ -124,7 +124,7 @@ impl Watch {
             let records = bounds.and_then(|bounds| bounds.get(id)).map(|bounds| records_behind(progress, *bounds));
             self.metrics.behind(&self.topic, *id, Behind { ms: ms_behind(progress, now_ms), records });
         }
-        // What is no longer ours is somebody else's to tell.
+        // Other owners report partitions that are no longer assigned.
         self.metrics.behind_only(&self.topic, all.keys());
     }
 
@@ -167,7 +167,7 @@ impl Watch {
     }
 }
 
-/// How far a partition is complete, given that it was caught up with the log at some time.
+/// How far a partition is complete, given the last time it was caught up with the log.
 fn reach(progress: &Progress, caught_up_ms: Option<i64>) -> Option<Reached> {
     let idle_ms = caught_up_ms.map(|asked_ms| asked_ms - CLOCK_SKEW_MS);
     let complete_before_ms = progress.complete_ms.max(idle_ms)?;
@@ -185,7 +185,7 @@ fn ms_behind(progress: &Progress, now_ms: i64) -> i64 {
     oldest_ms.map_or(0, |oldest_ms| (now_ms - oldest_ms).max(0))
 }
 
-/// From the position, not from what is committed. Transaction markers count where records may still come.
+/// From the position, not from committed offsets. Transaction markers count wherever records may still come.
 fn records_behind(progress: &Progress, bounds: Bounds) -> i64 {
     if progress.at_end { 0 } else { (bounds.latest - progress.position.max(bounds.earliest)).max(0) }
 }
@@ -205,13 +205,17 @@ mod tests {
         assert_eq!(ms_behind(&open, 9_000), 3_000);
         assert_eq!(ms_behind(&open, 5_000), 0, "the broker's clock is ahead");
         let bounds = |earliest| Bounds { earliest, latest: 50 };
-        assert_eq!(records_behind(&Progress { at_end: false, ..open }, bounds(0)), 20, "what is read is not lag");
+        assert_eq!(
+            records_behind(&Progress { at_end: false, ..open }, bounds(0)),
+            20,
+            "records already read count as lag"
+        );
         assert_eq!(records_behind(&Progress { at_end: false, ..open }, bounds(40)), 10);
         assert_eq!(records_behind(&FLUSHED, bounds(0)), 0, "markers only");
     }
 
     #[test]
-    fn an_idle_partition_is_complete_up_to_the_look_less_the_clocks_difference() {
+    fn an_idle_partition_is_complete_up_to_the_check_less_the_clock_skew() {
         assert_eq!(reach(&FLUSHED, None), Some(Reached { offset: 20, complete_before_ms: 5_000 }));
         let at = reach(&FLUSHED, Some(100_000));
         assert_eq!(at, Some(Reached { offset: 20, complete_before_ms: 40_000 }));

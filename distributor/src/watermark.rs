@@ -1,14 +1,14 @@
-//! `_watermark/<topic>.json`: up to which log time the tables are complete.
+//! `_watermark/<topic>.json`: the log time up to which the tables are complete.
 //!
 //! # Guarantee
 //!
-//! Every record of the topic with a log time before `complete_before_ms` is in the tables (or stands in the chain as
-//! skipped or lost), and what is said once is never taken back. Log time is the running maximum of append times, so that
-//! no later record can have an earlier one.
+//! Every record of the topic with a log time before `complete_before_ms` is in the tables (or recorded in the chain as
+//! skipped or lost), and the value never decreases. Log time is the running maximum of append times, so no later record
+//! has an earlier one.
 //!
-//! Any member of the group may write it, each for its own partitions; a member that has lost them without knowing says
-//! nothing that is not true all the same, for complete batches stay complete. Writers do not overwrite each other: the
-//! put is conditional, and who loses reads again.
+//! Any member of the group may write it, each for its own partitions. A member that has lost them without its knowledge
+//! still writes nothing false, because complete batches stay complete. Writers do not overwrite each other: the put is
+//! conditional, and the loser reads again.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
 const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-/// Members put at the same time only by accident.
+/// Members rarely put at the same time.
 const MAX_TRIES: usize = 10;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Watermark {
     version: u32,
     topic: String,
-    /// Of all partitions; `None` until each of them has one.
+    /// For all partitions; `None` until each of them has one.
     pub complete_before_ms: Option<i64>,
     /// The same, for people.
     complete_before: Option<String>,
@@ -53,7 +53,7 @@ impl Watermark {
         }
     }
 
-    /// Takes what is known of some partitions; `all` are those that the topic has. Nothing goes back.
+    /// Adds the progress of some partitions; `all` are the topic's partitions. No value decreases.
     fn advance(&mut self, reached: &BTreeMap<i32, Reached>, all: &[i32]) {
         for (partition, new) in reached {
             let known = self.partitions.entry(*partition).or_insert(*new);
@@ -61,7 +61,7 @@ impl Watermark {
             known.complete_before_ms = known.complete_before_ms.max(new.complete_before_ms);
         }
         let of_all = all.iter().map(|id| self.partitions.get(id).map(|known| known.complete_before_ms));
-        // A partition that nothing is known of holds the rest back.
+        // A partition without any progress holds the others back.
         let slowest = of_all.collect::<Option<Vec<_>>>().and_then(|times| times.into_iter().min());
         self.complete_before_ms = self.complete_before_ms.max(slowest);
         self.complete_before = self.complete_before_ms.and_then(|ms| time(ms).as_str().map(str::to_owned));
@@ -72,10 +72,10 @@ pub(crate) fn key(topic: &str) -> String {
     format!("_watermark/{topic}.json")
 }
 
-/// Makes the document say at least what is known here, and returns what it says now.
+/// Raises the document to at least this progress, and returns its new value.
 ///
 /// # Errors
-/// The store's, or the document is none of ours; it is left as it is then.
+/// The store's error, or the document is invalid; it is left unchanged then.
 pub(crate) async fn put(
     store: &dyn Store,
     topic: &str,
@@ -84,7 +84,7 @@ pub(crate) async fn put(
 ) -> Result<Watermark, StoreError> {
     let key = key(topic);
     let unreadable = |error: serde_json::Error| {
-        let message = format!("it cannot be understood ({error}); remove it, and it is made anew");
+        let message = format!("it cannot be understood ({error}); remove it, and it is written again");
         StoreError::new(StoreErrorKind::Other, "read", &key, &message)
     };
     for _ in 0..MAX_TRIES {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_nothing_is_known_of_holds_it_back() {
+    fn a_partition_without_progress_holds_it_back() {
         let mut watermark = Watermark::new("events");
         watermark.advance(&BTreeMap::from([(0, reached(5, 70))]), &[0, 1]);
         assert_eq!(watermark.complete_before_ms, None);
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_never_goes_back(steps in prop::collection::vec((0_i32..3, 0_i64..50, 0_i64..50, 1_i32..4), 1..30)) {
+        fn it_never_decreases(steps in prop::collection::vec((0_i32..3, 0_i64..50, 0_i64..50, 1_i32..4), 1..30)) {
             let mut watermark = Watermark::new("events");
             for (partition, offset, time_ms, count) in steps {
                 let before = watermark.clone();

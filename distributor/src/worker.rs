@@ -1,9 +1,8 @@
-//! A member of the consumer group: hands what it reads to a lane for each of its partitions, and commits what they
-//! complete.
+//! A member of the consumer group: passes records to a lane for each of its partitions, and commits what they complete.
 //!
-//! It waits for no lane. A lane that has enough to do has its partition paused at the reader, until it has taken an order:
-//! a store that is slow or hangs for one partition holds up that partition, and memory stays bounded, for little is read
-//! ahead of it. Reports of the others, rebalances and a shutdown are heeded meanwhile.
+//! The worker waits for no lane. While a lane has enough work, its partition is paused at the reader. A store that is
+//! slow or hangs for one partition therefore delays only that partition, and memory stays bounded, because read-ahead
+//! is. Reports of the others, rebalances and a shutdown are handled meanwhile.
 
 mod end;
 mod memory;
@@ -27,7 +26,7 @@ use crate::role::{COMPONENT, Distributor, EndOfInput};
 use crate::watch::{Lanes, Watch};
 use parked::Parked;
 
-/// The longest the worker sleeps between looks at ages and ends.
+/// The longest wait between checks of ages and ends.
 const MAX_POLL: Duration = Duration::from_millis(250);
 
 pub(crate) struct Worker<'a> {
@@ -35,20 +34,20 @@ pub(crate) struct Worker<'a> {
     context: Arc<Context>,
     reader: Box<dyn LogReader>,
     lanes: BTreeMap<i32, LaneHandle>,
-    /// The same, as others may see them.
+    /// The same, as observers see them.
     seen: Lanes,
     /// Partitions whose windows are being rebuilt.
     starting: BTreeSet<i32>,
     generation: u64,
     shared: Shared,
     reports: mpsc::UnboundedReceiver<(i32, u64, Report)>,
-    /// Reports that came before one that was looked for.
+    /// Reports received before one that was awaited.
     earlier_reports: VecDeque<(i32, u64, Report)>,
     parked: Parked,
-    /// A lane has taken an order, or is gone.
+    /// Notified when a lane has taken an order, or has ended.
     room: Arc<Notify>,
     assigned_once: bool,
-    /// Where to end, once the end of input is announced.
+    /// The ends to read to, once the end of input is announced.
     targets: watch::Sender<Option<Targets>>,
 }
 
@@ -92,13 +91,13 @@ impl<'a> Worker<'a> {
     /// Works until the end of input is reached and flushed, or shut down, and leaves the group.
     ///
     /// # Errors
-    /// Of the log, or of any lane.
+    /// The error of the log, or of any lane.
     pub(crate) async fn run(mut self, end: &EndOfInput, shutdown: &Shutdown) -> Result<(), PartitionError> {
         let mut watch = JoinSet::new();
         watch.spawn(self.watch().run());
         let outcome = self.work(end, shutdown).await;
         watch.shutdown().await;
-        // Nothing is flushed: the next owner reads the open batches again, which costs nothing but reading.
+        // Nothing is flushed: the next owner reads the open batches again, which costs only reading.
         for lane in std::mem::take(&mut self.lanes).into_values() {
             lane.stop().await;
         }
@@ -137,8 +136,8 @@ impl<'a> Worker<'a> {
             let has_room = self.has_room();
             let retry = self.parked.next_retry();
             let any_paused = self.lanes.values().any(|lane| lane.is_paused);
-            // In a fixed order, so that a simulation can repeat a run. Lanes report only what they were given to do, and
-            // take what they were given, so that neither can hold up reading for ever.
+            // In a fixed order, so that a simulation can repeat a run. Lanes report only on given orders, and take only
+            // given orders, so neither can delay reading for ever.
             let event = tokio::select! {
                 biased;
                 () = shutdown.wait() => continue,
@@ -167,7 +166,7 @@ impl<'a> Worker<'a> {
                 () = tokio::time::sleep(MAX_POLL), if !has_room => Ok(ReadEvent::Idle),
             };
             if self.lanes.values().any(|lane| lane.state.is_busy()) {
-                // What it takes them is not the log's silence.
+                // The time of handling it is not the log's silence.
                 quiet_since = Instant::now();
             }
             match event {
@@ -192,10 +191,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// A partition that cannot go on is parked, as long as others can.
+    /// Parks a partition that cannot continue, while others can.
     ///
     /// # Errors
-    /// What all of them failed with, when none is left: then the role begins again, or ends.
+    /// The errors of all of them, if none is left: then the role begins again, or ends.
     fn lane_failed(&mut self, id: i32, error: PartitionError) -> Result<(), PartitionError> {
         self.starting.remove(&id);
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
@@ -250,7 +249,7 @@ impl<'a> Worker<'a> {
             ReadEvent::Revoked(partitions) => {
                 self.role.metrics.rebalanced("revoked", &partitions);
                 for partition in partitions {
-                    // Its next owner tries it again.
+                    // Its next owner retries it.
                     self.parked.forget(partition);
                     self.starting.remove(&partition);
                     self.give_up(partition).await;
@@ -337,14 +336,14 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Commits what is complete. A failure loses nothing: the chain is the truth, and the next commit covers it.
+    /// Commits a completed offset. A failure loses nothing: the chain is authoritative, and the next commit covers it.
     async fn commit(&mut self, id: i32, offset: i64) {
         if let Err(error) = self.reader.commit(&BTreeMap::from([(id, offset)])).await {
             self.role.metrics.commit_failed(&error);
             return;
         }
         let keep_ms = i64::try_from(self.role.settings.retention.as_millis()).unwrap_or(i64::MAX);
-        // The record before the next batch stays, so that it can be checked.
+        // The record before the next batch stays, so that it can be compared.
         let before_ms = self.role.clock.now_ms().saturating_sub(keep_ms);
         if let Err(error) = self.role.log.trim(&self.context.topic, id, offset - 1, before_ms).await {
             tracing::warn!(%error, "the embedded log could not be trimmed; trying again after the next batch");

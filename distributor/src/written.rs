@@ -1,4 +1,4 @@
-//! What stands in the files of a batch: offsets of rows, and their keys.
+//! Reads the offsets and keys of the rows in a batch's files.
 
 use std::ops::Range;
 
@@ -16,10 +16,10 @@ use parquet::file::reader::{ChunkReader, Length};
 use crate::footer::{Footer, FooterError, read_range};
 use crate::route::{fingerprint, read_event};
 
-/// Columns that say where a row comes from and what its key is.
+/// Columns with the origin and the key of a row.
 const COLUMNS: [&str; 5] = ["event_id", "timestamp", "raw", "_ingested_at", "_offset"];
 
-/// A row of `events` as far as deduplication is concerned.
+/// The key of a row of `events`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Key {
     pub offset: i64,
@@ -31,9 +31,9 @@ pub(crate) struct Key {
 /// In the order of the rows.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    /// Of all rows.
+    /// The offsets of all rows.
     pub offsets: Vec<i64>,
-    /// Of those of events.
+    /// The keys of rows that are events.
     pub keys: Vec<Key>,
 }
 
@@ -56,7 +56,7 @@ impl Written {
         Ok(())
     }
 
-    /// Adds the keys of rejected rows: those of events, as `reader` reads them.
+    /// Adds the keys of rejected rows that are events, as `reader` reads them.
     fn add_rejected(&mut self, batch: &RecordBatch, reader: &EventFormat) -> Result<(), String> {
         let (Some(raw), Some(offset)) = (batch.column_by_name("raw"), batch.column_by_name("_offset")) else {
             return Ok(());
@@ -73,11 +73,11 @@ impl Written {
         Ok(())
     }
 
-    /// Adds the rows of a file in the store, and their keys, also those of rejected events, as `reader` reads them. Only
-    /// the columns needed are read, one row group at a time.
+    /// Adds the rows of a file in the store, and their keys, including those of rejected events as `reader` reads them.
+    /// Reads only the necessary columns, one row group at a time.
     ///
     /// # Errors
-    /// The store's, or the file is gone or is not what its footer says.
+    /// The store's error, or the file does not exist or differs from its footer.
     pub(crate) async fn read(
         &mut self,
         store: &dyn Store,
@@ -118,7 +118,7 @@ fn log_times(batch: &RecordBatch) -> Result<&TimestampMicrosecondArray, String> 
     Ok(times.as_primitive_opt::<TimestampMicrosecondType>().ok_or("_ingested_at has another type")?)
 }
 
-/// Those parts of a file that were read.
+/// The parts of a file that were read.
 #[derive(Default)]
 struct Pieces(Vec<(Range<u64>, Bytes)>);
 

@@ -1,4 +1,4 @@
-//! What can stop a batch in the making.
+//! The errors that stop an open batch.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::scratch::ScratchError;
 #[derive(Debug)]
 pub(crate) enum BatchError {
     Encode(ParquetError),
-    /// Local disk, where old keys are.
+    /// Local disk, which has old keys.
     Scratch(ScratchError),
 }
 

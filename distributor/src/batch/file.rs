@@ -1,4 +1,4 @@
-//! One Parquet file of a batch, encoded while its rows come in.
+//! One Parquet file of a batch, encoded while its rows arrive.
 
 use std::sync::Arc;
 
@@ -19,17 +19,18 @@ use super::rows::{ROWS_PER_BATCH, Rows, events_schema, rejected_schema};
 use super::spool::{Body, Spool};
 use crate::scratch::{ScratchError, ScratchFile};
 
-/// Row groups end by rows only: sizes would depend on how rows were delivered.
+/// Row groups end by rows only: sizes would depend on how the log delivered the rows.
 const ROWS_PER_ROW_GROUP: usize = 16 * ROWS_PER_BATCH;
-/// Of an open file besides its rows, its encoder and its names: itself, and its place among the batch's files.
+/// Memory of an open file besides its rows, its encoder and its names: the structure, and its entry among the batch's
+/// files.
 const FIXED_MEMORY_BYTES: usize = size_of::<OpenFile>() + 64;
 
-/// Of an encoder, whatever its columns: what it writes through, its schema and properties.
+/// Memory of an encoder, whatever its columns: its buffer, schema and properties.
 const WRITER_BYTES: usize = 12 * 1024;
-/// Of a column of a finished row group: what the footer will say of it.
+/// Memory of a column of a finished row group: its part of the footer.
 const CHUNK_BYTES: usize = 1024;
 
-/// What decides bytes but not rows.
+/// Settings that affect bytes but not rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Encoding {
@@ -46,7 +47,7 @@ enum CompressionName {
     Snappy,
 }
 
-/// How the files of a table are encoded.
+/// The encoding of a table's files.
 pub(super) struct Table {
     schema: SchemaRef,
     options: ArrowWriterOptions,
@@ -71,13 +72,13 @@ fn properties(encoding: Encoding) -> WriterPropertiesBuilder {
 
 impl Table {
     fn new(schema: SchemaRef, properties: WriterPropertiesBuilder) -> Arc<Self> {
-        // Engines need nothing of the Arrow schema, and it is larger than many a small file's data.
+        // Engines do not need the Arrow schema, and it is larger than the data of many small files.
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
         Arc::new(Self { schema, options })
     }
 
-    /// About what an encoder takes, with what it has encoded. It counts buffers by their capacity and leaves out the state of
-    /// the codecs, which comes to the same: of 39 encoders with 25,000 rows each it says 126 MiB, and they take 130.
+    /// Approximate memory of an encoder, with its encoded data. It counts buffers by their capacity and omits the state
+    /// of the codecs, which balances: for 39 encoders with 25,000 rows each the result is 126 MiB, and they take 130.
     fn encoder_bytes(&self, writer: &ArrowWriter<Spool>) -> usize {
         let columns = self.schema.fields().len();
         let chunks = writer.flushed_row_groups().len() * columns;
@@ -85,8 +86,8 @@ impl Table {
     }
 
     pub(super) fn events(encoding: Encoding, promoted: &Promoted) -> Arc<Self> {
-        // Ids, times and free-form text hardly repeat: a dictionary would be built only to be thrown away. Statistics
-        // of free-form text help no query.
+        // Ids, times and free-form text rarely repeat: a dictionary would be built only to be discarded. Statistics of
+        // free-form text help no query.
         let properties = properties(encoding)
             .set_column_dictionary_enabled(column("timestamp"), false)
             .set_column_dictionary_enabled(column("data"), false)
@@ -108,14 +109,14 @@ pub(super) struct OpenFile {
     pub sequence: u32,
     table: Arc<Table>,
     rows: Rows,
-    /// Begun when there is something to encode: most files of many types are small.
+    /// Created when there is something to encode: most files of a batch with many types are small.
     writer: Option<Box<ArrowWriter<Spool>>>,
     total_rows: u64,
-    /// Of the rows that were handed to the encoder, before that.
+    /// Bytes of the rows passed to the encoder, before encoding.
     raw_bytes: usize,
-    /// The same of those in finished row groups, before and after.
+    /// Bytes of the rows in finished row groups, before and after encoding.
     finished: [usize; 2],
-    /// As of the last hand-over to the encoder.
+    /// As of the last rows passed to the encoder.
     encoder_memory_bytes: usize,
 }
 
@@ -143,7 +144,7 @@ impl OpenFile {
         }
     }
 
-    /// Adds a row by `push`. Rows are encoded as soon as there are enough, or all at the end.
+    /// Adds a row by `push`. Rows are encoded as soon as a batch of them is complete, or all at the end.
     pub(super) fn push(
         &mut self,
         is_deferred: bool,
@@ -154,7 +155,7 @@ impl OpenFile {
         if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode(None) } else { Ok(()) }
     }
 
-    /// By promoted column: values that did not fit it, in what was encoded.
+    /// By promoted column: values that did not fit it, among the encoded rows.
     pub(super) fn unfit(&self) -> &[u64] {
         self.rows.unfit()
     }
@@ -163,7 +164,7 @@ impl OpenFile {
         self.total_rows
     }
 
-    /// Finished row groups go to disk if there is one given.
+    /// Encodes the waiting rows. Finished row groups go to `disk` if it is given.
     fn encode(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<(), BatchError> {
         let Self { table, rows, writer, .. } = self;
         self.raw_bytes += rows.bytes();
@@ -183,7 +184,8 @@ impl OpenFile {
                 _ => Ok(()),
             }
         })?;
-        // Row groups end where a hand-over does. What of others is not compressed yet says little.
+        // Row groups end at the end of a batch of rows. Unfinished ones say little, because they are not compressed
+        // yet.
         if writer.in_progress_rows() == 0 {
             self.finished = [self.raw_bytes, writer.bytes_written()];
         }
@@ -191,38 +193,38 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Rows not encoded, the encoder's buffers and the encoded file, as far as they are not on disk.
+    /// Memory of rows not yet encoded, the encoder's buffers and the encoded file, except for the parts on disk.
     pub(super) fn memory_bytes(&self) -> usize {
-        // The key that decides its folder is about as long as that.
+        // The key that identifies its folder is about as long.
         FIXED_MEMORY_BYTES + 2 * self.folder.capacity() + self.rows.memory_bytes() + self.encoder_memory_bytes
     }
 
-    /// The part of it that [`OpenFile::spill`] gives back.
+    /// The part of it that [`OpenFile::spill`] frees.
     pub(super) fn spillable_bytes(&self) -> usize {
         self.rows.spillable_bytes() + self.writer.as_ref().map_or(0, |writer| writer.inner().memory_bytes())
     }
 
-    /// Bytes of rows that are in no finished row group yet, and those of rows that are, before and after encoding.
+    /// Bytes of rows in no finished row group yet, and those of rows in finished ones, before and after encoding.
     pub(super) fn progress(&self) -> [usize; 3] {
         let [raw, encoded] = self.finished;
         [self.rows.bytes() + self.raw_bytes - raw, raw, encoded]
     }
 
-    /// Lets rows that wait and finished row groups go to disk.
+    /// Moves waiting rows and finished row groups to disk.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         self.rows.spill(file)?;
         if let Some(writer) = &mut self.writer {
-            // Everything that was written went through; nothing is written past the encoder.
+            // Everything written has been flushed; nothing is written past the encoder.
             writer.inner_mut().spill(file)?;
             self.encoder_memory_bytes = self.table.encoder_bytes(writer);
         }
         Ok(())
     }
 
-    /// Encodes what is left and ends the row group, when no more rows will come. Row groups go to disk if there is one
+    /// Encodes the remaining rows and ends the row group; no more rows may follow. Row groups go to `disk` if it is
     /// given.
     pub(super) fn seal(&mut self, disk: Option<&Arc<ScratchFile>>) -> Result<(), BatchError> {
         if self.rows.len() > 0 || self.writer.is_none() {
@@ -235,7 +237,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Ends a sealed file; `facts` go into its footer.
+    /// Ends a sealed file and writes `facts` into its footer.
     pub(super) fn finish(self, facts: &[(&str, String)]) -> Result<FinishedFile, BatchError> {
         let none = || ParquetError::General("a file without an encoder".to_owned());
         let mut writer = self.writer.ok_or_else(none)?;
@@ -252,10 +254,10 @@ impl FinishedFile {
         size_of::<Self>() + self.folder.capacity() + self.body.memory_bytes()
     }
 
-    /// Lets its bytes go to disk.
+    /// Moves its bytes to disk.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(super) fn spill(&mut self, disk: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         self.body.spill(disk)
     }

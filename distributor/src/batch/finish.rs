@@ -1,5 +1,5 @@
-//! Ending the files of a batch, one after another: however many there are, one encoder at a time is begun for them, and
-//! encoded bytes take the room of the rows they were made from, or go to disk.
+//! Ends the files of a batch, one after another. Only one encoder at a time is created for them, and encoded bytes take
+//! the memory of their rows, or go to disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,27 +10,27 @@ use super::spool::Overflow;
 use super::{Batch, BatchError, Encoded, Place, Series, Stated};
 use crate::scratch::ScratchFile;
 
-/// Key in the footer: values of promoted columns that did not fit and are null in this file. Left out where there is none.
+/// Footer key: values of promoted columns that did not fit and are null in this file. Omitted if there are none.
 pub(crate) const UNFIT: &str = "event_distributor.unfit";
 
-/// Encoded files of so many bytes may stay in memory even where rows took less: a batch of few files needs no disk.
+/// Encoded files of this size may stay in memory even if their rows took less: a batch with few files needs no disk.
 const HELD_BYTES: usize = 256 * 1024;
 
-/// What a file's footer says.
+/// The facts in a file's footer.
 pub(super) type Facts = Vec<(&'static str, String)>;
 
-/// The files of a batch, in sequence.
+/// The encoded files of a batch, in order.
 pub(super) struct Ended {
     pub files: Vec<FinishedFile>,
     /// By promoted column: values that did not fit it.
     pub unfit: BTreeMap<String, u64>,
 }
 
-/// Encodes what is left of each file and ends it, before the next. `facts` go into its footer. Encoded files may take as
-/// much memory as the open ones did.
+/// Encodes the remaining rows of each file and ends it before the next. Writes `facts` into its footer. Encoded files
+/// may take as much memory as the open ones did.
 ///
 /// # Errors
-/// The encoder's, or the disk's where rows are on it.
+/// The encoder's error, or the disk's if rows are on it.
 pub(super) fn end_all(
     open: Vec<OpenFile>,
     promoted: &Promoted,
@@ -70,7 +70,8 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    /// Lets a file go to disk if rows have gone there, or if there is no room for it beside the files that are still open.
+    /// Moves a file to disk if rows were spilled, or if it does not fit into memory beside the files that are still
+    /// open.
     fn take(
         &mut self,
         file: &mut FinishedFile,
@@ -79,13 +80,13 @@ impl Room<'_> {
     ) -> Result<(), BatchError> {
         let is_too_much = left_bytes + self.held_bytes + file.memory_bytes() > self.limit_bytes;
         if let Some(disk) = disk {
-            // Who has put rows on disk has no memory for the files either.
+            // If the rows did not fit into memory, the files do not either.
             file.spill(&disk)?;
         } else if is_too_much {
             match self.overflow.file() {
                 Ok(disk) => file.spill(&disk)?,
                 Err(error) => {
-                    // They are bounded all the same, by flush.max_files and the rows they hold.
+                    // Their memory is bounded all the same, by flush.max_files and their rows.
                     tracing::warn!(%error, "encoded files cannot go to disk; they stay in memory until they are put");
                     self.limit_bytes = usize::MAX;
                 }
@@ -97,10 +98,10 @@ impl Room<'_> {
 }
 
 impl Batch {
-    /// Ends all files; `None` if no record came.
+    /// Ends all files; `None` if there was no record.
     ///
     /// # Errors
-    /// The encoder's, or the disk's.
+    /// The encoder's error, or the disk's.
     pub(crate) fn finish(self) -> Result<Option<Encoded>, BatchError> {
         let Self { topic, partition, from, revision, layout, promoted, mut overflow, .. } = self;
         let Some(ends) = self.ends else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! What is left of an open batch whose head the log has let go of: the rows that can still be read and are in none of
-//! its files.
+//! The remaining rows of an open batch that lost its head to retention: the rows that can still be read and are in none
+//! of its files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::chain::Cut;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::window::{Overlay, Window};
 
-/// What is known of the batch as it was cut.
+/// The facts about the batch as it was cut.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// Offsets of rows that are in files, from where the log begins on, in order; the next to come.
+    /// Offsets of rows in files, from the log's beginning on, in order; the next one first.
     written: Vec<i64>,
     next: usize,
-    /// Sequence of the one file by folder.
+    /// Sequence number of the one file by folder.
     sequences: HashMap<String, u32>,
     /// The last folder of rejected rows.
     rejected: Option<String>,
-    /// The batch had as many types as it may: records of further ones were rejected.
+    /// The batch had its maximum of types: records of further ones were rejected.
     has_all_types: bool,
-    /// A row came that the batch cannot have had.
+    /// Offset of a row that the batch cannot have had.
     stranger: Option<i64>,
 }
 
 impl Left {
-    /// `written` are the offsets of rows that are in files, in any order.
+    /// `written`: the offsets of rows in files, in any order.
     pub(crate) fn new(cut: &Cut, mut written: Vec<i64>) -> Self {
         written.sort_unstable();
         let folders = distinct(cut.folders.as_deref().unwrap_or_default());
@@ -56,13 +56,13 @@ impl Left {
     }
 }
 
-/// Folders in the order in which they first come.
+/// Folders in the order of their first occurrence.
 pub(crate) fn distinct(folders: &[String]) -> Vec<&str> {
     let mut seen = HashSet::new();
     folders.iter().map(String::as_str).filter(|folder| seen.insert(*folder)).collect()
 }
 
-/// The outcome, encoded.
+/// The remaining rows, encoded.
 pub(crate) struct LeftOver {
     /// One for each folder, in sequence, some without rows.
     pub files: Vec<FinishedFile>,
@@ -72,21 +72,21 @@ pub(crate) struct LeftOver {
     pub replaced: u64,
     /// By promoted column: values that did not fit it.
     pub unfit: BTreeMap<String, u64>,
-    /// Offset of a row that the batch cannot have had: the log is not the one it was cut from.
+    /// Offset of a row that the batch cannot have had: the log is not the one of its cut.
     pub stranger: Option<i64>,
 }
 
 impl Batch {
-    /// Takes the key of a row that is in a file and whose record the log has let go of.
+    /// Adds the key of a row in a file whose record retention has deleted.
     pub(crate) fn know(&mut self, key: u128, log_time_ms: i64) {
         self.clock_ms = self.clock_ms.max(log_time_ms);
         self.overlay.insert(key, self.clock_ms);
     }
 
-    /// Takes the next record. Its row is added if it is in no file yet.
+    /// Takes the next record. Its row is added if no file has it yet.
     ///
     /// # Errors
-    /// As of [`Batch::push_all`].
+    /// As for [`Batch::push_all`].
     pub(crate) fn push_left(
         &mut self,
         left: &mut Left,
@@ -130,7 +130,7 @@ impl Batch {
             if left.has_all_types && left.rejected.is_some() {
                 return self.reject_left(left, &Rejection::TooManyTypes, Some(&event.event_id), record, lineage);
             }
-            // The batch had no row here: this is the duplicate of a record that is lost.
+            // The batch had no row here: this is the duplicate of a lost record.
             self.counts.duplicates += 1;
             return Ok(());
         };
@@ -156,7 +156,7 @@ impl Batch {
         record: &RecordRef<'_>,
         lineage: &Lineage<'_>,
     ) -> Result<(), BatchError> {
-        // Log time may have been ahead by a lost record, and with it the date.
+        // A lost record may have advanced log time, and with it the date.
         let dated = rejected_folder(lineage.log_time_ms);
         let folder = Some(dated).filter(|folder| left.sequences.contains_key(folder)).or_else(|| left.rejected.clone());
         let found = folder.and_then(|folder| left.sequences.get(&folder).map(|sequence| (*sequence, folder)));
@@ -195,7 +195,7 @@ impl Batch {
     /// Ends the files of a round of salvage, one for each folder of the cut.
     ///
     /// # Errors
-    /// The encoder's or the disk's.
+    /// The encoder's or the disk's error.
     pub(crate) fn finish_left(mut self, left: &Left, place: Place<'_>) -> Result<LeftOver, BatchError> {
         for (folder, sequence) in &left.sequences {
             if !self.open.contains_key(folder) {
@@ -215,8 +215,8 @@ impl Batch {
     }
 }
 
-/// Makes files without rows that take the names of a batch's: what comes later under such a name is turned away by the
-/// store.
+/// Makes files without rows that reserve the names of a batch's files: the store then refuses a later file under such a
+/// name.
 pub(crate) struct StandIns {
     events: Arc<Table>,
     rejected: Arc<Table>,
@@ -226,7 +226,7 @@ pub(crate) struct StandIns {
 
 impl StandIns {
     /// # Errors
-    /// The encoder's.
+    /// The encoder's error.
     pub(crate) fn of(&self, place: Place<'_>, folder: &str, sequence: u32) -> Result<FinishedFile, BatchError> {
         let table = if type_of(folder).is_some() { &self.events } else { &self.rejected };
         let promoted = self.promoted.of_type(type_of(folder).unwrap_or_default());
@@ -239,16 +239,15 @@ impl StandIns {
     }
 }
 
-/// The kind of a file that gets no rows.
-fn nobody(folder: &str) -> Kind {
+/// The kind of a file without rows.
+fn kind_of(folder: &str) -> Kind {
     match type_of(folder) {
         Some(_) => Kind::Events { domain: String::new(), event_type: String::new() },
         None => Kind::Rejected,
     }
 }
 
-/// The files of a damaged batch in the order in which its completion lists them: those of the cut, then those of each
-/// round of salvage.
+/// The files of a damaged batch in the order of its completion: those of the cut, then those of each round of salvage.
 pub(crate) fn series_of(folders: &[String], rounds: u32) -> impl Iterator<Item = (Series, u32, &str)> {
     let of_cut = (0..).zip(folders).map(|(sequence, folder)| (Series::Cut, sequence, folder.as_str()));
     of_cut.chain((1..=rounds).flat_map(move |round| {

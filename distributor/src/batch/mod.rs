@@ -1,7 +1,7 @@
-//! A batch in the making: rows of consecutive records of one log partition, routed, deduplicated and encoded.
+//! An open batch: rows of consecutive records of one log partition, routed, deduplicated and encoded.
 //!
-//! Which rows stand in which file is a pure function of the records, the window before them and the layout: files are
-//! numbered in the order in which their first rows come, and roll over by rows only.
+//! The rows of each file are a pure function of the records, the window before them and the layout. Files are numbered
+//! in the order of their first rows, and roll over by rows only.
 
 mod error;
 mod file;
@@ -50,7 +50,7 @@ pub(crate) struct Counts {
     /// Values that did not fit their column and are null there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfit: u64,
-    /// Rows in whose `data` lone surrogates were replaced; of a damaged batch only those that were written when it was closed.
+    /// Rows in whose `data` lone surrogates were replaced; for a damaged batch only those written when it was closed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replaced: u64,
 }
@@ -59,7 +59,7 @@ pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// First and last record of a batch as its cut will remember them.
+/// First and last record of a batch, as its cut records them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ends {
     pub first: Witness,
@@ -81,36 +81,36 @@ pub(crate) struct Batch {
     events: Arc<Table>,
     rejected: Arc<Table>,
     overflow: Overflow,
-    /// Rows are encoded at the end only, for encoders take too much memory.
+    /// Rows are encoded only at the end, because encoders take too much memory.
     is_deferred: bool,
     clock_ms: i64,
     overlay: Overlay,
     ends: Option<Ends>,
     counts: Counts,
-    /// Open files by what decides their folder; the key is built in `scratch`.
+    /// Open files by the key that identifies their folder; the key is built in `scratch`.
     open: HashMap<String, usize>,
     scratch: String,
-    /// In sequence.
+    /// In order of their sequence numbers.
     files: Vec<OpenFile>,
-    /// No record is taken that would begin a further one.
+    /// A record that would begin a further file is not taken.
     max_files: usize,
     types: BTreeSet<String>,
     /// The file that the last record began.
     begun: Option<usize>,
     next_sequence: u32,
-    /// Of all files.
+    /// Memory of all files.
     memory_bytes: usize,
     spillable_bytes: usize,
-    /// As [`OpenFile::progress`], of all files.
+    /// The sum of [`OpenFile::progress`] of all files.
     progress: [usize; 3],
-    /// Encoded bytes for each byte of rows, as far as is known.
+    /// The expected number of encoded bytes for each byte of rows.
     expected_ratio: f64,
 }
 
-/// Of encoded bytes to those of rows, before anything was seen.
+/// That ratio before any measurement.
 const FIRST_RATIO: f64 = 0.25;
-/// So much has to be encoded before what is seen counts.
-const TELLING_BYTES: usize = 1_000_000;
+/// The number of encoded bytes from which on the measured ratio is used.
+const MEASURED_BYTES: usize = 1_000_000;
 
 /// A batch that has ended, encoded.
 pub(crate) struct Encoded {
@@ -128,7 +128,7 @@ impl Batch {
     /// Begins at offset `from`, where log time is `clock_ms` (`i64::MIN` at the chain's origin).
     ///
     /// # Errors
-    /// This build cannot write the layout; the message says what is needed.
+    /// This build cannot write the layout; the message says which one can.
     pub(crate) fn new(
         topic: &str,
         partition: i32,
@@ -169,12 +169,13 @@ impl Batch {
         })
     }
 
-    /// The batch is one made again: its files are named so.
+    /// Marks the batch as rewritten: its files are named by the revision.
     pub(crate) fn of_revision(self, revision: u32) -> Self {
         Self { revision, ..self }
     }
 
-    /// Takes no record that would begin a file more than these, at least one. For batches whose end is not fixed yet.
+    /// Takes no record that would begin a file beyond this number (at least one). For batches whose end is not fixed
+    /// yet.
     pub(crate) fn of_files(self, max_files: usize) -> Self {
         Self { max_files: max_files.max(1), ..self }
     }
@@ -203,17 +204,17 @@ impl Batch {
         self.memory_bytes + self.overlay.memory_bytes()
     }
 
-    /// That have been begun.
+    /// The number of files begun.
     pub(crate) fn files(&self) -> usize {
         self.files.len()
     }
 
-    /// Of memory that [`Batch::spill`] gives back.
+    /// The memory that [`Batch::spill`] frees.
     pub(crate) fn spillable_bytes(&self) -> usize {
         self.spillable_bytes
     }
 
-    /// About how large the files would be if they ended here.
+    /// The estimated size of the files if the batch ended here.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -226,15 +227,15 @@ impl Batch {
         encoded as u64 + (waiting as f64 * ratio) as u64
     }
 
-    /// Takes what was seen of an earlier batch for what this one will be.
+    /// Uses the ratio measured in an earlier batch.
     pub(crate) fn expect_ratio(&mut self, ratio: f64) {
         self.expected_ratio = ratio;
     }
 
-    /// Lets rows that wait to be encoded, and finished row groups, go to disk. Not a byte of the files depends on it.
+    /// Moves waiting rows and finished row groups to disk. Does not affect a byte of the files.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(crate) fn spill(&mut self) -> Result<(), ScratchError> {
         let disk = self.overflow.file()?;
         for index in 0..self.files.len() {
@@ -243,16 +244,16 @@ impl Batch {
         Ok(())
     }
 
-    /// Lets rows go to disk, and encodes no more before the end, as far as it takes to need about `limit_bytes` besides its
+    /// Moves rows to disk, and defers encoding to the end, as far as necessary to need about `limit_bytes` besides the
     /// keys.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(crate) fn keep_within(&mut self, limit_bytes: u64) -> Result<(), ScratchError> {
         if self.memory_bytes as u64 <= limit_bytes {
             return Ok(());
         }
-        // Little is not worth a write to disk.
+        // A small amount is not worth a write to disk.
         if self.spillable_bytes as u64 > limit_bytes / 16 {
             self.spill()?;
         }
@@ -262,18 +263,18 @@ impl Batch {
         Ok(())
     }
 
-    /// Something of it went to disk.
+    /// Whether any of it was moved to disk.
     pub(crate) fn has_spilled(&self) -> bool {
         self.overflow.used().is_some()
     }
 
-    /// Encodes no more before the end, file by file then: when the encoders of many files take too much memory. Not a
-    /// byte of the files depends on it.
+    /// Defers encoding to the end, file by file, if the encoders of many files take too much memory. Does not affect a
+    /// byte of the files.
     pub(crate) fn defer(&mut self) {
         self.is_deferred = true;
     }
 
-    /// Does something with a file and keeps the sums right.
+    /// Changes a file and updates the sums.
     fn account<E>(&mut self, index: usize, work: impl FnOnce(&mut OpenFile) -> Result<(), E>) -> Result<(), E> {
         let Some(file) = self.files.get_mut(index) else { return Ok(()) };
         let before = (file.memory_bytes(), file.spillable_bytes(), file.progress());
@@ -287,19 +288,19 @@ impl Batch {
         outcome
     }
 
-    /// The type of the file that was begun since this was last asked, as in its folder's name; none for rejected rows.
+    /// The type of the file begun since the last call, as in its folder's name; `None` for rejected rows.
     pub(crate) fn take_begun(&mut self) -> Option<&str> {
         let file = self.files.get(self.begun.take()?)?;
         type_of(&file.folder)
     }
 
-    /// Takes records of a chunk, `from` up to before `to`, some at a time: what they are is read first, and what of the
-    /// window they will ask for is fetched for all of them at once. `goes_on` is asked after each; once it says no, or
-    /// the next one would begin a file too many, the rest is as if it had not been looked at. Returns the index of the
-    /// first record that was not taken.
+    /// Takes records of a chunk, from `from` up to but excluding `to`, in groups. Each group is parsed first, and its
+    /// part of the window is fetched for all of its records at once. `goes_on` is asked after each record. If it
+    /// returns false, or the next record would begin a file too many, the remaining records have no effect. Returns the
+    /// index of the first record that was not taken.
     ///
     /// # Errors
-    /// The encoder's or the disk's; the batch is useless then.
+    /// The encoder's or the disk's error; the batch is then unusable.
     pub(crate) fn push_all(
         &mut self,
         window: &Window,
@@ -333,7 +334,7 @@ impl Batch {
         }
     }
 
-    /// What a record is: an event with its key, or why it is none.
+    /// Parses a record: an event with its key, or the reason for its rejection.
     fn read<'a>(&self, record: &RecordRef<'a>) -> Result<(u128, Event<'a>), Rejection> {
         let event = read_event(record.value, &self.reader)?;
         Ok((fingerprint(&event.event_id, event.timestamp_us), event))
@@ -354,7 +355,7 @@ impl Batch {
         }
     }
 
-    /// Goes on to a record: log time, the batch's ends, and where a row of it comes from.
+    /// Advances to a record: log time, the batch's ends, and the lineage of its row.
     fn see<'r>(&mut self, record: &RecordRef<'r>, offset: i64, append_ms: i64) -> Lineage<'r> {
         self.clock_ms = self.clock_ms.max(append_ms);
         let witness = Witness::of(record, append_ms);
@@ -388,12 +389,12 @@ impl Batch {
         }
     }
 
-    /// Puts what decides an event's folder in `scratch`.
+    /// Writes the key that identifies an event's folder into `scratch`.
     fn name(&mut self, event: &Event<'_>) {
         use std::fmt::Write;
         let date = civil_from_micros(event.timestamp_us);
         self.scratch.clear();
-        // Unambiguous, for a length precedes the first text. Writing to a String cannot fail.
+        // Unambiguous, because a length precedes the first text. Writing to a String cannot fail.
         let _ = write!(
             self.scratch,
             "{}:{}{}|{}-{}-{}",
@@ -416,7 +417,7 @@ impl Batch {
         Ok(folder)
     }
 
-    /// Whether a record needs no file that is not open. Of a duplicate it is not known here whether it needs any.
+    /// Whether a record needs no file beyond the open ones. Duplicates are not recognized here.
     fn has_file_for(&mut self, read: &Result<(u128, Event<'_>), Rejection>, append_ms: i64) -> bool {
         if let Ok((_, event)) = read {
             self.name(event);
@@ -430,7 +431,7 @@ impl Batch {
         self.open.contains_key(&rejected_key(&rejected_folder(self.clock_ms.max(append_ms))))
     }
 
-    /// The open file for an event, begun if need be.
+    /// The open file for an event; begins it if necessary.
     fn file_for(&mut self, event: &Event<'_>) -> Result<usize, Rejection> {
         self.name(event);
         if let Some(index) = self.open.get(&self.scratch) {
@@ -494,7 +495,7 @@ impl Batch {
         self.account(index, |file| {
             file.push(is_deferred, push)?;
             is_full = file.total_rows() >= max_rows;
-            // It is ended with the batch, for its footer names the batch's end.
+            // It is ended with the batch, because its footer names the batch's end.
             if is_full && !is_deferred { file.seal(None) } else { Ok(()) }
         })?;
         if is_full {

@@ -1,21 +1,21 @@
-//! Where the files of a batch stand, and what their footers say of it.
+//! The keys of a batch's files, and the facts about them in their footers.
 
 use parquet::errors::ParquetError;
 
 use crate::chain::Cut;
 use crate::layout::Layout;
 
-/// Key in the footer of a file without rows that stands under the name of one that must not come any more.
+/// Footer key of a stand-in: a file without rows under the name of one that must not appear any more.
 pub(crate) const STANDS_IN: &str = "event_distributor.stands_in";
 
-/// Which of the files that a batch may come to have.
+/// The series of files that a batch may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Series {
     /// As it was cut.
     Cut,
-    /// Made again under other settings: 1, 2, …
+    /// Rewritten under other settings: 1, 2, …
     Revision(u32),
-    /// What was left when the log had let go of its head: round 1, 2, …
+    /// The rows that remained after its head was lost: round 1, 2, …
     Salvage(u32),
 }
 
@@ -43,7 +43,7 @@ impl<'a> Place<'a> {
         Self { topic, partition: *partition, from: *from, to: *to, series, layout }
     }
 
-    /// Key of a file of the batch.
+    /// The key of a file of the batch.
     pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
         let batch = format!("{folder}/{}-{}-{}", self.topic, self.partition, self.from);
         match self.series {
@@ -53,7 +53,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What a file's footer says of its place: enough to know it again. What it says of the whole batch is [`Stated`].
+    /// The facts about a file's place in its footer: enough to identify it. [`Stated`] has those about the whole batch.
     ///
     /// # Errors
     /// Never for a layout that was read or configured.

@@ -1,4 +1,4 @@
-//! Values inside `data` as columns of their own.
+//! Promoted columns for values inside `data`.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Promoted {
         self.names.iter().zip(self.columns.types()).map(move |(name, kind)| Field::new(name, data_type(kind), true))
     }
 
-    /// For the rows of one type.
+    /// The columns for the rows of one type.
     pub(super) fn of_type(self: &Arc<Self>, domain_event_type: &str) -> PromotedRows {
         PromotedRows { wanted: self.columns.of_type(domain_event_type), unfit: Vec::new(), promoted: self.clone() }
     }
@@ -73,19 +73,19 @@ enum Builder {
     Timestamp(TimestampMicrosecondBuilder),
 }
 
-/// What is read out of the rows of one type. Small, for there may be many types.
+/// Reads the columns of the rows of one type. Small, because there may be many types.
 pub(super) struct PromotedRows {
     promoted: Arc<Promoted>,
     wanted: Vec<bool>,
-    /// By column: values that did not fit. Empty as long as all did.
+    /// By column: values that did not fit. Empty while all fit.
     unfit: Vec<u64>,
 }
 
-/// Cells on their way to the encoder.
+/// Cells to be encoded.
 pub(super) struct PromotedColumns(Vec<Builder>);
 
 impl PromotedRows {
-    /// With room for so many rows.
+    /// With capacity for `rows` rows.
     pub(super) fn columns(&self, rows: usize) -> PromotedColumns {
         PromotedColumns(self.promoted.builders(rows))
     }
@@ -127,7 +127,7 @@ impl PromotedColumns {
 }
 
 impl Builder {
-    /// A value of another type cannot come, for both are of the same rule; it would be null.
+    /// A value of another type cannot occur, because both follow the same rule; it would be null.
     fn append(&mut self, value: Option<ColumnValue<'_>>) {
         match (self, value) {
             (Self::Int(builder), Some(ColumnValue::Int(value))) => builder.append_value(value),

@@ -1,7 +1,7 @@
-//! Rows that are not encoded yet, as bytes one after another: small, quick to add to, and ready to go to disk.
+//! Rows not yet encoded, as consecutive bytes: compact, fast to append to, and ready to go to disk.
 //!
 //! A row is `offset i64 | log time i64 | source | cells`, little endian; a source or cell is `length u32 | bytes`. The
-//! length 2³²-1 stands for null, or for the source of the row before.
+//! length 2³²-1 represents null, or the source of the previous row.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use super::rows::Lineage;
 use crate::scratch::{Extent, ScratchError, ScratchFile};
 
 const NONE: u32 = u32::MAX;
-/// Of a row, besides the bytes of its values.
+/// Bytes of a row besides its values.
 const FIXED_BYTES: usize = 40;
-/// Blocks begin small, for there may be many types with few rows …
+/// Blocks begin small, because there may be many types with few rows …
 const FIRST_BLOCK_BYTES: usize = 1024;
 /// … and grow up to this.
 const BLOCK_BYTES: usize = 64 * 1024;
 
-/// At most so many cells has a row.
+/// The most cells of a row.
 pub(super) const CELLS: usize = 4;
 
 pub(super) struct RawRow<'a> {
@@ -31,13 +31,13 @@ pub(super) struct RawRow<'a> {
 
 #[derive(Default)]
 pub(super) struct RawRows {
-    /// Behind those on disk. A row stands within one block; blocks are of a kind, so that memory given back fits again.
+    /// The rows after those on disk. A row is within one block; blocks have one size, so that freed memory fits again.
     blocks: Vec<Vec<u8>>,
     memory_bytes: usize,
     spilled: Vec<Extent>,
     disk: Option<Arc<ScratchFile>>,
     len: usize,
-    /// Of the values, wherever they are.
+    /// Bytes of the values, in memory and on disk.
     bytes: usize,
     last_source: Option<String>,
 }
@@ -54,7 +54,7 @@ fn put(into: &mut Vec<u8>, bytes: Option<&[u8]>) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// Takes a value off the front; `None` if there is none, which only a damaged disk can make.
+/// Takes a value from the front; `None` if there is none, which only a damaged disk can cause.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
     let (len, after) = rest.split_first_chunk::<4>()?;
     let len = u32::from_le_bytes(*len);
@@ -78,7 +78,7 @@ impl RawRows {
         self.len
     }
 
-    /// Of the values held, in memory and on disk.
+    /// Bytes of the values, in memory and on disk.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -88,12 +88,12 @@ impl RawRows {
         self.spillable_bytes() + places
     }
 
-    /// The part of it that [`RawRows::spill`] gives back.
+    /// The part of it that [`RawRows::spill`] frees.
     pub(super) fn spillable_bytes(&self) -> usize {
         self.memory_bytes + self.last_source.as_ref().map_or(0, String::capacity)
     }
 
-    /// A block with room for `bytes` more.
+    /// A block with space for `bytes` more.
     fn block(&mut self, bytes: usize) -> &mut Vec<u8> {
         let has_room = |block: &Vec<u8>| block.capacity() - block.len() >= bytes;
         if !self.blocks.last().is_some_and(has_room) {
@@ -101,13 +101,13 @@ impl RawRows {
             let block = Vec::with_capacity(grown.max(bytes));
             self.memory_bytes += block.capacity();
             if self.blocks.is_empty() {
-                // Most files of many types have one.
+                // Most files of a batch with many types have one block.
                 self.blocks.reserve_exact(1);
             }
             self.blocks.push(block);
         }
         let last = self.blocks.len().saturating_sub(1);
-        // There is one: it was just put there if not before.
+        // There is a last block: it was just added if there was none.
         &mut self.blocks[last]
     }
 
@@ -115,7 +115,7 @@ impl RawRows {
     /// A value is larger than any log allows.
     pub(super) fn push(&mut self, lineage: &Lineage<'_>, cells: [Option<&[u8]>; CELLS]) -> Result<(), BatchError> {
         let values: usize = cells.iter().map(|cell| cell.map_or(0, <[u8]>::len)).sum();
-        // Events of a file come together.
+        // Events of a file are consecutive.
         let source = Some(lineage.source).filter(|source| self.last_source.as_deref() != Some(*source));
         if let Some(source) = source {
             self.last_source = Some(source.to_owned());
@@ -132,15 +132,15 @@ impl RawRows {
         Ok(())
     }
 
-    /// Lets what is in memory go to disk.
+    /// Moves the rows in memory to disk.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         if self.spilled.is_empty() {
             self.spilled.reserve_exact(self.blocks.len());
         }
-        // One after the other, so that what was written is not kept when the next one fails.
+        // One by one, so that written blocks are released even if a later one fails.
         while !self.blocks.is_empty() {
             let block = std::mem::take(&mut self.blocks[0]);
             match file.append(&block) {
@@ -159,10 +159,10 @@ impl RawRows {
         Ok(())
     }
 
-    /// Hands all rows to `visit`, in order, and forgets them.
+    /// Passes all rows to `visit`, in order, and clears them.
     ///
     /// # Errors
-    /// The disk's, and those of `visit`.
+    /// The disk's error, and those of `visit`.
     pub(super) fn drain(
         &mut self,
         mut visit: impl FnMut(&RawRow<'_>) -> Result<(), BatchError>,
@@ -183,7 +183,7 @@ impl RawRows {
     }
 }
 
-/// `None` when the bytes are no rows. A source is carried from block to block.
+/// `None` if the bytes are not rows. A source is carried from block to block.
 fn each(
     block: &[u8],
     source: &mut String,
@@ -220,7 +220,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rows_come_back_as_they_were_wherever_they_were(
+        fn rows_are_unchanged_in_memory_and_on_disk(
             rows in prop::collection::vec((any::<i64>(), 0_u8..3, any::<Cells>(), any::<bool>()), 0..40),
             again in any::<bool>(),
         ) {

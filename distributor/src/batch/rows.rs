@@ -1,4 +1,4 @@
-//! The columns of the two tables, and rows becoming columns.
+//! The columns of the two tables, and the conversion of rows to columns.
 //!
 //! Types are those every engine reads (Athena, Spark, Trino, DuckDB, pyarrow): strings, 32- and 64-bit integers, and
 //! timestamps in microseconds, UTC. Partition columns are not repeated in the file.
@@ -16,11 +16,11 @@ use super::promoted::{Promoted, PromotedColumns, PromotedRows};
 use super::raw::{RawRow, RawRows};
 use crate::scratch::{ScratchError, ScratchFile};
 
-/// Rows are handed to the encoder in batches of exactly this many, counted from the start of a file, so that its
+/// Rows are passed to the encoder in batches of exactly this many, counted from the start of a file, so that its
 /// decisions about pages and dictionaries never depend on how the log delivered them.
 pub(super) const ROWS_PER_BATCH: usize = 8_192;
 
-/// Where a row comes from.
+/// The origin of a row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lineage<'a> {
     pub offset: i64,
@@ -28,7 +28,7 @@ pub(crate) struct Lineage<'a> {
     pub source: &'a str,
 }
 
-/// What all rows of a file have in common.
+/// The common properties of a file's rows.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
     Events { domain: String, event_type: String },
@@ -74,7 +74,7 @@ pub(super) fn rejected_schema() -> SchemaRef {
     ])
 }
 
-/// Rows not handed to the encoder yet.
+/// Rows not passed to the encoder yet.
 pub(super) struct Rows {
     kind: Kind,
     partition: i32,
@@ -92,7 +92,7 @@ impl Rows {
         self.raw.len()
     }
 
-    /// Bytes of the values held, in memory and on disk.
+    /// Bytes of the values, in memory and on disk.
     pub(super) fn bytes(&self) -> usize {
         self.raw.bytes()
     }
@@ -105,12 +105,12 @@ impl Rows {
         names + self.raw.memory_bytes() + self.promoted.memory_bytes()
     }
 
-    /// The part of it that [`Rows::spill`] gives back.
+    /// The part of it that [`Rows::spill`] frees.
     pub(super) fn spillable_bytes(&self) -> usize {
         self.raw.spillable_bytes()
     }
 
-    /// By promoted column: values that did not fit it, in what was handed over.
+    /// By promoted column: values that did not fit it, among the rows passed on.
     pub(super) fn unfit(&self) -> &[u64] {
         self.promoted.unfit()
     }
@@ -135,10 +135,10 @@ impl Rows {
         self.raw.push(lineage, [Some(why.0.as_bytes()), Some(why.1.as_bytes()), id.map(str::as_bytes), value])
     }
 
-    /// Hands all rows to `write`, in batches that end where the table's do.
+    /// Passes all rows to `write`, in batches that end at the table's batch boundaries.
     ///
     /// # Errors
-    /// The disk's, and those of `write`.
+    /// The disk's error, and those of `write`.
     pub(super) fn hand_over(
         &mut self,
         schema: &SchemaRef,
@@ -199,7 +199,7 @@ struct EventColumns {
 }
 
 impl EventColumns {
-    /// For `all` rows of so many `bytes`, of which it holds a batch at a time.
+    /// For `all` rows of `bytes` in total, one batch of which is held at a time.
     fn new(all: usize, bytes: usize, promoted: &PromotedRows) -> Self {
         let rows = all.min(ROWS_PER_BATCH);
         let bytes = if all > rows { bytes / all * rows } else { bytes };

@@ -11,12 +11,12 @@ use parquet::file::reader::{ChunkReader, Length};
 
 use crate::scratch::{Extent, Scratch, ScratchError, ScratchFile};
 
-/// Of two files at a time.
+/// The bytes of two files that are compared at a time.
 const COMPARED_BYTES: usize = 64 * 1024;
-/// Of a file that is decoded, beyond what is asked for.
+/// The bytes read ahead when a file is decoded.
 const READ_AHEAD_BYTES: usize = 4 * 1024;
 
-/// The file on local disk that the files of one batch share; begun when it is needed.
+/// The file on local disk that the files of one batch share; created when it is first needed.
 #[derive(Debug)]
 pub(super) struct Overflow {
     scratch: Scratch,
@@ -28,7 +28,7 @@ impl Overflow {
         Self { scratch, file: None }
     }
 
-    /// If there is any.
+    /// The file, if it was created.
     pub(super) fn used(&self) -> Option<Arc<ScratchFile>> {
         self.file.clone()
     }
@@ -58,10 +58,10 @@ impl Spool {
         self.memory.extend_from_slice(bytes);
     }
 
-    /// Lets what is in memory go to disk.
+    /// Moves the bytes in memory to disk.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(crate) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         if !self.memory.is_empty() {
             self.extents.push(file.append(&self.memory)?);
@@ -101,10 +101,10 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// Lets what is in memory go to disk.
+    /// Moves the bytes in memory to disk.
     ///
     /// # Errors
-    /// The disk's; nothing is lost.
+    /// The disk's error; nothing is lost.
     pub(super) fn spill(&mut self, file: &Arc<ScratchFile>) -> Result<(), ScratchError> {
         if !self.memory.is_empty() {
             self.extents.push(file.append(&self.memory)?);
@@ -122,7 +122,7 @@ impl Body {
         self.extents.iter().map(|extent| extent.len).sum::<usize>() + self.memory.len()
     }
 
-    /// All of it.
+    /// The whole file.
     ///
     /// # Errors
     /// The disk's.
@@ -130,7 +130,7 @@ impl Body {
         self.part(0..self.len())
     }
 
-    /// A part of it.
+    /// A part of the file.
     ///
     /// # Errors
     /// The disk's.
@@ -153,7 +153,7 @@ impl Body {
 }
 
 impl Body {
-    /// Whether the bytes are the same as another's.
+    /// Whether the bytes equal another's.
     ///
     /// # Errors
     /// The disk's.
@@ -203,7 +203,7 @@ impl ChunkReader for Body {
     }
 }
 
-/// Reads a file from a place on.
+/// Reads a file from a position on.
 pub(crate) struct BodyReader {
     body: Body,
     at: usize,
@@ -229,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_wherever_it_is(
+        fn bytes_are_unchanged_in_memory_and_on_disk(
             writes in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), any::<bool>()), 0..12),
             ends in (0.0_f64..1.0, 0.0_f64..1.0),
         ) {
@@ -239,7 +239,7 @@ mod tests {
             for (bytes, spills) in writes {
                 spool.write_all(&bytes).unwrap();
                 expected.extend_from_slice(&bytes);
-                // Somebody else's bytes lie between.
+                // Another file's bytes are between.
                 overflow.file().unwrap().append(b"other").unwrap();
                 if spills {
                     spool.spill(&overflow.file().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What each file of a batch says of the whole batch, so that its cut and completion can be made again from files alone.
+//! The facts about the whole batch in each of its files, from which its cut and completion can be rebuilt.
 
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Counts, Ends};
 use crate::chain::Witness;
 
-/// Key in the footer. Files of version 0.1.0 do not have it.
+/// Footer key. Files of version 0.1.0 do not have it.
 pub(crate) const STATED: &str = "event_distributor.batch";
 
 /// A pure function of the batch's records and the window before them, as its rows are.
@@ -16,7 +16,8 @@ pub(crate) struct Stated {
     pub last: Witness,
     /// Log time (running maximum) after the last record.
     pub clock_ms: i64,
-    /// But for values that did not fit their column, which are known when their file is encoded: each says its own.
+    /// Except for values that did not fit their column, which are known when their file is encoded: each file has its
+    /// own.
     counts: Counts,
     /// How many files the batch has.
     pub files: u32,
@@ -29,15 +30,15 @@ impl Stated {
         Self { first, last, clock_ms, counts, files: u32::try_from(files).unwrap_or(u32::MAX) }
     }
 
-    /// The batch's, with the values that did not fit in all its files together.
+    /// The batch's counts, with the values that did not fit in all its files together.
     pub(crate) fn counts(&self, unfit: u64) -> Counts {
         Counts { unfit, ..self.counts }
     }
 
-    /// The fact as it stands in a footer.
+    /// The fact as written in a footer.
     ///
     /// # Errors
-    /// Never: it holds numbers only.
+    /// Never: it contains only numbers.
     pub(crate) fn fact(&self) -> Result<(&'static str, String), ParquetError> {
         let text = serde_json::to_string(self).map_err(|error| ParquetError::General(error.to_string()))?;
         Ok((STATED, text))

@@ -1,4 +1,4 @@
-//! Documents and records for tests.
+//! Layouts and records for tests.
 
 use common::config::Compression;
 use common::event::PRESETS;
@@ -65,14 +65,14 @@ pub(crate) fn records(values: &[Option<String>]) -> RecordBatch {
     batch
 }
 
-/// Of partition 3, from offset 40 on, all of one time.
+/// Of partition 3, from offset 40 on, all with the same time.
 pub(crate) fn chunk(values: &[Option<String>]) -> Chunk {
     let (offsets, times_ms) = (40..).zip(values).map(|(offset, _)| (offset, 1_700_000_000_000)).unzip();
     Chunk { partition: 3, records: records(values), offsets, times_ms }
 }
 
 impl Batch {
-    /// Takes one record, with nothing read ahead.
+    /// Takes one record, without a group.
     pub(crate) fn push(
         &mut self,
         window: &Window,

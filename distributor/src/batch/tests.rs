@@ -71,9 +71,9 @@ fn rows_go_to_files_by_type_and_day_and_every_record_is_accounted_for() {
     assert_eq!((encoded.ends.to, encoded.ends.clock_ms), (47, 1_700_000_000_000));
 }
 
-/// What decides the age of a batch: types whose first rows came, not records that make no row of theirs.
+/// The age of a batch depends on types whose first rows were written, not on records without a row.
 #[test]
-fn a_type_is_told_once_when_its_file_of_a_day_is_begun() {
+fn a_type_is_reported_once_when_its_file_of_a_day_is_begun() {
     let (day, next_day) = ("2021-01-14T10:15:30", "2021-01-15T10:15:30");
     let scratch = Scratch::new(std::env::temp_dir());
     let window = Window::new(layout().window_ms, &Budget::new(1_000_000_000, scratch.clone()));
@@ -95,9 +95,9 @@ fn a_type_is_told_once_when_its_file_of_a_day_is_begun() {
     assert_eq!(told, [begun.clone(), None, begun, None, None, None]);
 }
 
-/// Headers are other producers' to fill.
+/// Other producers fill headers freely.
 #[test]
-fn what_a_huge_source_takes_is_measured_before_there_are_many() {
+fn memory_of_a_huge_source_is_counted_at_once() {
     let scratch = Scratch::new(std::env::temp_dir());
     let window = Window::new(layout().window_ms, &Budget::new(1_000_000_000, scratch.clone()));
     let mut batch = Batch::new("events", 3, 0, i64::MIN, &layout(), ENCODING, &scratch).unwrap();
@@ -114,9 +114,9 @@ fn what_a_huge_source_takes_is_measured_before_there_are_many() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Batches end anywhere in what is read ahead, for their rows and for what is in them.
+    /// Batches may end anywhere in a group, for their rows and for their files.
     #[test]
-    fn records_read_ahead_make_the_batches_that_they_make_one_by_one(
+    fn groups_of_records_give_the_same_batches_as_single_records(
         ids in prop::collection::vec(0_u8..60, 1..100),
         sizes in prop::collection::vec(1_usize..40, 1..6),
         begins_at in 0_usize..20,
@@ -159,7 +159,7 @@ proptest! {
 }
 
 #[test]
-fn types_past_the_guard_are_rejected_in_offset_order() {
+fn types_beyond_the_limit_are_rejected_in_offset_order() {
     let at = "2021-01-14T10:15:30";
     let values: Vec<_> = [("a", "t1"), ("b", "t2"), ("c", "t3"), ("d", "t1")]
         .map(|(id, kind)| Some(event(id, at, "d", kind, "1")))
@@ -359,9 +359,9 @@ fn hash_rows(batch: &arrow_array::RecordBatch, hash: &mut xxhash_rust::xxh3::Xxh
     }
 }
 
-/// Fails when the same records are laid out differently than before: raise [`crate::LAYOUT_VERSION`] then.
+/// Fails if the same records are laid out differently than before: raise [`crate::LAYOUT_VERSION`] then.
 #[test]
-fn the_golden_layout_has_not_moved() {
+fn the_golden_layout_has_not_changed() {
     let golden = include_str!("golden.txt").trim_end();
     assert_eq!(lay_out(&layout()), golden);
     let columns =
@@ -375,7 +375,7 @@ fn lay_out(layout: &Layout) -> String {
     let mut values = sample(500);
     values.extend(sample(30));
     values.extend([Some(event("z", "2021-02-28T23:59:59.9999999Z", "a=b", "c/d", "[]")), None, Some("[]".to_owned())]);
-    // Spellings of times, and what is replaced in data.
+    // Forms of times, and replacements in data.
     values.extend(
         [
             ("s1", "2021/01/14 02:15:30 -0800", r#"{"s":"cut \ud83d"}"#),

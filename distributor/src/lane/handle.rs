@@ -1,4 +1,4 @@
-//! The worker's end of a lane: orders are handed over without ever waiting.
+//! The worker's end of a lane: delivers orders without ever waiting.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,20 +10,20 @@ use tokio::task::JoinHandle;
 
 use super::{LaneState, Order};
 
-/// Orders that a lane has not taken yet: enough to keep it at work while the worker sees to others.
+/// Orders that a lane has not taken yet: enough to keep it busy while the worker serves others.
 pub(crate) const ORDERS_IN_FLIGHT: usize = 3;
-/// Of all lanes together, beyond one for each: where there are many, others are at work while one waits for its next.
+/// The limit for all lanes together, beyond one order each: with many lanes, others work while one waits.
 const ORDERS_OF_ALL: usize = 24;
 
-/// Dropped, it ends the lane.
+/// Dropping it ends the lane.
 pub(crate) struct LaneHandle {
     pub generation: u64,
     pub state: Arc<LaneState>,
-    /// Nothing of its partition is read at the moment: the lane has enough to do.
+    /// Reading of its partition is paused, because the lane has enough work.
     pub is_paused: bool,
     orders: mpsc::Sender<Order>,
-    /// Orders there was no room for, in sequence. They are few: no chunk comes while reading is paused, and a restart is
-    /// ordered only when the lane has asked for one.
+    /// Orders that do not fit, in sequence. They are few: no chunk arrives while reading is paused, and a restart is
+    /// ordered only at the lane's request.
     waiting: VecDeque<Order>,
     pub(super) task: JoinHandle<()>,
 }
@@ -38,7 +38,7 @@ impl LaneHandle {
         Self { generation, state, is_paused: false, orders, waiting: VecDeque::new(), task }
     }
 
-    /// Takes an order, for which the lane may have no room yet. Never waits.
+    /// Accepts an order, which may have to wait for room in the lane. Never waits itself.
     ///
     /// # Errors
     /// As [`LaneHandle::hand_over`].
@@ -50,7 +50,7 @@ impl LaneHandle {
         self.hand_over()
     }
 
-    /// Hands over what waits, as far as the lane has room.
+    /// Delivers waiting orders while the lane has room.
     ///
     /// # Errors
     /// The lane has ended. If it failed, it has reported so.
@@ -67,18 +67,18 @@ impl LaneHandle {
         Ok(())
     }
 
-    /// Whether a chunk could be handed over now, and is the lane's to have, which is one of so many. Without room it has
-    /// an order to take.
+    /// Whether a chunk could be delivered now within the limit for `lanes` lanes. Without room the lane has an order to
+    /// take.
     pub(crate) fn has_room(&self, lanes: usize) -> bool {
         let share = (ORDERS_OF_ALL / lanes.max(1)).clamp(1, ORDERS_IN_FLIGHT);
         let in_flight = ORDERS_IN_FLIGHT.saturating_sub(self.orders.capacity());
         self.waiting.is_empty() && in_flight < share
     }
 
-    /// Ends it wherever it is.
+    /// Ends it at any point.
     pub(crate) async fn stop(self) {
         self.task.abort();
-        // Cancelled, or ended by itself just now.
+        // Cancelled, or just ended.
         let _ended = self.task.await;
     }
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_many_lanes_each_has_less_on_its_way_but_never_nothing() {
+    async fn with_many_lanes_each_has_fewer_orders_waiting_but_at_least_one() {
         for (lanes, share) in [(1, 3), (8, 3), (9, 2), (12, 2), (13, 1), (10_000, 1)] {
             let (mut handle, _lane) = handle();
             for _ in 0..share {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lane_that_is_gone_is_an_error_even_when_it_had_no_room() {
+    async fn a_lane_that_has_ended_is_an_error_even_if_it_had_no_room() {
         let (mut handle, lane) = handle();
         for _ in 0..=ORDERS_IN_FLIGHT {
             handle.order(Order::Restarted).unwrap();

@@ -1,4 +1,4 @@
-//! What can be seen of a lane while it is at work.
+//! The observable state of a lane at work.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::partition::Partition;
 use crate::watch::Progress;
 
-/// What can be seen of a lane from outside.
+/// The observable state of a lane.
 #[derive(Debug, Default)]
 pub(crate) struct LaneState {
     memory_bytes: AtomicUsize,
@@ -45,7 +45,7 @@ impl LaneState {
         self.open_files.load(Ordering::Relaxed)
     }
 
-    /// `None` while batches that were cut before are looked at or made again.
+    /// `None` while earlier batches are checked or restored.
     pub(crate) fn progress(&self) -> Option<Progress> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,17 +55,17 @@ impl LaneState {
         self.filling_since.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
     }
 
-    /// At work: what comes meanwhile from the log is no measure of its silence.
+    /// Busy: the log's silence meanwhile does not count.
     pub(crate) fn is_busy(&self) -> bool {
         self.is_busy.load(Ordering::Acquire)
     }
 
-    /// Has read to where input ends, and flushed.
+    /// Has read to the end of input, and flushed.
     pub(crate) fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Acquire)
     }
 
-    /// What making room gives back.
+    /// The memory that making room would free.
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         self.reclaimable_bytes.load(Ordering::Acquire)
     }
@@ -79,7 +79,7 @@ impl LaneState {
         self.room_asked.notify_one();
     }
 
-    /// Resolves once the worker has asked.
+    /// Resolves once the worker has requested memory.
     pub(super) async fn asked_for_room(&self) {
         self.room_asked.notified().await;
     }
@@ -92,8 +92,8 @@ impl LaneState {
         self.is_busy.store(true, Ordering::Release);
     }
 
-    /// A chunk is on its way to the lane, which may be held up for long: it is no longer at its end, and the chunk's first
-    /// record is not in the tables yet.
+    /// A chunk is being delivered to the lane, which may be delayed for long: the lane is no longer at its end, and the
+    /// chunk's first record is not in the tables yet.
     pub(super) fn is_to_take(&self, chunk: &Chunk) {
         if let Some(progress) = &mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
             progress.at_end = false;
@@ -101,7 +101,7 @@ impl LaneState {
         }
     }
 
-    /// Makes it what the partition is. Returns whether it was done before.
+    /// Copies the partition's state. Returns whether it was done before.
     pub(super) fn publish(&self, partition: &Partition, at_end: bool, is_done: bool) -> bool {
         self.memory_bytes.store(partition.memory_bytes(), Ordering::Release);
         self.reclaimable_bytes.store(partition.reclaimable_bytes(), Ordering::Release);
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_about_to_take_a_chunk_is_behind_by_it_however_long_that_takes() {
+    fn a_chunk_being_delivered_counts_as_lag_however_long_that_takes() {
         let state = LaneState::default();
         let chunk = |append_ms| Chunk { offsets: vec![20], times_ms: vec![append_ms], ..Chunk::default() };
         state.is_to_take(&chunk(1));

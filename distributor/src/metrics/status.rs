@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::Metrics;
 
 impl Metrics {
-    /// All of it as of now.
+    /// The current state of the role.
     pub fn status(&self) -> Section {
         Section::new()
             .facts("written", self.written())
@@ -65,7 +65,7 @@ impl Metrics {
         ]
     }
 
-    /// Those that a batch was completed of.
+    /// The partitions of which a batch was completed.
     fn partitions(&self) -> Table {
         let last_append_ms = counts_by(&self.last_append_ms, &["topic", "partition"]);
         let mut rows: Vec<(String, i32, u64, Option<u64>)> = counts_by(&self.position, &["topic", "partition"])

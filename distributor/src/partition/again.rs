@@ -1,5 +1,5 @@
-//! Beside rewrites (see [`crate::rewrite`]): no partition is taken while one is under way, or while its chain is made
-//! again, and what was put for a batch that was revised meanwhile is taken away again.
+//! Coordination with rewrites (see [`crate::rewrite`]): no partition is taken while one is in progress, or while its
+//! chain is rebuilt. Files put for a batch that was revised meanwhile are removed.
 
 use futures_util::{FutureExt, StreamExt};
 
@@ -8,8 +8,7 @@ use crate::chain::{ChainStore, Cut};
 use crate::in_turn::in_turn;
 
 /// # Errors
-/// A refusal while the partition is being rewritten, or its chain made again: batches would be made from a window that is
-/// changing.
+/// A refusal while the partition is rewritten, or its chain rebuilt: its window is changing.
 pub(super) async fn refuse_while_rewritten(context: &Context, id: i32, chain: &ChainStore) -> Result<()> {
     if chain.is_being_rebuilt().await? {
         return Err(refused(
@@ -31,9 +30,9 @@ pub(super) async fn refuse_while_rewritten(context: &Context, id: i32, chain: &C
 
 impl Partition {
     /// Whether a batch whose files were just put has got a newer revision meanwhile, whose rewrite may have removed
-    /// them before they were put. If so, they are removed.
+    /// them before they were put. If so, removes them.
     ///
-    /// Only a distributor that its group has given up, and that does not know it, comes here.
+    /// Only reached by a distributor whose group has revoked the partition without its knowledge.
     pub(super) async fn is_outdated(&mut self, context: &Context, cut: &Cut) -> Result<bool> {
         let newest = self.chain.revisions(cut.from, cut.from).await?.remove(&cut.from);
         if newest.unwrap_or_default() <= cut.revision {

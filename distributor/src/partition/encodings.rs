@@ -1,4 +1,4 @@
-//! Whoever makes the files of a batch, and whenever, encodes them as its cut says.
+//! A batch's files are encoded as its cut says, by any worker at any time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Zone {
         distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
     }
 
-    /// Has missing files made again by who is configured with another codec.
+    /// Restores missing files by a worker that is configured with another codec.
     async fn restore_as(&self, encoding: Encoding) {
         self.log.set_committed("g", "events", &[(0, 0)].into()).await.unwrap();
         self.distribute_as(encoding).await;
@@ -74,7 +74,7 @@ impl Zone {
         assert_eq!(rebuilder.rebuild(false).await.unwrap().refusals().next(), None);
     }
 
-    /// The newest batch, of 15 records and two files, as if its owner had died when one of them was put.
+    /// The newest batch, of 15 records and two files, as if its owner had died after putting one of them.
     fn break_off(&self) -> PathBuf {
         fs::remove_file(&self.chain("done")[0]).unwrap();
         fs::remove_file(&self.chain("keys")[0]).unwrap();
@@ -83,7 +83,7 @@ impl Zone {
         one
     }
 
-    /// Cuts as builds before wrote them.
+    /// Removes the encodings from the cuts, as earlier builds wrote them.
     fn forget_encodings(&self) {
         for path in self.chain("cuts") {
             let mut cut = read(&path);
@@ -98,7 +98,7 @@ impl Zone {
 }
 
 #[tokio::test]
-async fn a_file_that_is_made_again_has_the_bytes_it_had_though_another_codec_is_configured_now() {
+async fn a_restored_file_has_its_bytes_though_another_codec_is_configured_now() {
     let zone = Zone::new().await;
     let before = zone.event_files();
     for (path, _) in before.iter().step_by(2) {
@@ -110,7 +110,7 @@ async fn a_file_that_is_made_again_has_the_bytes_it_had_though_another_codec_is_
 }
 
 #[tokio::test]
-async fn who_adopts_a_batch_encodes_it_as_who_cut_it_would_have() {
+async fn an_adopted_batch_is_encoded_as_its_cut_says() {
     let zone = Zone::new().await;
     let before = zone.event_files();
     zone.break_off();
@@ -126,7 +126,7 @@ async fn who_adopts_a_batch_encodes_it_as_who_cut_it_would_have() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_cut_does_not_say_it_is_made_as_is_configured() {
+async fn a_batch_whose_cut_has_no_encoding_uses_the_configured_one() {
     let zone = Zone::new().await;
     let before = zone.event_files();
     zone.forget_encodings();
@@ -140,7 +140,7 @@ async fn a_batch_whose_cut_does_not_say_it_is_made_as_is_configured() {
 }
 
 #[tokio::test]
-async fn a_cut_that_is_made_again_says_what_its_files_show_and_nothing_they_do_not() {
+async fn a_rebuilt_cut_records_only_what_its_files_show() {
     let zone = Zone::new().await;
     let before = zone.encodings();
     assert_eq!(before[0], serde_json::json!({"compression": "zstd", "bloom_filter": false}));
@@ -149,7 +149,7 @@ async fn a_cut_that_is_made_again_says_what_its_files_show_and_nothing_they_do_n
     }
     zone.rebuild_as(SNAPPY).await;
     assert_eq!(zone.encodings(), before);
-    // Files of two codecs, as builds that did not say it may have left them: which one others had, nobody can tell.
+    // Files of two codecs, as earlier builds may have left them: the codec of missing files is then unknown.
     zone.forget_encodings();
     zone.break_off();
     zone.distribute_as(SNAPPY).await;

@@ -1,4 +1,4 @@
-//! What can stop the work on a partition.
+//! The errors that stop the work on a partition.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,10 +15,10 @@ pub(crate) type Result<T> = std::result::Result<T, PartitionError>;
 
 #[derive(Debug)]
 pub(crate) enum PartitionError {
-    /// Going on could lose or repeat events; an operator has to act.
+    /// Continuing could lose or repeat events; an operator has to act.
     Refused(Refusal),
     Store(StoreError),
-    /// An object of ours in the store cannot be understood or is not ours.
+    /// An object of the chain is invalid, or was written by another program.
     Damaged {
         key: String,
         message: String,

@@ -1,4 +1,4 @@
-//! Putting the files of a batch, and knowing them again.
+//! Puts the files of a batch, and recognizes those already put.
 
 use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -9,14 +9,14 @@ use crate::chain::{Completion, FileEntry};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 
-/// A file that is removed each time it was found to be there is not put for ever.
+/// A file that is removed repeatedly while it is put is given up after this many puts.
 const MAX_PUTS: usize = 10;
-/// Larger files go up in parts, so that a failure costs a part, and one on local disk comes to memory by parts. In tests
-/// these are files that are soon made.
+/// Larger files are put in parts, so that a failure repeats only a part, and one on local disk is read in parts. In
+/// tests the limit is low.
 const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
-/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without it. `None` if
-/// a file is there that stands in for one of them: the batch is being closed without it, see `salvage`.
+/// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without the prefix.
+/// `None` if a stand-in exists under the name of one of them: the batch is being closed without it, see `salvage`.
 pub(crate) async fn put_all(
     store: &dyn Store,
     prefix: &str,
@@ -71,7 +71,7 @@ async fn put(
     Err(PartitionError::Damaged { key, message: "something keeps putting and removing it".to_owned() })
 }
 
-/// False if something is there.
+/// False if an object already exists.
 async fn put_once(
     store: &dyn Store,
     key: &str,
@@ -88,21 +88,21 @@ async fn put_once(
     Ok(matches!(outcome, PutOutcome::Written(_)))
 }
 
-/// What is there under a file's name.
+/// The object under a file's name.
 pub(super) enum Known {
     File {
         footer: Footer,
         bytes: u64,
     },
-    /// A file without rows that keeps it from coming.
+    /// A file without rows that prevents the actual one.
     StandIn {
         bytes: u64,
     },
-    /// It was taken away meanwhile.
+    /// It was removed meanwhile.
     Gone,
 }
 
-/// Takes the name of a file, unless that is there: afterwards what stands there is what will stand there.
+/// Reserves the name of a file, unless an object has it: afterwards the object under the name never changes.
 pub(super) async fn take_name(
     store: &dyn Store,
     place: Place<'_>,
@@ -125,7 +125,7 @@ pub(super) async fn take_name(
     Err(PartitionError::Damaged { key: path, message: "something keeps putting and removing it".to_owned() })
 }
 
-/// What stands there already belongs to the batch if its footer says the same batch and sequence.
+/// An existing object belongs to the batch if its footer names the same batch and sequence.
 async fn known(
     store: &dyn Store,
     from: i64,
@@ -153,7 +153,7 @@ fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
     PartitionError::Damaged { key: key.to_owned(), message }
 }
 
-/// The files a completion lists that are not there. One of another size is reported and kept.
+/// The files listed by a completion that do not exist. One of another size is reported and kept.
 pub(crate) async fn missing(store: &dyn Store, completion: &Completion) -> Result<Vec<String>, PartitionError> {
     let heads = completion.files.iter().map(|file| async move { (file, store.head(&file.path).await) }.boxed());
     let mut heads = in_turn(heads);

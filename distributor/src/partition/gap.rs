@@ -1,10 +1,10 @@
-//! Offsets of which nothing will be written: skipped by an operator, or lost by the log.
+//! Offsets that will never be written: skipped by an operator, or lost by the log.
 
 use super::{Context, DOCUMENT_VERSION, Partition, Result, Start};
 use crate::chain::{Cut, CutKind, PutDocument, Witness, gap_at};
 
 impl Partition {
-    /// Cuts for offsets that nothing will be written of, one after another.
+    /// Puts cuts for offsets that will never be written, one after another.
     pub(super) async fn pass_over(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<Start> {
         let (mut at, mut last) = (at, last);
         while let Some((kind, to)) = gap_at(at, self.committed, self.log) {

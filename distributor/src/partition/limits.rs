@@ -11,7 +11,7 @@ use crate::batch::testing::{ENCODING, event};
 use crate::testing::Zone;
 
 impl Zone {
-    /// An event of each of so many days.
+    /// An event on each of `days` days.
     async fn of_days(days: u32) -> Self {
         let zone = Self::filled(1).await;
         let mut records = RecordBatch::new();
@@ -42,7 +42,7 @@ impl Zone {
 }
 
 #[tokio::test]
-async fn no_batch_has_more_files_than_configured_and_every_row_is_there_once() {
+async fn no_batch_has_more_files_than_configured_and_every_row_is_written_once() {
     let zone = Zone::of_days(28).await;
     zone.distribute_with(6).await;
     // Batches of 20 records of two types, then of a few days each.
@@ -50,7 +50,7 @@ async fn no_batch_has_more_files_than_configured_and_every_row_is_there_once() {
     zone.assert_sound_for(ENCODING).await;
 }
 
-/// Whoever can write to the trusted zone can put anything there.
+/// Anyone with write access to the trusted zone can put any object there.
 #[tokio::test]
 async fn a_key_run_with_more_keys_than_its_batch_has_offsets_is_refused_unread() {
     let zone = Zone::new().await;
@@ -61,7 +61,7 @@ async fn a_key_run_with_more_keys_than_its_batch_has_offsets_is_refused_unread()
 }
 
 #[tokio::test]
-async fn who_adopts_a_batch_makes_its_files_whatever_its_own_limit() {
+async fn an_adopted_batch_has_its_files_whatever_the_adopters_limit() {
     let zone = Zone::of_days(28).await;
     zone.distribute_with(6).await;
     let before: Vec<_> =

@@ -1,4 +1,4 @@
-//! One log partition in our hands: from the chain's facts to batches, one after another.
+//! One assigned log partition: from the chain's facts to batches, one after another.
 
 mod again;
 mod error;
@@ -34,38 +34,38 @@ pub(crate) use files::{entries as file_entries, missing as missing_files, put_al
 use salvage::Salvaging;
 
 const DOCUMENT_VERSION: u32 = 1;
-/// Each time another owner got ahead by a cut; more than two of them is no accident.
+/// How often another owner may put a cut first; more than two in a row is no accident.
 const MAX_RIVALRY: usize = 100;
 
-/// What all partitions of a worker share.
+/// The state shared by all partitions of a worker.
 pub(crate) struct Context {
     pub store: Arc<dyn Store>,
     pub topic: String,
     pub group: String,
     pub log_id: String,
-    /// Of new cuts, as is the encoding; a batch whose cut exists keeps its cut's.
+    /// For new cuts, as is the encoding; a batch whose cut exists keeps its cut's.
     pub layout: Layout,
     pub encoding: Encoding,
     pub max_age: Duration,
     pub ages: TypeAges,
     pub max_rows: u64,
     pub max_bytes: u64,
-    /// Files of a batch.
+    /// The most files of a batch.
     pub max_files: usize,
-    /// Of the windows of all partitions.
+    /// For the windows of all partitions.
     pub budget: Arc<Budget>,
     pub scratch: Scratch,
-    /// What a walk over complete batches does about files that are not there.
+    /// What to do about missing files of complete batches.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
 }
 
 enum Phase {
-    /// The record before `at` comes next and must be the one the last cut saw.
+    /// The record before `at` comes next and must equal the one that the last cut recorded.
     CheckLast { at: i64, expected: Witness },
-    /// Filling a batch whose cut is not put yet.
+    /// Fills a batch whose cut is not put yet.
     Fill(Box<Batch>),
-    /// Making the batch of an existing cut, or of what is left of it.
+    /// Writes the batch of an existing cut, or the rest of it.
     Redo { cut: Box<Cut>, batch: Box<Batch>, already_complete: bool, salvaging: Option<Box<Salvaging>> },
 }
 
@@ -73,17 +73,17 @@ enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Next {
     Continue,
-    /// Restart reading there; the rest of what was read is of no use.
+    /// Restart reading there; the rest of the records read is dropped.
     Restart(i64),
-    /// Another owner was faster: look at the chain again.
+    /// Another owner was faster: read the chain again.
     Resolve,
 }
 
-/// Where a partition starts to be read.
+/// Where to start reading a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Start {
     At(i64),
-    /// Another owner has put a cut: the facts are not what they were.
+    /// Another owner has put a cut: the facts have changed.
     LookAgain,
 }
 
@@ -104,34 +104,34 @@ pub(crate) struct Partition {
     /// The group's offset when the partition was taken over.
     committed: Option<i64>,
     window: Window,
-    /// Log time where the window is valid.
+    /// Log time at which the window is valid.
     clock_ms: i64,
     /// Oldest batch whose keys are in the window.
     window_from: i64,
     phase: Phase,
-    /// Of the batches that are walked over.
+    /// The revisions of the batches being walked.
     revisions: Revisions,
     /// When the open batch got its first record.
     filling_since: Option<Instant>,
-    /// When the open batch is to be written at the latest.
+    /// The latest time at which the open batch has to be written.
     due: Option<Instant>,
     /// Offset to commit: everything before it is complete.
     commit: Option<i64>,
-    /// The end of the chain and log time there, once we are there.
+    /// The end of the chain and log time there, once reached.
     reached: Option<(i64, i64)>,
-    /// Encoded bytes for each byte of rows, of the last batch.
+    /// Encoded bytes for each byte of rows in the last batch.
     ratio: Option<f64>,
-    /// The last batch was written for want of memory though its rows were on disk: its encoders took too much.
+    /// The last batch was written for lack of memory although its rows were on disk: its encoders took too much.
     is_tight: bool,
-    /// The log's end has come since it was last asked for.
+    /// The log's end was reached since the last check.
     pub(crate) end_seen: bool,
 }
 
 impl Partition {
-    /// Takes a partition over: reads the facts, decides, and says where to start reading.
+    /// Takes a partition over: reads the facts, decides, and returns where to start reading.
     ///
     /// # Errors
-    /// A refusal, a damaged chain, or the store's.
+    /// A refusal, a damaged chain, or the store's error.
     pub(crate) async fn take_over(
         context: &Context,
         id: i32,
@@ -227,7 +227,7 @@ impl Partition {
 
     async fn begin(&mut self, context: &Context, at: i64) -> Result<Start> {
         self.window_from = at;
-        // Without an origin there is nothing to be behind of.
+        // Without an origin no offset can be missing.
         if self.origin.is_some() && gap_at(at, self.committed, self.log).is_some() {
             return self.pass_over(context, at, None).await;
         }
@@ -249,7 +249,7 @@ impl Partition {
         Ok(Box::new(batch))
     }
 
-    /// After a complete batch: the next begins at its end, once the record before it has been seen to be the same.
+    /// After a complete batch: the next begins at its end, once the record before it has been compared.
     async fn read_on(&mut self, context: &Context, last: &Cut) -> Result<Start> {
         self.rebuild(context, last.to, context.layout.window_ms).await?;
         (self.filling_since, self.due) = (None, None);
@@ -260,7 +260,7 @@ impl Partition {
         Ok(Start::At(self.read_from(context, at, last.last)?))
     }
 
-    /// The next batch begins at `at`. `last` is the record before it, if one was seen and may still be there.
+    /// Begins the next batch at `at`. `last` is the record before it, if it was recorded and may still exist.
     fn read_from(&mut self, context: &Context, at: i64, last: Option<Witness>) -> Result<i64> {
         self.reached = Some((at, self.clock_ms));
         match last.filter(|_| self.log.earliest < at) {
@@ -275,11 +275,11 @@ impl Partition {
         }
     }
 
-    /// Makes the batch of an existing cut, under the cut's layout and encoding.
+    /// Writes the batch of an existing cut, under the cut's layout and encoding.
     async fn redo(&mut self, context: &Context, cut: Cut, already_complete: bool) -> Result<Start> {
         let from = cut.from;
         let encoding = cut.encoding.unwrap_or(context.encoding);
-        // The last cut may be open, and `decide` or `walk` has seen to it that the log holds it. No other can be.
+        // The last cut may be open, and `decide` or `walk` has checked that the log has it. No other can be.
         if self.log.earliest > from {
             let message = format!("the batch {from}..{} is not complete, though later ones are", cut.to);
             return Err(refused(context, self.id, message));
@@ -311,7 +311,7 @@ impl Partition {
         Ok(())
     }
 
-    /// Takes what was read.
+    /// Takes the records of a chunk.
     pub(crate) async fn take(&mut self, context: &Context, chunk: &Chunk) -> Result<Next> {
         let mut next = 0;
         while let (Some(offset), Some(append_ms)) = (chunk.offsets.get(next), chunk.times_ms.get(next)) {
@@ -376,11 +376,11 @@ impl Partition {
         Ok(Next::Continue)
     }
 
-    /// Fills the open batch with records of a chunk, `from` and those after it, until it is full. Returns the index of the
-    /// first that was not taken, and whether it is full.
+    /// Fills the open batch with records of a chunk, from index `from` on, until it is full. Returns the index of the
+    /// first record not taken, and whether the batch is full.
     fn fill(&mut self, context: &Context, chunk: &Chunk, from: usize) -> Result<(usize, bool)> {
         let Phase::Fill(batch) = &mut self.phase else { return Ok((from, false)) };
-        // No more is read ahead than the batch may take.
+        // A group never exceeds the batch.
         let room = usize::try_from(context.max_rows.saturating_sub(batch.rows())).unwrap_or(usize::MAX);
         let range = from..chunk.offsets.len().min(from.saturating_add(room.max(1)));
         let end = range.end;
@@ -397,7 +397,7 @@ impl Partition {
         Ok((taken_to, is_full || taken_to < end))
     }
 
-    /// The first record fixes the origin. False when another owner fixed another one.
+    /// Fixes the origin with the first record. False if another owner fixed another one.
     async fn put_origin(&mut self, context: &Context, start: i64, first: Witness) -> Result<bool> {
         let origin = Origin {
             version: DOCUMENT_VERSION,
@@ -408,7 +408,7 @@ impl Partition {
             first,
         };
         let put = self.chain.put_origin(&origin).await?;
-        // Aborted records may lie before the first one: the chain begins where there is something.
+        // Aborted records may precede the first one: the chain begins with the first committed record.
         self.window_from = start;
         self.phase = Phase::Fill(self.new_batch(context, start)?);
         self.origin = Some(origin);
@@ -422,7 +422,7 @@ impl Partition {
     }
 }
 
-/// The log does not hold what a cut was made from.
+/// The log does not have the records of a cut.
 fn changed(context: &Context, cut: &Cut) -> PartitionError {
     let message = format!(
         "the records of the batch {}..{} are not those it was cut from: the topic was truncated, recreated or replaced. \

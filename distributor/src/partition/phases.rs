@@ -1,4 +1,4 @@
-//! How long the parts of writing a batch take.
+//! Measures the phases of writing a batch.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ impl Phases {
         Self { begun: now, last: now, ended: Vec::new() }
     }
 
-    /// What has gone on since the last one ended was this.
+    /// Attributes the time since the previous phase to this one.
     pub(super) fn end(&mut self, name: &'static str) {
         let now = Instant::now();
         self.ended.push((name, now - self.last));

@@ -1,4 +1,4 @@
-//! Rebuilding the deduplication window from the key runs of the chain.
+//! Rebuilds the deduplication window from the key runs of the chain.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use crate::chain::{ChainStore, Cut, Revisions};
 use crate::partition::PartitionError;
 use crate::window::{Budget, KEY_RUN_ENTRY_BYTES, Window, decode_key_run};
 
-/// Key runs read at the same time …
+/// Key runs read concurrently …
 const READS_AT_ONCE: usize = 16;
-/// … if they are no larger than this together.
+/// … if their total size is at most this.
 const READ_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(crate) struct Rebuilt {
@@ -20,12 +20,12 @@ pub(crate) struct Rebuilt {
     pub window_from: i64,
 }
 
-/// Without the keys of a cut that was lost, duplicates could not be told.
+/// Without the keys of a lost cut, duplicates could not be detected.
 fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
     PartitionError::Damaged {
         key: chain.cut_key(from),
         message: format!(
-            "no cut holds the offsets {from} up to before {to}, and duplicates could not be told without its keys; bring it back from a \
+            "no cut holds the offsets {from} up to before {to}, and duplicates could not be detected without its keys; bring it back from a \
              backup, or make it again with 'verify --rebuild-chain'"
         ),
     }
@@ -34,17 +34,17 @@ fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
 fn missing(key: String) -> PartitionError {
     PartitionError::Damaged {
         key,
-        message: "this key run is missing, and duplicates could not be told without it; bring it back from a backup, or make it \
+        message: "this key run is missing, and duplicates could not be detected without it; bring it back from a backup, or make it \
                   again with 'verify --rebuild-chain'"
             .to_owned(),
     }
 }
 
-/// How many of these batches' key runs are read at the same time: as many as fit in memory, at least one.
+/// The number of these batches' key runs that are read concurrently: as many as fit in memory, at least one.
 fn read_together(cuts: &[Cut]) -> usize {
     let mut bytes = 0;
     let fit = cuts.iter().take_while(|cut| {
-        // No more keys than offsets.
+        // There are at most as many keys as offsets.
         bytes += cut.to.saturating_sub(cut.from).unsigned_abs().saturating_mul(KEY_RUN_ENTRY_BYTES as u64);
         bytes <= READ_BYTES
     });
@@ -76,7 +76,7 @@ pub(crate) async fn rebuild(
     let mut newer_from = at;
     while let Some(newest) = before.take() {
         let mut cuts = vec![newest];
-        // The next ones are named by the one before them, but can be read together once their names are listed.
+        // Each cut names the one before it; once their names are listed they can be read together.
         if let Some(oldest) = cuts.last() {
             cuts.extend(chain.cuts_before(oldest.from).await?);
         }
@@ -88,7 +88,7 @@ pub(crate) async fn rebuild(
         }
         let oldest_from = cuts.last().map(|cut| cut.from);
         let needed: Vec<Cut> = cuts.into_iter().take_while(|cut| cut.clock_ms >= from_ms).collect();
-        // Of batches that were made again under other rules, the keys are others too.
+        // Batches rewritten under other rules have other keys.
         let revisions = match (needed.first(), needed.last()) {
             (Some(newest), Some(oldest)) => chain.revisions(oldest.from, newest.from).await?,
             _ => Revisions::new(),
@@ -106,9 +106,10 @@ pub(crate) async fn rebuild(
             while let Some((from, run)) = runs.next().await {
                 let (key, run) = run?;
                 let Some(run) = run else {
-                    // Compaction lets go of keys that no window of its time could reach: a longer one begins after them.
+                    // Compaction removes keys that no window of its time could reach: a longer window begins after
+                    // them.
                     if chain.is_summarised(from).await? {
-                        tracing::warn!(from, "the window reaches back to keys that are gone; it begins after them");
+                        tracing::warn!(from, "the window reaches back to keys that were removed; it begins after them");
                         return Ok(Rebuilt { window, clock_ms, window_from });
                     }
                     return Err(missing(key));

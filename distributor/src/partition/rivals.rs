@@ -1,5 +1,5 @@
-//! Another owner that writes between two reads of a worker that takes over. The worker must not take for damage what is
-//! only newer than what it read first.
+//! Another owner writes between two reads of a worker that takes over. The worker must not mistake newer objects for
+//! damage.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -87,7 +87,7 @@ impl Zone {
 const READS: i64 = 12;
 
 #[tokio::test]
-async fn a_chain_that_is_begun_while_it_is_looked_at_is_no_damage() {
+async fn a_chain_that_is_begun_while_it_is_read_is_not_damaged() {
     for reads_before in 0..READS {
         let zone = Zone::new();
         let chain = zone.chain();
@@ -114,9 +114,9 @@ async fn a_cut_put_during_a_walk_is_not_said_to_have_later_ones() {
         chain.put_key_run(&key_run, crate::window::encode_key_run(&Window::overlay())).await.unwrap();
         chain.put_completion(&completion(0, 10)).await.unwrap();
         let rival: Rival = Box::new(move || Box::pin(async move { drop(chain.put_cut(&cut(10, 20)).await.unwrap()) }));
-        // The log let go of 10 to 12 after the rival had read them.
+        // Retention deleted 10 to 12 after the rival had read them.
         match zone.take_over(Some(0), Bounds { earliest: 12, latest: 30 }, reads_before, rival).await {
-            // It was faster than the rival, and has put a cut for what is lost.
+            // It was faster than the rival, and has put a cut for the lost offsets.
             Ok(start) => assert_eq!(start, 12),
             Err(PartitionError::Refused(refusal)) => {
                 assert!(refusal.0.contains("the batch 10..20 was begun"), "before read {reads_before}: {refusal}");

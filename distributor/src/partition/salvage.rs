@@ -1,21 +1,21 @@
-//! Closing an open batch whose head the log has let go of.
+//! Closes an open batch whose head retention has deleted.
 //!
-//! Whoever cut the batch may still hold its records, and may put its files at any later time. So nothing may be written
-//! again of what those files could hold, until it is certain that they do not come:
+//! The worker that cut the batch may still hold its records, and may put its files at any later time. The rows of those
+//! files must not be written again until it is certain that the files will not appear:
 //!
-//! 1. A *round* is begun, which fixes the offset from which everything is still in the log. When the log lets go of more
-//!    before the round is over, whoever goes on begins a further one.
-//! 2. The *names* of all files are taken, of those that the cut lists and of those of earlier rounds: where none stands,
-//!    an empty file is put that stands in for it. From then on the store turns away what comes under these names, and
-//!    who put it gives the batch up. What is there stays.
-//! 3. The rows in those files are read. From the log come the rows that are in none of them, by the rules of the cut's
-//!    layout; keys in the files count as if their records had been read.
-//! 4. They go to one file more for each folder of the cut, which has the round in its name. Then the key run, then the
-//!    completion, which says what was lost.
+//! 1. A *round* is begun, which fixes the offset from which on everything is still in the log. If retention deletes
+//!    more before the round is complete, a further round is begun.
+//! 2. The *names* of all files are reserved, those of the cut and those of earlier rounds: an empty stand-in is put
+//!    wherever no file exists. From then on the store refuses files under these names, and a worker that puts one gives
+//!    the batch up. Existing files stay.
+//! 3. The rows in those files are read. The rows in none of them are taken from the log, by the rules of the cut's
+//!    layout. Keys in the files count as if their records had been read.
+//! 4. They go to one further file for each folder of the cut, with the round in its name. Then the key run is put, and
+//!    then the completion, which records the loss.
 //!
-//! In every round all who work on it make the same files, for what they go by is fixed before. If all files of a round
-//! turn out to be there, nothing is left to write, and no later round counts: all come to the same completion. The model
-//! of the chain (`chain/model`) goes through it step by step.
+//! In every round all workers write the same files, because their inputs are fixed before. If all files of a round
+//! exist, no rows are left to write, and no later round counts: all workers put the same completion. The model of the
+//! chain (`chain/model`) checks it step by step.
 
 use std::ops::Range;
 
@@ -37,27 +37,27 @@ use crate::metrics::BatchDone;
 use crate::window::{Window, encode_key_run};
 use crate::written::Written;
 
-/// A round under way: what was found, before the log is read.
+/// A round in progress: its facts, before the log is read.
 pub(super) struct Salvaging {
     round: Salvage,
-    /// The round whose files were all there, 0 for those of the cut. Nothing is left to write then.
+    /// The round whose files all existed, 0 for those of the cut. No rows are left to write then.
     whole: Option<u32>,
-    /// As the completion will list them, up to the last round before ours, or the whole one.
+    /// As the completion will list them, up to the previous round, or the whole one.
     files: Vec<FileEntry>,
-    /// If all files of the cut are there: what they say of the batch.
+    /// If all files of the cut exist: their facts about the batch.
     stated: Option<Stated>,
-    /// Values that did not fit their column, in the files that are there.
+    /// Values that did not fit their column, in the existing files.
     unfit: u64,
     left: Left,
-    /// Rows whose records the log has let go of.
+    /// Rows whose records retention has deleted.
     kept_of_lost: u64,
 }
 
 impl Salvaging {
-    /// Takes records of a chunk. Returns the index of the first that was not taken.
+    /// Takes records of a chunk. Returns the index of the first record not taken.
     ///
     /// # Errors
-    /// As of [`Batch::push_all`].
+    /// As for [`Batch::push_all`].
     pub(super) fn push_all(
         &mut self,
         batch: &mut Batch,
@@ -75,18 +75,18 @@ impl Salvaging {
     }
 }
 
-/// What stands under the names of the files of the cut, and of rounds of salvage.
+/// The objects under the names of the files of the cut, and of rounds of salvage.
 #[derive(Default)]
 struct Taken {
     /// As the completion will list them.
     files: Vec<FileEntry>,
-    /// The round whose files were all there, 0 for those of the cut.
+    /// The round whose files all existed, 0 for those of the cut.
     whole: Option<u32>,
-    /// If all files of the cut are there: what they say of the batch.
+    /// If all files of the cut exist: their facts about the batch.
     stated: Option<Stated>,
-    /// Values that did not fit their column, in the files that are there.
+    /// Values that did not fit their column, in the existing files.
     unfit: u64,
-    /// Offsets of all rows in them; keys of those whose records the log has let go of.
+    /// Offsets of all their rows; keys of those whose records retention has deleted.
     written: Written,
 }
 
@@ -103,7 +103,7 @@ impl Partition {
         let mut batch = batch.map_err(unknown)?;
         let reader = cut.layout.reader().map_err(unknown)?;
         if self.chain.completion(from).await?.is_some() {
-            // Its first owner has come to the end of it after all.
+            // Its first owner has completed it after all.
             return Ok(Start::LookAgain);
         }
         let round = self.begin_round(&cut).await?;
@@ -114,7 +114,7 @@ impl Partition {
             to = cut.to,
             log_from = round.log_from,
             round = round.round,
-            "the log dropped records of this batch before all its files were written; it is closed with what is left"
+            "the log dropped records of this batch before all its files were written; it is closed with the remaining ones"
         );
         let (mut taken, stand_ins) = (Taken::default(), batch.stand_ins());
         for number in 0..round.round {
@@ -142,7 +142,7 @@ impl Partition {
         if is_read { self.finish_salvage(context).await } else { Ok(Start::At(at)) }
     }
 
-    /// The newest round, or a further one if the log has let go of more since.
+    /// The newest round, or a further one if retention has deleted more since.
     async fn begin_round(&mut self, cut: &Cut) -> Result<Salvage> {
         let needed = self.log.earliest.min(cut.to);
         let mut newest: Option<Salvage> = None;
@@ -171,7 +171,7 @@ impl Partition {
         }
     }
 
-    /// All that the log still had of the batch is read.
+    /// All remaining records of the batch are read.
     pub(super) async fn finish_salvage(&mut self, context: &Context) -> Result<Start> {
         let mut phases = Phases::begin();
         let placeholder = Phase::Fill(self.new_batch(context, 0)?);
@@ -193,7 +193,7 @@ impl Partition {
         if whole.is_none() {
             match files::put_all(&*context.store, "", place, made, None).await? {
                 Some(entries) => files.extend(entries),
-                // Somebody has begun a further round.
+                // Another worker has begun a further round.
                 None => return Ok(Start::LookAgain),
             }
         }
@@ -262,7 +262,7 @@ impl Partition {
             0 => round.log_from,
             number => self.chain.salvage(cut.from, number).await?.map_or(round.log_from, |round| round.log_from),
         };
-        // Rows were counted up to where our round reads from, which is no earlier.
+        // Rows were counted up to where this round reads from, which is no earlier.
         let offsets = (round.log_from - cut.from).unsigned_abs();
         Ok(Damage { rounds, log_from, lost_offsets: offsets.saturating_sub(kept_of_lost) })
     }
@@ -275,8 +275,8 @@ fn place(cut: &Cut, round: u32) -> Place<'_> {
 }
 
 impl Taken {
-    /// Takes the names of all files of the cut (0) or of a round, each by a file without rows unless it is there, and reads
-    /// the rows of those that are there: whatever stands there now stays.
+    /// Reserves the names of all files of the cut (0) or of a round, each with a file without rows unless it exists,
+    /// and reads the rows of the existing files. The objects under the names never change after that.
     async fn take(
         &mut self,
         context: &Context,
@@ -327,7 +327,7 @@ impl Taken {
     ) -> Result<()> {
         let known = self.written.keys.len();
         read(context, &mut self.written, path, footer, reader).await?;
-        // The others are in the log, and come from there.
+        // The others are taken from the log.
         let lost = self.written.keys.split_off(known).into_iter().filter(|key| key.offset < log_from);
         self.written.keys.extend(lost);
         self.unfit += footer.fact(UNFIT).and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What can be seen of a partition at work, and giving its memory back.
+//! The observable state of a partition at work, and freeing its memory.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::{Context, Next, Partition, Phase, Result};
 use crate::watch::Progress;
 
 impl Partition {
-    /// Gives memory back: rows go to disk, and if that is not half of it, the batch is written, and the ones after it are
-    /// encoded at their end only, file by file. So is one that is made again.
+    /// Frees memory: rows go to disk, and if that frees less than half, the batch is written, and later ones are
+    /// encoded at their end only, file by file. The same applies to a batch that is restored.
     ///
     /// # Errors
     /// As [`Partition::flush`].
@@ -37,7 +37,7 @@ impl Partition {
         Ok(Next::Continue)
     }
 
-    /// What [`Partition::make_room`] can give back.
+    /// The memory that [`Partition::make_room`] can free.
     pub(crate) fn reclaimable_bytes(&self) -> usize {
         match &self.phase {
             Phase::Fill(batch) => batch.memory_bytes(),
@@ -53,10 +53,10 @@ impl Partition {
         }
     }
 
-    /// The part of the memory for windows that is this one's may have become smaller.
+    /// Adapts to this window's share of the memory, which may have shrunk.
     ///
     /// # Errors
-    /// The disk's, where old keys go.
+    /// The error of the disk with old keys.
     pub(crate) fn fit_window(&mut self) -> Result<()> {
         Ok(self.window.fit()?)
     }
@@ -68,7 +68,7 @@ impl Partition {
         }
     }
 
-    /// `None` while batches that were cut before are looked at or made again.
+    /// `None` while earlier batches are checked or restored.
     pub(crate) fn progress(&self, at_end: bool) -> Option<Progress> {
         let (position, first) = match &self.phase {
             Phase::Fill(batch) => {
@@ -77,7 +77,7 @@ impl Partition {
             Phase::CheckLast { at, .. } => (*at, None),
             Phase::Redo { .. } => return None,
         };
-        // Without an origin nothing was ever there: the chain will begin where the log does.
+        // Without an origin there were never any records: the chain will begin where the log does.
         let (complete_to, clock_ms) =
             self.reached.or(self.origin.is_none().then_some((self.log.earliest, i64::MIN)))?;
         Some(Progress {
@@ -105,7 +105,7 @@ impl Partition {
         }
     }
 
-    /// When the open batch is to be written at the latest.
+    /// The latest time at which the open batch has to be written.
     pub(crate) fn due(&self) -> Option<Instant> {
         match &self.phase {
             Phase::Fill(batch) if !batch.is_empty() => self.due,

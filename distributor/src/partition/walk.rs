@@ -1,4 +1,4 @@
-//! Offsets were set back: complete batches are looked at one after another, and made again where files are missing.
+//! After offsets were set back: checks complete batches one after another, and restores missing files.
 
 use common::config::MissingFiles;
 
@@ -6,7 +6,7 @@ use super::{Context, Partition, Result, Start, files};
 use crate::chain::Cut;
 
 impl Partition {
-    /// Goes along complete batches from `cut` on, up to the first whose files are not all there.
+    /// Checks complete batches from `cut` on, up to the first with missing files.
     pub(super) async fn walk(&mut self, context: &Context, cut: Cut) -> Result<Start> {
         let mut cut = cut;
         loop {
@@ -14,14 +14,14 @@ impl Partition {
                 let revision = self.revisions.get(&cut.from).copied();
                 let Some(standing) = self.chain.standing(&cut, revision).await? else {
                     if self.log.earliest > cut.from && !self.chain.is_open_in_between(&cut).await? {
-                        // Another owner has put it since `decide` looked, which knows what to say of it.
+                        // Another owner has put it since `decide` ran, which will report it.
                         return Ok(Start::LookAgain);
                     }
                     return self.redo(context, cut, false).await;
                 };
                 let missing = files::missing(&*context.store, &standing.completion).await?;
                 let is_damaged = standing.completion.damage.is_some();
-                if self.is_to_be_made_again(context, &cut, is_damaged, &missing) {
+                if self.is_to_be_restored(context, &cut, is_damaged, &missing) {
                     return self.redo(context, standing.cut, true).await;
                 }
             }
@@ -33,7 +33,7 @@ impl Partition {
         }
     }
 
-    fn is_to_be_made_again(&self, context: &Context, cut: &Cut, is_damaged: bool, missing: &[String]) -> bool {
+    fn is_to_be_restored(&self, context: &Context, cut: &Cut, is_damaged: bool, missing: &[String]) -> bool {
         if missing.is_empty() {
             return false;
         }

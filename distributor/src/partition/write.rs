@@ -1,4 +1,4 @@
-//! Closing a batch: encoding what is left, cut, files, key run, completion.
+//! Closes a batch: encodes the remaining rows, then puts cut, files, key run and completion.
 
 use super::phases::Phases;
 use super::{Context, DOCUMENT_VERSION, Next, Partition, Phase, Result, Start, changed, files, refused};
@@ -8,7 +8,7 @@ use crate::metrics::BatchDone;
 use crate::window::encode_key_run;
 
 impl Partition {
-    /// Closes the open batch, if it holds anything: cut, files, key run, completion.
+    /// Closes the open batch, if it has records: cut, files, key run, completion.
     pub(crate) async fn flush(&mut self, context: &Context) -> Result<Next> {
         let Phase::Fill(batch) = &mut self.phase else { return Ok(Next::Continue) };
         if batch.is_empty() {
@@ -16,7 +16,7 @@ impl Partition {
         }
         let (from, layout) = (batch.from(), batch.layout().clone());
         let mut phases = Phases::begin();
-        // A placeholder until the next batch begins, which needs the window as it is after this one.
+        // A placeholder until the next batch begins, which needs the window after this one.
         let placeholder = Phase::Fill(self.new_batch(context, from)?);
         let full = std::mem::replace(&mut self.phase, placeholder);
         let Phase::Fill(full) = full else { return Ok(Next::Continue) };
@@ -90,8 +90,8 @@ impl Partition {
         }
     }
 
-    /// Files, then the key run, then the completion: each durable before the next. All of it may be repeated. False if
-    /// somebody else is closing the batch without them, for the log has let go of its head (see [`super::salvage`]).
+    /// Puts the files, then the key run, then the completion: each is durable before the next. Can be repeated. False
+    /// if another worker is closing the batch without them, because it lost its head (see [`super::salvage`]).
     async fn complete(
         &mut self,
         context: &Context,
@@ -145,7 +145,7 @@ impl Partition {
     }
 }
 
-/// What says that a batch is complete, with these files.
+/// The completion of the batch with these files.
 fn completion(cut: &Cut, encoded: &Encoded, files: Vec<FileEntry>) -> Completion {
     Completion {
         version: DOCUMENT_VERSION,
@@ -159,7 +159,7 @@ fn completion(cut: &Cut, encoded: &Encoded, files: Vec<FileEntry>) -> Completion
     }
 }
 
-/// Whether the files are those that the cut says, if it does.
+/// Whether the files are in the folders that the cut lists, if it lists any.
 fn has_folders(cut: &Cut, encoded: &Encoded) -> bool {
     let made = encoded.files.iter().map(|file| &file.folder);
     cut.folders.as_ref().is_none_or(|folders| made.eq(folders))

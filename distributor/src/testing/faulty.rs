@@ -7,14 +7,14 @@ use common::store::{Store, StoreErrorKind};
 
 use super::interposed::{Fate, interposed};
 
-/// Fails one call after a while: before it took effect, or after, so that the caller sees a time-out of a success.
+/// Fails one call after a while: before it takes effect, or after, so that the caller sees a time-out of a success.
 pub(crate) struct Faulty {
     calls_left: AtomicI64,
     after_effect: bool,
 }
 
 impl Faulty {
-    /// The store, and what tells of it. Negative calls: never.
+    /// The store, and its observer. A negative number of calls: never.
     pub fn over(inner: Arc<dyn Store>, calls: i64, after_effect: bool) -> (Arc<dyn Store>, Arc<Self>) {
         let faulty = Arc::new(Self { calls_left: AtomicI64::new(calls), after_effect });
         let judge = faulty.clone();

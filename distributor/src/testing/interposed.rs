@@ -1,4 +1,4 @@
-//! A store whose calls a test watches, and fails when it likes.
+//! A store whose calls a test observes and can fail.
 
 use std::sync::Arc;
 
@@ -12,17 +12,17 @@ use common::store::{
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-/// What becomes of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Pass,
-    /// It fails and nothing happened.
+    /// It fails without an effect.
     Fail(StoreErrorKind),
     /// It takes effect, but the caller sees a time-out.
     TimeOut,
 }
 
-/// Asked before each call, with the operation and the key. It may take its time.
+/// Called before each call, with the operation and the key. May take its time.
 type Judge = Box<dyn Fn(&'static str, &str) -> BoxFuture<'static, Fate> + Send + Sync>;
 
 struct Interposed {
@@ -38,7 +38,7 @@ pub(crate) fn interposed(
     delayed(inner, move |operation, key| std::future::ready(judge(operation, key)).boxed())
 }
 
-/// The same, with one that lets calls wait.
+/// The same, with a judge that can delay calls.
 pub(crate) fn delayed(
     inner: Arc<dyn Store>,
     judge: impl Fn(&'static str, &str) -> BoxFuture<'static, Fate> + Send + Sync + 'static,
@@ -50,7 +50,7 @@ impl Interposed {
     async fn call<T>(&self, operation: &'static str, key: &str, call: impl Future<Output = Result<T>>) -> Result<T> {
         match (self.judge)(operation, key).await {
             Fate::Pass => call.await,
-            Fate::Fail(kind) => Err(StoreError::new(kind, operation, key, "told to fail")),
+            Fate::Fail(kind) => Err(StoreError::new(kind, operation, key, "injected failure")),
             Fate::TimeOut => {
                 call.await?;
                 Err(StoreError::new(StoreErrorKind::Transient, operation, key, "timed out"))

@@ -1,19 +1,19 @@
-//! Work that is broken off, with all it had under way.
+//! Aborts work together with all its calls in progress.
 
 use std::panic::resume_unwind;
 use std::thread;
 
 use tokio::runtime::Builder;
 
-/// Runs the work on a runtime of its own and ends that too. Of the calls which the work had begun and then let go of,
-/// as one does with the others when one has failed, some are at work on other threads: a directory as a store cannot
-/// take them back. They have taken effect when this returns, or never will, so that the folder lies still.
+/// Runs the work on a runtime of its own and ends that too. Calls that the work began and dropped, as it does with the
+/// others after one failure, may be running on other threads: a local store cannot cancel them. When this returns they
+/// have taken effect or never will, so the folder no longer changes.
 pub(crate) fn to_its_last_effect<T: Send>(work: impl AsyncFnOnce() -> T + Send) -> T {
     thread::scope(|scope| {
         let run = scope.spawn(|| {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             let outcome = runtime.block_on(work());
-            // Waits for what has begun on its threads.
+            // Waits for calls in progress on its threads.
             drop(runtime);
             outcome
         });
@@ -22,7 +22,7 @@ pub(crate) fn to_its_last_effect<T: Send>(work: impl AsyncFnOnce() -> T + Send) 
 }
 
 #[tokio::test]
-async fn what_was_let_go_of_has_taken_effect() {
+async fn dropped_calls_have_taken_effect() {
     use std::fs;
     use std::time::Duration;
 
@@ -33,7 +33,8 @@ async fn what_was_let_go_of_has_taken_effect() {
         let file = file.clone();
         let late = tokio::task::spawn_blocking(move || {
             started.send(()).unwrap();
-            // Nobody waits for this time: it makes sure that the file would be missed without the wait for this thread.
+            // Nothing waits for this time: it only ensures that the file would be missing without the wait for this
+            // thread.
             thread::sleep(Duration::from_millis(50));
             fs::write(file, "").unwrap();
         });

@@ -1,4 +1,4 @@
-//! A log whose calls a test watches, and refuses when it likes.
+//! A log whose calls a test observes and can refuse.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use common::log::{Bounds, Log, LogReader, LogWriter, Membership, ReadEvent, Result, TopicInfo, TopicSpec};
 
-/// What a test has to say to a log's calls.
+/// A test's reactions to a log's calls.
 pub(crate) trait Watcher: Send + Sync + 'static {
     /// Before offsets are set.
     fn setting_committed(&self) -> Result<()> {

@@ -1,7 +1,7 @@
-//! Keys of the open batch: entries by shard in the order in which they came, and beside them where to find them.
+//! Keys of the open batch: entries by shard in the order of arrival, and an index of them.
 //!
-//! An entry is put behind the last one of its shard, and only its four-byte position stands at a random place: a third of
-//! the memory to wait for that a table of entries has. An entry takes 26 to 34 bytes.
+//! An entry is appended to its shard, and only its four-byte position goes to a random place. That is a third of the
+//! memory accesses of a table of entries. An entry takes 26 to 34 bytes.
 
 use super::entry::Entry;
 use super::groups::{Groups, SHARDS, shard_of};
@@ -53,16 +53,16 @@ impl Shard {
     fn grow(&mut self) {
         let mut groups = Groups::new(self.groups.groups() + (self.groups.groups() / 2).max(1));
         let mut positions = vec![0; groups.places()].into_boxed_slice();
-        // From front to back through the larger part.
+        // Reads the larger part sequentially.
         for (position, entry) in (0..).zip(&self.entries) {
             positions[groups.put(entry.key())] = position;
         }
         (self.groups, self.positions) = (groups, positions);
     }
 
-    /// Puts all entries into `sorted`, in an order near to that of their keys.
+    /// Puts all entries into `sorted`, approximately in the order of their keys.
     fn collect(&self, sorted: &mut Vec<Entry>) {
-        // Once from front to back, which the processor foresees: they are at hand then, whatever the order.
+        // Reads them once sequentially, which the processor prefetches: they are then in the cache, whatever the order.
         std::hint::black_box(self.entries.iter().fold(0, |sum, entry| sum ^ entry.time));
         sorted.clear();
         sorted.extend(self.groups.iter().map(|at| self.entries[self.positions[at] as usize]));
@@ -79,7 +79,7 @@ impl Arrivals {
         shard.find(key).map(|at| shard.entries[at].time)
     }
 
-    /// Reads what [`Arrivals::insert`] is going to read and write; see [`Groups::touch`].
+    /// Reads the memory that [`Arrivals::insert`] will need; see [`Groups::touch`].
     #[inline]
     pub(super) fn touch(&self, key: u128) -> u64 {
         let Shard { groups, positions, entries } = &self.shards[shard_of(key)];
@@ -93,7 +93,7 @@ impl Arrivals {
         self.shards[shard_of(key)].insert(key, time)
     }
 
-    /// Hands the entries of each shard to `visit`, sorted by key. So are the shards.
+    /// Passes the entries of each shard to `visit`, sorted by key. The shards are in order too.
     pub(super) fn sorted(&self, mut visit: impl FnMut(&[Entry])) {
         let mut entries = Vec::new();
         for shard in &self.shards {
@@ -103,7 +103,7 @@ impl Arrivals {
         }
     }
 
-    /// Hands all entries to `visit`, in an order near to that of their keys, and gives their memory back on the way.
+    /// Passes all entries to `visit`, approximately in the order of their keys, and frees their memory on the way.
     pub(super) fn drain(self, mut visit: impl FnMut(&Entry)) {
         let mut entries = Vec::new();
         for shard in self.shards {
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As with a table: few shards, groups and tags.
+        /// As for a table: few shards, groups and tags.
         #[test]
         fn it_is_a_sorted_map_that_keeps_the_latest_time(
             entries in prop::collection::vec((0_u128..400, 0_u32..1_000), 0..800),

@@ -1,4 +1,4 @@
-//! One budget of memory for the deduplication windows of all partitions.
+//! One memory budget for the deduplication windows of all partitions.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,15 +8,15 @@ use tokio::sync::watch;
 
 use crate::scratch::Scratch;
 
-/// This part of the budget is for blocks of runs; they may be forgotten, the rest may not.
+/// This fraction of the budget is for blocks of runs, which may be evicted; the rest may not.
 const CACHE_PART: u64 = 8;
 
-/// How much memory windows may take together, and where their old keys go when that does not suffice.
+/// The memory of all windows together, and the disk for old keys beyond it.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit_bytes: usize,
     used_bytes: AtomicUsize,
-    /// How many windows share it; each may rely on its equal part.
+    /// The number of windows that share it; each is guaranteed an equal part.
     windows: watch::Sender<usize>,
     pub(super) scratch: Scratch,
     /// By run and block.
@@ -42,12 +42,12 @@ impl Budget {
         self.next_run.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Tells when the parts have become others.
+    /// Notifies of changes of the parts.
     pub(crate) fn watch(&self) -> watch::Receiver<usize> {
         self.windows.subscribe()
     }
 
-    /// Bytes on disk, of windows and of whatever else the scratch folder is used for.
+    /// Bytes on disk, of windows and of other data in the scratch folder.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.scratch.used_bytes()
     }
@@ -66,8 +66,8 @@ impl Lease {
         Self { budget: budget.clone(), bytes: 0 }
     }
 
-    /// Books what the window takes now, and returns to how much it has to come down, if it does: the others may use
-    /// what one leaves of its part, and only who has more than a part gives way.
+    /// Books the window's current memory, and returns the size to which it has to shrink, if it does. A window may use
+    /// what others leave of their parts; only one beyond its own part has to shrink.
     pub(super) fn book(&mut self, bytes: usize) -> Option<usize> {
         let budget = &self.budget;
         budget.used_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_more_than_a_part_gives_way_and_only_when_all_together_have_too_much() {
+    fn only_a_window_beyond_its_part_shrinks_and_only_if_all_exceed_the_budget() {
         let budget = Budget::new(800, Scratch::new("."));
         let (mut first, mut second) = (Lease::new(&budget), Lease::new(&budget));
         assert_eq!(first.book(600), None, "the other one leaves room");

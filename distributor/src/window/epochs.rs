@@ -1,5 +1,5 @@
-//! Log times in two parts. An entry's time is a 32-bit number of milliseconds within an absolute epoch of 49.7 days: nearly
-//! always there is one epoch, sometimes there are two.
+//! Log times in two parts. An entry's time is a 32-bit number of milliseconds within an absolute epoch of 49.7 days:
+//! usually there is one epoch, sometimes two.
 
 pub(super) const EPOCH_MS: i64 = 1 << 32;
 
@@ -13,7 +13,7 @@ pub(super) fn join(epoch: i64, within: u32) -> i64 {
     epoch * EPOCH_MS + i64::from(within)
 }
 
-/// What there is of each epoch, in their order.
+/// A value for each epoch, in order.
 #[derive(Debug, Clone)]
 pub(super) struct Epochs<T>(Vec<(i64, T)>);
 
@@ -24,9 +24,9 @@ impl<T> Default for Epochs<T> {
 }
 
 impl<T: Default> Epochs<T> {
-    /// That of an epoch, begun if need be.
+    /// The value of an epoch, begun if necessary.
     pub(super) fn of(&mut self, epoch: i64) -> &mut T {
-        // It is the newest one that is asked for, nearly always.
+        // The newest one is requested nearly always.
         let at = match self.0.last() {
             Some((newest, _)) if *newest == epoch => self.0.len() - 1,
             _ => self.0.partition_point(|(other, _)| *other < epoch),
@@ -39,7 +39,7 @@ impl<T: Default> Epochs<T> {
 }
 
 impl<T> Epochs<T> {
-    /// Those that may hold a time of at least `from_ms`, newest first.
+    /// Those that may contain a time of at least `from_ms`, newest first.
     pub(super) fn since(&self, from_ms: i64) -> impl Iterator<Item = (i64, &T)> {
         let oldest = from_ms.div_euclid(EPOCH_MS);
         self.iter().rev().take_while(move |(epoch, _)| *epoch >= oldest)

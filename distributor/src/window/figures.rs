@@ -1,5 +1,5 @@
-//! What a look-up and an insert cost, what an entry takes, and how long rebuilding takes. Not a test of behaviour:
-//! `cargo test --release -p distributor window::figures -- --ignored --nocapture --test-threads 1`
+//! Measures look-ups, inserts, the size of an entry, and rebuilding. Not a test of behaviour: `cargo test --release -p
+//! distributor window::figures -- --ignored --nocapture --test-threads 1`
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use crate::scratch::Scratch;
 
 const ENTRIES: u64 = 10_000_000;
 const BATCH: u64 = 500_000;
-/// So many that what gets slower from one to the next is seen.
+/// Enough to show a slow-down from one window to the next.
 const WINDOWS: u64 = 5;
 const WINDOW_MS: i64 = 86_400_000;
 
@@ -21,7 +21,7 @@ fn time(number: u64) -> i64 {
     i64::try_from(number * u64::try_from(WINDOW_MS).unwrap() / ENTRIES).unwrap()
 }
 
-/// Windows full of keys that come once, and one in fifty that comes again a third of a window later.
+/// Windows full of unique keys, and one in fifty that is repeated a third of a window later.
 fn fill(budget_bytes: u64) -> Vec<Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
     let budget = Budget::new(budget_bytes, Scratch::new(folder.path()));

@@ -1,7 +1,7 @@
-//! Which keys may stand in a run on disk: a split-block Bloom filter (Putze, Sanders and Singler, "Cache-, Hash- and
-//! Space-Efficient Bloom Filters", 2007; the form is that of Parquet's). It never misses a key.
+//! The keys that may be in a run on disk: a split-block Bloom filter (Putze, Sanders and Singler, "Cache-, Hash- and
+//! Space-Efficient Bloom Filters", 2007; in Parquet's form). It has no false negatives.
 
-/// Twelve bits a key: below one in a hundred other keys passes.
+/// Twelve bits a key: the rate of false positives is below one in a hundred.
 const BITS_PER_KEY: usize = 12;
 const WORDS: usize = 8;
 const SALTS: [u32; WORDS] =
@@ -39,7 +39,7 @@ impl Filter {
         self.blocks[block].iter().zip(bits).all(|(word, bit)| word & bit != 0)
     }
 
-    /// Reads a part of what a look-up reads; see [`Groups::touch`](super::groups::Groups::touch).
+    /// Reads a part of a look-up's memory; see [`Groups::touch`](super::groups::Groups::touch).
     pub(super) fn touch(&self, key: u128) -> u64 {
         u64::from(self.blocks[self.place(key).0][0])
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_misses_no_key_and_lets_few_others_pass() {
+    fn it_has_no_false_negatives_and_few_false_positives() {
         let key = |number: u64| xxhash_rust::xxh3::xxh3_128(&number.to_le_bytes());
         let mut filter = Filter::for_keys(20_000);
         (0..20_000).for_each(|number| filter.insert(key(number)));

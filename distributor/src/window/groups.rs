@@ -1,18 +1,19 @@
-//! Where the entries of a shard stand: open addressing in groups of six places.
+//! The places of a shard's entries: open addressing in groups of six places.
 //!
-//! Of each group there is one 64-bit word (after Google's Swiss tables and Facebook's F14): ten bits of each fingerprint, its
-//! *tag*, and four bits for those that found the group full and stand further on, one of which is set by each. Tags are
-//! compared six at a time. A look-up that finds nothing, which is nearly every one, ends at the first word unless the bit
-//! of its fingerprint is set there, and else at the first group that is not full. One in a hundred or so meets a tag that is
-//! the same by chance and waits for an entry.
+//! Each group has one 64-bit word (after Google's Swiss tables and Facebook's F14): ten bits of each fingerprint, its
+//! *tag*, and four bits for entries that found the group full and are in a later one, each of which sets one. Tags are
+//! compared six at a time. A look-up that finds nothing, as nearly every one does, ends at the first word unless the
+//! bit of its fingerprint is set there, and otherwise at the first group that is not full. About one in a hundred meets
+//! an equal tag by chance and reads an entry.
 //!
 //! # Invariant
 //!
-//! Groups between the one that an entry begins with, its *home*, and the one it stands in are full. So entries are freed
-//! only while all are [settled](Groups::begin_settling) anew, which also keeps look-ups as short as if they had just been put.
+//! Groups between the one where an entry's search begins, its *home*, and the one that holds it are full. Entries are
+//! therefore freed only while all are [settled](Groups::begin_settling) again, which also keeps look-ups as short as
+//! after fresh inserts.
 //!
-//! Fingerprints are uniformly distributed, so their bits serve as the hash: the highest 8 name the shard, those after them
-//! the group, the lowest 10 are the tag. So groups are in the order of their fingerprints, nearly.
+//! Fingerprints are uniformly distributed, so their bits serve as the hash: the highest 8 select the shard, those after
+//! them the group, the lowest 10 are the tag. Groups are therefore nearly in the order of their fingerprints.
 
 /// Shards of a table.
 pub(super) const SHARDS: usize = 256;
@@ -24,7 +25,7 @@ const TAG: u64 = (1 << TAG_WIDTH) - 1;
 const LOW_BITS: u64 = 1 | 1 << 10 | 1 << 20 | 1 << 30 | 1 << 40 | 1 << 50;
 const HIGH_BITS: u64 = LOW_BITS << (TAG_WIDTH - 1);
 const TAGS: u64 = LOW_BITS * TAG;
-/// Above the tags: which entries whose home is here stand further on.
+/// Above the tags: which entries with their home here are in a later group.
 const FURTHER_SHIFT: usize = GROUP * TAG_WIDTH;
 
 #[derive(Debug, Clone, Default)]
@@ -44,7 +45,7 @@ fn tag_of(key: u128) -> u64 {
     (key as u64 & TAG).max(1)
 }
 
-/// The bit of `key` in the word of its home: of bits that neither its tag nor its home is made of.
+/// The bit of `key` in the word of its home, from bits that neither its tag nor its home uses.
 #[allow(clippy::cast_possible_truncation, reason = "bits of a 128-bit number")]
 fn further(key: u128) -> u64 {
     1 << (FURTHER_SHIFT as u32 + (key as u32 >> TAG_WIDTH) % 4)
@@ -90,7 +91,7 @@ impl Groups {
         self.words.len() * GROUP
     }
 
-    /// At 7/8 load; look-ups would become long.
+    /// At 7/8 load; beyond it look-ups would become long.
     pub(super) fn is_full(&self) -> bool {
         (self.len + 1) * 8 > self.places() * 7
     }
@@ -99,7 +100,7 @@ impl Groups {
         size_of_val(&*self.words)
     }
 
-    /// First group to look at: what follows the shard's bits, scaled to the groups (Lemire, "Fast random integer
+    /// The home of a key: the bits after the shard's, scaled to the number of groups (Lemire, "Fast random integer
     /// generation in an interval").
     #[allow(
         clippy::cast_possible_truncation,
@@ -113,19 +114,19 @@ impl Groups {
         if group + 1 == self.words.len() { 0 } else { group + 1 }
     }
 
-    /// Reads the word that a look-up begins with, and decides nothing by it: the processor waits for many such at a time.
+    /// Reads the first word of a look-up without using it, so that the processor loads many of them at a time.
     #[inline]
     pub(super) fn touch(&self, key: u128) -> u64 {
         self.words.get(self.home(key)).copied().unwrap_or_default()
     }
 
-    /// A place in the middle of the group that a look-up begins with.
+    /// A place in the middle of the key's home group.
     #[inline]
     pub(super) fn about(&self, key: u128) -> usize {
         self.home(key) * GROUP + GROUP / 2
     }
 
-    /// Where `key` stands; `is_it` tells whether it is the one at a place whose tag is the same.
+    /// The place of `key`; `is_it` decides whether a place with an equal tag is the right one.
     #[inline]
     pub(super) fn find(&self, key: u128, mut is_it: impl FnMut(usize) -> bool) -> Option<usize> {
         let tags = tag_of(key) * LOW_BITS;
@@ -150,7 +151,7 @@ impl Groups {
         }
     }
 
-    /// Takes a place for a key that is not there yet. There has to be a free one.
+    /// Takes a place for a key that is not present. There must be a free one.
     #[inline]
     pub(super) fn put(&mut self, key: u128) -> usize {
         let mut group = self.home(key);
@@ -166,21 +167,21 @@ impl Groups {
         group * GROUP + place
     }
 
-    /// Has each entry freed or settled: groups in the order in which that has to happen, from one on that no entry has
-    /// passed. Nothing is found meanwhile.
+    /// Begins to free or settle every entry: returns the groups in the order in which that has to happen, beginning
+    /// with one that no entry has overflowed from. Look-ups are invalid meanwhile.
     pub(super) fn begin_settling(&mut self) -> impl Iterator<Item = usize> + use<> {
         self.words.iter_mut().for_each(|word| *word &= TAGS);
         let first = self.words.iter().position(|word| zero_tags(*word) != 0).map_or(0, |roomy| roomy + 1);
         (first..self.words.len()).chain(0..first)
     }
 
-    /// Frees a place that is taken.
+    /// Frees a taken place.
     pub(super) fn free(&mut self, at: usize) {
         self.words[at / GROUP] &= !(TAG << (at % GROUP * TAG_WIDTH));
         self.len -= 1;
     }
 
-    /// Moves `key` from where it stands to where it would be put now, which is no later place. Returns that.
+    /// Moves `key` to the place where it would be inserted now, which is never a later one. Returns that place.
     #[inline]
     pub(super) fn settle(&mut self, key: u128, at: usize) -> usize {
         if self.home(key) == at / GROUP {
@@ -204,7 +205,7 @@ impl Groups {
 
 #[cfg(test)]
 impl Groups {
-    /// How many groups a look-up for what is not there reads.
+    /// The number of groups that a look-up of an absent key reads.
     pub(super) fn reads(&self, key: u128) -> usize {
         let home = self.home(key);
         if self.words[home] & further(key) == 0 {
@@ -219,7 +220,7 @@ impl Groups {
 mod tests {
     use super::*;
 
-    /// So many keys of the last of 20 groups, and where each stands.
+    /// `count` keys of the last of 20 groups, and the place of each.
     fn of_one_group(count: u128) -> (Groups, Vec<(u128, usize)>) {
         let mut groups = Groups::new(20);
         let keys = (1..=count).map(|number| (0xff << 112) | (number << 40) | number);
@@ -227,7 +228,7 @@ mod tests {
         (groups, placed)
     }
 
-    /// Frees those that stand at `gone`, and settles the others.
+    /// Frees the keys at `gone`, and settles the others.
     fn without(groups: &mut Groups, placed: &[(u128, usize)], gone: &[usize]) -> Vec<usize> {
         let mut settled = Vec::new();
         for group in groups.begin_settling() {
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_past_full_groups_comes_back_when_it_is_settled() {
+    fn overflowed_entries_return_to_their_home_when_settled() {
         let (groups, placed) = of_one_group(20);
         let (key, last) = placed[19];
         assert_eq!(last, 13, "behind the end it goes on at the beginning");
@@ -260,7 +261,7 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(settled, expected, "without {gone:?}");
         }
-        // One whose bit no other has set ends where it begins.
+        // A key whose bit no other has set ends at its home.
         assert_eq!(groups.reads(key ^ 1 << TAG_WIDTH), 1);
     }
 }

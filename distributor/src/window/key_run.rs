@@ -1,4 +1,4 @@
-//! A key run: the keys of one batch with their log times, written beside it, so that the window can be rebuilt without
+//! A key run: the keys of one batch with their log times, stored beside it, so that the window can be rebuilt without
 //! reading the log (about a fifteenth of the bytes).
 //!
 //! Format, little endian: `"EDKEYS01" | section count u32 | sections | xxh3-64 of all before`. A section is
@@ -11,14 +11,14 @@ use super::Overlay;
 use super::epochs::EPOCH_MS;
 
 const MAGIC: &[u8; 8] = b"EDKEYS01";
-/// Of a key in a run.
+/// Bytes of a key in a run.
 pub(crate) const ENTRY_BYTES: usize = 20;
-/// Of a section, besides its keys.
+/// Bytes of a section besides its keys.
 const SECTION_BYTES: usize = 12;
-/// Of a run, besides its sections.
+/// Bytes of a run besides its sections.
 const FRAME_BYTES: usize = 20;
 
-/// The most that a run of so many keys takes: each in a section of its own.
+/// The most bytes of a run with `keys` keys: each in a section of its own.
 pub(crate) fn most_bytes(keys: u64) -> u64 {
     keys.saturating_mul((ENTRY_BYTES + SECTION_BYTES) as u64).saturating_add(FRAME_BYTES as u64)
 }
@@ -57,7 +57,7 @@ pub(crate) fn encode_key_run(overlay: &Overlay) -> Vec<u8> {
 /// Calls `visit` with each key and its log time.
 ///
 /// # Errors
-/// The run is not what was written. Nothing was visited then.
+/// The run is damaged. Nothing was visited then.
 pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Result<(), KeyRunError> {
     let (body, checksum) = run.split_last_chunk::<8>().ok_or(KeyRunError("too short"))?;
     if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*checksum) {

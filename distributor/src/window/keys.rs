@@ -1,4 +1,4 @@
-//! Keys of complete batches with the latest log time of each, in memory.
+//! Keys of complete batches in memory, with the latest log time of each.
 
 use super::epochs::{Epochs, join, split};
 use super::overlay::Overlay;
@@ -10,7 +10,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Whether `key` stands here with a log time of at least `from_ms`.
+    /// Whether `key` is present with a log time of at least `from_ms`.
     pub(super) fn contains_since(&self, key: u128, from_ms: i64) -> bool {
         self.epochs
             .since(from_ms)
@@ -42,11 +42,11 @@ impl Keys {
         }
     }
 
-    /// Removes what is older than `oldest_ms` from one shard of each table and hands it to `removed`.
+    /// Removes entries older than `oldest_ms` from one shard of each table and passes them to `removed`.
     pub(super) fn sweep(&mut self, shard: usize, oldest_ms: i64, mut removed: impl FnMut(u128, i64)) {
         let (oldest, within) = split(oldest_ms);
         for (epoch, table) in self.epochs.iter_mut().take_while(|(epoch, _)| *epoch <= oldest) {
-            // A table of an epoch that is over goes whole.
+            // The table of an epoch that is over is removed as a whole.
             let within = if epoch == oldest { u64::from(within) } else { 1 << 32 };
             table.sweep(shard, within, |key, time| removed(key, join(epoch, time)));
         }

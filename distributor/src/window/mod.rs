@@ -1,22 +1,22 @@
-//! The deduplication window: which keys stood in the last W of log time.
+//! The deduplication window: the keys within the last W of log time.
 //!
 //! # Definition (exact)
 //!
 //! *Log time* of a record is the running maximum of the log-append times in its partition. A record at log time t is a
-//! duplicate iff an equal key stands earlier in the partition with a log time of at least t - W.
+//! duplicate iff an equal key precedes it in the partition with a log time of at least t - W.
 //!
 //! # Invariants
 //!
-//! 1. The window is valid at exactly one offset: it holds the keys of every record before it that can still matter,
+//! 1. The window is valid at exactly one offset: it contains the keys of every earlier record that can still matter,
 //!    and takes each record once, in order.
-//! 2. Keys of the open batch stay in an [`Overlay`] of their own. They are merged when the batch is complete, and
-//!    dropped when reading goes back, so an unfinished batch leaves no trace.
+//! 2. Keys of the open batch are in a separate [`Overlay`]. They are merged when the batch is complete, and dropped
+//!    when reading goes back, so an unfinished batch leaves no trace.
 //! 3. Only the latest log time of a key counts: an earlier one inside the window implies the later one.
-//! 4. A key leaves memory for two reasons: no record can reach back to it any more, or it went to disk, where it is
-//!    found as before. When there is no room on disk either, the window stops; it never forgets.
+//! 4. A key leaves memory for two reasons: no record can reach back to it any more, or it was spilled to disk, where it
+//!    is still found. If there is no disk space either, the window stops; it never drops a key.
 //!
-//! Keys that have fallen out of the window are swept out shard by shard, each shard once in an eighth of it. Old keys go
-//! to disk when the windows of all partitions together exceed their [`Budget`].
+//! Keys that have left the window are swept out shard by shard, each shard once in an eighth of the window. Old keys
+//! are spilled to disk when the windows of all partitions together exceed their [`Budget`].
 
 mod arrivals;
 mod budget;
@@ -47,16 +47,16 @@ use table::Table;
 
 use crate::scratch::ScratchError;
 
-/// The window has this many slices, the unit in which keys go to disk and are dropped there, and in which all of memory
+/// The number of slices of a window, the unit in which keys are spilled and dropped on disk, and in which all of memory
 /// is swept once …
 const SLICES: i64 = 8;
 /// … of at least this width on disk …
 const MIN_WIDTH_MS: i64 = 60_000;
 /// … and at most this one.
 const MAX_WIDTH_MS: i64 = epochs::EPOCH_MS;
-/// Keys that are best looked up together: so many reads at a time fill what the processor has for them.
+/// Keys that are looked up together: as many as the processor's outstanding reads allow.
 pub(crate) const GROUP: usize = 24;
-/// Of an entry in memory, at the least.
+/// Minimum memory of an entry.
 const ENTRY_BYTES: usize = 24;
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(crate) struct Window {
     spilled: Spilled,
     /// Log time before which nothing matters any more.
     oldest_ms: i64,
-    /// Log time of the last sweep, and the shard that comes next.
+    /// Log time of the last sweep, and the next shard.
     swept_ms: Option<i64>,
     next_shard: usize,
     lease: Lease,
@@ -93,42 +93,42 @@ impl Window {
         Overlay::default()
     }
 
-    /// Whether a record of `key` at log time `time_ms` is a duplicate, given the complete batches and the open one, whose
-    /// `overlay` takes the key.
+    /// Whether a record of `key` at log time `time_ms` is a duplicate, given the complete batches and the open one,
+    /// whose `overlay` takes the key.
     ///
     /// # Errors
-    /// The disk's, where old keys are. The overlay is useless then.
+    /// The error of the disk with old keys. The overlay is then unusable.
     pub(crate) fn take(&self, overlay: &mut Overlay, key: u128, time_ms: i64) -> Result<bool, ScratchError> {
         let from_ms = time_ms.saturating_sub(self.window_ms);
-        if overlay.insert_and_look(key, time_ms, from_ms) || self.keys.contains_since(key, from_ms) {
+        if overlay.insert_and_check(key, time_ms, from_ms) || self.keys.contains_since(key, from_ms) {
             return Ok(true);
         }
         self.spilled.contains_since(key, from_ms)
     }
 
-    /// Reads what [`Window::take`] is going to begin with for each of `keys`: the processor waits for all of it at the same
-    /// time instead of for one after the other. Nothing depends on it but speed.
+    /// Reads the first memory that [`Window::take`] will need for each of `keys`: the processor loads all of it at the
+    /// same time instead of one after the other. Affects only speed.
     pub(crate) fn warm(&self, overlay: &Overlay, keys: &[u128]) {
         std::hint::black_box(self.keys.touch(keys) ^ overlay.touch(keys) ^ self.spilled.touch(keys));
     }
 
-    /// Takes the keys of a batch that is now complete and forgets what no later record can reach.
-    /// `clock_ms` is the log time at the batch's end.
+    /// Merges the keys of a batch that is now complete and drops those that no later record can reach. `clock_ms` is
+    /// the log time at the batch's end.
     ///
     /// # Errors
-    /// The disk's, when keys had to leave memory. The window is useless then.
+    /// The disk's error if keys had to be spilled. The window is then unusable.
     pub(crate) fn merge(&mut self, overlay: Overlay, clock_ms: i64) -> Result<(), ScratchError> {
         self.keys.absorb(overlay);
         self.forget_before(clock_ms);
         self.fit()
     }
 
-    /// Begins to be rebuilt for log time `clock_ms`: what cannot matter then is not taken in.
+    /// Begins rebuilding for log time `clock_ms`: keys that cannot matter then are ignored.
     pub(crate) fn expect(&mut self, clock_ms: i64) {
         self.oldest_ms = clock_ms.saturating_sub(self.window_ms);
     }
 
-    /// Adds one key of a completed batch, when the window is rebuilt.
+    /// Adds one key of a completed batch during rebuilding.
     pub(crate) fn restore(&mut self, key: u128, time_ms: i64) {
         if time_ms >= self.oldest_ms {
             self.keys.insert(key, time_ms);
@@ -149,10 +149,10 @@ impl Window {
         self.swept_ms = Some(if due == shards { clock_ms } else { since_ms + due * each_ms });
     }
 
-    /// Lets old keys go to disk if the budget asks for it.
+    /// Spills old keys if the budget requires it.
     ///
     /// # Errors
-    /// The disk's. The window is useless then: begin it again from the key runs.
+    /// The disk's error. The window is then unusable: rebuild it from the key runs.
     pub(crate) fn fit(&mut self) -> Result<(), ScratchError> {
         let Some(target) = self.lease.book(self.memory_bytes()) else { return Ok(()) };
         let for_keys = target.saturating_sub(self.spilled.memory_bytes());
@@ -162,7 +162,7 @@ impl Window {
         Ok(())
     }
 
-    /// Writes the oldest slices to disk, until no more than `staying` keys are in memory.
+    /// Writes the oldest slices to disk, until at most `staying` keys are in memory.
     fn spill(&mut self, staying: usize) -> Result<(), ScratchError> {
         let (width_ms, oldest_ms) = (self.spilled.width_ms, self.oldest_ms);
         let slice_of = |time_ms: i64| time_ms.div_euclid(width_ms);
@@ -181,12 +181,12 @@ impl Window {
         }
         let Some((newest, _)) = writers.last_key_value() else { return Ok(()) };
         let staying_from_ms = (newest + 1).saturating_mul(width_ms);
-        // Shards come in the order of their keys, and so the runs are sorted.
+        // Shards are in the order of their keys, so the runs are sorted.
         for shard in 0..Table::SHARDS {
             let mut removed = Vec::new();
             self.keys.sweep(shard, staying_from_ms, |key, time_ms| removed.push((key, time_ms)));
             removed.sort_unstable();
-            // A key of two epochs comes twice, the later time last.
+            // A key of two epochs occurs twice, the later time last.
             let mut removed = removed.into_iter().filter(|(_, time_ms)| *time_ms >= oldest_ms).peekable();
             while let Some((key, time_ms)) = removed.next() {
                 let again = removed
@@ -203,7 +203,7 @@ impl Window {
         Ok(())
     }
 
-    /// Keys in memory and on disk. One that stands in both, or in several runs, counts several times.
+    /// Keys in memory and on disk. One that is in both, or in several runs, counts several times.
     pub(crate) fn len(&self) -> usize {
         self.keys.len() + self.spilled.len()
     }
@@ -220,7 +220,7 @@ mod tests {
     use super::*;
     use crate::scratch::Scratch;
 
-    /// The definition, word for word.
+    /// The definition, literally.
     fn ideal(records: &[(u128, i64)], window_ms: i64) -> Vec<bool> {
         let mut clock = i64::MIN;
         let mut seen: Vec<(u128, i64)> = Vec::new();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn without_room_on_disk_the_window_stops_rather_than_forget() {
+    fn without_disk_space_the_window_stops_rather_than_drop_keys() {
         let budget = Budget::new(0, Scratch::new("/no/such/folder"));
         let mut window = Window::new(1_000, &budget);
         let mut overlay = Window::overlay();
@@ -256,9 +256,10 @@ mod tests {
             keeps_live in any::<bool>(),
             // Also across the border of two tables.
             begins_ms in prop::sample::select(vec![1_000, epochs::EPOCH_MS - 150]),
-            // Each window of so small a budget is on disk nearly whole.
+            // With so small a budget nearly the whole of each window is on disk.
             budget_bytes in prop::sample::select(vec![0_u64, 70_000, 1_000_000_000]),
-            // What is touched ahead, beyond the batch's end and doubled keys too, as it may be with records of a chunk.
+            // Groups that are touched ahead, also beyond the batch's end and with repeated keys, as with records of a
+            // chunk.
             groups in prop::collection::vec(0_usize..12, 1..5),
         ) {
             let folder = tempfile::tempdir().unwrap();
@@ -288,7 +289,7 @@ mod tests {
                     prop_assert_eq!(window.take(&mut overlay, key, batch_clock).unwrap(), expected[index], "record {}", index);
                 }
                 if !dropped {
-                    // The batch is given up and read again.
+                    // The batch is dropped and read again.
                     dropped = true;
                     continue;
                 }

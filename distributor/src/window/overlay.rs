@@ -9,7 +9,7 @@ pub(crate) struct Overlay {
 }
 
 impl Overlay {
-    /// Of several times of a key the latest counts. Returns the latest of before, if that was in the same epoch.
+    /// Of several times of a key the latest counts. Returns the previous latest, if it was in the same epoch.
     fn put(&mut self, key: u128, time_ms: i64) -> Option<i64> {
         let (epoch, within) = split(time_ms);
         let before = self.epochs.of(epoch).insert(key, within);
@@ -21,12 +21,12 @@ impl Overlay {
         self.put(key, time_ms);
     }
 
-    /// Inserts, and says whether `key` stood here before with a log time of at least `from_ms`: both in one look-up.
-    pub(super) fn insert_and_look(&mut self, key: u128, time_ms: i64, from_ms: i64) -> bool {
+    /// Inserts, and returns whether `key` was present with a log time of at least `from_ms`: both in one look-up.
+    pub(super) fn insert_and_check(&mut self, key: u128, time_ms: i64, from_ms: i64) -> bool {
         if let Some(before_ms) = self.put(key, time_ms) {
             return before_ms >= from_ms;
         }
-        // Nearly always there is one epoch.
+        // Usually there is one epoch.
         let (this, _) = split(time_ms);
         self.epochs
             .since(from_ms)

@@ -1,7 +1,7 @@
-//! Keys with their log times on local disk, sorted, with a filter in memory.
+//! Sorted keys with their log times on local disk, with a filter in memory.
 //!
-//! Format: blocks of up to 200 entries `(fingerprint u128, time i64)`, little endian, each followed by the xxh3-64 of its
-//! bytes. Of each block the first fingerprint stays in memory.
+//! Format: blocks of up to 200 entries `(fingerprint u128, time i64)`, little endian, each followed by the xxh3-64 of
+//! its bytes. The first fingerprint of each block stays in memory.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ const BLOCK_BYTES: usize = BLOCK_ENTRIES * ENTRY_BYTES + CHECKSUM_BYTES;
 #[derive(Debug)]
 pub(super) struct Run {
     budget: Arc<Budget>,
-    /// Among the runs of the process.
+    /// Unique among the runs of the process.
     name: u64,
     file: ScratchFile,
     /// First fingerprint of each block.
@@ -41,7 +41,7 @@ impl Run {
         self.firsts.capacity() * size_of::<u128>() + self.filter.as_ref().map_or(0, Filter::memory_bytes)
     }
 
-    /// Every look-up goes to disk from now on: slower, and as exact.
+    /// Every look-up then reads the disk: slower, and still exact.
     pub(super) fn drop_filter(&mut self) {
         self.filter = None;
     }
@@ -58,12 +58,12 @@ impl Run {
     /// The latest time of `key`.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn get(&self, key: u128) -> Result<Option<i64>, ScratchError> {
         if self.filter.as_ref().is_some_and(|filter| !filter.may_hold(key)) {
             return Ok(None);
         }
-        // The last block that begins at or before the key; a run holds each key once.
+        // The last block that begins at or before the key; a run contains each key once.
         let Some(block) = self.firsts.partition_point(|first| *first <= key).checked_sub(1) else { return Ok(None) };
         let block = self.block(block)?;
         let (mut low, mut high) = (0, block.len() / ENTRY_BYTES);
@@ -100,7 +100,7 @@ impl Run {
         Ok(bytes)
     }
 
-    /// All entries, sorted, block by block and past the cache.
+    /// All entries, sorted, block by block and without the cache.
     fn entries(&self) -> impl Iterator<Item = Result<(u128, i64), ScratchError>> {
         (0..self.firsts.len()).flat_map(|number| {
             let (block, failed) = match self.read(number) {

@@ -1,4 +1,4 @@
-//! The part of a window that has left memory: runs on disk, by absolute slice of log time.
+//! The spilled part of a window: runs on disk, by absolute slice of log time.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::scratch::ScratchError;
 #[derive(Debug)]
 pub(super) struct Spilled {
     pub width_ms: i64,
-    /// Of each slice: newest run last, and each more than twice as large as the next, so that there are few.
+    /// By slice: the newest run last, and each more than twice as large as the next, so that there are few.
     slices: BTreeMap<i64, Vec<Run>>,
 }
 
@@ -17,10 +17,10 @@ impl Spilled {
         Self { width_ms, slices: BTreeMap::new() }
     }
 
-    /// Whether `key` stands here with a log time of at least `from_ms`.
+    /// Whether `key` is present with a log time of at least `from_ms`.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn contains_since(&self, key: u128, from_ms: i64) -> Result<bool, ScratchError> {
         if self.slices.is_empty() {
             return Ok(false);
@@ -39,10 +39,11 @@ impl Spilled {
         self.slices.values().flatten().fold(0, |sum, run| sum ^ run.touch(keys))
     }
 
-    /// Takes a run of a slice, and merges runs where there would be too many. What is older than `oldest_ms` may go.
+    /// Adds a run of a slice, and merges runs if there would be too many. Entries older than `oldest_ms` may be
+    /// dropped.
     ///
     /// # Errors
-    /// The disk's. The run is taken all the same.
+    /// The disk's error. The run is added all the same.
     pub(super) fn add(&mut self, slice: i64, run: Run, oldest_ms: i64) -> Result<(), ScratchError> {
         let runs = self.slices.entry(slice).or_default();
         runs.push(run);
@@ -56,14 +57,14 @@ impl Spilled {
         Ok(())
     }
 
-    /// Drops slices that lie before `oldest_ms` as a whole.
+    /// Drops slices that are before `oldest_ms` as a whole.
     pub(super) fn forget_before(&mut self, oldest_ms: i64) {
         if !self.slices.is_empty() {
             self.slices = self.slices.split_off(&oldest_ms.div_euclid(self.width_ms));
         }
     }
 
-    /// Gives filters up, those of the oldest runs first, until no more than `bytes` are in memory.
+    /// Drops filters, those of the oldest runs first, until at most `bytes` are in memory.
     pub(super) fn shed_filters(&mut self, bytes: usize) {
         let mut memory_bytes = self.memory_bytes();
         for run in self.slices.values_mut().flatten().filter(|run| run.has_filter()) {

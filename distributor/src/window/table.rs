@@ -1,15 +1,15 @@
 //! A compact map from 128-bit fingerprints to a 32-bit time, made for tens of millions of entries.
 //!
-//! Entries of a shard stand as its [`Groups`] say. A shard grows by a fifth when it is full, so an entry takes 24 to 30
-//! bytes, and growing copies one shard at a time instead of everything at once.
+//! The entries of a shard are placed by its [`Groups`]. A shard grows by a fifth when it is full, so an entry takes 24
+//! to 30 bytes, and growing copies one shard at a time instead of everything at once.
 //!
-//! To go through one table and insert into another goes through both from front to back.
+//! Iterating over one table while inserting into another reads both sequentially.
 
 use super::entry::Entry;
 use super::groups::{GROUP, Groups, SHARDS, shard_of};
 
-/// A shard that is less full than this after sweeping is laid out anew, three quarters full. In between it stays as it is
-/// though a sixth comes and goes.
+/// A shard with a lower load than this after sweeping is rebuilt at three quarters. Above it, a shard stays as it is
+/// while a sixth of its entries are replaced.
 const MIN_LOAD_PERCENT: usize = 72;
 
 #[derive(Debug, Clone, Default)]
@@ -56,7 +56,7 @@ impl Shard {
         None
     }
 
-    /// Moves all entries to so many groups, in which they have to find room.
+    /// Moves all entries to `groups` groups, which must suffice.
     fn lay_out(&mut self, groups: usize) {
         let mut other = Self::with_groups(groups);
         for entry in self.iter() {
@@ -69,7 +69,7 @@ impl Shard {
         self.groups.iter().map(|at| &self.entries[at])
     }
 
-    /// Removes what is older than `oldest` where it stands, and gives room back if much of it is free then.
+    /// Removes entries older than `oldest` in place, and frees memory if much of it is unused then.
     fn sweep(&mut self, oldest: u64, removed: &mut impl FnMut(u128, u32)) {
         for group in self.groups.begin_settling() {
             for at in self.groups.taken_in(group) {
@@ -113,12 +113,12 @@ impl Table {
         self.shards[shard_of(key)].insert(key, time)
     }
 
-    /// In an order near to that of the keys.
+    /// Approximately in the order of the keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u128, u32)> {
         self.shards.iter().flat_map(Shard::iter).map(|entry| (entry.key(), entry.time))
     }
 
-    /// Removes what is older than `oldest` from one shard, hands it to `removed`, and gives its room back.
+    /// Removes entries older than `oldest` from one shard, passes them to `removed`, and frees their memory.
     pub(super) fn sweep(&mut self, shard: usize, oldest: u64, mut removed: impl FnMut(u128, u32)) {
         if let Some(shard) = self.shards.get_mut(shard) {
             shard.sweep(oldest, &mut removed);
@@ -144,8 +144,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Few keys in few shards and groups with few tags, so that groups overflow, also more often than they count, and
-        /// tags meet. What is removed makes room for what comes after it.
+        /// Few keys in few shards and groups with few tags, so that groups overflow, also beyond their counters, and
+        /// tags collide. Removed entries make room for later ones.
         #[test]
         fn it_is_a_map_that_keeps_the_latest_time(
             rounds in prop::collection::vec((prop::collection::vec((0_u128..400, 0_u32..1_000), 0..400), 0_u32..1_000), 1..6),
@@ -180,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_follows_what_is_left() {
+    fn memory_shrinks_with_the_entries() {
         let mut table = Table::default();
         (0..600_000).for_each(|number| assert_eq!(table.insert(key(number), u32::try_from(number).unwrap()), None));
         for oldest in [100_000, 200_000, 500_000, 590_000] {
             (0..Table::SHARDS).for_each(|shard| table.sweep(shard, oldest, |_, _| {}));
             let left = 600_000 - usize::try_from(oldest).unwrap();
             assert_eq!(table.len(), left);
-            // Each shard has its own head, and room in whole groups.
+            // Each shard has a header of its own, and memory in whole groups.
             let most = left * 31 + Table::SHARDS * 200;
             assert!(table.memory_bytes() <= most, "{} bytes for {left} entries", table.memory_bytes());
         }
@@ -195,12 +195,12 @@ mod tests {
         assert!(table.memory_bytes() < 20_000);
     }
 
-    /// Groups that ten thousand look-ups for absent keys read.
+    /// The number of groups that ten thousand look-ups of absent keys read.
     fn reads(shard: &Shard) -> usize {
         (0..10_000).map(|number| shard.groups.reads(key(u64::MAX - number))).sum()
     }
 
-    /// What came when a group was full does not stay behind it for good.
+    /// Entries that overflowed a full group do not stay displaced for ever.
     #[test]
     fn look_ups_do_not_get_longer_from_window_to_window() {
         const WINDOW: u32 = 40_000;
@@ -214,7 +214,7 @@ mod tests {
             let mut anew = shard.clone();
             anew.lay_out(shard.groups.groups());
             let (as_it_is, anew) = (reads(&shard), reads(&anew));
-            assert!(as_it_is * 100 <= anew * 105, "{as_it_is} reads, and {anew} when laid out anew");
+            assert!(as_it_is * 100 <= anew * 105, "{as_it_is} reads, and {anew} after a rebuild");
         }
         let reads = reads(&shard);
         assert!(reads < 14_000, "{reads} groups for ten thousand look-ups");

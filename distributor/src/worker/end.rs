@@ -1,4 +1,4 @@
-//! When the work of a run with an end is done, and when it will not be.
+//! Decides when a run with `once` is complete, and when it never will be.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ impl Worker<'_> {
     /// With `--once` a log that stays silent or broken for too long ends the run.
     pub(super) fn check_patience(&self, quiet_since: Instant, error: Option<LogError>) -> Result<(), PartitionError> {
         let settings = &self.role.settings;
-        // When only other members' partitions are open, their owners decide how long it takes.
+        // If only other members' partitions are open, their owners decide how long it takes.
         let ours_open = !self.assigned_once || self.states().any(|state| !state.is_done());
         let waiting = self.targets.borrow().is_some() && settings.once && ours_open;
         if waiting && quiet_since.elapsed() >= settings.patience {
@@ -24,11 +24,11 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// With an announced end: all of our partitions are read and flushed, and all others are read by their owners.
+    /// With an announced end: all assigned partitions are read and flushed, and all others are read by their owners.
     pub(super) async fn is_finished(&mut self) -> Result<bool, PartitionError> {
         let targets = self.targets.borrow().clone();
         let Some(targets) = targets else { return Ok(false) };
-        // A lane may have reported what is to be committed just before it was done.
+        // A lane may have reported an offset to commit just before it was done.
         if !self.assigned_once || self.has_reports() {
             return Ok(false);
         }
@@ -51,7 +51,7 @@ impl Worker<'_> {
         !self.reports.is_empty() || !self.earlier_reports.is_empty()
     }
 
-    /// Whether a partition that somebody else owns has no record between its committed offset and its end.
+    /// Whether a partition of another member has no record between its committed offset and its end.
     async fn is_drained(&self, id: i32) -> Result<bool, PartitionError> {
         let (log, topic) = (&self.role.log, &self.context.topic);
         let Some(bounds) = log.bounds(topic).await?.get(&id).copied() else { return Ok(true) };

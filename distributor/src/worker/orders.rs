@@ -1,4 +1,4 @@
-//! Orders for lanes, none of which is waited for: reading of a partition is paused while its lane has enough to do.
+//! Orders for lanes. The worker waits for none: reading of a partition is paused while its lane has enough work.
 
 use common::log::LogError;
 
@@ -7,7 +7,7 @@ use crate::lane::{LaneHandle, Order, Report};
 use crate::partition::PartitionError;
 
 impl Worker<'_> {
-    /// Orders of partitions that are not ours any more are nobody's.
+    /// Drops orders for revoked partitions.
     pub(super) fn order(&mut self, id: i32, order: Order) -> Result<(), PartitionError> {
         let ordered = self.lanes.get_mut(&id).map_or(Ok(()), |lane| lane.order(order));
         self.see_to(id, ordered)
@@ -24,7 +24,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// Reading of a partition is paused while its lane has enough to do.
+    /// Reading of a partition is paused while its lane has enough work.
     fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
         if let Err(gone) = handed_over {
             let failure = self.failure_of(id).unwrap_or(gone.into());
@@ -40,7 +40,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// What a lane that is gone said last. What others reported before is heeded next.
+    /// The last report of a lane that has ended. Earlier reports of other lanes are handled next.
     fn failure_of(&mut self, id: i32) -> Option<PartitionError> {
         let generation = self.lanes.get(&id)?.generation;
         while let Ok((reporter, of, report)) = self.reports.try_recv() {

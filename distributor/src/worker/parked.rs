@@ -1,5 +1,5 @@
-//! Partitions that cannot go on, while others of this member do: one that is refused, or whose store fails, is one
-//! partition's matter. A service tries them again from time to time; a run with an end names them at it.
+//! Partitions that cannot continue while others of this member do: a refusal or a failing store affects only its
+//! partition. A service retries them from time to time; a run with `once` reports them at its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 use crate::partition::PartitionError;
 
-/// The first wait of what may pass by itself; each further one is twice as long.
+/// The first wait after a temporary failure; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest, and the wait of what somebody has to mend.
+/// The longest wait, and the wait after a failure for an operator.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
 struct Failure {
-    /// `None` while it is tried again.
+    /// `None` while it is retried.
     error: Option<PartitionError>,
     /// `None`: not in this session.
     retry_at: Option<Instant>,
@@ -26,7 +26,7 @@ struct Failure {
 pub(super) struct Parked(BTreeMap<i32, Failure>);
 
 impl Parked {
-    /// With `once` a partition is not tried again: the role does that, when the others are done.
+    /// With `once` a partition is not retried here: the role does that, when the others are done.
     pub(super) fn park(&mut self, id: i32, error: PartitionError, once: bool, now: Instant) {
         let times = self.0.get(&id).map_or(0, |failure| failure.times);
         let wait = if error.is_retryable(once) { wait_after(times) } else { LONGEST_WAIT };
@@ -34,14 +34,14 @@ impl Parked {
         self.0.insert(id, Failure { error: Some(error), retry_at, times: times.saturating_add(1) });
     }
 
-    /// It is tried again; only how often it failed is remembered.
+    /// It is being retried; only the number of its failures is kept.
     pub(super) fn is_tried(&mut self, id: i32) {
         if let Some(failure) = self.0.get_mut(&id) {
             (failure.error, failure.retry_at) = (None, None);
         }
     }
 
-    /// It goes on, or is somebody else's.
+    /// It works again, or was assigned to another member.
     pub(super) fn forget(&mut self, id: i32) {
         self.0.remove(&id);
     }
@@ -62,13 +62,13 @@ impl Parked {
         self.0.values().filter_map(|failure| failure.retry_at).min()
     }
 
-    /// Those to be tried again by now.
+    /// Those that are due for a retry.
     pub(super) fn due(&self, now: Instant) -> Vec<i32> {
         let is_due = |failure: &Failure| failure.retry_at.is_some_and(|at| at <= now);
         self.0.iter().filter(|(_, failure)| is_due(failure)).map(|(id, _)| *id).collect()
     }
 
-    /// Why this member is not ready, if partitions of it are parked.
+    /// The reason why this member is not ready, if partitions are parked.
     pub(super) fn reason(&self) -> Option<String> {
         let (id, error) = self.open().next()?;
         let others = self.open().count() - 1;
@@ -76,7 +76,7 @@ impl Parked {
         Some(format!("partition {id}: {error}{more}"))
     }
 
-    /// All of them, as one error.
+    /// All their errors, as one.
     pub(super) fn take_errors(&mut self) -> PartitionError {
         let failed = std::mem::take(&mut self.0);
         let errors = failed.into_iter().filter_map(|(id, failure)| Some((id, failure.error?)));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_soon_and_then_less_and_less_often_until_it_goes_on() {
+    async fn temporary_failures_are_retried_soon_and_then_less_often() {
         let (mut parked, now) = (Parked::default(), Instant::now());
         let mut waits = Vec::new();
         for _ in 0..7 {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn with_an_end_nothing_is_tried_again_and_all_are_named() {
+    async fn with_once_nothing_is_retried_and_all_are_named() {
         let mut parked = Parked::default();
         for id in [2, 7] {
             parked.park(id, error(StoreErrorKind::Transient), true, Instant::now());

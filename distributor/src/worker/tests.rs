@@ -16,7 +16,7 @@ use crate::testing::interposed::{Fate, delayed, interposed};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Puts of keys that hold a text wait until it is opened.
+/// Puts of keys that contain a text wait until they are released.
 struct Hanging {
     is_open: AtomicBool,
     opened: Notify,
@@ -97,13 +97,13 @@ async fn partitions_that_cannot_go_on_keep_no_other_from_its_end_and_are_all_nam
         assert_eq!(error.contains(&format!("partition {partition}: ")), is_named, "{error}");
         assert_eq!(zone.completions(partition), if is_named { 0 } else { 3 });
     }
-    assert_eq!(distributor.metrics.report().rows, 100, "what was done can be told");
+    assert_eq!(distributor.metrics.report().rows, 100, "the report lacks completed rows");
     zone.distribute().await;
     assert_eq!((zone.completions(1), zone.completions(2)), (3, 3), "nothing was lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_parks_a_partition_that_is_refused_says_so_and_takes_it_up_again() {
+async fn a_service_parks_and_reports_a_partition_that_is_refused_and_retries_it() {
     let zone = Zone::filled(2).await;
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = is_broken.clone();
@@ -119,13 +119,13 @@ async fn a_service_parks_a_partition_that_is_refused_says_so_and_takes_it_up_aga
     let watching = async {
         let told = || health.problems().values().any(|reason| reason.contains("partition 1: "));
         let seen = || metrics.report().rows + metrics.report().duplicates;
-        wait_until("the other is written and this one is told", || seen() == 55 && told()).await;
+        wait_until("the other is written and this one is reported", || seen() == 55 && told()).await;
         zone.append(1).await;
         wait_until("the other goes on", || seen() == 110).await;
         assert_eq!(zone.completions(1), 0);
         is_broken.store(false, Ordering::SeqCst);
-        // Somebody mended it.
-        wait_until("it is taken up again", || seen() == 165 && health.problems().is_empty()).await;
+        // The problem is corrected.
+        wait_until("it works again", || seen() == 165 && health.problems().is_empty()).await;
         shutdown.trigger();
     };
     let (ended, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
@@ -145,7 +145,7 @@ async fn a_shutdown_waits_for_no_store() {
     let both = async { tokio::join!(distributor.run(&end, &shutdown), stopping) };
     let (report, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it ends");
     report.unwrap();
-    // What is begun is finished by the next one.
+    // The next worker finishes the batches that were begun.
     zone.distribute().await;
     assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
 }
@@ -175,7 +175,7 @@ async fn a_batch_that_holds_an_urgent_type_is_written_at_its_age_and_no_other_is
     assert_eq!((report.rows, report.duplicates), (51, 5), "all that came before the alert is in it");
 }
 
-/// However little memory there is, batches are written and reading goes on.
+/// However little memory there is, batches are written and reading continues.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_memory_at_all_makes_small_batches_and_no_deadlock() {
     let zone = Zone::filled(3).await;
@@ -200,7 +200,7 @@ async fn the_watermark_says_up_to_when_the_tables_are_complete() {
     );
     assert_eq!(first["partitions"]["0"]["offset"], newest.to);
     zone.append(1).await;
-    assert_eq!(watermark(&zone), first, "what is not written moves nothing");
+    assert_eq!(watermark(&zone), first, "unwritten records moved it");
     zone.distribute().await;
     let second = watermark(&zone);
     assert_eq!(second["partitions"]["0"]["offset"], newest.to * 2);
@@ -234,7 +234,7 @@ async fn each_phase_of_a_batch_is_timed_once() {
 }
 
 #[tokio::test]
-async fn without_room_on_disk_batches_are_written_early_and_nothing_is_lost() {
+async fn without_disk_space_batches_are_written_early_and_nothing_is_lost() {
     let zone = Zone::filled(1).await;
     let mut distributor = zone.distributor();
     distributor.settings.scratch = crate::Scratch::new("/no/such/folder");
@@ -243,7 +243,7 @@ async fn without_room_on_disk_batches_are_written_early_and_nothing_is_lost() {
     let end = EndOfInput::later();
     let shutdown = Shutdown::new();
     let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), async {
-        // Nothing but memory asks for it before the end is announced.
+        // Only memory requires it before the end is announced.
         wait_until("a batch is written", || zone.completions(0) > 0).await;
         end.announce();
     });

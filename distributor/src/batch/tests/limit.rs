@@ -1,8 +1,8 @@
-//! How many files a batch may have.
+//! The limit on the files of a batch.
 
 use super::*;
 
-/// Batches of what comes, each with at most so many files.
+/// Divides the records into batches of at most `max_files` files each.
 fn batches(chunk: &common::log::Chunk, layout: &Layout, max_files: usize) -> Vec<(Range<usize>, Encoded)> {
     let scratch = Scratch::new(std::env::temp_dir());
     let mut window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, scratch.clone()));
@@ -25,9 +25,9 @@ fn bytes(encoded: &Encoded) -> Vec<(String, u32, bytes::Bytes)> {
 }
 
 #[test]
-fn a_batch_ends_before_the_record_that_would_begin_a_file_too_many_and_goes_on_with_all_others() {
+fn a_batch_ends_only_before_a_record_that_would_begin_a_file_too_many() {
     let at = |id: &str, day: &str| Some(event(id, &format!("2021-01-{day}T00:00:00"), "d", "t", "1"));
-    // The repetition of `a`, and a further event of a day that is there, need no file; a rejected one needs its own.
+    // The repetition of `a`, and a further event of an existing day, need no file; a rejected one needs its own.
     let values = [at("a", "01"), at("b", "02"), at("a", "01"), at("c", "01"), None, None, at("d", "02"), at("e", "03")];
     let made = batches(&chunk(&values), &layout(), 2);
     let ranges: Vec<_> = made.iter().map(|(range, encoded)| (range.clone(), encoded.files.len())).collect();
@@ -47,9 +47,9 @@ fn a_full_file_that_is_continued_is_one_more() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Who adopts a cut, or makes a batch again, knows where it ends and has no limit.
+    /// A worker that adopts a cut, or rewrites a batch, has its end and no limit.
     #[test]
-    fn a_batch_that_ended_for_its_files_is_the_same_when_its_range_is_made_without_a_limit(
+    fn a_batch_that_ended_for_its_files_is_the_same_for_its_range_without_a_limit(
         kinds in prop::collection::vec((0_u8..5, 1_u8..5, 0_u8..40), 1..120),
         max_files in 1_usize..7,
     ) {

@@ -1,8 +1,8 @@
-//! What memory a batch takes, and that giving it back changes nothing.
+//! The memory of a batch, and that spilling changes nothing.
 
 use super::*;
 
-/// What is done between two records.
+/// An action between two records.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Relief {
     Spill,
@@ -55,7 +55,7 @@ fn ten_thousand_types_take_little_memory_when_rows_go_to_disk_and_the_files_are_
     assert_eq!(plain.files.len(), 10_000);
     assert!(held < 30_000 * 700, "{held} bytes for rows of 300");
     let (relieved, peak) = encode_with(&values, &layout, |index| (index % 2_500 == 2_499).then_some(Relief::Spill));
-    // What stays of a file is its name and where its rows are.
+    // What remains of a file in memory is its name and the place of its rows.
     assert!(peak < held * 3 / 5, "{peak} of {held}");
     assert!(bytes(&plain) == bytes(&relieved));
 }
@@ -87,7 +87,7 @@ fn encoded_files_take_no_more_memory_than_their_rows_did_whatever_their_number()
     assert_eq!((few.files.len(), scratch.used_bytes()), (20, 0), "a few small files need no disk");
 }
 
-/// What goes by one of them is counted for each.
+/// The memory is counted for each file.
 #[test]
 fn an_open_file_of_few_rows_takes_little_and_has_no_encoder() {
     let layout = Layout { max_types: 20_000, ..layout() };
@@ -97,7 +97,7 @@ fn an_open_file_of_few_rows_takes_little_and_has_no_encoder() {
 }
 
 #[test]
-fn a_batch_that_is_made_again_keeps_within_its_memory_and_is_the_same() {
+fn a_batch_that_is_rebuilt_keeps_within_its_memory_and_is_the_same() {
     let folder = tempfile::tempdir().unwrap();
     let (layout, scratch) = (layout(), Scratch::new(folder.path()));
     let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, scratch.clone()));
@@ -137,7 +137,7 @@ fn a_large_file_that_goes_to_disk_by_row_groups_is_the_same() {
 }
 
 #[test]
-fn the_size_is_estimated_from_what_was_seen() {
+fn the_size_is_estimated_from_the_measured_ratio() {
     let folder = tempfile::tempdir().unwrap();
     let layout = layout();
     let scratch = Scratch::new(folder.path());
@@ -168,7 +168,7 @@ fn the_size_is_estimated_from_what_was_seen() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn giving_memory_back_at_any_time_changes_no_byte(
+    fn spilling_at_any_time_changes_no_byte(
         kinds in prop::collection::vec((0_usize..4, 0_usize..30), 1..300),
         rows_per_file in 5_u64..100,
         reliefs in prop::collection::vec(prop::option::of(prop::sample::select(vec![Relief::Spill, Relief::Spill, Relief::Defer])), 300),

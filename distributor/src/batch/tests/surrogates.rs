@@ -1,4 +1,4 @@
-//! Half of a surrogate pair in `data`.
+//! Lone surrogates in `data`.
 
 use common::event::LoneSurrogates;
 

@@ -7,7 +7,7 @@ use common::log::ReadEvent;
 use super::*;
 use crate::testing::watched_log::{Watcher, watched};
 
-/// How many chunks of each partition were read.
+/// The number of chunks read from each partition.
 #[derive(Default)]
 struct Chunks(Mutex<BTreeMap<i32, usize>>);
 
@@ -25,7 +25,7 @@ impl Watcher for Chunks {
     }
 }
 
-/// A distributor of three partitions, and the store that hangs on it.
+/// A distributor of three partitions, and its store, which hangs.
 struct Stuck {
     zone: Zone,
     hanging: Arc<Hanging>,
@@ -33,7 +33,7 @@ struct Stuck {
     distributor: Distributor,
 }
 
-/// Records that one appending adds to a partition, fifty of which are no duplicates the first time.
+/// Records that one append adds to a partition, fifty of which are no duplicates the first time.
 const APPENDED: i64 = 55;
 
 impl Stuck {
@@ -69,10 +69,10 @@ async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go
             stuck.zone.append(2).await;
         }
         stuck.is_committed(1, 41 * APPENDED).await;
-        // By age, for it has no end of input and no more rows.
+        // By age, because it has no end of input and no further rows.
         stuck.is_committed(2, APPENDED).await;
         assert_eq!(stuck.zone.completions(0), 0);
-        // One in the lane's hands, the others on their way.
+        // One being processed by the lane, the others waiting.
         assert!(stuck.chunks.of(0) <= lane::ORDERS_IN_FLIGHT + 1, "{} chunks are held", stuck.chunks.of(0));
         assert_eq!(stuck.distributor.metrics.paused_partitions(), 1);
         stuck.hanging.open_up();
@@ -105,7 +105,7 @@ async fn a_shutdown_waits_for_no_partition_that_is_stuck_and_paused() {
     assert_eq!(stuck.zone.completions(0), 0);
 }
 
-/// Rows of some 2 KB each, which no other has.
+/// Unique rows of some 2 KB each.
 async fn append_large(zone: &Zone, partition: i32, rows: std::ops::Range<usize>) {
     let mut records = RecordBatch::new();
     for number in rows {
@@ -123,7 +123,7 @@ async fn append_large(zone: &Zone, partition: i32, rows: std::ops::Range<usize>)
 async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
     const ROWS: usize = 1_500;
     let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
-    // Three quarters of it are the stuck partition's, which is asked for them in vain.
+    // Three quarters of it belong to the stuck partition, which cannot free them.
     let settings = &mut stuck.distributor.settings;
     (settings.max_memory, settings.max_rows) = (4_200_000, ROWS as u64);
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
