@@ -34,7 +34,7 @@ impl Compaction {
         let is_due = self.batches.is_multiple_of(BATCHES_BETWEEN);
         self.batches += 1;
         if is_due && self.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.task = Some(tokio::spawn(look(shared.clone(), id, self.at_least)));
+            self.task = Some(tokio::spawn(compact_and_report(shared.clone(), id, self.at_least)));
         }
     }
 }
@@ -48,7 +48,7 @@ impl Drop for Compaction {
 }
 
 /// Failures are logged and counted; they do not affect the chain.
-async fn look(shared: Shared, id: i32, at_least: usize) {
+async fn compact_and_report(shared: Shared, id: i32, at_least: usize) {
     let topic = &shared.context.topic;
     match compact(&shared, id, at_least).await {
         Ok(Compacted { cuts: 0, .. }) => {}
@@ -57,7 +57,7 @@ async fn look(shared: Shared, id: i32, at_least: usize) {
         }
         Err(error) => {
             shared.context.metrics.compaction_failed();
-            tracing::warn!(topic, partition = id, error, "old cuts could not be compacted; the next look tries again");
+            tracing::warn!(topic, partition = id, error, "old cuts could not be compacted; the next run tries again");
         }
     }
 }

@@ -175,18 +175,18 @@ impl Lane {
 
     async fn take_over(&mut self, committed: Option<i64>, bounds: Bounds) -> Result<(), PartitionError> {
         let (mut committed, mut bounds) = (committed, bounds);
-        let mut looks = 1;
+        let mut attempts = 1;
         let (partition, start) = loop {
             match Partition::take_over(&self.shared.context, self.id, committed, bounds).await {
                 // The chain was read after the log: another owner may have continued from there meanwhile, and its
                 // batches then seem to be beyond the log's end.
-                Err(PartitionError::Refused(refusal)) if looks < MAX_LOOKS => {
+                Err(PartitionError::Refused(refusal)) if attempts < MAX_ATTEMPTS => {
                     let now = self.shared.ask_log(self.id).await?;
                     if now == (committed, bounds) {
                         return Err(PartitionError::Refused(refusal));
                     }
                     (committed, bounds) = now;
-                    looks += 1;
+                    attempts += 1;
                 }
                 outcome => break outcome?,
             }

@@ -165,7 +165,7 @@ impl Metrics {
             )?,
             missing: counter(
                 "ed_distribute_files_missing_total",
-                "Files of complete batches that a replay did not find and did not make again",
+                "Missing files of complete batches that a replay did not restore",
             )?,
             passed_over: counters(
                 "ed_distribute_passed_over_offsets_total",

@@ -117,7 +117,7 @@ impl Replayer {
     ) -> Result<Vec<PartitionReplay>, ReplayError> {
         let mut plans = Vec::new();
         for Place { id, chain, holder, committed, log } in self.places(target, partitions).await? {
-            plans.push(self.look(&chain, id, holder, committed, log.earliest).await?);
+            plans.push(self.plan_one(&chain, id, holder, committed, log.earliest).await?);
         }
         Ok(plans)
     }
@@ -192,7 +192,7 @@ impl Replayer {
         Ok(Some(holder))
     }
 
-    async fn look(
+    async fn plan_one(
         &self,
         chain: &ChainStore,
         id: i32,

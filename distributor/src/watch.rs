@@ -75,7 +75,7 @@ impl Watch {
     pub(crate) async fn run(self) {
         // For idle partitions: the range that contains only transaction markers.
         let mut empty: HashMap<i32, (i64, i64)> = HashMap::new();
-        for look in 1_u32.. {
+        for check in 1_u32.. {
             tokio::time::sleep(LOOK_EVERY).await;
             let asked_ms = self.clock.now_ms();
             let all = self.all();
@@ -86,8 +86,8 @@ impl Watch {
                     None
                 }
             };
-            self.tell(&all, bounds.as_ref());
-            let Some(bounds) = bounds.filter(|_| look % LOOKS_PER_WATERMARK == 0) else { continue };
+            self.report(&all, bounds.as_ref());
+            let Some(bounds) = bounds.filter(|_| check % CHECKS_PER_WATERMARK == 0) else { continue };
             let mut reached = BTreeMap::new();
             for (id, progress) in all {
                 let caught_up = match bounds.get(&id) {
@@ -108,7 +108,7 @@ impl Watch {
     /// A final check, once everything has been read up to the log's end at `asked_ms`.
     pub(crate) async fn at_the_end(&self, asked_ms: i64, bounds: &BTreeMap<i32, Bounds>) {
         let all = self.all();
-        self.tell(&all, None);
+        self.report(&all, None);
         let reached = all.iter().filter_map(|(id, progress)| Some((*id, reach(progress, Some(asked_ms))?)));
         self.put(&reached.collect(), bounds).await;
     }
@@ -118,7 +118,7 @@ impl Watch {
         lanes.iter().filter_map(|(id, state)| Some((*id, state.progress()?))).collect()
     }
 
-    fn tell(&self, all: &BTreeMap<i32, Progress>, bounds: Option<&BTreeMap<i32, Bounds>>) {
+    fn report(&self, all: &BTreeMap<i32, Progress>, bounds: Option<&BTreeMap<i32, Bounds>>) {
         let now_ms = self.clock.now_ms();
         for (id, progress) in all {
             let records = bounds.and_then(|bounds| bounds.get(id)).map(|bounds| records_behind(progress, *bounds));

@@ -35,7 +35,7 @@ pub(crate) struct Worker<'a> {
     reader: Box<dyn LogReader>,
     lanes: BTreeMap<i32, LaneHandle>,
     /// The same, as observers see them.
-    seen: Lanes,
+    observed: Lanes,
     /// Partitions whose windows are being rebuilt.
     starting: BTreeSet<i32>,
     generation: u64,
@@ -75,7 +75,7 @@ impl<'a> Worker<'a> {
             context,
             reader,
             lanes: BTreeMap::new(),
-            seen: Lanes::default(),
+            observed: Lanes::default(),
             starting: BTreeSet::new(),
             generation: 0,
             shared,
@@ -197,7 +197,7 @@ impl<'a> Worker<'a> {
     /// The errors of all of them, if none is left: then the role begins again, or ends.
     fn lane_failed(&mut self, id: i32, error: PartitionError) -> Result<(), PartitionError> {
         self.starting.remove(&id);
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         self.lanes.remove(&id);
         if self.lanes.is_empty() && self.parked.is_empty() {
             return Err(error);
@@ -217,7 +217,7 @@ impl<'a> Worker<'a> {
     }
 
     async fn give_up(&mut self, id: i32) {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(lane) = self.lanes.remove(&id) {
             lane.stop().await;
         }
@@ -230,7 +230,7 @@ impl<'a> Worker<'a> {
             clock: self.role.clock.clone(),
             metrics: self.role.metrics.clone(),
             topic: self.context.topic.clone(),
-            lanes: self.seen.clone(),
+            lanes: self.observed.clone(),
         }
     }
 
@@ -298,7 +298,7 @@ impl<'a> Worker<'a> {
             self.generation += 1;
             let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
             self.starting.insert(*id);
-            self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
+            self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
             self.lanes.insert(*id, lane);
         }
         Ok(())

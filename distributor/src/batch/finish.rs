@@ -45,7 +45,7 @@ pub(super) fn end_all(
         left_bytes -= file.memory_bytes();
         let disk = room.overflow.used();
         file.seal(disk.as_ref())?;
-        let mut told = facts(&file)?;
+        let mut facts = facts(&file)?;
         let counts = promoted.names().iter().zip(file.unfit()).filter(|(_, count)| **count > 0);
         let mut of_file = 0;
         for (name, count) in counts {
@@ -53,9 +53,9 @@ pub(super) fn end_all(
             of_file += count;
         }
         if of_file > 0 {
-            told.push((UNFIT, of_file.to_string()));
+            facts.push((UNFIT, of_file.to_string()));
         }
-        let mut finished = file.finish(&told)?;
+        let mut finished = file.finish(&facts)?;
         room.take(&mut finished, left_bytes, disk)?;
         files.push(finished);
     }

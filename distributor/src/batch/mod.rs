@@ -6,10 +6,10 @@
 mod error;
 mod file;
 mod finish;
-mod left;
 mod place;
 mod promoted;
 mod raw;
+mod remaining;
 mod rows;
 mod spool;
 mod stated;
@@ -26,9 +26,9 @@ pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
 pub(crate) use finish::UNFIT;
-pub(crate) use left::{Left, LeftOver, StandIns, distinct, series_of};
 pub(crate) use place::{Place, STANDS_IN, Series};
 use promoted::Promoted;
+pub(crate) use remaining::{Remaining, RemainingFiles, StandIns, distinct, series_of};
 use rows::{Kind, Lineage, Rows};
 use spool::Overflow;
 pub(crate) use spool::{Body, Spool};
@@ -223,7 +223,7 @@ impl Batch {
     )]
     pub(crate) fn estimated_bytes(&self) -> u64 {
         let [waiting, raw, encoded] = self.progress;
-        let ratio = if raw >= TELLING_BYTES { encoded as f64 / raw as f64 } else { self.expected_ratio };
+        let ratio = if raw >= MEASURED_BYTES { encoded as f64 / raw as f64 } else { self.expected_ratio };
         encoded as u64 + (waiting as f64 * ratio) as u64
     }
 

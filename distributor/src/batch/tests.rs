@@ -86,13 +86,13 @@ fn a_type_is_reported_once_when_its_file_of_a_day_is_begun() {
         Some(event("d", "1950-01-01T00:00:00", "alerts", "old", "1")),
         None,
     ];
-    let mut told = Vec::new();
+    let mut begun_types = Vec::new();
     for (offset, record) in (40..).zip(records(&values).iter()) {
         batch.push(&window, &record, offset, 1_700_000_000_000).unwrap();
-        told.push(batch.take_begun().map(str::to_owned));
+        begun_types.push(batch.take_begun().map(str::to_owned));
     }
     let begun = Some("alerts-a%2Fb".to_owned());
-    assert_eq!(told, [begun.clone(), None, begun, None, None, None]);
+    assert_eq!(begun_types, [begun.clone(), None, begun, None, None, None]);
 }
 
 /// Other producers fill headers freely.

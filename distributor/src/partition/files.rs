@@ -49,12 +49,12 @@ async fn put(
     let FinishedFile { folder, sequence, rows, body } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
-    let mut told = facts.clone();
-    told.extend(stated.map(Stated::fact).transpose()?);
+    let mut metadata = facts.clone();
+    metadata.extend(stated.map(Stated::fact).transpose()?);
     let size = body.len() as u64;
     let key = format!("{prefix}{path}");
     for _ in 0..MAX_PUTS {
-        if put_once(store, &key, &body, &told).await? {
+        if put_once(store, &key, &body, &metadata).await? {
             return Ok(Some(FileEntry { path, rows, bytes: size }));
         }
         match known(store, place.from, &facts, &key).await? {
@@ -76,10 +76,10 @@ async fn put_once(
     store: &dyn Store,
     key: &str,
     body: &Body,
-    told: &[(&'static str, String)],
+    metadata: &[(&'static str, String)],
 ) -> Result<bool, PartitionError> {
-    let told = told.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()));
-    let (metadata, condition): (Metadata, _) = (told.collect(), PutCondition::IfAbsent);
+    let metadata = metadata.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()));
+    let (metadata, condition): (Metadata, _) = (metadata.collect(), PutCondition::IfAbsent);
     let outcome = if body.len() > MULTIPART_FROM_BYTES {
         store.put_in_parts(key, body, condition, &metadata).await?
     } else {
@@ -110,10 +110,10 @@ pub(super) async fn take_name(
 ) -> Result<(String, Known), PartitionError> {
     let path = place.path(&stand_in.folder, stand_in.sequence);
     let facts = place.footer_facts(stand_in.sequence)?;
-    let mut told = facts.clone();
-    told.push((STANDS_IN, "true".to_owned()));
+    let mut metadata = facts.clone();
+    metadata.push((STANDS_IN, "true".to_owned()));
     for _ in 0..MAX_PUTS {
-        if put_once(store, &path, &stand_in.body, &told).await? {
+        if put_once(store, &path, &stand_in.body, &metadata).await? {
             let bytes = stand_in.body.len() as u64;
             return Ok((path, Known::StandIn { bytes }));
         }

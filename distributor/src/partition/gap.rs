@@ -25,7 +25,7 @@ impl Partition {
                 revision: 0,
             };
             if let PutDocument::Theirs(_) = self.chain.put_cut(&cut).await? {
-                return Ok(Start::LookAgain);
+                return Ok(Start::ReadAgain);
             }
             match kind {
                 CutKind::Lost => tracing::error!(

@@ -1,13 +1,13 @@
 //! One assigned log partition: from the chain's facts to batches, one after another.
 
-mod again;
 mod error;
 mod files;
 mod gap;
 mod phases;
 pub(crate) mod rebuild;
+mod rewritten;
 mod salvage;
-mod seen;
+mod state;
 mod walk;
 mod write;
 
@@ -27,10 +27,10 @@ use crate::scratch::Scratch;
 use crate::window::{Budget, Window};
 
 pub(crate) use crate::chain::Facts;
-use again::refuse_while_rewritten;
 pub(crate) use error::PartitionError;
 use error::Result;
 pub(crate) use files::{entries as file_entries, missing as missing_files, put_all as put_files};
+use rewritten::refuse_while_rewritten;
 use salvage::Salvaging;
 
 const DOCUMENT_VERSION: u32 = 1;
@@ -84,14 +84,14 @@ pub(crate) enum Next {
 enum Start {
     At(i64),
     /// Another owner has put a cut: the facts have changed.
-    LookAgain,
+    ReadAgain,
 }
 
 impl From<Start> for Next {
     fn from(start: Start) -> Self {
         match start {
             Start::At(offset) => Self::Restart(offset),
-            Start::LookAgain => Self::Resolve,
+            Start::ReadAgain => Self::Resolve,
         }
     }
 }
@@ -139,7 +139,7 @@ impl Partition {
         log: Bounds,
     ) -> Result<(Self, i64)> {
         for _ in 0..MAX_RIVALRY {
-            let (partition, start) = Self::look(context, id, committed, log).await?;
+            let (partition, start) = Self::take_over_once(context, id, committed, log).await?;
             if let Start::At(start) = start {
                 return Ok((partition, start));
             }
@@ -151,7 +151,7 @@ impl Partition {
         ))
     }
 
-    async fn look(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
+    async fn take_over_once(context: &Context, id: i32, committed: Option<i64>, log: Bounds) -> Result<(Self, Start)> {
         let chain = ChainStore::new(context.store.clone(), &context.topic, id);
         refuse_while_rewritten(context, id, &chain).await?;
         let newest_done = chain.newest(Part::Completions).await?;

@@ -25,8 +25,8 @@ fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
     PartitionError::Damaged {
         key: chain.cut_key(from),
         message: format!(
-            "no cut holds the offsets {from} up to before {to}, and duplicates could not be detected without its keys; bring it back from a \
-             backup, or make it again with 'verify --rebuild-chain'"
+            "no cut holds the offsets {from} up to before {to}, and duplicates could not be detected without its keys; restore it from a \
+             backup, or rebuild it with 'verify --rebuild-chain'"
         ),
     }
 }
@@ -34,8 +34,8 @@ fn gap(chain: &ChainStore, from: i64, to: i64) -> PartitionError {
 fn missing(key: String) -> PartitionError {
     PartitionError::Damaged {
         key,
-        message: "this key run is missing, and duplicates could not be detected without it; bring it back from a backup, or make it \
-                  again with 'verify --rebuild-chain'"
+        message: "this key run is missing, and duplicates could not be detected without it; restore it from a backup, or rebuild \
+                  it with 'verify --rebuild-chain'"
             .to_owned(),
     }
 }

@@ -28,7 +28,7 @@ use super::phases::Phases;
 use super::write::same_files;
 use super::{Context, DOCUMENT_VERSION, Partition, PartitionError, Phase, Result, Start, changed, refused};
 use crate::batch::{
-    Batch, BatchError, Counts, Left, LeftOver, Place, STATED, Series, StandIns, Stated, UNFIT, distinct,
+    Batch, BatchError, Counts, Place, Remaining, RemainingFiles, STATED, Series, StandIns, Stated, UNFIT, distinct,
 };
 use crate::chain::{Completion, Cut, Damage, FileEntry, PutDocument, Salvage};
 use crate::footer::{Footer, FooterError};
@@ -48,7 +48,7 @@ pub(super) struct Salvaging {
     stated: Option<Stated>,
     /// Values that did not fit their column, in the existing files.
     unfit: u64,
-    left: Left,
+    remaining: Remaining,
     /// Rows whose records retention has deleted.
     kept_of_lost: u64,
 }
@@ -68,7 +68,7 @@ impl Salvaging {
         let end = range.end;
         for index in range {
             if let (Some(offset), Some(append_ms)) = (chunk.offsets.get(index), chunk.times_ms.get(index)) {
-                batch.push_left(&mut self.left, window, &chunk.records.get(index), *offset, *append_ms)?;
+                batch.push_remaining(&mut self.remaining, window, &chunk.records.get(index), *offset, *append_ms)?;
             }
         }
         Ok(end)
@@ -104,7 +104,7 @@ impl Partition {
         let reader = cut.layout.reader().map_err(unknown)?;
         if self.chain.completion(from).await?.is_some() {
             // Its first owner has completed it after all.
-            return Ok(Start::LookAgain);
+            return Ok(Start::ReadAgain);
         }
         let round = self.begin_round(&cut).await?;
         tracing::warn!(
@@ -131,8 +131,8 @@ impl Partition {
         keys.iter().for_each(|key| batch.know(key.fingerprint, key.time_ms));
         let at = round.log_from;
         let is_read = at >= cut.to;
-        let (left, kept_of_lost) = (Left::new(&cut, there), lost.len() as u64);
-        let salvaging = Salvaging { left, kept_of_lost, round, whole, files, stated, unfit };
+        let (remaining, kept_of_lost) = (Remaining::new(&cut, there), lost.len() as u64);
+        let salvaging = Salvaging { remaining, kept_of_lost, round, whole, files, stated, unfit };
         self.phase = Phase::Redo {
             cut: Box::new(cut),
             batch: Box::new(batch),
@@ -180,13 +180,13 @@ impl Partition {
         else {
             return Err(refused(context, self.id, "no batch is being closed".to_owned()));
         };
-        let Salvaging { round, whole, mut files, stated, unfit: unfit_there, left, kept_of_lost } = *salvaging;
+        let Salvaging { round, whole, mut files, stated, unfit: unfit_there, remaining, kept_of_lost } = *salvaging;
         let is_same = round.log_from >= cut.to
             || batch.ends().is_some_and(|ends| (Some(ends.last), ends.to) == (cut.last, cut.to));
         let place = place(&cut, round.round);
-        let LeftOver { files: made, overlay, duplicates, replaced, unfit, stranger } =
-            batch.finish_left(&left, place)?;
-        if !is_same || stranger.is_some() {
+        let RemainingFiles { files: made, overlay, duplicates, replaced, unfit, foreign_row } =
+            batch.finish_remaining(&remaining, place)?;
+        if !is_same || foreign_row.is_some() {
             return Err(changed(context, &cut));
         }
         phases.end("encode");
@@ -194,7 +194,7 @@ impl Partition {
             match files::put_all(&*context.store, "", place, made, None).await? {
                 Some(entries) => files.extend(entries),
                 // Another worker has begun a further round.
-                None => return Ok(Start::LookAgain),
+                None => return Ok(Start::ReadAgain),
             }
         }
         phases.end("files");
@@ -253,7 +253,7 @@ impl Partition {
             total: phases.total(),
             phases: phases.all(),
         });
-        Ok(Start::LookAgain)
+        Ok(Start::ReadAgain)
     }
 
     async fn damage(&mut self, cut: &Cut, round: &Salvage, whole: Option<u32>, kept_of_lost: u64) -> Result<Damage> {
@@ -306,7 +306,7 @@ impl Taken {
                     is_whole = false;
                     (0, bytes)
                 }
-                Known::Gone => return Err(gone(path)),
+                Known::Gone => return Err(missing(path)),
             };
             self.files.push(FileEntry { path, rows, bytes });
         }
@@ -354,7 +354,7 @@ async fn read(
     match written.read(&*context.store, path, footer, reader).await {
         Ok(()) => Ok(()),
         Err(FooterError::Store(error)) => Err(error.into()),
-        Err(FooterError::Gone) => Err(gone(path.to_owned())),
+        Err(FooterError::Gone) => Err(missing(path.to_owned())),
         Err(FooterError::Unreadable(message)) => Err(PartitionError::Damaged {
             key: path.to_owned(),
             message: format!("its rows cannot be read: {message}"),
@@ -362,6 +362,6 @@ async fn read(
     }
 }
 
-fn gone(key: String) -> PartitionError {
+fn missing(key: String) -> PartitionError {
     PartitionError::Damaged { key, message: "it was there and has just been removed".to_owned() }
 }

@@ -15,7 +15,7 @@ impl Partition {
                 let Some(standing) = self.chain.standing(&cut, revision).await? else {
                     if self.log.earliest > cut.from && !self.chain.is_open_in_between(&cut).await? {
                         // Another owner has put it since `decide` ran, which will report it.
-                        return Ok(Start::LookAgain);
+                        return Ok(Start::ReadAgain);
                     }
                     return self.redo(context, cut, false).await;
                 };

@@ -79,10 +79,10 @@ impl Partition {
         };
         phases.end("encode");
         if !self.complete(context, &cut, encoded, !already_complete, phases).await? {
-            return Ok(Start::LookAgain);
+            return Ok(Start::ReadAgain);
         }
         if already_complete && self.is_outdated(context, &cut).await? {
-            return Ok(Start::LookAgain);
+            return Ok(Start::ReadAgain);
         }
         match self.chain.next_cut(&cut).await? {
             Some(next) => self.walk(context, next).await,

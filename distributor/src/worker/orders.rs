@@ -26,8 +26,8 @@ impl Worker<'_> {
 
     /// Reading of a partition is paused while its lane has enough work.
     fn see_to(&mut self, id: i32, handed_over: Result<(), LogError>) -> Result<(), PartitionError> {
-        if let Err(gone) = handed_over {
-            let failure = self.failure_of(id).unwrap_or(gone.into());
+        if let Err(ended) = handed_over {
+            let failure = self.failure_of(id).unwrap_or(ended.into());
             return self.lane_failed(id, failure);
         }
         let lanes = self.lanes.len();

@@ -117,9 +117,9 @@ async fn a_service_parks_and_reports_a_partition_that_is_refused_and_retries_it(
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
     let (health, metrics) = (distributor.health.clone(), distributor.metrics.clone());
     let watching = async {
-        let told = || health.problems().values().any(|reason| reason.contains("partition 1: "));
+        let reported = || health.problems().values().any(|reason| reason.contains("partition 1: "));
         let seen = || metrics.report().rows + metrics.report().duplicates;
-        wait_until("the other is written and this one is reported", || seen() == 55 && told()).await;
+        wait_until("the other is written and this one is reported", || seen() == 55 && reported()).await;
         zone.append(1).await;
         wait_until("the other goes on", || seen() == 110).await;
         assert_eq!(zone.completions(1), 0);

@@ -18,7 +18,7 @@ use crate::window::{Overlay, Window};
 
 /// The facts about the batch as it was cut.
 #[derive(Debug, Default)]
-pub(crate) struct Left {
+pub(crate) struct Remaining {
     /// Offsets of rows in files, from the log's beginning on, in order; the next one first.
     written: Vec<i64>,
     next: usize,
@@ -29,10 +29,10 @@ pub(crate) struct Left {
     /// The batch had its maximum of types: records of further ones were rejected.
     has_all_types: bool,
     /// Offset of a row that the batch cannot have had.
-    stranger: Option<i64>,
+    foreign_row: Option<i64>,
 }
 
-impl Left {
+impl Remaining {
     /// `written`: the offsets of rows in files, in any order.
     pub(crate) fn new(cut: &Cut, mut written: Vec<i64>) -> Self {
         written.sort_unstable();
@@ -44,7 +44,7 @@ impl Left {
             rejected: folders.iter().rev().find(|folder| type_of(folder).is_none()).map(|folder| (*folder).to_owned()),
             has_all_types: types.len() >= cut.layout.max_types as usize,
             sequences: folders.into_iter().map(str::to_owned).zip(0..).collect(),
-            stranger: None,
+            foreign_row: None,
         }
     }
 
@@ -63,7 +63,7 @@ pub(crate) fn distinct(folders: &[String]) -> Vec<&str> {
 }
 
 /// The remaining rows, encoded.
-pub(crate) struct LeftOver {
+pub(crate) struct RemainingFiles {
     /// One for each folder, in sequence, some without rows.
     pub files: Vec<FinishedFile>,
     pub overlay: Overlay,
@@ -73,7 +73,7 @@ pub(crate) struct LeftOver {
     /// By promoted column: values that did not fit it.
     pub unfit: BTreeMap<String, u64>,
     /// Offset of a row that the batch cannot have had: the log is not the one of its cut.
-    pub stranger: Option<i64>,
+    pub foreign_row: Option<i64>,
 }
 
 impl Batch {
@@ -87,19 +87,19 @@ impl Batch {
     ///
     /// # Errors
     /// As for [`Batch::push_all`].
-    pub(crate) fn push_left(
+    pub(crate) fn push_remaining(
         &mut self,
-        left: &mut Left,
+        remaining: &mut Remaining,
         window: &Window,
         record: &RecordRef<'_>,
         offset: i64,
         append_ms: i64,
     ) -> Result<(), BatchError> {
         let lineage = self.see(record, offset, append_ms);
-        let is_written = left.is_written(offset);
+        let is_written = remaining.is_written(offset);
         match read_event(record.value, &self.reader) {
             Err(_) if is_written => Ok(()),
-            Err(rejection) => self.reject_left(left, &rejection, None, record, &lineage),
+            Err(rejection) => self.reject_remaining(remaining, &rejection, None, record, &lineage),
             Ok(event) => {
                 let key = fingerprint(&event.event_id, event.timestamp_us);
                 let is_duplicate = window.take(&mut self.overlay, key, lineage.log_time_ms)?;
@@ -110,25 +110,33 @@ impl Batch {
                     self.counts.duplicates += 1;
                     return Ok(());
                 }
-                self.push_event_left(left, &event, record, &lineage)
+                self.push_event_remaining(remaining, &event, record, &lineage)
             }
         }
     }
 
-    fn push_event_left(
+    fn push_event_remaining(
         &mut self,
-        left: &mut Left,
+        remaining: &mut Remaining,
         event: &Event<'_>,
         record: &RecordRef<'_>,
         lineage: &Lineage<'_>,
     ) -> Result<(), BatchError> {
         let folder = match folder(event, &self.layout) {
             Ok(folder) => folder,
-            Err(rejection) => return self.reject_left(left, &rejection, Some(&event.event_id), record, lineage),
+            Err(rejection) => {
+                return self.reject_remaining(remaining, &rejection, Some(&event.event_id), record, lineage);
+            }
         };
-        let Some(sequence) = left.sequences.get(&folder).copied() else {
-            if left.has_all_types && left.rejected.is_some() {
-                return self.reject_left(left, &Rejection::TooManyTypes, Some(&event.event_id), record, lineage);
+        let Some(sequence) = remaining.sequences.get(&folder).copied() else {
+            if remaining.has_all_types && remaining.rejected.is_some() {
+                return self.reject_remaining(
+                    remaining,
+                    &Rejection::TooManyTypes,
+                    Some(&event.event_id),
+                    record,
+                    lineage,
+                );
             }
             // The batch had no row here: this is the duplicate of a lost record.
             self.counts.duplicates += 1;
@@ -141,16 +149,16 @@ impl Batch {
                     domain: event.domain.clone().into_owned(),
                     event_type: event.event_type.clone().into_owned(),
                 };
-                self.open_left(folder, sequence, kind)
+                self.open_remaining(folder, sequence, kind)
             }
         };
         self.counts.replaced += u64::from(event.has_replacements());
-        self.push_to_left(index, |rows| rows.push_event(event, lineage))
+        self.push_to_remaining(index, |rows| rows.push_event(event, lineage))
     }
 
-    fn reject_left(
+    fn reject_remaining(
         &mut self,
-        left: &mut Left,
+        remaining: &mut Remaining,
         rejection: &Rejection,
         event_id: Option<&str>,
         record: &RecordRef<'_>,
@@ -158,24 +166,26 @@ impl Batch {
     ) -> Result<(), BatchError> {
         // A lost record may have advanced log time, and with it the date.
         let dated = rejected_folder(lineage.log_time_ms);
-        let folder = Some(dated).filter(|folder| left.sequences.contains_key(folder)).or_else(|| left.rejected.clone());
-        let found = folder.and_then(|folder| left.sequences.get(&folder).map(|sequence| (*sequence, folder)));
+        let folder = Some(dated)
+            .filter(|folder| remaining.sequences.contains_key(folder))
+            .or_else(|| remaining.rejected.clone());
+        let found = folder.and_then(|folder| remaining.sequences.get(&folder).map(|sequence| (*sequence, folder)));
         let Some((sequence, folder)) = found else {
-            left.stranger.get_or_insert(lineage.offset);
+            remaining.foreign_row.get_or_insert(lineage.offset);
             return Ok(());
         };
         let index = match self.open.get(&folder) {
             Some(index) => *index,
-            None => self.open_left(folder, sequence, Kind::Rejected),
+            None => self.open_remaining(folder, sequence, Kind::Rejected),
         };
         let detail = rejection.detail(&self.layout);
-        self.push_to_left(index, |rows| {
+        self.push_to_remaining(index, |rows| {
             rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage)
         })
     }
 
     /// The one file of a folder, however many rows it gets.
-    fn open_left(&mut self, folder: String, sequence: u32, kind: Kind) -> usize {
+    fn open_remaining(&mut self, folder: String, sequence: u32, kind: Kind) -> usize {
         let table = if type_of(&folder).is_some() { self.events.clone() } else { self.rejected.clone() };
         let promoted = self.promoted.of_type(type_of(&folder).unwrap_or_default());
         let rows = Rows::new(kind, self.partition, promoted);
@@ -183,7 +193,7 @@ impl Batch {
         self.open_file(folder.clone(), &table, folder, rows)
     }
 
-    fn push_to_left(
+    fn push_to_remaining(
         &mut self,
         index: usize,
         push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
@@ -196,17 +206,28 @@ impl Batch {
     ///
     /// # Errors
     /// The encoder's or the disk's error.
-    pub(crate) fn finish_left(mut self, left: &Left, place: Place<'_>) -> Result<LeftOver, BatchError> {
-        for (folder, sequence) in &left.sequences {
+    pub(crate) fn finish_remaining(
+        mut self,
+        remaining: &Remaining,
+        place: Place<'_>,
+    ) -> Result<RemainingFiles, BatchError> {
+        for (folder, sequence) in &remaining.sequences {
             if !self.open.contains_key(folder) {
-                self.open_left(folder.clone(), *sequence, nobody(folder));
+                self.open_remaining(folder.clone(), *sequence, kind_of(folder));
             }
         }
         self.files.sort_unstable_by_key(|file| file.sequence);
         let Ended { files, unfit } =
             end_all(self.files, &self.promoted, &mut self.overflow, |file| Ok(place.footer_facts(file.sequence)?))?;
         let Counts { duplicates, replaced, .. } = self.counts;
-        Ok(LeftOver { files, overlay: self.overlay, duplicates, replaced, unfit, stranger: left.stranger })
+        Ok(RemainingFiles {
+            files,
+            overlay: self.overlay,
+            duplicates,
+            replaced,
+            unfit,
+            foreign_row: remaining.foreign_row,
+        })
     }
 
     pub(crate) fn stand_ins(&self) -> StandIns {
@@ -230,7 +251,7 @@ impl StandIns {
     pub(crate) fn of(&self, place: Place<'_>, folder: &str, sequence: u32) -> Result<FinishedFile, BatchError> {
         let table = if type_of(folder).is_some() { &self.events } else { &self.rejected };
         let promoted = self.promoted.of_type(type_of(folder).unwrap_or_default());
-        let rows = Rows::new(nobody(folder), self.partition, promoted);
+        let rows = Rows::new(kind_of(folder), self.partition, promoted);
         let mut facts = place.footer_facts(sequence)?;
         facts.push((STANDS_IN, "true".to_owned()));
         let mut file = OpenFile::new(table, folder.to_owned(), sequence, rows);
