@@ -25,7 +25,7 @@ COPY . .
 ENV LIBZ_SYS_STATIC=1
 
 # Cargo takes a file that is older than its last build for unchanged, which a checkout of an older commit may well be.
-# Touched, our own crates are always built again; those of the registry come from the cache.
+# Touched, the workspace's crates are always rebuilt; those of the registry come from the cache.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     find . -path ./target -prune -o -name '*.rs' -exec touch {} + \

@@ -59,7 +59,7 @@ alive() {
     [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") == *"$run"* ]] 2>/dev/null
 }
 
-# gone NAME SECONDS: waits until the process is gone; fails after SECONDS.
+# gone NAME SECONDS: waits until the process has ended; fails after SECONDS.
 gone() {
     local until=$((SECONDS + $2))
     while alive "$1"; do
@@ -94,7 +94,7 @@ start() {
     done
 }
 
-# stop NAME: TERM, then KILL after 10 s; returns when the process is gone.
+# stop NAME: TERM, then KILL after 10 s; returns when the process has ended.
 stop() {
     if alive "$1"; then
         kill -TERM "$pid" 2>/dev/null || true
