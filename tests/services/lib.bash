@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# What the scripts in this folder share: the versions, the places, and starting
+# Shared by the scripts in this folder: the versions, the places, and starting
 # and stopping a background service. Sourced, never run.
 
 KAFKA=4.3.1
@@ -29,8 +29,8 @@ die() {
 }
 
 # Each part is renamed into place with its marker inside, so the marker means
-# the whole part is there. A venv's Python is also run: the interpreter a kept
-# venv was made from can be gone or upgraded.
+# the whole part exists. A venv's Python is also run: its interpreter may have
+# been removed or upgraded.
 have_kafka() { [[ -f $kafka_dir/.installed ]]; }
 have_s3() { [[ -f $s3_dir/.installed ]]; }
 have_venv() { # have_venv DIRECTORY PINS PACKAGE
@@ -53,7 +53,7 @@ run_dir() {
 
 # alive NAME: sets $pid and succeeds while the process of $run/NAME.pid lives.
 # The command line has to name the run directory, so that neither a zombie (it
-# has none) nor a stranger that got a reused pid counts.
+# has none) nor another process with a reused pid counts.
 alive() {
     pid=$(cat "$run/$1.pid" 2>/dev/null) && [[ -n $pid ]] || return 1
     [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") == *"$run"* ]] 2>/dev/null
@@ -83,7 +83,7 @@ start() {
     setsid "$@" >>"$log" 2>&1 </dev/null &
     echo $! >"$run/$name.pid"
     until "$ready" < <(tail -c "+$from" "$log"); do
-        # While a process turns into another program its command line is empty for a moment: look twice.
+        # While a process executes another program its command line is empty for a moment: read it twice.
         if { ! alive "$name" && sleep 0.3 && ! alive "$name"; } || ((SECONDS >= until)); then
             tail -c "+$from" "$log" | tail -n 40 >&2
             alive "$name" || die "$name died while starting (the end of $log is above)"
