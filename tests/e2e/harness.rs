@@ -76,20 +76,10 @@ impl Services {
 
     /// Puts every file below `folder` into a bucket, under `prefix`, through the S3 protocol.
     pub fn upload(&self, folder: &Path, bucket: &str, prefix: &str) {
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "harness::upload_in_its_own_process", "--ignored", "--nocapture"])
-            .envs(self.s3_environment())
-            .env("ED_TEST_UPLOAD", folder)
-            .env("ED_TEST_BUCKET", bucket)
-            .env("ED_TEST_PREFIX", prefix)
-            .output()
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        run_in_its_own_process("harness::upload_in_its_own_process", |command| {
+            let command = command.envs(self.s3_environment());
+            command.env("ED_TEST_UPLOAD", folder).env("ED_TEST_BUCKET", bucket).env("ED_TEST_PREFIX", prefix);
+        });
     }
 
     /// The output of one of Kafka's own tools, by its class.
@@ -145,6 +135,16 @@ pub fn prompt_kafka(brokers: &str, client: &[(&str, &str)]) -> KafkaLog {
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect();
     KafkaLog::new(KafkaSettings { brokers: brokers.to_owned(), client }).unwrap()
+}
+
+/// Runs an ignored test in a process of its own. `configure` sets its environment, which the tests of a process share.
+pub fn run_in_its_own_process(test: &str, configure: impl FnOnce(&mut Command)) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    configure(command.args(["--exact", test, "--ignored", "--nocapture"]));
+    let output = command.output().unwrap();
+    let [stdout, stderr] = [&output.stdout, &output.stderr].map(|stream| String::from_utf8_lossy(stream));
+    assert!(output.status.success(), "{stdout}{stderr}");
+    assert!(stdout.contains("1 passed"), "there is no test {test}: {stdout}");
 }
 
 /// A name that no other test and no other run uses.

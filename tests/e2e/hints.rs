@@ -11,25 +11,14 @@ use common::shutdown::Shutdown;
 use ingestor::hints::{Hint, HintAnswer, sqs};
 use tokio::sync::mpsc;
 
-use crate::harness::{services, unique};
+use crate::harness::{run_in_its_own_process, services, unique};
 
 #[test]
 fn messages_of_a_queue_are_settled_by_the_answers_to_their_hints() {
-    // The client reads its settings from the environment, which the tests of a process share.
-    let command = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "hints::queue_in_its_own_process", "--ignored", "--nocapture"])
-        .env("AWS_ENDPOINT_URL_SQS", services().sqs)
-        .env("AWS_ACCESS_KEY_ID", "test")
-        .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("AWS_REGION", "us-east-1")
-        .output()
-        .unwrap();
-    assert!(
-        command.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&command.stdout),
-        String::from_utf8_lossy(&command.stderr)
-    );
+    run_in_its_own_process("hints::queue_in_its_own_process", |command| {
+        command.env("AWS_ENDPOINT_URL_SQS", services().sqs).env("AWS_REGION", "us-east-1");
+        command.env("AWS_ACCESS_KEY_ID", "test").env("AWS_SECRET_ACCESS_KEY", "test");
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use common::log::{KafkaLog, KafkaSettings, Log, ReadEvent, conformance};
 use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
-use crate::harness::{prompt_kafka, services, unique};
+use crate::harness::{prompt_kafka, run_in_its_own_process, services, unique};
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -57,17 +57,9 @@ fn of_a_paused_partition_little_is_read_ahead() {
         }
     });
     // A process whose memory is not shared with other tests.
-    let command = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "seams::reading_beside_a_pause_in_its_own_process", "--ignored", "--nocapture"])
-        .env("ED_TEST_TOPIC", &name)
-        .output()
-        .unwrap();
-    assert!(
-        command.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&command.stdout),
-        String::from_utf8_lossy(&command.stderr)
-    );
+    run_in_its_own_process("seams::reading_beside_a_pause_in_its_own_process", |command| {
+        command.env("ED_TEST_TOPIC", &name);
+    });
 }
 
 #[test]
@@ -138,20 +130,9 @@ fn an_s3_server_keeps_the_guarantees_of_the_store_seam() {
     let services = services();
     let bucket = unique("conformance");
     services.bucket(&bucket);
-    // The client reads its settings from the process's environment, which tests share: the services are the same for
-    // all of them.
-    let command = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "seams::s3_conformance_in_its_own_process", "--ignored", "--nocapture"])
-        .envs(services.s3_environment())
-        .env("ED_TEST_BUCKET", &bucket)
-        .output()
-        .unwrap();
-    assert!(
-        command.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&command.stdout),
-        String::from_utf8_lossy(&command.stderr)
-    );
+    run_in_its_own_process("seams::s3_conformance_in_its_own_process", |command| {
+        command.envs(services.s3_environment()).env("ED_TEST_BUCKET", &bucket);
+    });
 }
 
 #[test]

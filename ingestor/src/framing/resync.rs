@@ -94,12 +94,7 @@ impl Resync {
             return Step::Inside;
         }
         if self.in_string {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
+            self.string_byte(byte);
             return Step::Inside;
         }
         if let Some(column) = self.indent {
@@ -126,18 +121,22 @@ impl Resync {
         Step::Inside
     }
 
+    fn string_byte(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = true,
+            b'"' => self.in_string = false,
+            _ => {}
+        }
+    }
+
     /// Whether loose text ends before this byte.
     fn loose_byte(&mut self, byte: u8) -> bool {
         if matches!(byte, b'\n' | b'\r') {
             return true;
         }
         if self.in_string {
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' => self.escaped = true,
-                b'"' => self.in_string = false,
-                _ => {}
-            }
+            self.string_byte(byte);
             return false;
         }
         match byte {

@@ -48,15 +48,8 @@ impl Queue {
         if receipts.is_empty() {
             return Ok(());
         }
-        let entry = |(number, receipt): (usize, String)| {
-            DeleteMessageBatchRequestEntry::builder().id(number.to_string()).receipt_handle(receipt).build()
-        };
-        let entries: Vec<_> = receipts
-            .into_iter()
-            .enumerate()
-            .map(entry)
-            .collect::<Result<_, BuildError>>()
-            .map_err(|error| error.to_string())?;
+        let entry = |id, receipt| DeleteMessageBatchRequestEntry::builder().id(id).receipt_handle(receipt).build();
+        let entries = numbered(receipts, entry)?;
         let request = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
         request.send().await.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
     }
@@ -66,19 +59,23 @@ impl Queue {
         if receipts.is_empty() {
             return Ok(());
         }
-        let entry = |(number, receipt): (usize, String)| {
-            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(number.to_string());
+        let entry = |id, receipt| {
+            let entry = ChangeMessageVisibilityBatchRequestEntry::builder().id(id);
             entry.receipt_handle(receipt).visibility_timeout(0).build()
         };
-        let entries: Vec<_> = receipts
-            .into_iter()
-            .enumerate()
-            .map(entry)
-            .collect::<Result<_, BuildError>>()
-            .map_err(|error| error.to_string())?;
+        let entries = numbered(receipts, entry)?;
         let request = self.client.change_message_visibility_batch().queue_url(&self.url).set_entries(Some(entries));
         request.send().await.map(|_| ()).map_err(|error| DisplayErrorContext(error).to_string())
     }
+}
+
+/// The entries of a batch request, each with an id that is unique within it.
+fn numbered<E>(
+    receipts: Vec<String>,
+    entry: impl Fn(String, String) -> Result<E, BuildError>,
+) -> Result<Vec<E>, String> {
+    let entries = receipts.into_iter().enumerate().map(|(number, receipt)| entry(number.to_string(), receipt));
+    entries.collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
 /// `None` for a message that could not be deleted either.
