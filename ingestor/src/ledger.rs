@@ -12,15 +12,15 @@ mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use common::log::{LogError, LogErrorKind};
+use common::log::LogError;
 
 use crate::identity::{Halves, IdentityHash, halves, whole};
 use crate::routes::Sweep;
 use crate::uncovered::Uncovered;
 
 pub(crate) use record::{
-    ArchiveMode, ENTRY_VERSION, Entry, FileState, META_KEY, Meta, REPLAY_KEY, push_entry, push_json, push_meta,
-    push_tombstone,
+    ArchiveMode, ENTRY_VERSION, Entry, FileState, META_KEY, Meta, REPLAY_KEY, damaged, push_entry, push_json,
+    push_meta, push_tombstone, read_json,
 };
 use record::{is_quarantined, parse_hash};
 
@@ -272,28 +272,21 @@ impl Ledger {
     /// # Errors
     /// A record of another kind; names its key.
     pub(crate) fn apply(&mut self, key: &[u8], value: Option<&[u8]>, now: Sweep) -> Result<(), LogError> {
-        let damaged = |what: &dyn std::fmt::Display| {
-            let key = String::from_utf8_lossy(key);
-            LogError::new(LogErrorKind::Other, format!("the ledger entry of '{key}' cannot be read: {what}"))
-        };
         if key == META_KEY {
-            let value = value.ok_or_else(|| damaged(&"it was deleted"))?;
-            self.meta = Some(serde_json::from_slice(value).map_err(|error| damaged(&error))?);
+            self.meta = Some(read_json(key, value)?);
             return Ok(());
         }
         if key == REPLAY_KEY {
             return Ok(());
         }
-        let identity = std::str::from_utf8(key).map_err(|error| damaged(&error))?;
+        let identity = std::str::from_utf8(key).map_err(|error| damaged(key, error))?;
         match value {
             None => self.remove(identity),
-            Some(value) => {
-                let entry: Entry = serde_json::from_slice(value).map_err(|error| damaged(&error))?;
+            Some(_) => {
+                let entry: Entry = read_json(key, value)?;
                 if entry.v > ENTRY_VERSION {
-                    return Err(damaged(&format!(
-                        "it has version {}, this build knows up to {ENTRY_VERSION}",
-                        entry.v
-                    )));
+                    let what = format!("it has version {}, this build knows up to {ENTRY_VERSION}", entry.v);
+                    return Err(damaged(key, what));
                 }
                 self.insert(identity, entry, now, false);
             }

@@ -1,7 +1,10 @@
 //! The records of a ledger topic: entries of file versions, and the facts about the ledger itself.
 
+use std::fmt::Display;
+
 use common::config::Archive;
 use common::log::{LogError, LogErrorKind, RecordBatch};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::framing::FramingState;
@@ -181,6 +184,21 @@ pub(crate) fn push_entry(batch: &mut RecordBatch, identity: &str, entry: &Entry)
 /// Adds the record that makes compaction remove an identity.
 pub(crate) fn push_tombstone(batch: &mut RecordBatch, identity: &str) -> Result<(), LogError> {
     batch.push(identity.as_bytes(), None, |_| {})
+}
+
+/// The value of a record that is never deleted.
+///
+/// # Errors
+/// It was deleted, or is not such a value.
+pub(crate) fn read_json<T: DeserializeOwned>(key: &[u8], value: Option<&[u8]>) -> Result<T, LogError> {
+    let value = value.ok_or_else(|| damaged(key, "it was deleted"))?;
+    serde_json::from_slice(value).map_err(|error| damaged(key, error))
+}
+
+/// The error for a record that cannot be read.
+pub(crate) fn damaged(key: &[u8], what: impl Display) -> LogError {
+    let key = String::from_utf8_lossy(key);
+    LogError::new(LogErrorKind::Other, format!("the ledger entry of '{key}' cannot be read: {what}"))
 }
 
 pub(crate) fn push_json(batch: &mut RecordBatch, key: &[u8], value: &impl Serialize) -> Result<(), LogError> {

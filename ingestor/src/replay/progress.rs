@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::log::{Log, LogError, LogErrorKind, RecordBatch, read_to_end};
+use common::log::{Log, LogError, RecordBatch, read_to_end};
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{META_KEY, Meta, REPLAY_KEY, push_json};
+use crate::ledger::{META_KEY, Meta, REPLAY_KEY, damaged, push_json, read_json};
 
 const VERSION: u8 = 1;
 /// How long the log may be silent while the ledger is read.
@@ -99,18 +99,13 @@ impl Recorded {
     }
 
     fn apply(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {
-        let damaged = |what: &dyn std::fmt::Display| {
-            let key = String::from_utf8_lossy(key);
-            LogError::new(LogErrorKind::Other, format!("the ledger entry of '{key}' cannot be read: {what}"))
-        };
         if key == META_KEY {
-            let value = value.ok_or_else(|| damaged(&"it was deleted"))?;
-            self.meta = Some(serde_json::from_slice(value).map_err(|error| damaged(&error))?);
+            self.meta = Some(read_json(key, value)?);
         } else if key == REPLAY_KEY {
-            let value = value.ok_or_else(|| damaged(&"it was deleted"))?;
-            self.progress = serde_json::from_slice(value).map_err(|error| damaged(&error))?;
+            self.progress = read_json(key, value)?;
             if self.progress.v > VERSION {
-                return Err(damaged(&format!("it has version {}, this build knows up to {VERSION}", self.progress.v)));
+                let what = format!("it has version {}, this build knows up to {VERSION}", self.progress.v);
+                return Err(damaged(key, what));
             }
         }
         Ok(())
