@@ -138,7 +138,7 @@ fn text(audit: &Audit, no_log: &str) -> String {
         }
         if let Some(rewrite) = partition.rewrite {
             line(format_args!(
-                "partition {}: the batches from {} on are being rewritten, or that was interrupted: 'replay --rewrite' goes on with it",
+                "partition {}: the batches from {} on are being rewritten, or that was interrupted: 'replay --rewrite' finishes it",
                 partition.partition, rewrite.from
             ));
         }
@@ -159,7 +159,7 @@ fn text(audit: &Audit, no_log: &str) -> String {
         let recounted: u64 = audit.partitions.iter().map(|partition| partition.recounted_batches).sum();
         let all: u64 = audit.partitions.iter().map(|partition| partition.batches).sum();
         line(format_args!(
-            "every row was read; {} of {} batches were made again from the log and compared",
+            "every row was read; {} of {} batches were repeated from the log and compared",
             HumanCount(recounted),
             HumanCount(all)
         ));

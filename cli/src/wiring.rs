@@ -100,7 +100,7 @@ impl Process {
     /// A `--once` run that was interrupted is not complete.
     fn refuse_interrupted(&self, once: bool) -> Result<(), Failure> {
         if once && self.shutdown.is_triggered() {
-            return Err(anyhow!("interrupted before everything was done; run it again to go on from there").into());
+            return Err(anyhow!("interrupted before everything was done; run it again to continue").into());
         }
         Ok(())
     }

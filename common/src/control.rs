@@ -63,7 +63,7 @@ fn run(runtime: Runtime, work: impl Future<Output = ()>) {
 /// Exits the process when the shutdown is forced.
 async fn obey(shutdown: Shutdown, signals: impl Stream<Item = ()>) {
     shutdown.obey(signals).await;
-    tracing::warn!("another signal: ending at once; nothing is lost, the next start goes on from here");
+    tracing::warn!("another signal: ending at once; nothing is lost, the next start continues from here");
     std::process::exit(EXIT_FORCED);
 }
 

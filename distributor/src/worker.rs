@@ -182,7 +182,7 @@ impl<'a> Worker<'a> {
                 Err(error) if error.kind == LogErrorKind::Transient => {
                     self.role.metrics.log_failed(&error);
                     self.role.health.not_ready(COMPONENT, &error.to_string());
-                    tracing::warn!(%error, "reading is interrupted; the client goes on trying");
+                    tracing::warn!(%error, "reading is interrupted; the client keeps trying");
                     self.check_patience(quiet_since, Some(error))?;
                 }
                 Err(error) => return Err(error.into()),
@@ -202,7 +202,7 @@ impl<'a> Worker<'a> {
         if self.lanes.is_empty() && self.parked.is_empty() {
             return Err(error);
         }
-        tracing::warn!(partition = id, %error, "a partition cannot go on; the others do");
+        tracing::warn!(partition = id, %error, "a partition cannot continue; the others can");
         for error in error.of_the_store() {
             self.role.metrics.store_failed(error);
         }

@@ -136,7 +136,9 @@ impl Content {
         let mut left = bytes;
         while left > 0 {
             let Some(mut piece) = self.next().await? else {
-                return Err(ContentError::Rejected(format!("the content ends {left} bytes before the place to go on")));
+                return Err(ContentError::Rejected(format!(
+                    "the content ends {left} bytes before the position to resume from"
+                )));
             };
             match usize::try_from(left) {
                 Ok(within) if within < piece.len() => {

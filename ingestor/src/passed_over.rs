@@ -119,13 +119,10 @@ impl LoggedOnce {
         let name = passed_over.name.as_str();
         match passed_over.kind {
             PassedOverKind::SymbolicLink => {
-                tracing::warn!(
-                    name,
-                    "passed over: a symbolic link; only pending and processed themselves may be links"
-                );
+                tracing::warn!(name, "skipped: a symbolic link; only pending and processed themselves may be links");
             }
-            PassedOverKind::SpecialFile => tracing::warn!(name, "passed over: a device, a FIFO or a socket"),
-            PassedOverKind::NoText => tracing::warn!(name, "passed over: the name is not UTF-8; rename it"),
+            PassedOverKind::SpecialFile => tracing::warn!(name, "skipped: a device, a FIFO or a socket"),
+            PassedOverKind::NoText => tracing::warn!(name, "skipped: the name is not UTF-8; rename it"),
         }
     }
 

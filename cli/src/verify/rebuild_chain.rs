@@ -19,7 +19,7 @@ pub(super) async fn run(args: &VerifyArgs, rebuilder: &ChainRebuilder, bar: &Pro
     }
     match rebuild.refusals().count() {
         0 => Ok(()),
-        count => Err(anyhow!("the chains of {count} partitions cannot be made again; nothing was put").into()),
+        count => Err(anyhow!("the chains of {count} partitions cannot be rebuilt; nothing was put").into()),
     }
 }
 
@@ -50,7 +50,7 @@ fn text(rebuild: &ChainRebuild, dry_run: bool) -> String {
             HumanCount(partition.key_runs)
         ));
         if partition.recounted_batches > 0 {
-            line(format_args!("  {} batches were made again from the log", HumanCount(partition.recounted_batches)));
+            line(format_args!("  {} batches were repeated from the log", HumanCount(partition.recounted_batches)));
         }
         if partition.key_runs_from_rows > 0 {
             line(format_args!(

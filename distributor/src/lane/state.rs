@@ -126,7 +126,7 @@ mod tests {
         let state = LaneState::default();
         let chunk = |append_ms| Chunk { offsets: vec![20], times_ms: vec![append_ms], ..Chunk::default() };
         state.is_to_take(&chunk(1));
-        assert_eq!(state.progress(), None, "while batches are made again there is nothing to say");
+        assert_eq!(state.progress(), None, "while batches are restored there is no progress");
         let idle = Progress { position: 20, complete_to: 20, complete_ms: Some(5), open_since_ms: None, at_end: true };
         *state.progress.lock().unwrap() = Some(idle);
         state.is_to_take(&chunk(7));

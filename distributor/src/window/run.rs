@@ -112,10 +112,10 @@ impl Run {
         })
     }
 
-    /// Both runs as one, without what is older than `oldest_ms`.
+    /// Merges two runs, without entries older than `oldest_ms`.
     ///
     /// # Errors
-    /// The disk's; both are as they were.
+    /// The disk's error; both are unchanged.
     pub(super) fn merged(&self, other: &Self, oldest_ms: i64) -> Result<Self, ScratchError> {
         let mut writer = RunWriter::new(&self.budget, self.len + other.len)?;
         let (mut left, mut right) = (self.entries().peekable(), other.entries().peekable());
@@ -142,7 +142,7 @@ impl Run {
     }
 }
 
-/// Writes a run from front to back.
+/// Writes a run sequentially.
 pub(super) struct RunWriter {
     budget: Arc<Budget>,
     file: ScratchFile,
@@ -156,7 +156,7 @@ impl RunWriter {
     /// For up to `count` keys.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn new(budget: &Arc<Budget>, count: usize) -> Result<Self, ScratchError> {
         Ok(Self {
             budget: budget.clone(),
@@ -168,10 +168,10 @@ impl RunWriter {
         })
     }
 
-    /// Takes the next key, greater than the one before.
+    /// Adds the next key, which must be greater than the previous one.
     ///
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn push(&mut self, key: u128, time_ms: i64) -> Result<(), ScratchError> {
         if self.block.is_empty() {
             self.firsts.push(key);
@@ -192,7 +192,7 @@ impl RunWriter {
     }
 
     /// # Errors
-    /// The disk's.
+    /// The disk's error.
     pub(super) fn finish(mut self) -> Result<Run, ScratchError> {
         if !self.block.is_empty() {
             self.end_block()?;

@@ -120,7 +120,7 @@ fn watch_all(watcher: &mut RecommendedWatcher, pending: PathBuf) -> notify::Resu
         if is_for_all || (depth == 0 && error.paths.contains(&folder)) {
             return Err(error);
         }
-        tracing::debug!(folder = %folder.display(), %error, "not all below it can be watched; sweeps find what is new there");
+        tracing::debug!(folder = %folder.display(), %error, "not all below it can be watched; sweeps find new files there");
         tried += 1;
         if depth < MAX_DEPTH && tried < MAX_FOLDERS {
             let inner = std::fs::read_dir(&folder).into_iter().flatten().flatten();
