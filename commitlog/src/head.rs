@@ -1,0 +1,362 @@
+//! The fold of a commit log, without its files: whether the next operation is valid depends on this alone.
+//!
+//! | Operation | Valid if | Effect |
+//! |---|---|---|
+//! | `Header` | it is the first | `end = start` |
+//! | `Intent` | batch slot free, `from = end` | takes the slot |
+//! | `Commit` | the slot holds its intent, and a file for each folder | `end = to`, slot free |
+//! | `Pass` | slot free, `to > end` | `end = to` |
+//! | `AbandonIntent` | the slot holds its intent, `from < resume_at <= to` | no commit from here on |
+//! | `Abandoned` | the slot is being abandoned | `end = resume_at`, slot free |
+//! | `ReplaceIntent` | its slot free, next number, inputs complete and in no other slot | takes the slot |
+//! | `ReplaceReady` | the slot holds its intent, and an output for each planned one | decides |
+//! | `ReplaceAbort` | the slot holds its intent, not ready | slot free, the number is spent |
+//! | `ReplaceDone` | ready | slot free |
+//!
+//! Batches and replaces never wait for each other.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::op::{FileId, Header, Intent, Op, PassReason, Reason, ReplaceIntent, Stored, Witness};
+use crate::rules::{Rule, holds};
+
+/// What is under way for the offsets from `end` on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchSlot {
+    #[default]
+    Free,
+    Open(Intent),
+    Abandoning {
+        intent: Intent,
+        resume_at: i64,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Open,
+    /// What stands staged for each output.
+    Ready(Vec<Stored>),
+}
+
+/// A replace that is not done.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    pub intent: ReplaceIntent,
+    /// Number of the entry of the intent: who has folded it leaves the inputs alone.
+    pub entry: u64,
+    pub stage: Stage,
+}
+
+/// Replaces of two kinds do not wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ReplaceSlot {
+    /// Compaction, forget.
+    Merging,
+    /// Restore, rewrite.
+    Remaking,
+}
+
+impl ReplaceSlot {
+    pub const ALL: [Self; 2] = [Self::Merging, Self::Remaking];
+
+    pub fn of(reason: Reason) -> Self {
+        match reason {
+            Reason::Compaction | Reason::Forget => Self::Merging,
+            Reason::Restore | Reason::Rewrite => Self::Remaking,
+        }
+    }
+}
+
+/// The state of a commit log after its first `next` entries, without its files.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    /// Number of the next entry.
+    pub next: u64,
+    pub header: Option<Header>,
+    /// Everything before it is decided: in the tables, passed over, or lost.
+    pub end: i64,
+    /// Log time (running maximum) there; none before the first batch.
+    pub clock_ms: Option<i64>,
+    /// The record before `end`, if it is of a batch.
+    pub last: Option<Witness>,
+    /// Begin of the oldest batch whose keys mattered to the last one.
+    pub window_from: i64,
+    pub batch: BatchSlot,
+    merging: Option<Replace>,
+    remaking: Option<Replace>,
+    /// Number of the next replace.
+    pub next_replace: u64,
+}
+
+/// Why an operation is not valid in a state. An entry with one that stands in a commit log was altered, or written by a
+/// build with other rules.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Invalid {
+    #[error("the commit log has no header yet")]
+    NoHeader,
+    #[error("the commit log has a header already")]
+    SecondHeader,
+    #[error("a batch that begins at offset {from} is under way")]
+    BatchOpen { from: i64 },
+    #[error("no batch that begins at offset {from} is under way")]
+    NoSuchBatch { from: i64 },
+    #[error("the batch that begins at offset {from} is being abandoned")]
+    BatchAbandoning { from: i64 },
+    #[error("it begins at offset {from}, and the offsets before {end} are decided")]
+    NotAtEnd { from: i64, end: i64 },
+    #[error("the range {from}..{to} is empty or reversed")]
+    EmptyRange { from: i64, to: i64 },
+    #[error("it lists {listed} files where the intent has {planned}")]
+    OtherFiles { planned: usize, listed: usize },
+    #[error("it has number {number} where {next} is next")]
+    OtherNumber { number: u64, next: u64 },
+    #[error("replace {number} is under way")]
+    ReplaceOpen { number: u64 },
+    #[error("no replace {number} is under way")]
+    NoSuchReplace { number: u64 },
+    #[error("replace {number} is decided")]
+    ReplaceDecided { number: u64 },
+    #[error("replace {number} is not decided")]
+    ReplaceUndecided { number: u64 },
+    #[error("input {id} is of a batch that is not committed")]
+    InputIncomplete { id: FileId },
+    #[error("input {id} is one of replace {number}, which is under way")]
+    InputTaken { id: FileId, number: u64 },
+    #[error("a replace without inputs, or with an input twice")]
+    Inputs,
+}
+
+impl Head {
+    pub fn replace(&self, slot: ReplaceSlot) -> Option<&Replace> {
+        match slot {
+            ReplaceSlot::Merging => self.merging.as_ref(),
+            ReplaceSlot::Remaking => self.remaking.as_ref(),
+        }
+    }
+
+    fn slot(&mut self, slot: ReplaceSlot) -> &mut Option<Replace> {
+        match slot {
+            ReplaceSlot::Merging => &mut self.merging,
+            ReplaceSlot::Remaking => &mut self.remaking,
+        }
+    }
+
+    /// Every replace that is not done.
+    pub fn replaces(&self) -> impl Iterator<Item = &Replace> {
+        self.merging.iter().chain(&self.remaking)
+    }
+
+    /// The batch that is under way, to be committed or abandoned.
+    pub fn intent(&self) -> Option<&Intent> {
+        match &self.batch {
+            BatchSlot::Free => None,
+            BatchSlot::Open(intent) | BatchSlot::Abandoning { intent, .. } => Some(intent),
+        }
+    }
+
+    /// Folds an entry.
+    ///
+    /// # Errors
+    /// The first operation that is not valid after those before it. Those before it are folded: the state is of no use
+    /// any more.
+    pub fn apply(&mut self, ops: &[Op]) -> Result<(), Invalid> {
+        ops.iter().try_for_each(|op| self.fold(op))?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Whether an entry with these operations is valid now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allows(&self, ops: &[Op]) -> Result<(), Invalid> {
+        self.clone().apply(ops)
+    }
+
+    /// Folds one operation of an entry; if it is not valid, the state is as it was.
+    pub(crate) fn fold(&mut self, op: &Op) -> Result<(), Invalid> {
+        if let Op::Header(header) = op {
+            if self.header.is_some() || self.next > 0 {
+                return Err(Invalid::SecondHeader);
+            }
+            (self.end, self.window_from) = (header.start, header.start);
+            self.header = Some(header.clone());
+            return Ok(());
+        }
+        if self.header.is_none() {
+            return Err(Invalid::NoHeader);
+        }
+        match op {
+            Op::Header(_) => Err(Invalid::SecondHeader),
+            Op::Intent(intent) => self.fold_intent(intent),
+            Op::Commit(commit) => self.fold_commit(commit.from, commit.files.len()),
+            Op::Pass(pass) => self.fold_pass(pass.reason, pass.to),
+            Op::AbandonIntent(abandon) => self.fold_abandon_intent(abandon.from, abandon.resume_at),
+            Op::Abandoned(abandoned) => self.fold_abandoned(abandoned.from),
+            Op::ReplaceIntent(intent) => self.fold_replace_intent(intent),
+            Op::ReplaceReady(ready) => self.fold_replace_ready(ready.replace, &ready.outputs),
+            Op::ReplaceAbort(abort) => self.fold_replace_abort(abort.replace),
+            Op::ReplaceDone(done) => self.fold_replace_done(done.replace),
+        }
+    }
+
+    fn no_batch(&self) -> Result<(), Invalid> {
+        self.intent().map_or(Ok(()), |intent| Err(Invalid::BatchOpen { from: intent.from }))
+    }
+
+    fn fold_intent(&mut self, intent: &Intent) -> Result<(), Invalid> {
+        let Intent { from, to, .. } = *intent;
+        if holds(Rule::OneIntent) {
+            self.no_batch()?;
+        }
+        if from >= to {
+            return Err(Invalid::EmptyRange { from, to });
+        }
+        if from != self.end && holds(Rule::IntentFromEnd) {
+            return Err(Invalid::NotAtEnd { from, end: self.end });
+        }
+        self.batch = BatchSlot::Open(intent.clone());
+        Ok(())
+    }
+
+    fn fold_commit(&mut self, from: i64, files: usize) -> Result<(), Invalid> {
+        let (intent, is_abandoning) = match &self.batch {
+            BatchSlot::Open(intent) if intent.from == from => (intent, false),
+            BatchSlot::Abandoning { intent, .. } if intent.from == from => (intent, true),
+            _ => return Err(Invalid::NoSuchBatch { from }),
+        };
+        if is_abandoning && holds(Rule::NoCommitWhileAbandoning) {
+            return Err(Invalid::BatchAbandoning { from });
+        }
+        if files != intent.folders.len() {
+            return Err(Invalid::OtherFiles { planned: intent.folders.len(), listed: files });
+        }
+        (self.end, self.clock_ms) = (intent.to, Some(intent.clock_ms));
+        (self.last, self.window_from) = (Some(intent.last), intent.window_from);
+        self.batch = BatchSlot::Free;
+        Ok(())
+    }
+
+    fn fold_pass(&mut self, reason: PassReason, to: i64) -> Result<(), Invalid> {
+        if holds(Rule::PassOnlyBetweenBatches) {
+            self.no_batch()?;
+        }
+        if to <= self.end {
+            return Err(Invalid::EmptyRange { from: self.end, to });
+        }
+        self.end = to;
+        // Skipped records are there, but nobody has seen the last of them; lost ones cannot be looked at again.
+        let (PassReason::Skipped | PassReason::Lost) = reason;
+        self.last = None;
+        Ok(())
+    }
+
+    fn fold_abandon_intent(&mut self, from: i64, resume_at: i64) -> Result<(), Invalid> {
+        let intent = match &self.batch {
+            BatchSlot::Open(intent) if intent.from == from => intent,
+            BatchSlot::Abandoning { .. } => return Err(Invalid::BatchAbandoning { from }),
+            _ => return Err(Invalid::NoSuchBatch { from }),
+        };
+        if resume_at <= from || resume_at > intent.to {
+            return Err(Invalid::EmptyRange { from, to: resume_at });
+        }
+        self.batch = BatchSlot::Abandoning { intent: intent.clone(), resume_at };
+        Ok(())
+    }
+
+    fn fold_abandoned(&mut self, from: i64) -> Result<(), Invalid> {
+        let resume_at = match &self.batch {
+            BatchSlot::Abandoning { intent, resume_at } if intent.from == from => *resume_at,
+            _ => return Err(Invalid::NoSuchBatch { from }),
+        };
+        (self.end, self.last) = (resume_at, None);
+        self.batch = BatchSlot::Free;
+        Ok(())
+    }
+
+    fn fold_replace_intent(&mut self, intent: &ReplaceIntent) -> Result<(), Invalid> {
+        let slot = ReplaceSlot::of(intent.reason);
+        if let Some(open) = self.replace(slot) {
+            return Err(Invalid::ReplaceOpen { number: open.intent.replace });
+        }
+        if intent.replace != self.next_replace && holds(Rule::NumbersAreSpent) {
+            return Err(Invalid::OtherNumber { number: intent.replace, next: self.next_replace });
+        }
+        let mut inputs = BTreeSet::new();
+        for (_, id) in intent.inputs() {
+            let is_complete = match id {
+                FileId::Batch { from, .. } => from < self.end && self.intent().is_none_or(|open| from < open.from),
+                FileId::Replace { replace, .. } => replace < intent.replace,
+            };
+            if !is_complete && holds(Rule::OnlyCompleteInputs) {
+                return Err(Invalid::InputIncomplete { id });
+            }
+            if !inputs.insert(id) {
+                return Err(Invalid::Inputs);
+            }
+        }
+        if inputs.is_empty() {
+            return Err(Invalid::Inputs);
+        }
+        if holds(Rule::DisjointReplaces) {
+            for other in self.replaces() {
+                if let Some((_, id)) = other.intent.inputs().find(|(_, id)| inputs.contains(id)) {
+                    return Err(Invalid::InputTaken { id, number: other.intent.replace });
+                }
+            }
+        }
+        let entry = self.next;
+        *self.slot(slot) = Some(Replace { intent: intent.clone(), entry, stage: Stage::Open });
+        if holds(Rule::NumbersAreSpent) {
+            self.next_replace = intent.replace + 1;
+        }
+        Ok(())
+    }
+
+    fn under_way(&mut self, number: u64) -> Result<&mut Option<Replace>, Invalid> {
+        for slot in ReplaceSlot::ALL {
+            if self.replace(slot).is_some_and(|replace| replace.intent.replace == number) {
+                return Ok(self.slot(slot));
+            }
+        }
+        Err(Invalid::NoSuchReplace { number })
+    }
+
+    fn fold_replace_ready(&mut self, number: u64, outputs: &[Stored]) -> Result<(), Invalid> {
+        let Some(replace) = self.under_way(number)? else { return Err(Invalid::NoSuchReplace { number }) };
+        if replace.stage != Stage::Open {
+            return Err(Invalid::ReplaceDecided { number });
+        }
+        let planned = replace.intent.outputs().count();
+        if planned != outputs.len() {
+            return Err(Invalid::OtherFiles { planned, listed: outputs.len() });
+        }
+        replace.stage = Stage::Ready(outputs.to_vec());
+        Ok(())
+    }
+
+    fn fold_replace_abort(&mut self, number: u64) -> Result<(), Invalid> {
+        let slot = self.under_way(number)?;
+        if slot.as_ref().is_some_and(|replace| replace.stage != Stage::Open) && holds(Rule::NoAbortAfterReady) {
+            return Err(Invalid::ReplaceDecided { number });
+        }
+        *slot = None;
+        Ok(())
+    }
+
+    fn fold_replace_done(&mut self, number: u64) -> Result<(), Invalid> {
+        let slot = self.under_way(number)?;
+        if slot.as_ref().is_some_and(|replace| replace.stage == Stage::Open) {
+            return Err(Invalid::ReplaceUndecided { number });
+        }
+        *slot = None;
+        Ok(())
+    }
+}

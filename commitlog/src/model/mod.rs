@@ -1,0 +1,63 @@
+//! Exhaustive exploration: actors of this crate in a world of one log partition and one store, in every interleaving of
+//! their requests, with crashes after which a request lands at any later time or never, offset resets, deletions by an
+//! operator, a log that lets go of its head, and collection of entries.
+//!
+//! Deduplication is left out: it is a function of the ranges. A row is an offset; a set of rows is a bit mask.
+
+mod actors;
+mod intern;
+mod scenarios;
+mod search;
+mod world;
+
+use crate::rules::{Rule, without};
+use scenarios::{mutants, scenarios};
+use search::{Bounds, search};
+
+/// Bounds for every run; `ED_MODEL=full` lifts them.
+fn bounds() -> Bounds {
+    let is_full = std::env::var("ED_MODEL").is_ok_and(|value| value == "full");
+    Bounds { max_states: if is_full { 30_000_000 } else { 400_000 } }
+}
+
+#[test]
+fn no_interleaving_shows_a_row_twice_or_loses_one() {
+    let mut failures = Vec::new();
+    for scenario in scenarios() {
+        let begun = std::time::Instant::now();
+        let outcome = search(&scenario, bounds());
+        println!("{:78} {outcome} {:?}", scenario.name, begun.elapsed());
+        if !outcome.faults.is_empty() {
+            failures.push(format!("{}: {}", scenario.name, outcome.explain()));
+        }
+        assert!(outcome.rests > 0 || outcome.is_cut_short, "{}: nothing ever comes to rest", scenario.name);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn every_rule_is_needed() {
+    let mut survivors = Vec::new();
+    for rule in Rule::ALL {
+        let scenarios = mutants(rule);
+        assert!(!scenarios.is_empty(), "{rule:?} has no scenario");
+        let caught = scenarios.into_iter().find_map(|scenario| {
+            let outcome = without(Some(rule), || search(&scenario, Bounds { max_states: 1_000_000 }));
+            outcome.faults.keys().next().cloned().map(|fault| (fault, outcome.states))
+        });
+        match caught {
+            Some((fault, states)) => println!("without {rule:<26?} {states:>8} states: {fault}"),
+            None => survivors.push(rule),
+        }
+    }
+    assert!(survivors.is_empty(), "these rules can be dropped, or no scenario shows why not: {survivors:?}");
+}
+
+#[test]
+fn what_is_asked_of_the_store_is_needed() {
+    for (name, scenario) in scenarios::weak_stores() {
+        let outcome = search(&scenario, Bounds { max_states: 3_000_000 });
+        println!("a store {name:40} {outcome}");
+        assert!(!outcome.faults.is_empty(), "{name}");
+    }
+}

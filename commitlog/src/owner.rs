@@ -1,0 +1,338 @@
+//! A distributor that believes it has the partition. Two may believe it at the same time, and neither does harm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::actor::{Action, Anchor, Answer, Check, Encoded, Misheard};
+use crate::decide::{Facts, Plan, Refusal, decide, onwards};
+use crate::files::LiveFile;
+use crate::head::{BatchSlot, Head};
+use crate::op::{Commit, FileId, Intent, Op, Recipe, Stored};
+use crate::rules::{Rule, holds};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// Of new batches.
+    recipe: Recipe,
+    /// Whether missing files are made again when offsets are set back.
+    restores: bool,
+    head: Head,
+    facts: Option<Facts>,
+    check: Check,
+    phase: Phase,
+    /// Files from this offset on are missing and could not be restored yet. No offset is committed meanwhile.
+    restore_from: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Phase {
+    Load,
+    Look,
+    Pass(Op),
+    Fill,
+    Make(Intent),
+    Write(Box<Write>),
+    Find { from: i64 },
+    Restore { from: i64, files: BTreeSet<FileId> },
+    CommitOffset,
+    Refused(Refusal),
+}
+
+/// A batch from its encoding to its commit. What is done next follows from what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Write {
+    encoded: Encoded,
+    /// Its intent is in the commit log.
+    is_intended: bool,
+    files: BTreeMap<u32, Stored>,
+    keys: Option<Stored>,
+}
+
+impl Write {
+    fn new(encoded: Encoded, is_intended: bool) -> Self {
+        Self { encoded, is_intended, files: BTreeMap::new(), keys: None }
+    }
+
+    fn missing(&self) -> Vec<u32> {
+        (0u32..).zip(&self.encoded.intent.folders).map(|(k, _)| k).filter(|k| !self.files.contains_key(k)).collect()
+    }
+
+    fn next(&self, head: &Head) -> Action {
+        let from = self.encoded.intent.from;
+        let missing = self.missing();
+        let files_first = !self.is_intended && !holds(Rule::IntentBeforeFiles);
+        let is_enough = missing.is_empty() || !self.files.is_empty() && !holds(Rule::FilesBeforeCommit);
+        if !self.is_intended && !self.encoded.intent.folders.is_empty() && (missing.is_empty() || !files_first) {
+            return Action::Append { n: head.next, ops: self.intent_ops() };
+        }
+        if !is_enough {
+            return Action::PutFiles { from, files: missing, anchor: anchor(head, Rule::PutsAreAnchored) };
+        }
+        if self.keys.is_none() && holds(Rule::KeysBeforeCommit) {
+            return Action::PutKeys { from };
+        }
+        // A batch of duplicates has nothing to show: one entry begins and ends it.
+        let mut ops = if self.is_intended { Vec::new() } else { self.intent_ops() };
+        ops.push(Op::Commit(self.commit()));
+        Action::Append { n: head.next, ops }
+    }
+
+    fn intent_ops(&self) -> Vec<Op> {
+        let header = self.encoded.header.iter().cloned().map(Op::Header);
+        header.chain([Op::Intent(self.encoded.intent.clone())]).collect()
+    }
+
+    fn commit(&self) -> Commit {
+        let nothing = Stored { rows: 0, bytes: 0, sha256: crate::hash::Hash::of(b"") };
+        let files = (0u32..).zip(&self.encoded.intent.folders);
+        Commit {
+            from: self.encoded.intent.from,
+            files: files.map(|(k, _)| self.files.get(&k).copied().unwrap_or(nothing)).collect(),
+            keys: self.keys.unwrap_or(nothing),
+            counts: self.encoded.counts.clone(),
+        }
+    }
+}
+
+/// What puts rest on; nothing, in tests that drop the rule.
+pub(crate) fn anchor(head: &Head, rule: Rule) -> Anchor {
+    if holds(rule) { head.next } else { Anchor::MAX }
+}
+
+impl Owner {
+    pub fn new(recipe: Recipe, restores: bool) -> Self {
+        Self {
+            recipe,
+            restores,
+            head: Head::default(),
+            facts: None,
+            check: Check::None,
+            phase: Phase::Load,
+            restore_from: None,
+        }
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The batch that is being written.
+    pub fn writing(&self) -> Option<&Encoded> {
+        if let Phase::Write(write) = &self.phase { Some(&write.encoded) } else { None }
+    }
+
+    /// What it wants done.
+    pub fn next(&self) -> Action {
+        match self.check {
+            Check::Floor { .. } | Check::FloorOfTail { .. } => return Action::ReadFloor,
+            Check::Tail => return Action::Prove { n: self.head.next },
+            Check::None => {}
+        }
+        match &self.phase {
+            Phase::Load => Action::Load,
+            Phase::Look => Action::Facts,
+            Phase::Pass(op) => Action::Append { n: self.head.next, ops: vec![op.clone()] },
+            Phase::Fill => Action::Fill { at: self.fill_at(), last: self.last_to_compare() },
+            Phase::Make(intent) if holds(Rule::RecipeOfIntent) => Action::Make(intent.clone()),
+            Phase::Make(intent) => Action::Make(Intent { recipe: self.recipe.clone(), ..intent.clone() }),
+            Phase::Write(write) => write.next(&self.head),
+            Phase::Find { from } => Action::FindMissing { from: *from, entries: self.head.next },
+            Phase::Restore { files, .. } => Action::PutAgain {
+                files: files.iter().copied().collect(),
+                anchor: anchor(&self.head, Rule::RestoresAreAnchored),
+            },
+            Phase::CommitOffset => Action::CommitOffset(self.head.end),
+            Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
+        }
+    }
+
+    fn fill_at(&self) -> i64 {
+        let earliest = self.facts.as_ref().map_or(0, |facts| facts.earliest);
+        if self.head.header.is_some() { self.head.end } else { earliest }
+    }
+
+    fn last_to_compare(&self) -> Option<crate::op::Witness> {
+        let earliest = self.facts.as_ref().map_or(i64::MIN, |facts| facts.earliest);
+        self.head.last.filter(|_| earliest < self.head.end)
+    }
+
+    /// Takes the answer to [`Owner::next`].
+    ///
+    /// # Errors
+    /// It answers something else.
+    pub fn heard(&mut self, answer: Answer) -> Result<(), Misheard> {
+        let action = self.next();
+        match (&action, answer) {
+            (Action::Load, Answer::Loaded(head)) => {
+                self.head = *head;
+                self.phase = Phase::Look;
+            }
+            (Action::Facts, Answer::Facts(facts)) => self.look(facts),
+            (Action::Fill { .. }, Answer::Encoded(encoded)) => {
+                self.phase = Phase::Write(Box::new(Write::new(*encoded, false)));
+            }
+            (Action::Fill { .. }, Answer::Woken) => {
+                if let Some(from) = self.restore_from {
+                    (self.check, self.phase) = (Check::Tail, Phase::Find { from });
+                }
+            }
+            (Action::Make(intent), Answer::Encoded(encoded)) => {
+                self.phase = if encoded.intent == *intent || !holds(Rule::RecipeOfIntent) {
+                    Phase::Write(Box::new(Write::new(*encoded, true)))
+                } else {
+                    Phase::Refused(Refusal::OtherRecords { from: intent.from, to: intent.to })
+                };
+            }
+            (Action::Make(intent), Answer::OtherRecords) => {
+                self.phase = Phase::Refused(Refusal::OtherRecords { from: intent.from, to: intent.to });
+            }
+            // The log no longer holds what it was to read.
+            (Action::Fill { .. } | Action::Make(_), Answer::OutOfRange) => self.phase = Phase::Look,
+            (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
+            (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
+            (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
+            (Action::Prove { .. }, Answer::Tail(entries)) => self.proved(&entries),
+            (Action::PutFiles { .. } | Action::PutAgain { .. }, Answer::TooOld) => self.check = Check::Tail,
+            (Action::PutFiles { files, .. }, Answer::Stands { k, stored }) if files.contains(&k) => {
+                if let Phase::Write(write) = &mut self.phase {
+                    write.files.insert(k, stored);
+                }
+            }
+            (Action::PutKeys { .. }, Answer::KeysStand(stored)) => {
+                if let Phase::Write(write) = &mut self.phase {
+                    write.keys = Some(stored);
+                }
+            }
+            (Action::FindMissing { from, .. }, Answer::Missing(missing)) => self.missing(*from, &missing),
+            (Action::PutAgain { .. }, Answer::PutAgain(id)) => {
+                if let Phase::Restore { from, files } = &mut self.phase {
+                    files.remove(&id);
+                    if files.is_empty() {
+                        self.phase = Phase::Find { from: *from };
+                    }
+                }
+            }
+            (Action::CommitOffset(_), Answer::OffsetCommitted) => self.go_on(),
+            (action, answer) => return Err(Misheard::new(action, &answer)),
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, facts: Facts) {
+        let plan = decide(&self.head, &facts);
+        self.facts = Some(facts);
+        match plan {
+            Err(refusal) => self.phase = Phase::Refused(refusal),
+            Ok(Plan::Restore { from }) if self.restores => self.phase = Phase::Find { from },
+            Ok(Plan::Restore { .. }) => self.phase = Phase::CommitOffset,
+            Ok(plan) => self.follow(plan),
+        }
+    }
+
+    fn follow(&mut self, plan: Plan) {
+        self.phase = match plan {
+            Plan::Begin { .. } | Plan::ReadOn { .. } => Phase::Fill,
+            Plan::Adopt(intent) => Phase::Make(intent),
+            Plan::Restore { from } => Phase::Find { from },
+            Plan::Pass(op) => Phase::Pass(op),
+        };
+    }
+
+    /// After everything up to the end is decided.
+    fn go_on(&mut self) {
+        match &self.facts {
+            Some(facts) => {
+                // What was committed since is a figure; what was asked for then is seen to.
+                let committed = facts.committed.filter(|committed| *committed > self.head.end);
+                let plan = onwards(&self.head, &Facts { committed, ..facts.clone() });
+                self.follow(plan);
+            }
+            None => self.phase = Phase::Look,
+        }
+    }
+
+    fn appended(&mut self, n: u64, ops: &[Op]) {
+        if !self.fold(ops) {
+            return;
+        }
+        if ops.iter().any(Op::permits_work) && holds(Rule::FloorAfterAppend) {
+            self.check = Check::Floor { of: n };
+        }
+        match &mut self.phase {
+            Phase::Write(write) if matches!(self.head.batch, BatchSlot::Open(_)) => write.is_intended = true,
+            Phase::Write(_) => self.committed(),
+            _ => self.phase = Phase::Look,
+        }
+    }
+
+    fn committed(&mut self) {
+        self.phase = match self.restore_from {
+            Some(from) => Phase::Find { from },
+            None => Phase::CommitOffset,
+        };
+    }
+
+    fn lost(&mut self, ops: &[Op], entries: &[Vec<Op>]) {
+        if !self.fold_all(entries) {
+            return;
+        }
+        let is_valid = self.head.allows(ops).is_ok() || !holds(Rule::CheckAfterLoss);
+        if !(is_valid && matches!(self.phase, Phase::Write(_))) {
+            self.phase = Phase::Look;
+        }
+    }
+
+    fn floor(&mut self, floor: u64) {
+        let (Check::Floor { of } | Check::FloorOfTail { of }) = self.check else { return };
+        self.check = Check::None;
+        if of < floor {
+            // A hole: whatever was folded since it was open is unknown here.
+            *self = Self::new(self.recipe.clone(), self.restores);
+        }
+    }
+
+    fn proved(&mut self, entries: &[Vec<Op>]) {
+        if !self.fold_all(entries) {
+            return;
+        }
+        self.check = if holds(Rule::FloorAfterProof) { Check::FloorOfTail { of: self.head.next } } else { Check::None };
+        match &self.phase {
+            Phase::Write(write) => {
+                let is_open = matches!(&self.head.batch, BatchSlot::Open(intent) if *intent == write.encoded.intent);
+                if write.is_intended && !is_open {
+                    self.phase = Phase::Look;
+                }
+            }
+            Phase::Restore { from, .. } => self.phase = Phase::Find { from: *from },
+            _ => {}
+        }
+    }
+
+    fn missing(&mut self, from: i64, missing: &[(FileId, LiveFile)]) {
+        let frozen: BTreeSet<FileId> =
+            self.head.replaces().flat_map(|replace| replace.intent.inputs().map(|(_, id)| id)).collect();
+        let is_ours =
+            |id: &FileId| matches!(id, FileId::Batch { .. }) && (!frozen.contains(id) || !holds(Rule::RestoreOnlyLive));
+        let files: BTreeSet<FileId> = missing.iter().map(|(id, _)| *id).filter(is_ours).collect();
+        if !files.is_empty() {
+            self.phase = Phase::Restore { from, files };
+        } else if missing.is_empty() {
+            self.restore_from = None;
+            self.phase = Phase::CommitOffset;
+        } else {
+            // A replace makes them, or is about to replace them.
+            self.restore_from = Some(from);
+            self.go_on();
+        }
+    }
+
+    fn fold(&mut self, ops: &[Op]) -> bool {
+        let entry = self.head.next;
+        let Err(invalid) = self.head.apply(ops) else { return true };
+        (self.check, self.phase) = (Check::None, Phase::Refused(Refusal::Damaged { entry, invalid }));
+        false
+    }
+
+    fn fold_all(&mut self, entries: &[Vec<Op>]) -> bool {
+        entries.iter().all(|ops| self.fold(ops))
+    }
+}

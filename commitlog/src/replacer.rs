@@ -1,0 +1,279 @@
+//! Replaces files that count by others with the same rows: compaction, forget, restore and rewrite.
+//!
+//! It runs beside owners and other replacers. Whoever finds a replace under way goes on with it:
+//!
+//! 1. the intent freezes the inputs,
+//! 2. the outputs are staged where no reader looks,
+//! 3. `ReplaceReady` decides: from here on only forward,
+//! 4. the fence: no put of an input can come late any more,
+//! 5. for each scope: its inputs are deleted, then its outputs published,
+//! 6. `ReplaceDone`; what is staged goes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::actor::{Action, Answer, Check, Choice, Misheard};
+use crate::decide::Refusal;
+use crate::hash::Hash;
+use crate::head::{Head, Replace, ReplaceSlot, Stage};
+use crate::op::{FileId, Op, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Stored};
+use crate::owner::anchor;
+use crate::rules::{Rule, holds};
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Replacer {
+    slot: ReplaceSlot,
+    head: Head,
+    check: Check,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Phase {
+    Load,
+    Choose,
+    Begin(Box<ReplaceIntent>),
+    Carry(Carry),
+    Drop { replace: u64 },
+    Rest,
+    Refused(Refusal),
+}
+
+/// What this replacer knows to be done of the replace that is under way. All of it may be done again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct Carry {
+    replace: u64,
+    staged: BTreeMap<u32, Stored>,
+    is_input_gone: bool,
+    is_fenced: bool,
+    deleted: BTreeSet<FileId>,
+    published: BTreeSet<u32>,
+    /// Staged and published outputs were missing once; the next time it is damage.
+    missed: bool,
+    /// It was decided before this replacer came.
+    is_inherited: bool,
+}
+
+impl Carry {
+    fn of(replace: &Replace) -> Self {
+        Self { replace: replace.intent.replace, is_inherited: replace.stage != Stage::Open, ..Self::default() }
+    }
+
+    fn next(&self, head: &Head, replace: &Replace) -> Action {
+        let number = self.replace;
+        let append = |op| Action::Append { n: head.next, ops: vec![op] };
+        let outputs = || (0u32..).zip(replace.intent.outputs()).map(|(k, _)| k);
+        match &replace.stage {
+            Stage::Open => {
+                if self.is_input_gone {
+                    return append(Op::ReplaceAbort(ReplaceEnd { replace: number }));
+                }
+                if !holds(Rule::ReadyBeforeDelete)
+                    && let Some(scope) = replace.intent.scopes.iter().find(|scope| self.has_inputs(scope))
+                {
+                    return self.delete(scope);
+                }
+                let missing: Vec<u32> = outputs().filter(|k| !self.staged.contains_key(k)).collect();
+                if !missing.is_empty() && holds(Rule::StagedBeforeReady) {
+                    return Action::Stage { replace: number, outputs: missing };
+                }
+                let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b"") };
+                let outputs = outputs().map(|k| self.staged.get(&k).copied().unwrap_or(nothing)).collect();
+                append(Op::ReplaceReady(ReplaceReady { replace: number, outputs }))
+            }
+            Stage::Ready(_) => {
+                if self.is_inherited && !holds(Rule::NoAbortAfterReady) {
+                    return append(Op::ReplaceAbort(ReplaceEnd { replace: number }));
+                }
+                if !self.is_fenced && holds(Rule::WaitForFence) {
+                    return Action::AwaitFence { entry: replace.entry };
+                }
+                if !holds(Rule::DoneBeforeDrop) && !self.missed {
+                    return Action::DropStaged { replace: number };
+                }
+                let mut k = 0u32;
+                for scope in &replace.intent.scopes {
+                    let first = k;
+                    k = k.saturating_add(u32::try_from(scope.outputs.len()).unwrap_or(u32::MAX));
+                    let publish: Vec<u32> = (first..k).filter(|k| !self.published.contains(k)).collect();
+                    let publishes = !publish.is_empty() && holds(Rule::PublishedBeforeDone);
+                    if self.has_inputs(scope) && (holds(Rule::DeleteBeforePublish) || !publishes) {
+                        return self.delete(scope);
+                    }
+                    if publishes {
+                        let anchor = anchor(head, Rule::PutsAreAnchored);
+                        return Action::Publish { replace: number, outputs: publish, anchor };
+                    }
+                }
+                append(Op::ReplaceDone(ReplaceEnd { replace: number }))
+            }
+        }
+    }
+
+    fn has_inputs(&self, scope: &Scope) -> bool {
+        scope.inputs().any(|(_, id)| !self.deleted.contains(&id))
+    }
+
+    fn delete(&self, scope: &Scope) -> Action {
+        let files = scope.inputs().map(|(_, id)| id).filter(|id| !self.deleted.contains(id)).collect();
+        Action::Delete { replace: self.replace, files }
+    }
+}
+
+impl Replacer {
+    /// One that carries replaces of one kind.
+    pub fn new(slot: ReplaceSlot) -> Self {
+        Self { slot, head: Head::default(), check: Check::None, phase: Phase::Load }
+    }
+
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The replace that is under way in its slot.
+    pub fn replace(&self) -> Option<&Replace> {
+        self.head.replace(self.slot)
+    }
+
+    /// What it wants done.
+    pub fn next(&self) -> Action {
+        match self.check {
+            Check::Floor { .. } | Check::FloorOfTail { .. } => return Action::ReadFloor,
+            Check::Tail => return Action::Prove { n: self.head.next },
+            Check::None => {}
+        }
+        match &self.phase {
+            Phase::Load => Action::Load,
+            Phase::Choose => Action::Choose { entries: self.head.next },
+            Phase::Begin(intent) => {
+                Action::Append { n: self.head.next, ops: vec![Op::ReplaceIntent((**intent).clone())] }
+            }
+            Phase::Carry(carry) => match self.replace() {
+                Some(replace) if replace.intent.replace == carry.replace => carry.next(&self.head, replace),
+                _ => Action::Load,
+            },
+            Phase::Drop { replace } => Action::DropStaged { replace: *replace },
+            Phase::Rest => Action::Rest,
+            Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
+        }
+    }
+
+    /// Takes the answer to [`Replacer::next`].
+    ///
+    /// # Errors
+    /// It answers something else.
+    pub fn heard(&mut self, answer: Answer) -> Result<(), Misheard> {
+        let action = self.next();
+        match (&action, answer) {
+            (Action::Load, Answer::Loaded(head)) => {
+                self.head = *head;
+                self.settle();
+            }
+            (Action::Choose { .. }, Answer::NothingToReplace) => self.phase = Phase::Rest,
+            (Action::Choose { .. }, Answer::Chosen(choice)) => self.begin(*choice),
+            (Action::Rest, Answer::Woken) => self.phase = Phase::Load,
+            (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
+            (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
+            (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
+            (Action::Prove { .. }, Answer::Tail(entries)) => {
+                if self.fold_all(&entries) {
+                    let checked = holds(Rule::FloorAfterProof);
+                    self.check = if checked { Check::FloorOfTail { of: self.head.next } } else { Check::None };
+                }
+            }
+            (Action::DropStaged { .. }, Answer::StagedDropped) => match &mut self.phase {
+                Phase::Carry(carry) => carry.missed = true,
+                _ => self.phase = Phase::Load,
+            },
+            (action, answer) => {
+                let carry = if let Phase::Carry(carry) = &mut self.phase { Some(carry) } else { None };
+                let misheard = Misheard::new(action, &answer);
+                let carry = carry.ok_or(misheard.clone())?;
+                match (action, answer) {
+                    (Action::Stage { outputs, .. }, Answer::Staged { k, stored }) if outputs.contains(&k) => {
+                        carry.staged.insert(k, stored);
+                    }
+                    (Action::Stage { .. }, Answer::InputGone(_)) => carry.is_input_gone = true,
+                    (Action::AwaitFence { .. }, Answer::FencePassed) => carry.is_fenced = true,
+                    (Action::Delete { .. }, Answer::Deleted(files)) => carry.deleted.extend(files),
+                    (Action::Publish { outputs, .. }, Answer::Published { k }) if outputs.contains(&k) => {
+                        carry.published.insert(k);
+                    }
+                    (Action::Publish { .. }, Answer::TooOld) => self.check = Check::Tail,
+                    (Action::Publish { .. }, Answer::StagedGone) if !carry.missed => {
+                        // Another one has ended this replace, and the tail says so; or it is damage.
+                        carry.missed = true;
+                        self.check = Check::Tail;
+                    }
+                    (Action::Publish { .. }, Answer::StagedGone) => {
+                        self.phase = Phase::Refused(Refusal::StagedGone { replace: carry.replace });
+                    }
+                    _ => return Err(misheard),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what is under way, or chooses.
+    fn settle(&mut self) {
+        self.phase = match self.replace() {
+            Some(replace) => Phase::Carry(Carry::of(replace)),
+            None => Phase::Choose,
+        };
+    }
+
+    fn begin(&mut self, choice: Choice) {
+        let Choice { reason, source, recipe, scopes } = choice;
+        let replace = self.head.next_replace;
+        let intent = ReplaceIntent { replace, reason, source, recipe, scopes };
+        // What was chosen badly is not begun: inputs of a batch under way, or of another replace.
+        let is_valid = self.head.allows(&[Op::ReplaceIntent(intent.clone())]).is_ok();
+        let is_ours = ReplaceSlot::of(reason) == self.slot;
+        self.phase = if is_valid && is_ours { Phase::Begin(Box::new(intent)) } else { Phase::Rest };
+    }
+
+    fn appended(&mut self, n: u64, ops: &[Op]) {
+        if !self.fold(ops) {
+            return;
+        }
+        if ops.iter().any(Op::permits_work) && holds(Rule::FloorAfterAppend) {
+            self.check = Check::Floor { of: n };
+        }
+        match ops {
+            [Op::ReplaceIntent(_)] => self.settle(),
+            [Op::ReplaceDone(end) | Op::ReplaceAbort(end)] => self.phase = Phase::Drop { replace: end.replace },
+            _ => {}
+        }
+    }
+
+    fn lost(&mut self, ops: &[Op], entries: &[Vec<Op>]) {
+        let decided = entries.iter().flatten().any(|op| matches!(op, Op::ReplaceReady(_)));
+        if !self.fold_all(entries) {
+            return;
+        }
+        // The head does not know which files count: what another replace decided may be one of ours.
+        let is_valid = self.head.allows(ops).is_ok() && !(decided && matches!(self.phase, Phase::Begin(_)));
+        if !is_valid && holds(Rule::CheckAfterLoss) {
+            self.phase = Phase::Load;
+        }
+    }
+
+    fn floor(&mut self, floor: u64) {
+        let (Check::Floor { of } | Check::FloorOfTail { of }) = self.check else { return };
+        self.check = Check::None;
+        if of < floor {
+            *self = Self::new(self.slot);
+        }
+    }
+
+    fn fold(&mut self, ops: &[Op]) -> bool {
+        let entry = self.head.next;
+        let Err(invalid) = self.head.apply(ops) else { return true };
+        (self.check, self.phase) = (Check::None, Phase::Refused(Refusal::Damaged { entry, invalid }));
+        false
+    }
+
+    fn fold_all(&mut self, entries: &[Vec<Op>]) -> bool {
+        entries.iter().all(|ops| self.fold(ops))
+    }
+}
