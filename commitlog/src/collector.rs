@@ -9,7 +9,8 @@ use crate::rules::{Rule, holds};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Collector {
-    /// Entries that stay before the checkpoint, for followers that are behind by so many.
+    /// Entries that stay before the checkpoint, for followers that are behind by so many; at least one, by which it shows
+    /// that entries were not lost.
     keep: u64,
     phase: Phase,
 }
@@ -27,7 +28,7 @@ enum Phase {
 
 impl Collector {
     pub fn new(keep: u64) -> Self {
-        Self { keep, phase: Phase::Load }
+        Self { keep: keep.max(1), phase: Phase::Load }
     }
 
     /// What it wants done.

@@ -41,6 +41,8 @@ mod op;
 mod owner;
 mod replacer;
 pub mod rules;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use abandoner::Abandoner;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError, Segment, SegmentRef, Split};

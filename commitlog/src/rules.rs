@@ -96,7 +96,7 @@ impl Rule {
     ];
 }
 
-#[cfg(any(test, feature = "mutants"))]
+#[cfg(any(test, feature = "testing"))]
 mod dropped {
     use std::cell::Cell;
 
@@ -123,15 +123,15 @@ mod dropped {
     }
 }
 
-#[cfg(any(test, feature = "mutants"))]
+#[cfg(any(test, feature = "testing"))]
 pub use dropped::without;
 
 /// Whether a rule is kept: always, but in tests that drop it.
 #[inline]
 pub fn holds(rule: Rule) -> bool {
-    #[cfg(any(test, feature = "mutants"))]
+    #[cfg(any(test, feature = "testing"))]
     let holds = !dropped::is_dropped(rule);
-    #[cfg(not(any(test, feature = "mutants")))]
+    #[cfg(not(any(test, feature = "testing")))]
     let holds = {
         let _ = rule;
         true

@@ -23,6 +23,8 @@ mod error;
 mod key;
 mod local;
 mod location;
+#[cfg(any(test, feature = "conformance"))]
+mod memory;
 mod place;
 mod probe;
 mod retry;
@@ -40,6 +42,8 @@ use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, is_later_state};
 pub use location::{Location, LocationError};
+#[cfg(any(test, feature = "conformance"))]
+pub use memory::MemoryStore;
 pub use place::{FileId, Place};
 pub use probe::probe;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};

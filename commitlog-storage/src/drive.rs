@@ -1,0 +1,64 @@
+//! Runs the collector of the core over a store.
+
+use commitlog::actor::{Action, Answer};
+use commitlog::{Collector, State};
+
+use crate::error::Result;
+use crate::{Collected, CommitLog, Loaded};
+
+/// What collection leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// Entries before the checkpoint, for followers that are behind.
+    pub entries: u64,
+    /// Nothing goes that was put at this time or later, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// Key runs of batches that begin here or later.
+    pub keys_from: i64,
+}
+
+impl CommitLog {
+    /// Puts a checkpoint of the tail, raises the floor, and deletes what is older than `keep` says. Owners, readers and
+    /// other collectors may be at work.
+    ///
+    /// # Errors
+    /// Of the store, and whatever is damaged: nothing is deleted then.
+    pub async fn collect(&self, keep: Keep) -> Result<Collected> {
+        let mut collector = Collector::new(keep.entries);
+        let mut collected = Collected::default();
+        let mut loaded: Option<(State, Loaded)> = None;
+        loop {
+            let answer = match collector.next() {
+                Action::Load => {
+                    let (state, _, at) = self.load_state().await?;
+                    let head = at.head.clone();
+                    loaded = Some((state, at));
+                    Answer::Loaded(Box::new(head))
+                }
+                Action::Checkpoint { .. } => {
+                    if let Some((state, at)) = &loaded {
+                        let before = at.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.segments);
+                        self.put_checkpoint(state, at.tail, before).await?;
+                    }
+                    Answer::CheckpointRead
+                }
+                Action::ReadFloor => Answer::Floor(self.floor().await?),
+                Action::RaiseFloor(floor) => {
+                    self.raise_floor(floor).await?;
+                    Answer::FloorRaised
+                }
+                Action::DeleteEntries { below } => {
+                    collected.entries = self.delete_entries(below, keep.since_ms).await?;
+                    Answer::EntriesDeleted
+                }
+                _ => break,
+            };
+            if collector.heard(answer).is_err() {
+                break;
+            }
+        }
+        let objects = self.delete_checkpoints(keep.since_ms).await?;
+        let key_runs = self.delete_key_runs(keep.keys_from, keep.since_ms).await?;
+        Ok(Collected { key_runs, entries: collected.entries, ..objects })
+    }
+}

@@ -1,0 +1,58 @@
+//! What can be wrong with a commit log in a store. What to do about it is said in one place of the program.
+
+use commitlog::{CheckpointError, EntryError, Hash, Invalid};
+use common::store::StoreError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommitLogError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("'{key}' is damaged")]
+    Damaged {
+        key: String,
+        #[source]
+        damage: Damage,
+    },
+    /// Nothing was put.
+    #[error("'{key}' is not written, for it could not be read again")]
+    Unwritable {
+        key: String,
+        #[source]
+        damage: Damage,
+    },
+}
+
+/// What is wrong with an object.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error("it is not valid after the entries before it: {0}")]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error("it is missing, though later ones are there")]
+    Missing,
+    #[error("no entry is there, though a checkpoint of {entries} entries is")]
+    EntriesLost { entries: u64 },
+    #[error("its name is none of the commit log's")]
+    Name,
+    #[error("it is no floor: {message}")]
+    Floor { message: String },
+    #[error("the floor is {floor}, above the {next} entries that are there")]
+    FloorAboveTail { floor: u64, next: u64 },
+    #[error("it has {found} bytes, {expected} are named")]
+    Length { expected: u64, found: u64 },
+    #[error("its hash is {found}, {expected} is named: it was altered or exchanged")]
+    Hash { expected: Hash, found: Hash },
+    #[error("it has {bytes} bytes, more than {limit}")]
+    TooLarge { bytes: u64, limit: u64 },
+}
+
+impl CommitLogError {
+    pub(crate) fn damaged(key: impl Into<String>, damage: impl Into<Damage>) -> Self {
+        Self::Damaged { key: key.into(), damage: damage.into() }
+    }
+}
+
+pub(crate) type Result<T> = std::result::Result<T, CommitLogError>;

@@ -1,0 +1,66 @@
+//! The commit log of a log partition in a store.
+//!
+//! Below `_commits/<topic>/<partition>/`:
+//!
+//! | Object | Put | Content |
+//! |---|---|---|
+//! | `log/<inv>.json` | if absent | entry n |
+//! | `checkpoints/<inv>.json` | if absent | the state after n entries: head and names of segments |
+//! | `segments/<sha256>.json` | if absent | consecutive spans with their live files |
+//! | `floor.json` | if the version is the one read, only up | entries below may have been deleted |
+//! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
+//!
+//! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry and the newest checkpoint are one listing
+//! of one object each, after years of batches, too.
+//!
+//! Every object is checked when it is read: an entry by the hash in the one after it or in the checkpoint, a segment by
+//! the hash in the checkpoint, a key run by the hash in its commit.
+
+mod append;
+mod checkpoints;
+mod collect;
+mod drive;
+mod error;
+mod floor;
+mod keys;
+mod load;
+mod names;
+
+use std::sync::Arc;
+
+use commitlog::Hash;
+use common::store::Store;
+
+pub use append::Append;
+pub use collect::Collected;
+pub use drive::Keep;
+pub use error::{CommitLogError, Damage};
+pub use load::Loaded;
+
+/// Requests of one kind that are under way at the same time.
+const AT_ONCE: usize = 16;
+
+/// The commit log of one partition.
+#[derive(Clone)]
+pub struct CommitLog {
+    store: Arc<dyn Store>,
+    prefix: String,
+}
+
+/// The end of a commit log, as far as it is known: where the next entry goes, and what it has to follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// Number of the next entry.
+    pub next: u64,
+    /// Hash of the entry before it.
+    pub last: Option<Hash>,
+}
+
+impl CommitLog {
+    pub fn new(store: Arc<dyn Store>, topic: &str, partition: i32) -> Self {
+        Self { store, prefix: format!("_commits/{topic}/{partition}/") }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Names of the objects of a commit log.
+
+use commitlog::Hash;
+
+use crate::CommitLog;
+use crate::error::{CommitLogError, Damage, Result};
+
+/// Newest first, in a listing that goes up.
+fn inverted(n: u64) -> String {
+    format!("{:019}", i64::MAX.unsigned_abs().saturating_sub(n))
+}
+
+impl CommitLog {
+    pub(crate) fn entries_prefix(&self) -> String {
+        format!("{}log/", self.prefix)
+    }
+
+    pub(crate) fn checkpoints_prefix(&self) -> String {
+        format!("{}checkpoints/", self.prefix)
+    }
+
+    pub(crate) fn segments_prefix(&self) -> String {
+        format!("{}segments/", self.prefix)
+    }
+
+    pub(crate) fn keys_prefix(&self) -> String {
+        format!("{}keys/", self.prefix)
+    }
+
+    /// Key of entry `n`.
+    pub fn entry_key(&self, n: u64) -> String {
+        format!("{}{}.json", self.entries_prefix(), inverted(n))
+    }
+
+    /// Key of the checkpoint of the first `entries` entries.
+    pub fn checkpoint_key(&self, entries: u64) -> String {
+        format!("{}{}.json", self.checkpoints_prefix(), inverted(entries))
+    }
+
+    pub(crate) fn segment_key(&self, hash: Hash) -> String {
+        format!("{}{hash}.json", self.segments_prefix())
+    }
+
+    pub(crate) fn floor_key(&self) -> String {
+        format!("{}floor.json", self.prefix)
+    }
+
+    /// Key of the key run with this hash, of the batch that begins at offset `from`. The hash is part of the name, so that
+    /// a key run may be put before it is decided who makes the batch.
+    pub fn key_run_key(&self, from: i64, hash: Hash) -> String {
+        let hash = hash.to_string();
+        let short = hash.get(..16).unwrap_or_default();
+        format!("{}{}-{short}.run", self.keys_prefix(), inverted(from.unsigned_abs()))
+    }
+
+    /// Of a key run: where its batch begins.
+    pub(crate) fn begin_of_key_run(&self, key: &str) -> Result<i64> {
+        let name = key.strip_prefix(&self.keys_prefix()).and_then(|name| name.strip_suffix(".run"));
+        let number = name.and_then(|name| name.split_once('-')).and_then(|(digits, _)| parsed(digits));
+        number.and_then(|n| i64::try_from(n).ok()).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
+    }
+}
+
+fn parsed(digits: &str) -> Option<u64> {
+    let all_digits = digits.len() == 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let inverted = all_digits.then(|| digits.parse::<u64>().ok()).flatten()?;
+    i64::MAX.unsigned_abs().checked_sub(inverted)
+}
+
+/// The number in the name of an object below `prefix`.
+pub(crate) fn number_of(key: &str, prefix: &str) -> Result<u64> {
+    let digits = key.strip_prefix(prefix).and_then(|name| name.strip_suffix(".json"));
+    digits.and_then(parsed).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use common::store::MemoryStore;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn log() -> CommitLog {
+        CommitLog::new(Arc::new(MemoryStore::default()), "t", 0)
+    }
+
+    proptest! {
+        #[test]
+        fn newer_objects_come_first_and_their_numbers_can_be_read(a in 0..=i64::MAX, b in 0..=i64::MAX) {
+            let (log, [n, m]) = (log(), [a.unsigned_abs(), b.unsigned_abs()]);
+            prop_assert_eq!(n.cmp(&m), log.entry_key(m).cmp(&log.entry_key(n)));
+            prop_assert_eq!(number_of(&log.entry_key(n), &log.entries_prefix()).unwrap(), n);
+            prop_assert_eq!(number_of(&log.checkpoint_key(n), &log.checkpoints_prefix()).unwrap(), n);
+            prop_assert_eq!(log.begin_of_key_run(&log.key_run_key(a, Hash::of(b""))).unwrap(), a);
+        }
+    }
+
+    #[test]
+    fn foreign_objects_are_not_taken_for_entries() {
+        let log = log();
+        for name in ["", "1.json", "+223372036854775807.json", "9999999999999999999.json", "9223372036854775807.jso"] {
+            let key = format!("{}{name}", log.entries_prefix());
+            assert!(number_of(&key, &log.entries_prefix()).is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+use bytes::Bytes;
+use commitlog::testing::History;
+use common::store::MemoryStore;
+use proptest::prelude::*;
+
+use super::*;
+
+type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
+
+const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, keys_from: 0 };
+
+struct Zone {
+    store: MemoryStore,
+    log: CommitLog,
+}
+
+impl Zone {
+    fn new() -> Self {
+        let store = MemoryStore::default();
+        let log = CommitLog::new(Arc::new(store.clone()), "t", 3);
+        Self { store, log }
+    }
+
+    async fn append_all(&self, mut tail: Tail, entries: &[Vec<commitlog::Op>]) -> Tail {
+        for (n, ops) in entries.iter().enumerate() {
+            match self.log.append(tail, &format!("w{n}"), ops).await.expect("appended") {
+                Append::Appended { tail: after } => tail = after,
+                other => panic!("nobody else appends: {other:?}"),
+            }
+        }
+        tail
+    }
+
+    fn keys(&self, below: &str) -> Vec<String> {
+        self.store.keys(&format!("_commits/t/3/{below}/"))
+    }
+
+    fn remove(&self, key: &str) {
+        self.store.set(key, None);
+    }
+
+    fn copy(&self, from: &str, to: &str) {
+        self.store.set(to, self.store.get(from));
+    }
+
+    fn alter(&self, key: &str, how: impl FnOnce(&mut Vec<u8>)) {
+        let mut body = self.store.get(key).expect("it is there").to_vec();
+        how(&mut body);
+        self.store.set(key, Some(body.into()));
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_state_is_the_fold_of_all_entries_whatever_was_collected(
+        choices in prop::collection::vec(any::<u8>(), 1..60),
+        collected_after in prop::collection::vec(any::<bool>(), 60),
+        keep in 0u64..5,
+    ) {
+        runtime().block_on(async {
+            let (zone, history) = (Zone::new(), History::of(&choices));
+            let mut tail = Tail::default();
+            for (ops, collects) in history.entries.iter().zip(collected_after) {
+                tail = zone.append_all(tail, std::slice::from_ref(ops)).await;
+                if collects {
+                    zone.log.collect(Keep { entries: keep, ..NOTHING }).await.unwrap();
+                }
+            }
+            let (state, at, loaded) = zone.log.load_state().await.unwrap();
+            assert_eq!(state, history.state);
+            assert_eq!((at, loaded.head), (tail, history.state.head));
+            // Anybody who follows from the checkpoint on ends at the same place.
+            let followed = zone.log.follow(tail).await.unwrap();
+            assert_eq!(followed, (Vec::new(), tail));
+        });
+    }
+}
+
+#[tokio::test]
+async fn who_appends_second_gets_the_entries_of_the_first() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9, 9, 9, 9]));
+    let [first, second, third, _] = &history.entries[..] else { panic!("four entries") };
+    let begin = zone.append_all(Tail::default(), std::slice::from_ref(first)).await;
+    let tail = zone.append_all(begin, &[second.clone(), third.clone()]).await;
+    match zone.log.append(begin, "late", second).await? {
+        Append::Lost { entries, tail: seen } => {
+            let ops: Vec<_> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
+            assert_eq!((ops, seen), (vec![second.clone(), third.clone()], tail));
+        }
+        other => panic!("{other:?}"),
+    }
+    // An answer that was lost: the same entry again is ours.
+    assert_eq!(zone.log.append(begin, "w0", second).await?, zone.log.append(begin, "w0", second).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_append_whose_answer_was_lost_is_won() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9, 9]));
+    let won = zone.log.append(Tail::default(), "me", &history.entries[0]).await?;
+    assert!(matches!(won, Append::Appended { tail } if tail.next == 1));
+    assert_eq!(zone.log.append(Tail::default(), "me", &history.entries[0]).await?, won);
+    let other = zone.log.append(Tail::default(), "another", &history.entries[0]).await?;
+    assert!(matches!(other, Append::Lost { .. }), "equal operations of somebody else are not ours: {other:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_racers_one_appends_each_entry() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9]));
+    let begin = zone.append_all(Tail::default(), &history.entries).await;
+    let ops = vec![History { state: history.state, entries: Vec::new() }.one_more()];
+    let racers = (0..16).map(|n| {
+        let (log, ops) = (zone.log.clone(), ops[0].clone());
+        async move { log.append(begin, &format!("racer {n}"), &ops).await }
+    });
+    let outcomes = futures_util::future::join_all(racers).await;
+    let won = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Append::Appended { .. }))).count();
+    let lost = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Append::Lost { .. }))).count();
+    assert_eq!((won, lost), (1, 15));
+    Ok(())
+}
+
+trait OneMore {
+    fn one_more(self) -> Vec<commitlog::Op>;
+}
+
+impl OneMore for History {
+    fn one_more(mut self) -> Vec<commitlog::Op> {
+        self.go_on(9);
+        self.entries.remove(0)
+    }
+}
+
+/// A zone with two checkpoints and entries after them, of which nothing was collected.
+async fn zone_with_everything() -> Zone {
+    let (zone, history) = (Zone::new(), History::of(&[9, 25, 41, 57, 4, 9, 0, 9, 0, 23, 9, 9, 24]));
+    let keep = Keep { entries: u64::MAX, since_ms: 0, keys_from: 0 };
+    let (before, after) = history.entries.split_at(9);
+    let tail = zone.append_all(Tail::default(), before).await;
+    zone.log.collect(Keep { entries: 0, ..keep }).await.expect("a checkpoint");
+    zone.append_all(tail, after).await;
+    zone
+}
+
+#[tokio::test]
+async fn every_altered_missing_or_exchanged_object_is_noticed_when_it_is_read() -> TestResult {
+    let is_noticed = async |zone: &Zone, what: &str| {
+        let loaded = zone.log.load_state().await;
+        assert!(matches!(loaded, Err(CommitLogError::Damaged { .. })), "{what}: {loaded:?}");
+    };
+    // Entries after the checkpoint, newest first: the newest has no successor that names its hash.
+    for at in 0..4 {
+        let zone = zone_with_everything().await;
+        let entry = zone.keys("log")[at].clone();
+        zone.alter(&entry, |body| body.truncate(body.len() / 2));
+        is_noticed(&zone, "a truncated entry").await;
+        if at > 0 {
+            let zone = zone_with_everything().await;
+            zone.alter(&zone.keys("log")[at], |body| {
+                let text = String::from_utf8(body.clone()).expect("JSON").replace("\"writer\":\"w", "\"writer\":\"v");
+                *body = text.into_bytes();
+            });
+            is_noticed(&zone, "an altered entry").await;
+            let zone = zone_with_everything().await;
+            zone.remove(&zone.keys("log")[at]);
+            is_noticed(&zone, "a missing entry").await;
+            let zone = zone_with_everything().await;
+            let (one, other) = (zone.keys("log")[at].clone(), zone.keys("log")[at - 1].clone());
+            let body = zone.store.get(&one);
+            zone.copy(&other, &one);
+            zone.store.set(&other, body);
+            is_noticed(&zone, "exchanged entries").await;
+        }
+    }
+    let zone = zone_with_everything().await;
+    zone.alter(&zone.keys("segments")[0], |body| body[20] ^= 1);
+    is_noticed(&zone, "an altered segment").await;
+    let zone = zone_with_everything().await;
+    zone.remove(&zone.keys("segments")[0]);
+    is_noticed(&zone, "a missing segment").await;
+    let zone = zone_with_everything().await;
+    zone.alter(&zone.keys("checkpoints")[0], |body| body.truncate(40));
+    is_noticed(&zone, "a truncated checkpoint").await;
+    let (zone, foreign) = (zone_with_everything().await, Zone::new());
+    let other = History::of(&[9, 9, 9, 9, 9, 9, 9, 9, 9]);
+    foreign.append_all(Tail::default(), &other.entries).await;
+    foreign.log.collect(Keep { entries: 0, since_ms: 0, keys_from: 0 }).await?;
+    zone.store.set(&zone.keys("checkpoints")[0], foreign.store.get(&foreign.keys("checkpoints")[0]));
+    is_noticed(&zone, "a foreign checkpoint").await;
+    let zone = zone_with_everything().await;
+    for entry in zone.keys("log") {
+        zone.remove(&entry);
+    }
+    is_noticed(&zone, "no entry beside a checkpoint").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_run_is_the_one_that_was_named() -> TestResult {
+    let zone = Zone::new();
+    let named = zone.log.put_key_run(7, 2, Bytes::from_static(b"two keys")).await?;
+    assert_eq!(zone.log.put_key_run(7, 2, Bytes::from_static(b"two keys")).await?, named, "put again");
+    let other = zone.log.put_key_run(7, 2, Bytes::from_static(b"2nd keys")).await?;
+    assert_eq!(&zone.log.key_run(7, &named).await?[..], b"two keys");
+    let [one, two] = &zone.keys("keys")[..] else { panic!("two runs of one batch") };
+    zone.copy(one, two);
+    let both = [zone.log.key_run(7, &named).await.is_ok(), zone.log.key_run(7, &other).await.is_ok()];
+    assert!(both == [true, false] || both == [false, true], "the run of another is noticed: {both:?}");
+    zone.remove(one);
+    zone.remove(two);
+    let missing = zone.log.key_run(7, &named).await;
+    assert!(matches!(missing, Err(CommitLogError::Damaged { damage: Damage::Missing, .. })), "{missing:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_floor_only_rises() -> TestResult {
+    let zone = Zone::new();
+    assert_eq!(zone.log.floor().await?, 0);
+    for (to, then) in [(5, 5), (3, 5), (9, 9), (9, 9)] {
+        assert_eq!(zone.log.raise_floor(to).await?, then);
+        assert_eq!(zone.log.floor().await?, then);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_young_or_needed_is_not_collected() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9; 40]));
+    let mut tail = Tail::default();
+    for entries in history.entries.chunks(8) {
+        tail = zone.append_all(tail, entries).await;
+        zone.log.collect(Keep { entries: 4, since_ms: 0, keys_from: 0 }).await?;
+    }
+    assert_eq!((zone.keys("log").len(), zone.keys("checkpoints").len()), (40, 5), "all of it is young");
+    for from in [0, 10, 20] {
+        zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
+    }
+    let keep = Keep { entries: 4, since_ms: i64::MAX, keys_from: 10 };
+    let collected = zone.log.collect(keep).await?;
+    assert_eq!((collected.entries, collected.checkpoints, collected.key_runs), (0, 2, 1), "the floor was there");
+    let tail = zone.append_all(tail, &[History { entries: Vec::new(), ..history.clone() }.one_more()]).await;
+    let collected = zone.log.collect(keep).await?;
+    assert_eq!(collected.entries, 37, "all below the floor, what an earlier run left among it");
+    assert_eq!((zone.keys("log").len(), zone.log.floor().await?), (4, tail.next - 4));
+    Ok(())
+}
