@@ -115,9 +115,9 @@ async fn an_append_whose_answer_was_lost_is_won() -> TestResult {
 async fn of_many_racers_one_appends_each_entry() -> TestResult {
     let (zone, history) = (Zone::new(), History::of(&[9]));
     let begin = zone.append_all(Tail::default(), &history.entries).await;
-    let ops = vec![History { state: history.state, entries: Vec::new() }.one_more()];
+    let ops = history.one_more();
     let racers = (0..16).map(|n| {
-        let (log, ops) = (zone.log.clone(), ops[0].clone());
+        let (log, ops) = (zone.log.clone(), ops.clone());
         async move { log.append(begin, &format!("racer {n}"), &ops).await }
     });
     let outcomes = futures_util::future::join_all(racers).await;
@@ -125,17 +125,6 @@ async fn of_many_racers_one_appends_each_entry() -> TestResult {
     let lost = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Append::Lost { .. }))).count();
     assert_eq!((won, lost), (1, 15));
     Ok(())
-}
-
-trait OneMore {
-    fn one_more(self) -> Vec<commitlog::Op>;
-}
-
-impl OneMore for History {
-    fn one_more(mut self) -> Vec<commitlog::Op> {
-        self.go_on(9);
-        self.entries.remove(0)
-    }
 }
 
 /// A zone with two checkpoints and entries after them, of which nothing was collected.
@@ -246,7 +235,7 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     let keep = Keep { entries: 4, since_ms: i64::MAX, keys_from: 10 };
     let collected = zone.log.collect(keep).await?;
     assert_eq!((collected.entries, collected.checkpoints, collected.key_runs), (0, 2, 1), "the floor was there");
-    let tail = zone.append_all(tail, &[History { entries: Vec::new(), ..history.clone() }.one_more()]).await;
+    let tail = zone.append_all(tail, &[history.one_more()]).await;
     let collected = zone.log.collect(keep).await?;
     assert_eq!(collected.entries, 37, "all below the floor, what an earlier run left among it");
     assert_eq!((zone.keys("log").len(), zone.log.floor().await?), (4, tail.next - 4));

@@ -79,6 +79,27 @@ fn malformed(error: &serde_json::Error) -> CheckpointError {
     CheckpointError::Malformed { message: error.to_string() }
 }
 
+/// Where segments begin: as before, and after those wherever one is full.
+fn begins(state: &State, before: &[SegmentRef]) -> Vec<i64> {
+    let mut files_from: BTreeMap<i64, usize> = BTreeMap::new();
+    for file in state.live.values() {
+        *files_from.entry(file.from).or_default() += 1;
+    }
+    let mut begins: Vec<i64> = before.iter().map(|segment| segment.from).collect();
+    let (open_from, known_to) = before.last().map_or((i64::MIN, i64::MIN), |last| (last.from, last.to));
+    let (mut spans, mut files) = (0, 0);
+    for (from, span) in state.spans.range(open_from..) {
+        if begins.is_empty() || *from >= known_to && (spans >= FULL_SPANS || files >= FULL_FILES) {
+            begins.push(*from);
+            (spans, files) = (0, 0);
+        }
+        spans += 1;
+        // A replaced file may begin in the middle of a span.
+        files += files_from.range(*from..span.to).map(|(_, files)| files).sum::<usize>();
+    }
+    begins
+}
+
 /// A checkpoint and the bodies of its segments, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Split {
@@ -92,59 +113,27 @@ impl Checkpoint {
     /// # Errors
     /// A value has no JSON. None has that was read from an entry.
     pub fn split(state: &State, last_entry: Hash, before: &[SegmentRef]) -> Result<Split, CheckpointError> {
-        let mut begins: Vec<i64> = before.iter().map(|segment| segment.from).collect();
-        let (mut spans, mut files) = match begins.last() {
-            Some(from) => (0, state.live.values().filter(|file| file.from >= *from).count().min(FULL_FILES)),
-            None => (FULL_SPANS, 0),
-        };
-        let mut files_from: BTreeMap<i64, usize> = BTreeMap::new();
-        for file in state.live.values() {
-            *files_from.entry(file.from).or_default() += 1;
-        }
-        if let Some(last) = begins.last() {
-            files = 0;
-            let known = before.last().map_or(*last, |segment| segment.to);
-            for (from, _) in state.spans.range(*last..known) {
-                spans += 1;
-                files += files_from.get(from).copied().unwrap_or_default();
-            }
-        }
-        let unknown_from = before.last().map_or(i64::MIN, |segment| segment.to);
-        for (from, _) in state.spans.range(unknown_from..) {
-            if spans >= FULL_SPANS || files >= FULL_FILES {
-                begins.push(*from);
-                (spans, files) = (0, 0);
-            }
-            spans += 1;
-            files += files_from.get(from).copied().unwrap_or_default();
-        }
-        let ends = begins.iter().skip(1).copied().chain([state.head.end]);
-        let mut refs = Vec::with_capacity(begins.len());
-        let mut segments = Vec::with_capacity(begins.len());
-        let mut by_begin: BTreeMap<i64, Segment> = begins.iter().map(|from| (*from, Segment::default())).collect();
+        let mut divided: BTreeMap<i64, Segment> =
+            begins(state, before).into_iter().map(|from| (from, Segment::default())).collect();
         for (from, span) in &state.spans {
-            if let Some((_, segment)) = by_begin.range_mut(..=from).next_back() {
+            if let Some((_, segment)) = divided.range_mut(..=from).next_back() {
                 segment.spans.insert(*from, span.clone());
             }
         }
         for (id, file) in &state.live {
-            if let Some((_, segment)) = by_begin.range_mut(..=file.from).next_back() {
+            if let Some((_, segment)) = divided.range_mut(..=file.from).next_back() {
                 segment.live.insert(*id, file.clone());
             }
         }
-        for ((from, segment), to) in by_begin.into_iter().zip(ends) {
+        let ends: Vec<i64> = divided.keys().skip(1).copied().chain([state.head.end]).collect();
+        let (mut refs, mut segments) = (Vec::with_capacity(divided.len()), Vec::with_capacity(divided.len()));
+        for ((from, segment), to) in divided.into_iter().zip(ends) {
             let bytes = serde_json::to_vec(&segment).map_err(|error| malformed(&error))?;
             refs.push(SegmentRef { from, to, bytes: bytes.len() as u64, sha256: Hash::of(&bytes) });
             segments.push(bytes);
         }
-        let checkpoint = Self {
-            version: CHECKPOINT_VERSION,
-            entries: state.head.next,
-            last_entry,
-            head: state.head.clone(),
-            segments: refs,
-        };
-        Ok(Split { checkpoint, segments })
+        let (version, entries, head) = (CHECKPOINT_VERSION, state.head.next, state.head.clone());
+        Ok(Split { checkpoint: Self { version, entries, last_entry, head, segments: refs }, segments })
     }
 
     /// The bytes to put.
@@ -233,5 +222,75 @@ impl SegmentRef {
             return Err(CheckpointError::OtherRange { expected: (self.from, self.to), found: (self.from, at) });
         }
         Ok(segment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::History;
+
+    fn read(split: &Split) -> Result<State, CheckpointError> {
+        let checkpoint = Checkpoint::decode(&split.checkpoint.encode()?, split.checkpoint.entries)?;
+        let named = checkpoint.segments.iter().zip(&split.segments);
+        let segments: Vec<Segment> = named.map(|(named, bytes)| named.decode(bytes)).collect::<Result<_, _>>()?;
+        checkpoint.join(segments)
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_is_read_as_it_was_divided_also_after_another_checkpoint(
+            choices in prop::collection::vec(any::<u8>(), 1..80),
+            at in 0usize..80,
+        ) {
+            let hash = Hash::of(b"the last entry");
+            let early = History::of(&choices[..choices.len().min(at).max(1)]);
+            let before = Checkpoint::split(&early.state, hash, &[]).unwrap();
+            prop_assert_eq!(read(&before), Ok(early.state));
+            let state = History::of(&choices).state;
+            let split = Checkpoint::split(&state, hash, &before.checkpoint.segments).unwrap();
+            prop_assert_eq!(read(&split), Ok(state.clone()));
+            for offset in state.spans.keys() {
+                let named = split.checkpoint.segment_of(*offset);
+                prop_assert!(named.is_some_and(|named| (named.from..named.to).contains(offset)));
+            }
+        }
+    }
+
+    #[test]
+    fn full_segments_stay_as_they_are() {
+        let mut history = History::of(&[9]);
+        while history.state.spans.len() < 2 * FULL_SPANS + 10 {
+            history.go_on(9);
+        }
+        let hash = Hash::of(b"");
+        let first = Checkpoint::split(&history.state, hash, &[]).unwrap();
+        assert_eq!(first.segments.len(), 3);
+        for _ in 0..20 {
+            history.go_on(9);
+        }
+        let second = Checkpoint::split(&history.state, hash, &first.checkpoint.segments).unwrap();
+        assert_eq!(second.checkpoint.segments[..2], first.checkpoint.segments[..2], "their names are their content");
+        assert_ne!(second.checkpoint.segments[2], first.checkpoint.segments[2]);
+        assert_eq!(read(&second), Ok(history.state));
+    }
+
+    #[test]
+    fn checkpoints_of_other_numbers_and_versions_and_gaps_are_refused() {
+        let history = History::of(&[9, 9, 9, 9]);
+        let checkpoint = Checkpoint::split(&history.state, Hash::of(b""), &[]).unwrap().checkpoint;
+        let decode = |checkpoint: &Checkpoint, entries| Checkpoint::decode(&checkpoint.encode().unwrap(), entries);
+        assert_eq!(decode(&checkpoint, 4).as_ref(), Ok(&checkpoint));
+        assert!(matches!(decode(&checkpoint, 5), Err(CheckpointError::OtherNumber { expected: 5, found: 4 })));
+        let newer = Checkpoint { version: 2, ..checkpoint.clone() };
+        assert_eq!(decode(&newer, 4), Err(CheckpointError::Version { found: 2 }));
+        let mut other = checkpoint.clone();
+        other.head.next = 3;
+        assert!(matches!(decode(&other, 4), Err(CheckpointError::OtherHead { .. })));
+        let mut short = checkpoint;
+        short.segments[0].to -= 1;
+        assert!(matches!(decode(&short, 4), Err(CheckpointError::Gap { .. })));
     }
 }

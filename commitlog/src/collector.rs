@@ -4,7 +4,6 @@
 //! go. Who appended, or proved the tail, in a hole finds the floor above it and begins again.
 
 use crate::actor::{Action, Answer, Misheard};
-use crate::head::Head;
 use crate::rules::{Rule, holds};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -18,7 +17,7 @@ pub struct Collector {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Phase {
     Load,
-    Checkpoint(Head),
+    Checkpoint { entries: u64 },
     ReadFloor { to: u64 },
     Raise { to: u64 },
     Delete { to: u64 },
@@ -35,7 +34,7 @@ impl Collector {
     pub fn next(&self) -> Action {
         match &self.phase {
             Phase::Load => Action::Load,
-            Phase::Checkpoint(head) => Action::Checkpoint { entries: head.next },
+            Phase::Checkpoint { entries } => Action::Checkpoint { entries: *entries },
             Phase::ReadFloor { .. } => Action::ReadFloor,
             Phase::Raise { to } | Phase::RaiseLate { to } => Action::RaiseFloor(*to),
             Phase::Delete { to } => Action::DeleteEntries { below: *to },
@@ -51,9 +50,11 @@ impl Collector {
         let action = self.next();
         self.phase = match (&self.phase, answer) {
             (Phase::Load, Answer::Loaded(head)) if head.next <= self.keep => Phase::Rest,
-            (Phase::Load, Answer::Loaded(head)) if holds(Rule::CheckpointBeforeFloor) => Phase::Checkpoint(*head),
+            (Phase::Load, Answer::Loaded(head)) if holds(Rule::CheckpointBeforeFloor) => {
+                Phase::Checkpoint { entries: head.next }
+            }
             (Phase::Load, Answer::Loaded(head)) => Phase::ReadFloor { to: head.next - self.keep },
-            (Phase::Checkpoint(head), Answer::CheckpointRead) => Phase::ReadFloor { to: head.next - self.keep },
+            (Phase::Checkpoint { entries }, Answer::CheckpointRead) => Phase::ReadFloor { to: entries - self.keep },
             (Phase::ReadFloor { to }, Answer::Floor(floor)) if floor >= *to => Phase::Rest,
             (Phase::ReadFloor { to }, Answer::Floor(_)) if holds(Rule::FloorBeforeCollection) => {
                 Phase::Raise { to: *to }

@@ -2,7 +2,6 @@
 
 use crate::head::{BatchSlot, Head, Invalid};
 use crate::op::{Intent, Op, Pass, PassReason, Witness};
-use crate::rules::{Rule, holds};
 
 /// What was read of log and group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -73,9 +72,6 @@ pub fn decide(head: &Head, facts: &Facts) -> Result<Plan, Refusal> {
     }
     if let Some(committed) = committed.filter(|committed| *committed > latest) {
         return Err(Refusal::CommittedBeyondLog { committed, latest, end });
-    }
-    if committed.is_some_and(|committed| committed > head.end) && !holds(Rule::PassOnlyBetweenBatches) {
-        return Ok(onwards(head, facts));
     }
     match &head.batch {
         BatchSlot::Abandoning { intent, .. } => {

@@ -93,3 +93,66 @@ impl Entry {
         Ok(Sealed { hash: Hash::of(bytes), entry })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::History;
+
+    fn entry(n: u64, previous: Option<Hash>, ops: Vec<Op>) -> Entry {
+        Entry { version: ENTRY_VERSION, n, previous, writer: "w".to_owned(), ops }
+    }
+
+    proptest! {
+        #[test]
+        fn an_entry_is_opened_as_it_was_sealed_and_only_in_its_place(choices in prop::collection::vec(any::<u8>(), 1..40)) {
+            let mut previous = None;
+            for (n, ops) in (0u64..).zip(History::of(&choices).entries) {
+                let (bytes, sealed) = entry(n, previous, ops).seal().unwrap();
+                prop_assert_eq!(Entry::open(&bytes, n, previous), Ok(sealed.clone()));
+                prop_assert_eq!(Entry::open(&bytes, n + 1, previous), Err(EntryError::OtherNumber { expected: n + 1, found: n }));
+                let other = Some(Hash::of(b"another"));
+                prop_assert_eq!(Entry::open(&bytes, n, other), Err(EntryError::OtherPrevious { before: n.saturating_sub(1) }));
+                previous = Some(sealed.hash);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_an_entry_by_chance(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(Entry::open(&bytes, 0, None).is_err());
+        }
+    }
+
+    /// The format on disk. Whoever changes it raises the version.
+    #[test]
+    fn an_entry_looks_as_it_always_did() {
+        let history = History::of(&[9, 9]);
+        let (bytes, _) = entry(0, None, history.entries[0].clone()).seal().unwrap();
+        let expected = concat!(
+            r#"{"version":1,"n":0,"previous":null,"writer":"w","ops":[{"op":"header","topic":"t","partition":0,"#,
+            r#""log_id":"log","start":1,"first":{"append_ms":1,"key_hash":1}},{"op":"intent","from":1,"to":2,"#,
+            r#""recipe":{"layout":{"version":1},"encoding":"zstd"},"window_from":1,"clock_ms":2,"#,
+            r#""first":{"append_ms":1,"key_hash":1},"last":{"append_ms":1,"key_hash":1},"folders":["f0","f1"]}]}"#,
+        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_a_newer_build_writes_is_refused_by_name() {
+        let (bytes, _) = entry(0, None, History::of(&[9]).entries[0].clone()).seal().unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let opened = |from: &str, to: &str| Entry::open(text.replacen(from, to, 1).as_bytes(), 0, None);
+        assert_eq!(opened("\"version\":1", "\"version\":2"), Err(EntryError::Version { found: 2 }));
+        for (from, to) in [
+            ("\"header\"", "\"lend\""),
+            ("\"writer\":\"w\"", "\"writer\":\"w\",\"more\":1"),
+            ("\"start\"", "\"begin\""),
+        ] {
+            assert!(matches!(opened(from, to), Err(EntryError::Malformed { .. })), "{to}");
+        }
+        let none = Entry { ops: Vec::new(), ..entry(0, None, Vec::new()) }.seal().unwrap().0;
+        assert_eq!(Entry::open(&none, 0, None), Err(EntryError::Ops { count: 0 }));
+    }
+}

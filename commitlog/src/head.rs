@@ -8,7 +8,7 @@
 //! | `Pass` | slot free, `to > end` | `end = to` |
 //! | `AbandonIntent` | the slot holds its intent, `from < resume_at <= to` | no commit from here on |
 //! | `Abandoned` | the slot is being abandoned | `end = resume_at`, slot free |
-//! | `ReplaceIntent` | its slot free, next number, inputs complete and in no other slot | takes the slot |
+//! | `ReplaceIntent` | its slot free, next number, inputs committed or published and in no other slot | takes the slot |
 //! | `ReplaceReady` | the slot holds its intent, and an output for each planned one | decides |
 //! | `ReplaceAbort` | the slot holds its intent, not ready | slot free, the number is spent |
 //! | `ReplaceDone` | ready | slot free |
@@ -127,6 +127,8 @@ pub enum Invalid {
     ReplaceUndecided { number: u64 },
     #[error("input {id} is of a batch that is not committed")]
     InputIncomplete { id: FileId },
+    #[error("input {id} is an output of a replace that is not done")]
+    InputUnpublished { id: FileId },
     #[error("input {id} is one of replace {number}, which is under way")]
     InputTaken { id: FileId, number: u64 },
     #[error("a replace without inputs, or with an input twice")]
@@ -245,9 +247,7 @@ impl Head {
     }
 
     fn fold_pass(&mut self, reason: PassReason, to: i64) -> Result<(), Invalid> {
-        if holds(Rule::PassOnlyBetweenBatches) {
-            self.no_batch()?;
-        }
+        self.no_batch()?;
         if to <= self.end {
             return Err(Invalid::EmptyRange { from: self.end, to });
         }
@@ -295,6 +295,12 @@ impl Head {
                 FileId::Batch { from, .. } => from < self.end && self.intent().is_none_or(|open| from < open.from),
                 FileId::Replace { replace, .. } => replace < intent.replace,
             };
+            if let FileId::Replace { replace, .. } = id
+                && holds(Rule::OnlyPublishedInputs)
+                && self.replaces().any(|other| other.intent.replace == replace)
+            {
+                return Err(Invalid::InputUnpublished { id });
+            }
             if !is_complete && holds(Rule::OnlyCompleteInputs) {
                 return Err(Invalid::InputIncomplete { id });
             }

@@ -168,7 +168,9 @@ impl Owner {
             }
             (Action::Facts, Answer::Facts(facts)) => self.look(facts),
             (Action::Fill { .. }, Answer::Encoded(encoded)) => {
-                self.phase = Phase::Write(Box::new(Write::new(*encoded, false)));
+                let write = Write::new(*encoded, false);
+                let is_valid = self.head.allows(&write.intent_ops()).is_ok();
+                self.phase = if is_valid { Phase::Write(Box::new(write)) } else { Phase::Look };
             }
             (Action::Fill { .. }, Answer::Woken) => {
                 if let Some(from) = self.restore_from {
@@ -240,6 +242,8 @@ impl Owner {
     /// After everything up to the end is decided.
     fn go_on(&mut self) {
         match &self.facts {
+            // Another owner has begun a batch meanwhile.
+            Some(_) if self.head.intent().is_some() => self.phase = Phase::Look,
             Some(facts) => {
                 // What was committed since is a figure; what was asked for then is seen to.
                 let committed = facts.committed.filter(|committed| *committed > self.head.end);

@@ -17,8 +17,6 @@ pub enum Rule {
     IntentFromEnd,
     /// Otherwise two batches of the same offsets are under way.
     OneIntent,
-    /// Otherwise offsets are passed over whose batch may be visible already.
-    PassOnlyBetweenBatches,
     /// Otherwise a batch is committed that its closing without a head has counted as lost.
     NoCommitWhileAbandoning,
     /// Otherwise an entry that filled a hole left by collection is taken for a won one.
@@ -47,6 +45,8 @@ pub enum Rule {
     NoAbortAfterReady,
     /// Otherwise a batch that is under way puts files again that were replaced.
     OnlyCompleteInputs,
+    /// Otherwise an output is replaced, and its replacement published, while its own inputs are still visible.
+    OnlyPublishedInputs,
     /// Otherwise two replaces write the rows of one input.
     DisjointReplaces,
     /// Otherwise what a dead replace staged is published by a new one of its number.
@@ -71,7 +71,6 @@ impl Rule {
         Self::KeysBeforeCommit,
         Self::IntentFromEnd,
         Self::OneIntent,
-        Self::PassOnlyBetweenBatches,
         Self::NoCommitWhileAbandoning,
         Self::FloorAfterAppend,
         Self::FloorAfterProof,
@@ -86,6 +85,7 @@ impl Rule {
         Self::StagedBeforeReady,
         Self::NoAbortAfterReady,
         Self::OnlyCompleteInputs,
+        Self::OnlyPublishedInputs,
         Self::DisjointReplaces,
         Self::NumbersAreSpent,
         Self::PublishedBeforeDone,

@@ -50,6 +50,11 @@ impl History {
         self.entries.push(ops);
     }
 
+    /// An entry that would be valid next.
+    pub fn one_more(&self) -> Vec<Op> {
+        self.next(9)
+    }
+
     fn next(&self, choice: u8) -> Vec<Op> {
         let head = &self.state.head;
         let size = i64::from(choice / 16) + 1;
@@ -128,6 +133,7 @@ impl History {
             .live
             .iter()
             .filter(|(id, file)| file.folder == folder && !taken.contains(id))
+            .filter(|(id, _)| !head.replaces().any(|open| is_output_of(id, open.intent.replace)))
             .take(usize::try_from(size).unwrap_or(1))
             .collect();
         let from = files.iter().map(|(_, file)| file.from).min()?;
@@ -142,6 +148,10 @@ impl History {
             scopes: vec![scope],
         }))
     }
+}
+
+fn is_output_of(id: &FileId, number: u64) -> bool {
+    matches!(id, FileId::Replace { replace, .. } if *replace == number)
 }
 
 fn intent(from: i64, length: i64, files: i64) -> Intent {

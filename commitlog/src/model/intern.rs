@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::FixedState;
+
 pub(super) struct Interned<T> {
-    numbers: HashMap<T, u32>,
+    numbers: HashMap<T, u32, FixedState>,
     values: Vec<T>,
 }
 
 impl<T: Clone + Eq + Hash> Interned<T> {
     pub(super) fn new() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
+        Self { numbers: HashMap::with_hasher(FixedState::default()), values: Vec::new() }
     }
 
     pub(super) fn number(&mut self, value: T) -> u32 {

@@ -14,10 +14,10 @@ use crate::rules::{Rule, without};
 use scenarios::{mutants, scenarios};
 use search::{Bounds, search};
 
-/// Bounds for every run; `ED_MODEL=full` lifts them.
+/// So many states of each scenario in every run; with `ED_MODEL=full` all of them, in minutes and some gigabytes.
 fn bounds() -> Bounds {
     let is_full = std::env::var("ED_MODEL").is_ok_and(|value| value == "full");
-    Bounds { max_states: if is_full { 30_000_000 } else { 400_000 } }
+    Bounds { max_states: if is_full { 8_000_000 } else { 150_000 } }
 }
 
 #[test]
@@ -30,7 +30,9 @@ fn no_interleaving_shows_a_row_twice_or_loses_one() {
         if !outcome.faults.is_empty() {
             failures.push(format!("{}: {}", scenario.name, outcome.explain()));
         }
-        assert!(outcome.rests > 0 || outcome.is_cut_short, "{}: nothing ever comes to rest", scenario.name);
+        if outcome.faults.is_empty() {
+            assert!(outcome.rests > 0 || outcome.is_cut_short, "{}: nothing ever comes to rest", scenario.name);
+        }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
@@ -43,7 +45,11 @@ fn every_rule_is_needed() {
         assert!(!scenarios.is_empty(), "{rule:?} has no scenario");
         let caught = scenarios.into_iter().find_map(|scenario| {
             let outcome = without(Some(rule), || search(&scenario, Bounds { max_states: 1_000_000 }));
-            outcome.faults.keys().next().cloned().map(|fault| (fault, outcome.states))
+            let (fault, states) = (outcome.faults.keys().next().cloned()?, outcome.states);
+            // The fault is the rule's, not the scenario's.
+            let with_it = search(&scenario, Bounds { max_states: (2 * states).clamp(1_000, 200_000) });
+            assert!(with_it.faults.is_empty(), "{rule:?}: {}", with_it.explain());
+            Some((fault, states))
         });
         match caught {
             Some((fault, states)) => println!("without {rule:<26?} {states:>8} states: {fault}"),

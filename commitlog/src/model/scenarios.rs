@@ -165,7 +165,6 @@ pub(super) fn mutants(rule: Rule) -> Vec<Scenario> {
     match rule {
         Rule::IntentBeforeFiles | Rule::OneIntent | Rule::IntentFromEnd | Rule::CheckAfterLoss => vec![owners()],
         Rule::RecipeOfIntent | Rule::FilesBeforeCommit | Rule::KeysBeforeCommit => vec![owners().crashes(1)],
-        Rule::PassOnlyBetweenBatches => vec![owners().resets(&[1, 2, 3]).crashes(1)],
         Rule::NoCommitWhileAbandoning | Rule::BlankBeforeAbandoned | Rule::AbandonBeforeBlank => vec![abandoned()],
         Rule::FloorAfterAppend | Rule::FloorBeforeCollection | Rule::CheckpointBeforeFloor => vec![collected()],
         Rule::FloorAfterProof => {
@@ -182,6 +181,9 @@ pub(super) fn mutants(rule: Rule) -> Vec<Scenario> {
         Rule::ReadyBeforeDelete | Rule::NoAbortAfterReady => vec![compacted().crashes(1)],
         Rule::OnlyCompleteInputs => vec![compacted().in_batches_of(1).of_one(), rivals().of_one()],
         Rule::DisjointReplaces => {
+            vec![of("a compactor and a rewrite", 2, &[ONE, COMPACTOR, REMAKER]).replaces(2).of_one().remakes()]
+        }
+        Rule::OnlyPublishedInputs => {
             vec![of("a compactor and a rewrite", 2, &[ONE, COMPACTOR, REMAKER]).replaces(2).of_one().remakes()]
         }
         Rule::NumbersAreSpent => {

@@ -121,6 +121,16 @@ impl Search<'_> {
             visible |= rows;
         }
         let Some(state) = self.shared.state(world.log) else { return Some("row order: an entry is not valid") };
+        let mut at = state.head.header.as_ref().map_or(state.head.end, |header| header.start);
+        for (from, span) in &state.spans {
+            if *from != at {
+                return Some("row with two fates, or none");
+            }
+            at = span.to;
+        }
+        if at != state.head.end {
+            return Some("row with two fates, or none");
+        }
         let batches = state.spans.iter().filter(|(_, span)| matches!(span.fate, Fate::Batch(_)));
         if batches.into_iter().any(|(from, _)| world.keys.binary_search(from).is_err()) {
             return Some("keys of a committed batch are not there");

@@ -1,6 +1,7 @@
 //! The world: log, store, actors, requests under way; and what a single request does to it.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use super::actors::{Actor, Kind, recipe};
 use super::intern::Interned;
@@ -78,7 +79,7 @@ pub(super) struct Shared<'a> {
     states: Vec<Option<State>>,
     lengths: Vec<u64>,
     ops: Interned<Vec<Op>>,
-    pub actors: Interned<Actor>,
+    pub actors: Interned<Rc<Actor>>,
     /// Whether steps say what they are: only of a path that is shown, for it takes longer than the step.
     pub explains: bool,
 }
@@ -137,7 +138,7 @@ impl<'a> Shared<'a> {
 
     pub(super) fn start(&mut self) -> World {
         let kinds = self.scenario.actors.clone();
-        let actors = kinds.iter().map(|kind| self.actors.number(kind.begin())).collect();
+        let actors = kinds.iter().map(|kind| self.actors.number(Rc::new(kind.begin()))).collect();
         World {
             log: 0,
             deleted: 0,
@@ -271,7 +272,7 @@ impl<'a> Shared<'a> {
                         answer(same(), Answer::Encoded(Box::new(encoded)));
                     }
                 }
-                if actor.hears(Answer::Woken) != actor {
+                if actor.hears(Answer::Woken) != *actor {
                     answer(same(), Answer::Woken);
                 }
             }
@@ -307,7 +308,7 @@ impl<'a> Shared<'a> {
                 answer(same(), Answer::Tail(entries));
             }
             Action::PutFiles { from, files, anchor } => {
-                let Actor::Owner(owner) = &actor else { return };
+                let Actor::Owner(owner) = &*actor else { return };
                 let Some(encoded) = owner.writing() else { return };
                 let plan = plan(*from, encoded.intent.to, &encoded.intent.recipe);
                 for k in files {
@@ -357,7 +358,7 @@ impl<'a> Shared<'a> {
                 answer(same(), choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice))));
             }
             Action::Stage { replace, outputs } => {
-                let Actor::Replacer(replacer) = &actor else { return };
+                let Actor::Replacer(replacer) = &*actor else { return };
                 let Some(open) = replacer.replace() else { return };
                 for k in outputs {
                     let id = FileId::Replace { replace: *replace, k: *k };
@@ -433,24 +434,24 @@ impl<'a> Shared<'a> {
                 let length = self.length(world.log);
                 let is_new = actor.head().is_some_and(|head| head.next < length);
                 let is_wanted = is_new || self.choose(world, length, scenario.actors[place]).is_some();
-                if is_wanted && matches!(actor, Actor::Replacer(_)) {
+                if is_wanted && matches!(*actor, Actor::Replacer(_)) {
                     answer(same(), Answer::Woken);
                 }
             }
             Action::Refuse(_) => {
                 // The role tries again, as soon as that can say something else.
                 let is_new = actor.head().is_some_and(|head| head.next < self.length(world.log));
-                let may_abandon = matches!(actor, Actor::Abandoner(_)) && self.has_lost_its_head(world);
+                let may_abandon = matches!(*actor, Actor::Abandoner(_)) && self.has_lost_its_head(world);
                 if is_new || may_abandon {
                     let mut after = same();
-                    after.actors[place] = self.actors.number(scenario.actors[place].begin());
+                    after.actors[place] = self.actors.number(Rc::new(scenario.actors[place].begin()));
                     steps.push(Step { what: self.says(|| format!("{place} tries again")), after });
                 }
             }
         }
         for (mut after, answer) in answers {
             let what = self.says(|| format!("{place} {} -> {}", brief(&action), brief(&answer)));
-            after.actors[place] = self.actors.number(actor.hears(answer));
+            after.actors[place] = self.actors.number(Rc::new(actor.hears(answer)));
             steps.push(Step { what, after });
         }
     }
@@ -511,7 +512,9 @@ impl<'a> Shared<'a> {
                 Reason::Restore => !is_there && matches!(id, FileId::Replace { .. }) || self.scenario.remakes,
                 _ => is_there,
             };
-            if is_wanted && !frozen.contains(id) {
+            let is_unpublished = matches!(id, FileId::Replace { replace, .. }
+                if state.head.replaces().any(|open| open.intent.replace == *replace));
+            if is_wanted && !frozen.contains(id) && !(is_unpublished && holds(Rule::OnlyPublishedInputs)) {
                 folders.entry(file.folder.clone()).or_default().push((*id, file.from, file.to));
             }
         }
@@ -557,7 +560,7 @@ impl<'a> Shared<'a> {
     /// Crashes, late requests, and what operators and the log's retention do.
     pub(super) fn accidents(&mut self, world: &World, steps: &mut Vec<Step>) {
         let fresh: Vec<u32> =
-            self.scenario.actors.clone().into_iter().map(|kind| self.actors.number(kind.begin())).collect();
+            self.scenario.actors.clone().into_iter().map(|kind| self.actors.number(Rc::new(kind.begin()))).collect();
         if world.budget.crashes > 0 {
             for place in 0..world.actors.len() {
                 let actor = self.actors.get(world.actors[place]).clone();
@@ -591,7 +594,8 @@ impl<'a> Shared<'a> {
     fn operators(&self, world: &World, fresh: &[u32], steps: &mut Vec<Step>) {
         let owners: Vec<usize> =
             (0..fresh.len()).filter(|place| matches!(self.scenario.actors[*place], Kind::Owner { .. })).collect();
-        if world.budget.resets > 0 {
+        // Offsets without a commit log are refused, and stay so.
+        if world.budget.resets > 0 && world.log != 0 {
             for to in &self.scenario.resets {
                 for place in &owners {
                     let mut after = world.clone();
@@ -628,7 +632,7 @@ impl<'a> Shared<'a> {
         let place = self.scenario.actors.iter().position(|kind| matches!(kind, Kind::Owner { .. }))?;
         let mut after = world.clone();
         after.committed = Some(0);
-        after.actors[place] = self.actors.number(self.scenario.actors[place].begin());
+        after.actors[place] = self.actors.number(Rc::new(self.scenario.actors[place].begin()));
         Some(Step { what: "OPERATOR replays again".to_owned(), after })
     }
 
