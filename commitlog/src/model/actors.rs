@@ -6,6 +6,7 @@ use crate::op::Recipe;
 use crate::{Abandoner, Collector, Owner, Replacer};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(clippy::large_enum_variant, reason = "each is kept once, behind a pointer")]
 pub(super) enum Actor {
     Owner(Owner),
     Replacer(Replacer),

@@ -216,10 +216,9 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn encoded(&self, world: &World, from: i64, to: i64, recipe: &Recipe) -> Encoded {
+    fn encoded(from: i64, to: i64, recipe: &Recipe) -> Encoded {
         let header =
             Header { topic: "t".to_owned(), partition: 0, log_id: "log".to_owned(), start: from, first: WITNESS };
-        let _ = world;
         Encoded {
             intent: Intent {
                 from,
@@ -265,7 +264,7 @@ impl<'a> Shared<'a> {
                 } else {
                     let Kind::Owner { layout } = scenario.actors[place] else { return };
                     for to in at + 1..=scenario.offsets.min(at + scenario.batch) {
-                        let mut encoded = self.encoded(world, *at, to, &recipe(layout));
+                        let mut encoded = Self::encoded(*at, to, &recipe(layout));
                         if actor.head().is_some_and(|head| head.header.is_some()) {
                             encoded.header = None;
                         }
@@ -280,7 +279,7 @@ impl<'a> Shared<'a> {
                 if world.start > intent.from {
                     answer(same(), Answer::OutOfRange);
                 } else {
-                    let mut encoded = self.encoded(world, intent.from, intent.to, &intent.recipe);
+                    let mut encoded = Self::encoded(intent.from, intent.to, &intent.recipe);
                     encoded.header = None;
                     answer(same(), Answer::Encoded(Box::new(encoded)));
                 }
@@ -562,14 +561,14 @@ impl<'a> Shared<'a> {
         let fresh: Vec<u32> =
             self.scenario.actors.clone().into_iter().map(|kind| self.actors.number(Rc::new(kind.begin()))).collect();
         if world.budget.crashes > 0 {
-            for place in 0..world.actors.len() {
-                let actor = self.actors.get(world.actors[place]).clone();
-                if world.actors[place] == fresh[place] || matches!(actor.next(), Action::Rest | Action::Refuse(_)) {
+            for (place, (number, fresh)) in world.actors.iter().zip(&fresh).enumerate() {
+                let actor = self.actors.get(*number).clone();
+                if number == fresh || matches!(actor.next(), Action::Rest | Action::Refuse(_)) {
                     continue;
                 }
                 let mut after = world.clone();
                 after.budget.crashes -= 1;
-                after.actors[place] = fresh[place];
+                after.actors[place] = *fresh;
                 for late in self.requests(world, &actor) {
                     let mut after = after.clone();
                     let what = self.says(|| format!("{place} CRASHES, under way: {late:?}"));
