@@ -37,7 +37,7 @@ impl CommitLog {
                 }
                 Action::Checkpoint { .. } => {
                     if let Some((state, at)) = &loaded {
-                        let before = at.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.segments);
+                        let before = at.recent.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.segments);
                         self.put_checkpoint(state, at.tail, before).await?;
                     }
                     Answer::CheckpointRead

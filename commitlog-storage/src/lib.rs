@@ -25,6 +25,7 @@ mod floor;
 mod keys;
 mod load;
 mod names;
+pub mod owning;
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub use append::Append;
 pub use collect::Collected;
 pub use drive::Keep;
 pub use error::{CommitLogError, Damage};
-pub use load::Loaded;
+pub use load::{Loaded, Recent};
 
 /// Requests of one kind that are under way at the same time.
 const AT_ONCE: usize = 16;

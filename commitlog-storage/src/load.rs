@@ -1,6 +1,8 @@
 //! The state at the tail: the newest checkpoint and the entries after it.
 
-use commitlog::{Checkpoint, Entry, Head, MAX_ENTRY_BYTES, Op, Segment, SegmentRef, State};
+use commitlog::{Checkpoint, Entry, Head, Invalid, MAX_ENTRY_BYTES, Op, Segment, SegmentRef, Span, State};
+use std::collections::BTreeMap;
+
 use common::store::ListOptions;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -20,9 +22,28 @@ const MAX_RETRIES: usize = 5;
 pub struct Loaded {
     pub head: Head,
     pub tail: Tail,
+    pub recent: Recent,
+}
+
+/// What was decided since a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recent {
     pub checkpoint: Option<Checkpoint>,
     /// The entries after the checkpoint.
-    pub entries: Vec<Vec<Op>>,
+    entries: Vec<Vec<Op>>,
+    /// The fate of the offsets that these entries decide, by the first.
+    spans: BTreeMap<i64, Span>,
+}
+
+impl Recent {
+    /// Takes one entry more. `before` is the head before it.
+    pub(crate) fn push(&mut self, before: &Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
+        let mut state = State { head: before.clone(), ..State::default() };
+        state.apply(&ops)?;
+        self.spans.extend(state.spans);
+        self.entries.push(ops);
+        Ok(())
+    }
 }
 
 impl CommitLog {
@@ -74,19 +95,21 @@ impl CommitLog {
     async fn fold(&self, checkpoint: Option<Checkpoint>, end: u64) -> Result<std::result::Result<Loaded, u64>> {
         let mut head = checkpoint.as_ref().map(|checkpoint| checkpoint.head.clone()).unwrap_or_default();
         let mut tail = Tail { next: head.next, last: checkpoint.as_ref().map(|checkpoint| checkpoint.last_entry) };
-        let mut entries = Vec::new();
+        let mut recent = Recent { checkpoint, ..Recent::default() };
         let mut bodies = stream::iter(tail.next..end)
             .map(|n| async move { self.read(&self.entry_key(n), MAX_ENTRY_BYTES as u64).await })
             .buffered(AT_ONCE);
         while let Some(body) = bodies.try_next().await? {
             let Some(body) = body else { return Ok(Err(tail.next)) };
-            let damaged = |damage: Damage| CommitLogError::damaged(self.entry_key(tail.next), damage);
+            let key = self.entry_key(tail.next);
+            let damaged = |damage: Damage| CommitLogError::damaged(&key, damage);
             let sealed = Entry::open(&body, tail.next, tail.last).map_err(|error| damaged(error.into()))?;
+            let before = head.clone();
             head.apply(&sealed.entry.ops).map_err(|invalid| damaged(invalid.into()))?;
             tail = tail.after(&sealed);
-            entries.push(sealed.entry.ops);
+            recent.push(&before, sealed.entry.ops).map_err(|invalid| damaged(invalid.into()))?;
         }
-        Ok(Ok(Loaded { head, tail, checkpoint, entries }))
+        Ok(Ok(Loaded { head, tail, recent }))
     }
 
     pub(crate) async fn find_checkpoint(&self, entries: u64) -> Result<Option<Checkpoint>> {
@@ -112,15 +135,19 @@ impl CommitLog {
     /// As [`CommitLog::load`] and [`CommitLog::segment`].
     pub async fn load_state(&self) -> Result<(State, Tail, Loaded)> {
         let loaded = self.load().await?;
-        let state = self.state_of(&loaded).await?;
+        let state = self.state_at(&loaded.recent).await?;
         Ok((state, loaded.tail, loaded))
     }
 
-    async fn state_of(&self, loaded: &Loaded) -> Result<State> {
+    /// The whole state after the entries of `recent`.
+    ///
+    /// # Errors
+    /// As [`CommitLog::segment`].
+    pub async fn state_at(&self, recent: &Recent) -> Result<State> {
         let mut state = State::default();
-        if let Some(checkpoint) = &loaded.checkpoint {
-            let segments: Vec<Segment> = stream::iter(&checkpoint.segments)
-                .map(|named| self.segment(named))
+        if let Some(checkpoint) = &recent.checkpoint {
+            let segments: Vec<Segment> = stream::iter(checkpoint.segments.clone())
+                .map(|named| async move { self.segment(&named).await })
                 .buffered(AT_ONCE)
                 .try_collect()
                 .await?;
@@ -128,10 +155,28 @@ impl CommitLog {
                 .join(segments)
                 .map_err(|error| CommitLogError::damaged(self.checkpoint_key(checkpoint.entries), error))?;
         }
-        for ops in &loaded.entries {
+        for ops in &recent.entries {
             let n = state.head.next;
             state.apply(ops).map_err(|invalid| CommitLogError::damaged(self.entry_key(n), invalid))?;
         }
         Ok(state)
+    }
+
+    /// Spans in order, those just before `offset`: since the checkpoint, or of one segment. Empty where the commit log
+    /// begins.
+    ///
+    /// # Errors
+    /// As [`CommitLog::segment`].
+    pub async fn spans_before(&self, recent: &Recent, offset: i64) -> Result<BTreeMap<i64, Span>> {
+        let lately: BTreeMap<i64, Span> =
+            recent.spans.range(..offset).map(|(from, span)| (*from, span.clone())).collect();
+        let named = recent.checkpoint.as_ref().and_then(|checkpoint| checkpoint.segment_of(offset - 1));
+        match named {
+            Some(named) if lately.is_empty() => {
+                let segment = self.segment(named).await?;
+                Ok(segment.spans.into_iter().filter(|(from, _)| *from < offset).collect())
+            }
+            _ => Ok(lately),
+        }
     }
 }

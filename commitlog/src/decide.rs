@@ -46,6 +46,8 @@ pub enum Refusal {
     Abandoning { from: i64, to: i64 },
     #[error("the records of the batch {from}..{to} are not those it was made from")]
     OtherRecords { from: i64, to: i64 },
+    #[error("the record before offset {at} is not the one that was there")]
+    OtherRecord { at: i64 },
     #[error("nothing is to be abandoned: no batch under way has lost its head")]
     NothingToAbandon,
     #[error("replace {replace} is decided, and an output is neither staged nor published")]

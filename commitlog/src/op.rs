@@ -285,6 +285,11 @@ impl Op {
         }
     }
 
+    /// Whether files may count, be frozen or be replaced otherwise than before.
+    pub fn is_of_a_replace(&self) -> bool {
+        matches!(self, Self::ReplaceIntent(_) | Self::ReplaceReady(_) | Self::ReplaceAbort(_) | Self::ReplaceDone(_))
+    }
+
     /// Whether work follows that must not be done if the entry filled a hole which collection left (see
     /// [`crate::Floor`]).
     pub fn permits_work(&self) -> bool {

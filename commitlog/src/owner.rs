@@ -111,6 +111,12 @@ impl Owner {
         }
     }
 
+    /// As after a crash: the same owner, before it has seen anything.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::new(self.recipe.clone(), self.restores)
+    }
+
     pub fn head(&self) -> &Head {
         &self.head
     }
@@ -187,6 +193,9 @@ impl Owner {
             (Action::Make(intent), Answer::OtherRecords) => {
                 self.phase = Phase::Refused(Refusal::OtherRecords { from: intent.from, to: intent.to });
             }
+            (Action::Fill { at, .. }, Answer::OtherRecords) => {
+                self.phase = Phase::Refused(Refusal::OtherRecord { at: *at });
+            }
             // The log no longer holds what it was to read.
             (Action::Fill { .. } | Action::Make(_), Answer::OutOfRange) => self.phase = Phase::Look,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
@@ -221,11 +230,14 @@ impl Owner {
 
     fn look(&mut self, facts: Facts) {
         let plan = decide(&self.head, &facts);
+        let has_none = facts.committed.is_none();
         self.facts = Some(facts);
         match plan {
             Err(refusal) => self.phase = Phase::Refused(refusal),
             Ok(Plan::Restore { from }) if self.restores => self.phase = Phase::Find { from },
             Ok(Plan::Restore { .. }) => self.phase = Phase::CommitOffset,
+            // Expired, or lost with the owner that committed the last batch: lag is measured from it.
+            Ok(Plan::ReadOn { .. }) if has_none => self.phase = Phase::CommitOffset,
             Ok(plan) => self.follow(plan),
         }
     }
@@ -290,7 +302,7 @@ impl Owner {
         self.check = Check::None;
         if of < floor {
             // A hole: whatever was folded since it was open is unknown here.
-            *self = Self::new(self.recipe.clone(), self.restores);
+            *self = self.fresh();
         }
     }
 
@@ -306,7 +318,10 @@ impl Owner {
                     self.phase = Phase::Look;
                 }
             }
-            Phase::Restore { from, .. } => self.phase = Phase::Find { from: *from },
+            // Looking again takes as long as the look before: only what a replace began may not be restored any more.
+            Phase::Restore { from, .. } if entries.iter().flatten().any(Op::is_of_a_replace) => {
+                self.phase = Phase::Find { from: *from };
+            }
             _ => {}
         }
     }

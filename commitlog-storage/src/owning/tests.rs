@@ -1,0 +1,418 @@
+//! Owners over a store in memory, in interleavings that a seed picks, with crashes at any request.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use commitlog::{Fate, Hash, Header};
+use common::clock::ManualClock;
+use common::store::{
+    DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version, read_all,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Keep;
+
+/// Lets others act before and after each request.
+struct Interleaved(MemoryStore);
+
+/// Ready at the second poll.
+struct Pause(bool);
+
+impl Future for Pause {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        context.waker().wake_by_ref();
+        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+macro_rules! between_pauses {
+    ($request:expr) => {{
+        Pause(false).await;
+        let answer = $request.await;
+        Pause(false).await;
+        answer
+    }};
+}
+
+#[async_trait]
+impl Store for Interleaved {
+    fn location(&self) -> String {
+        self.0.location()
+    }
+
+    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
+        between_pauses!(self.0.head(key))
+    }
+
+    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
+        between_pauses!(self.0.open(key, options))
+    }
+
+    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, data: &Metadata) -> StoreResult<PutOutcome> {
+        between_pauses!(self.0.put(key, body, condition, data))
+    }
+
+    async fn multipart(&self, key: &str, data: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
+        self.0.multipart(key, data).await
+    }
+
+    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
+        between_pauses!(self.0.list(options))
+    }
+
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        self.0.copy(from, version, to).await
+    }
+
+    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
+        self.0.rename(from, version, to).await
+    }
+
+    async fn delete(&self, key: &str, version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        between_pauses!(self.0.delete(key, version))
+    }
+
+    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
+        self.0.tag(key, tags).await
+    }
+
+    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
+        self.0.tag_version(key, version, tags).await
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Log(#[from] CommitLogError),
+    #[error(transparent)]
+    Misheard(#[from] Misheard),
+    #[error(transparent)]
+    Store(#[from] common::store::StoreError),
+}
+
+/// What all owners share.
+struct Outside {
+    offsets: i64,
+    committed: Mutex<Option<i64>>,
+}
+
+const WITNESS: Witness = Witness { append_ms: 0, key_hash: 0 };
+
+/// Offsets as rows: each file holds every third of its batch.
+struct Rows {
+    outside: Arc<Outside>,
+    store: Arc<dyn Store>,
+    /// Sizes of batches, one after another.
+    sizes: Vec<u8>,
+    layout: u8,
+    encoded: Option<Encoded>,
+    committed_here: Vec<i64>,
+}
+
+fn folders(intent: &Intent) -> Vec<String> {
+    let count = if intent.recipe.layout == 1 { 3 } else { 1 };
+    (0..count).map(|folder| format!("f{folder}")).collect()
+}
+
+fn rows(intent: &Intent, k: u32) -> Vec<i64> {
+    let folders = i64::try_from(folders(intent).len()).expect("few");
+    (intent.from..intent.to).filter(|offset| offset % folders == i64::from(k)).collect()
+}
+
+fn body(rows: &[i64]) -> Bytes {
+    serde_json::to_vec(rows).expect("numbers").into()
+}
+
+fn key(folder: &str, id: FileId) -> String {
+    format!("data/{folder}/{id}")
+}
+
+impl Rows {
+    fn encode(&self, from: i64, to: i64, recipe: Recipe, is_first: bool) -> Encoded {
+        let header = is_first.then(|| Header {
+            topic: "t".into(),
+            partition: 0,
+            log_id: "log".into(),
+            start: from,
+            first: WITNESS,
+        });
+        let mut intent = Intent {
+            from,
+            to,
+            recipe,
+            window_from: from,
+            clock_ms: to,
+            first: WITNESS,
+            last: WITNESS,
+            folders: Vec::new(),
+        };
+        intent.folders = folders(&intent);
+        Encoded { intent, counts: serde_json::json!({"read": to - from}), header }
+    }
+
+    async fn put(&self, intent: &Intent, k: u32) -> Result<Stored, Failed> {
+        let folder = &intent.folders[k as usize];
+        let key = key(folder, FileId::Batch { from: intent.from, k });
+        self.store.put(&key, body(&rows(intent, k)), PutCondition::IfAbsent, &Metadata::new()).await?;
+        let (_, stands) = read_all(&*self.store, &key, 1 << 20).await?.expect("nobody deletes");
+        let count: Vec<i64> = serde_json::from_slice(&stands).expect("rows");
+        Ok(Stored { rows: count.len() as u64, bytes: stands.len() as u64, sha256: Hash::of(&stands) })
+    }
+}
+
+#[async_trait]
+impl Work for Rows {
+    type Error = Failed;
+
+    async fn facts(&mut self) -> Result<Facts, Failed> {
+        Pause(false).await;
+        let committed = *self.outside.committed.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Facts { log_id: "log".into(), earliest: 0, latest: self.outside.offsets, committed })
+    }
+
+    async fn fill(&mut self, at: i64, _: Option<Witness>, recent: &Recent) -> Result<Filled, Failed> {
+        Pause(false).await;
+        if at >= self.outside.offsets {
+            return Ok(Filled::Ended);
+        }
+        let size = i64::from(self.sizes.pop().unwrap_or(3) % 7) + 1;
+        let recipe = Recipe { layout: self.layout.into(), encoding: 0.into() };
+        let is_first = *recent == Recent::default();
+        let encoded = self.encode(at, (at + size).min(self.outside.offsets), recipe, is_first);
+        self.encoded = Some(encoded.clone());
+        Ok(Filled::Batch(Box::new(encoded)))
+    }
+
+    async fn make(&mut self, intent: &Intent, _: &Recent) -> Result<Filled, Failed> {
+        Pause(false).await;
+        let encoded = self.encode(intent.from, intent.to, intent.recipe.clone(), false);
+        self.encoded = Some(encoded.clone());
+        Ok(Filled::Batch(Box::new(encoded)))
+    }
+
+    async fn put_files(&mut self, files: &[u32], _: Proof) -> Result<Vec<(u32, PutFile)>, Failed> {
+        let intent = self.encoded.as_ref().expect("encoded before").intent.clone();
+        let mut put = Vec::new();
+        for k in files {
+            put.push((*k, PutFile::Stands(self.put(&intent, *k).await?)));
+        }
+        Ok(put)
+    }
+
+    fn key_run(&mut self) -> Result<(u64, Bytes), Failed> {
+        Ok((1, Bytes::from_static(b"keys")))
+    }
+
+    async fn missing(&mut self, live: Vec<(FileId, LiveFile)>) -> Result<Vec<(FileId, LiveFile)>, Failed> {
+        let mut missing = Vec::new();
+        for (id, file) in live {
+            if self.store.head(&key(&file.folder, id)).await?.is_none() {
+                missing.push((id, file));
+            }
+        }
+        Ok(missing)
+    }
+
+    async fn put_again(&mut self, files: &[FileId], recent: &Recent, _: Proof) -> Result<Vec<FileId>, Failed> {
+        let log = CommitLog::new(self.store.clone(), "t", 0);
+        let state = log.state_at(recent).await?;
+        for id in files {
+            let file = &state.live[id];
+            let FileId::Batch { from, k } = *id else { panic!("nothing was replaced") };
+            let Fate::Batch(batch) = &state.spans[&from].fate else { panic!("a batch") };
+            let intent = self.encode(from, file.to, batch.recipe.clone(), false).intent;
+            self.put(&intent, k).await?;
+        }
+        Ok(files.to_vec())
+    }
+
+    async fn commit_offset(&mut self, offset: i64) -> Result<(), Failed> {
+        Pause(false).await;
+        *self.outside.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        Ok(())
+    }
+
+    fn appended(&mut self, ops: &[Op], head: &Head) {
+        if ops.iter().any(|op| matches!(op, Op::Commit(_))) {
+            self.committed_here.push(head.end);
+        }
+    }
+}
+
+type Run = Pin<Box<dyn Future<Output = Result<Ended, Failed>>>>;
+
+struct Scene {
+    memory: MemoryStore,
+    store: Arc<dyn Store>,
+    clock: Arc<ManualClock>,
+    outside: Arc<Outside>,
+    owners: u64,
+}
+
+impl Scene {
+    fn new(offsets: i64) -> Self {
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let memory = MemoryStore::new(clock.clone());
+        let outside = Arc::new(Outside { offsets, committed: Mutex::new(None) });
+        Self { store: Arc::new(Interleaved(memory.clone())), memory, clock, outside, owners: 0 }
+    }
+
+    fn owner(&mut self, layout: u8, sizes: &[u8]) -> Run {
+        self.owners += 1;
+        let (owner, mut entry) = (self.owners, 0);
+        let work = Rows {
+            outside: self.outside.clone(),
+            store: self.store.clone(),
+            sizes: sizes.to_vec(),
+            layout,
+            encoded: None,
+            committed_here: Vec::new(),
+        };
+        let writer = Box::new(move || {
+            entry += 1;
+            format!("{owner}-{entry}")
+        });
+        let recipe = Recipe { layout: layout.into(), encoding: 0.into() };
+        let log = CommitLog::new(self.store.clone(), "t", 0);
+        Box::pin(Owning::new(log, self.clock.clone(), writer, recipe, true, work).run())
+    }
+
+    /// Every row that a reader of the folders sees.
+    fn visible(&self) -> Vec<i64> {
+        let bodies = self.memory.keys("data/").into_iter().filter_map(|key| self.memory.get(&key));
+        let mut rows: Vec<i64> =
+            bodies.flat_map(|body| serde_json::from_slice::<Vec<i64>>(&body).expect("rows")).collect();
+        rows.sort_unstable();
+        rows
+    }
+}
+
+fn poll(run: &mut Run) -> Option<Ended> {
+    match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => None,
+        Poll::Ready(ended) => Some(ended.expect("no failure, and no answer to another question")),
+    }
+}
+
+/// Runs until every owner is done. A step says which owner acts, and whether it crashes.
+fn run(scene: &mut Scene, steps: &[(bool, u8)], sizes: &[u8]) {
+    let mut owners: Vec<Option<Run>> = vec![Some(scene.owner(1, sizes)), Some(scene.owner(2, sizes))];
+    let mut seen = 0;
+    let endless = std::iter::repeat([(false, 255), (true, 255)]).flatten();
+    for (second, chance) in steps.iter().copied().chain(endless.take(20_000)) {
+        let place = usize::from(second);
+        scene.clock.advance(i64::from(chance) * 10);
+        if chance < 8 {
+            owners[place] = Some(scene.owner(1 + u8::from(second), sizes));
+        } else if let Some(run) = &mut owners[place]
+            && let Some(ended) = poll(run)
+        {
+            assert_eq!(ended, Ended::Done);
+            owners[place] = None;
+        }
+        let files = scene.memory.keys("data/").len();
+        if std::mem::replace(&mut seen, files) == files {
+            if chance == 255 && owners.iter().all(Option::is_none) {
+                return;
+            }
+            continue;
+        }
+        let visible = scene.visible();
+        assert!(visible.windows(2).all(|pair| pair[0] < pair[1]), "a row is visible twice: {visible:?}");
+    }
+    panic!("it never ends");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn owners_that_interleave_and_crash_write_every_row_once(
+        steps in prop::collection::vec((any::<bool>(), any::<u8>()), 0..400),
+        sizes in prop::collection::vec(any::<u8>(), 0..20),
+        offsets in 1i64..30,
+    ) {
+        let mut scene = Scene::new(offsets);
+        run(&mut scene, &steps, &sizes);
+        prop_assert_eq!(scene.visible(), (0..offsets).collect::<Vec<_>>());
+        prop_assert_eq!(*scene.outside.committed.lock().unwrap(), Some(offsets));
+        // What the commit log says stands there.
+        let log = CommitLog::new(Arc::new(scene.memory.clone()), "t", 0);
+        let state = now(log.load_state()).unwrap().0;
+        for (id, file) in &state.live {
+            let stands = scene.memory.get(&key(&file.folder, *id)).expect("it is there");
+            prop_assert_eq!(Hash::of(&stands), file.stored.sha256);
+        }
+        prop_assert_eq!(state.live.len(), scene.memory.keys("data/").len());
+
+        // An operator deletes half of the files and sets the group back: the same files come again.
+        let before: BTreeMap<String, Option<Bytes>> =
+            scene.memory.keys("data/").into_iter().map(|key| (key.clone(), scene.memory.get(&key))).collect();
+        now(log.collect(Keep { entries: 1, since_ms: i64::MAX, keys_from: 0 })).unwrap();
+        for key in before.keys().step_by(2) {
+            scene.memory.set(key, None);
+        }
+        *scene.outside.committed.lock().unwrap() = Some(0);
+        run(&mut scene, &steps, &sizes);
+        let after: BTreeMap<String, Option<Bytes>> =
+            scene.memory.keys("data/").into_iter().map(|key| (key.clone(), scene.memory.get(&key))).collect();
+        prop_assert_eq!(after, before);
+    }
+}
+
+/// The value of a future that never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Steps, sizes of batches and length of the log of a seed.
+fn chosen(seed: u64) -> (Vec<(bool, u8)>, Vec<u8>, i64) {
+    let mut state = seed;
+    let mut next = move || {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB).to_be_bytes()[0]
+    };
+    let steps = (0..400).map(|_| (next() % 2 == 0, next())).collect();
+    let sizes = (0..20).map(|_| next()).collect();
+    (steps, sizes, i64::from(next() % 30) + 1)
+}
+
+#[test]
+fn this_test_notices_rules_that_are_dropped() {
+    use commitlog::rules::{Rule, without};
+    let is_sound = |seed: u64| {
+        let (steps, sizes, offsets) = chosen(seed);
+        let mut scene = Scene::new(offsets);
+        run(&mut scene, &steps, &sizes);
+        scene.visible() == (0..offsets).collect::<Vec<_>>()
+    };
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let rules =
+        [Rule::IntentBeforeFiles, Rule::RecipeOfIntent, Rule::FilesBeforeCommit, Rule::IntentFromEnd, Rule::OneIntent];
+    let survivors: Vec<Rule> = rules
+        .into_iter()
+        .filter(|rule| {
+            (0..300).all(|seed| {
+                let outcome = std::panic::catch_unwind(|| without(Some(*rule), || is_sound(seed)));
+                outcome.unwrap_or(false)
+            })
+        })
+        .collect();
+    std::panic::set_hook(hook);
+    assert_eq!(survivors, [], "300 seeds did not notice that these were dropped");
+}
