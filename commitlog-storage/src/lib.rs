@@ -26,6 +26,8 @@ mod keys;
 mod load;
 mod names;
 pub mod owning;
+pub mod replacing;
+mod session;
 
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ pub use collect::Collected;
 pub use drive::Keep;
 pub use error::{CommitLogError, Damage};
 pub use load::{Loaded, Recent};
+pub use session::{PROOF_LASTS_MS, Proof, Session, Writer};
 
 /// Requests of one kind that are under way at the same time.
 const AT_ONCE: usize = 16;

@@ -3,27 +3,14 @@
 //! What an owner does with records and files is [`Work`]. It decides nothing: whether a batch may be begun, adopted,
 //! committed, or has to be dropped, is the core's to say.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use bytes::Bytes;
 use commitlog::actor::{Action, Answer, Encoded, Misheard};
 use commitlog::decide::{Facts, Refusal};
-use commitlog::{FileId, Head, Intent, Invalid, LiveFile, Op, Owner, Recipe, Stored, Witness};
-use common::clock::Clock;
+use commitlog::{FileId, Head, Intent, LiveFile, Op, Owner, Recipe, Stored, Witness};
 
-use crate::{Append, CommitLog, CommitLogError, Recent, Tail};
-
-/// A proof of the tail is used for so long. The fence counts with three times as much.
-pub const PROOF_LASTS_MS: i64 = 5 * 60 * 1000;
-
-/// What a put that makes rows visible rests on: at `proved_ms` these were all entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Proof {
-    pub entries: u64,
-    /// By the clock of the owner, before the request that proved it was sent.
-    pub proved_ms: i64,
-}
+use crate::session::{Proof, Session};
+use crate::{CommitLogError, Recent};
 
 /// What came of reading records.
 #[derive(Debug)]
@@ -94,36 +81,14 @@ pub enum Ended {
 
 /// An owner at work.
 pub struct Owning<W> {
-    log: CommitLog,
-    clock: Arc<dyn Clock>,
-    /// Random and new for each entry.
-    writer: Box<dyn FnMut() -> String + Send>,
+    session: Session,
     owner: Owner,
-    recent: Recent,
-    tail: Tail,
-    proved_ms: i64,
     work: W,
 }
 
 impl<W: Work> Owning<W> {
-    pub fn new(
-        log: CommitLog,
-        clock: Arc<dyn Clock>,
-        writer: Box<dyn FnMut() -> String + Send>,
-        recipe: Recipe,
-        restores: bool,
-        work: W,
-    ) -> Self {
-        Self {
-            log,
-            clock,
-            writer,
-            owner: Owner::new(recipe, restores),
-            recent: Recent::default(),
-            tail: Tail::default(),
-            proved_ms: i64::MIN,
-            work,
-        }
+    pub fn new(session: Session, recipe: Recipe, restores: bool, work: W) -> Self {
+        Self { session, owner: Owner::new(recipe, restores), work }
     }
 
     /// Works until there is nothing more to read, or a person has to act. May be dropped at any moment: whoever takes the
@@ -135,143 +100,76 @@ impl<W: Work> Owning<W> {
         loop {
             match self.owner.next() {
                 Action::Refuse(refusal) => return Ok(Ended::Refused(refusal)),
-                Action::Fill { at, last } => match self.work.fill(at, last, &self.recent).await? {
+                Action::Fill { at, last } => match self.work.fill(at, last, self.session.recent()).await? {
                     Filled::Ended => return Ok(Ended::Done),
-                    filled => self.hear(answer_of(filled))?,
+                    filled => self.owner.heard(answer_of(filled))?,
                 },
                 action => self.perform(action).await?,
             }
         }
     }
 
-    fn hear(&mut self, answer: Answer) -> Result<(), Misheard> {
-        self.owner.heard(answer)
-    }
-
     async fn perform(&mut self, action: Action) -> Result<(), W::Error> {
-        match action {
-            Action::Load => self.load().await?,
-            Action::Facts => {
-                let facts = self.work.facts().await?;
-                self.hear(Answer::Facts(facts))?;
-            }
-            Action::Make(intent) => {
-                let made = self.work.make(&intent, &self.recent).await?;
-                self.hear(answer_of(made))?;
-            }
-            Action::Append { ops, .. } => self.append(&ops).await?,
-            Action::ReadFloor => {
-                let floor = self.log.floor().await?;
-                self.hear(Answer::Floor(floor))?;
-            }
-            Action::Prove { .. } => {
-                let asked_ms = self.clock.now_ms();
-                let (entries, tail) = self.log.follow(self.tail).await?;
-                self.follow(entries.into_iter().map(|sealed| sealed.entry.ops).collect(), tail, Answer::Tail).await?;
-                self.proved_ms = asked_ms;
-            }
-            Action::PutFiles { files, .. } => self.put_files(&files).await?,
+        let answer = match action {
+            Action::Load => self.session.load().await?,
+            Action::Facts => Answer::Facts(self.work.facts().await?),
+            Action::Make(intent) => answer_of(self.work.make(&intent, self.session.recent()).await?),
+            Action::Append { ops, .. } => return self.append(&ops).await,
+            Action::ReadFloor => self.session.floor().await?,
+            Action::Prove { .. } => self.session.prove().await?,
+            Action::PutFiles { files, .. } => return self.put_files(&files).await,
             Action::PutKeys { from } => {
                 let (keys, run) = self.work.key_run()?;
-                let stored = self.log.put_key_run(from, keys, run).await?;
-                self.hear(Answer::KeysStand(stored))?;
+                Answer::KeysStand(self.session.log.put_key_run(from, keys, run).await?)
             }
             Action::FindMissing { from, .. } => {
-                let missing = self.find_missing(from).await?;
-                self.hear(Answer::Missing(missing))?;
+                let state = self.session.log.state_at(self.session.recent()).await?;
+                let live = state.live.into_iter().filter(|(_, file)| file.to > from).collect();
+                Answer::Missing(self.work.missing(live).await?)
             }
-            Action::PutAgain { files, .. } => self.put_again(&files).await?,
+            Action::PutAgain { files, .. } => return self.put_again(&files).await,
             Action::CommitOffset(offset) => {
                 self.work.commit_offset(offset).await?;
-                self.hear(Answer::OffsetCommitted)?;
+                Answer::OffsetCommitted
             }
             // None of an owner's.
             action => return Err(Misheard { action: format!("{action:?}"), answer: "nothing".to_owned() }.into()),
-        }
-        Ok(())
-    }
-
-    async fn load(&mut self) -> Result<(), W::Error> {
-        let asked_ms = self.clock.now_ms();
-        let loaded = self.log.load().await?;
-        let head = Box::new(loaded.head.clone());
-        self.tail = loaded.tail;
-        self.recent = loaded.recent;
-        self.proved_ms = asked_ms;
-        Ok(self.hear(Answer::Loaded(head))?)
+        };
+        Ok(self.owner.heard(answer)?)
     }
 
     async fn append(&mut self, ops: &[Op]) -> Result<(), W::Error> {
-        let (asked_ms, writer) = (self.clock.now_ms(), (self.writer)());
-        match self.log.append(self.tail, &writer, ops).await? {
-            Append::Appended { tail } => {
-                self.follow(vec![ops.to_vec()], tail, |_| Answer::Appended).await?;
-                self.proved_ms = asked_ms;
-                self.work.appended(ops, self.owner.head());
-            }
-            Append::Lost { entries, tail } => {
-                let entries = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
-                self.follow(entries, tail, Answer::Lost).await?;
-            }
-            Append::Behind => self.begin_again(),
+        let Some(answer) = self.session.append(ops).await? else {
+            self.owner = self.owner.fresh();
+            return Ok(());
+        };
+        let is_ours = answer == Answer::Appended;
+        self.owner.heard(answer)?;
+        if is_ours {
+            self.work.appended(ops, self.owner.head());
         }
         Ok(())
-    }
-
-    /// As after a crash, with what is configured.
-    fn begin_again(&mut self) {
-        self.owner = self.owner.fresh();
-        (self.recent, self.tail, self.proved_ms) = (Recent::default(), Tail::default(), i64::MIN);
-    }
-
-    async fn follow(
-        &mut self,
-        entries: Vec<Vec<Op>>,
-        tail: Tail,
-        answer: impl FnOnce(Vec<Vec<Op>>) -> Answer,
-    ) -> Result<(), W::Error> {
-        let mut head = self.owner.head().clone();
-        for ops in &entries {
-            let damaged = |invalid: Invalid, n| CommitLogError::damaged(self.log.entry_key(n), invalid);
-            self.recent.push(&head, ops.clone()).map_err(|invalid| damaged(invalid, head.next))?;
-            head.apply(ops).map_err(|invalid| damaged(invalid, head.next))?;
-        }
-        self.tail = tail;
-        Ok(self.hear(answer(entries))?)
-    }
-
-    /// What puts may rest on; none, if the tail has to be proved again.
-    fn proof(&self) -> Option<Proof> {
-        let proof = Proof { entries: self.tail.next, proved_ms: self.proved_ms };
-        let age_ms = self.clock.now_ms().checked_sub(self.proved_ms)?;
-        (0..PROOF_LASTS_MS).contains(&age_ms).then_some(proof)
     }
 
     async fn put_files(&mut self, files: &[u32]) -> Result<(), W::Error> {
-        let Some(proof) = self.proof() else { return Ok(self.hear(Answer::TooOld)?) };
+        let Some(proof) = self.session.proof() else { return Ok(self.owner.heard(Answer::TooOld)?) };
         for (k, put) in self.work.put_files(files, proof).await? {
             match put {
-                PutFile::Stands(stored) => self.hear(Answer::Stands { k, stored })?,
-                PutFile::TooOld => return Ok(self.hear(Answer::TooOld)?),
+                PutFile::Stands(stored) => self.owner.heard(Answer::Stands { k, stored })?,
+                PutFile::TooOld => return Ok(self.owner.heard(Answer::TooOld)?),
             }
         }
         Ok(())
     }
 
-    async fn find_missing(&mut self, from: i64) -> Result<Vec<(FileId, LiveFile)>, W::Error> {
-        let state = self.log.state_at(&self.recent).await?;
-        let live = state.live.into_iter().filter(|(_, file)| file.to > from).collect();
-        self.work.missing(live).await
-    }
-
     async fn put_again(&mut self, files: &[FileId]) -> Result<(), W::Error> {
-        let Some(proof) = self.proof() else { return Ok(self.hear(Answer::TooOld)?) };
-        let there = self.work.put_again(files, &self.recent, proof).await?;
+        let Some(proof) = self.session.proof() else { return Ok(self.owner.heard(Answer::TooOld)?) };
+        let there = self.work.put_again(files, self.session.recent(), proof).await?;
         if there.is_empty() {
-            return Ok(self.hear(Answer::TooOld)?);
+            return Ok(self.owner.heard(Answer::TooOld)?);
         }
         for id in there {
-            self.hear(Answer::PutAgain(id))?;
+            self.owner.heard(Answer::PutAgain(id))?;
         }
         Ok(())
     }

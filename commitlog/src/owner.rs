@@ -31,9 +31,16 @@ enum Phase {
     Fill,
     Make(Intent),
     Write(Box<Write>),
-    Find { from: i64 },
-    Restore { from: i64, files: BTreeSet<FileId> },
+    Find {
+        from: i64,
+    },
+    Restore {
+        from: i64,
+        files: BTreeSet<FileId>,
+    },
     CommitOffset,
+    /// What log and group say was read after the commit log: it may be newer, and no reason to refuse.
+    Confirm(Refusal),
     Refused(Refusal),
 }
 
@@ -147,7 +154,7 @@ impl Owner {
                 anchor: anchor(&self.head, Rule::RestoresAreAnchored),
             },
             Phase::CommitOffset => Action::CommitOffset(self.head.end),
-            Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
+            Phase::Confirm(refusal) | Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
         }
     }
 
@@ -233,7 +240,7 @@ impl Owner {
         let has_none = facts.committed.is_none();
         self.facts = Some(facts);
         match plan {
-            Err(refusal) => self.phase = Phase::Refused(refusal),
+            Err(refusal) => (self.check, self.phase) = (Check::Tail, Phase::Confirm(refusal)),
             Ok(Plan::Restore { from }) if self.restores => self.phase = Phase::Find { from },
             Ok(Plan::Restore { .. }) => self.phase = Phase::CommitOffset,
             // Expired, or lost with the owner that committed the last batch: lag is measured from it.
@@ -318,6 +325,8 @@ impl Owner {
                     self.phase = Phase::Look;
                 }
             }
+            Phase::Confirm(_) if !entries.is_empty() => self.phase = Phase::Look,
+            Phase::Confirm(refusal) => self.phase = Phase::Refused(refusal.clone()),
             // Looking again takes as long as the look before: only what a replace began may not be restored any more.
             Phase::Restore { from, .. } if entries.iter().flatten().any(Op::is_of_a_replace) => {
                 self.phase = Phase::Find { from: *from };

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use commitlog::{Fate, Hash, Header};
+use commitlog::actor::Choice;
+use commitlog::{Fate, Hash, Header, InFolder, Planned, Reason, ReplaceIntent, ReplaceSlot, Scope, Source, State};
 use common::clock::ManualClock;
 use common::store::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version, read_all,
+    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version,
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::Keep;
+use crate::replacing::{self, Files, Published, Replacing, Staged};
+use crate::{CommitLog, Keep};
 
 /// Lets others act before and after each request.
 struct Interleaved(MemoryStore);
@@ -102,6 +104,15 @@ enum Failed {
 struct Outside {
     offsets: i64,
     committed: Mutex<Option<i64>>,
+    /// Puts that rest on so few entries, or fewer, are refused.
+    fence: Mutex<Option<u64>>,
+}
+
+impl Outside {
+    fn is_too_old(&self, proof: Proof) -> bool {
+        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner);
+        fence.is_some_and(|entry| proof.entries <= entry)
+    }
 }
 
 const WITNESS: Witness = Witness { append_ms: 0, key_hash: 0 };
@@ -110,6 +121,7 @@ const WITNESS: Witness = Witness { append_ms: 0, key_hash: 0 };
 struct Rows {
     outside: Arc<Outside>,
     store: Arc<dyn Store>,
+    memory: MemoryStore,
     /// Sizes of batches, one after another.
     sizes: Vec<u8>,
     layout: u8,
@@ -158,14 +170,24 @@ impl Rows {
         Encoded { intent, counts: serde_json::json!({"read": to - from}), header }
     }
 
-    async fn put(&self, intent: &Intent, k: u32) -> Result<Stored, Failed> {
+    /// None: its proof is too old. The store looks at that at the very moment of the put.
+    async fn put(&self, intent: &Intent, k: u32, proof: Proof) -> Result<Option<Stored>, Failed> {
         let folder = &intent.folders[k as usize];
         let key = key(folder, FileId::Batch { from: intent.from, k });
-        self.store.put(&key, body(&rows(intent, k)), PutCondition::IfAbsent, &Metadata::new()).await?;
-        let (_, stands) = read_all(&*self.store, &key, 1 << 20).await?.expect("nobody deletes");
-        let count: Vec<i64> = serde_json::from_slice(&stands).expect("rows");
-        Ok(Stored { rows: count.len() as u64, bytes: stands.len() as u64, sha256: Hash::of(&stands) })
+        Pause(false).await;
+        if self.outside.is_too_old(proof) {
+            return Ok(None);
+        }
+        self.memory.put(&key, body(&rows(intent, k)), PutCondition::IfAbsent, &Metadata::new()).await?;
+        let stands = self.memory.get(&key).expect("just put");
+        Pause(false).await;
+        Ok(Some(stored(&stands)))
     }
+}
+
+fn stored(body: &Bytes) -> Stored {
+    let rows: Vec<i64> = serde_json::from_slice(body).expect("rows");
+    Stored { rows: rows.len() as u64, bytes: body.len() as u64, sha256: Hash::of(body) }
 }
 
 #[async_trait]
@@ -198,11 +220,12 @@ impl Work for Rows {
         Ok(Filled::Batch(Box::new(encoded)))
     }
 
-    async fn put_files(&mut self, files: &[u32], _: Proof) -> Result<Vec<(u32, PutFile)>, Failed> {
+    async fn put_files(&mut self, files: &[u32], proof: Proof) -> Result<Vec<(u32, PutFile)>, Failed> {
         let intent = self.encoded.as_ref().expect("encoded before").intent.clone();
         let mut put = Vec::new();
         for k in files {
-            put.push((*k, PutFile::Stands(self.put(&intent, *k).await?)));
+            let stands = self.put(&intent, *k, proof).await?;
+            put.push((*k, stands.map_or(PutFile::TooOld, PutFile::Stands)));
         }
         Ok(put)
     }
@@ -221,7 +244,7 @@ impl Work for Rows {
         Ok(missing)
     }
 
-    async fn put_again(&mut self, files: &[FileId], recent: &Recent, _: Proof) -> Result<Vec<FileId>, Failed> {
+    async fn put_again(&mut self, files: &[FileId], recent: &Recent, proof: Proof) -> Result<Vec<FileId>, Failed> {
         let log = CommitLog::new(self.store.clone(), "t", 0);
         let state = log.state_at(recent).await?;
         for id in files {
@@ -229,7 +252,9 @@ impl Work for Rows {
             let FileId::Batch { from, k } = *id else { panic!("nothing was replaced") };
             let Fate::Batch(batch) = &state.spans[&from].fate else { panic!("a batch") };
             let intent = self.encode(from, file.to, batch.recipe.clone(), false).intent;
-            self.put(&intent, k).await?;
+            if self.put(&intent, k, proof).await?.is_none() {
+                return Ok(Vec::new());
+            }
         }
         Ok(files.to_vec())
     }
@@ -247,7 +272,102 @@ impl Work for Rows {
     }
 }
 
-type Run = Pin<Box<dyn Future<Output = Result<Ended, Failed>>>>;
+/// Merges all files of each folder that has several.
+struct Compaction {
+    outside: Arc<Outside>,
+    memory: MemoryStore,
+}
+
+impl Compaction {
+    fn staged(id: FileId) -> String {
+        format!("staged/{id}")
+    }
+
+    fn output(intent: &ReplaceIntent, k: u32) -> (FileId, String) {
+        let (id, planned) = intent.outputs().nth(k as usize).expect("as many as planned");
+        (id, key(&planned.folder, id))
+    }
+}
+
+#[async_trait]
+impl Files for Compaction {
+    type Error = Failed;
+
+    async fn choose(&mut self, state: &State) -> Result<Option<Choice>, Failed> {
+        Pause(false).await;
+        let mut folders: BTreeMap<String, Vec<(FileId, i64, i64)>> = BTreeMap::new();
+        for (id, file) in &state.live {
+            folders.entry(file.folder.clone()).or_default().push((*id, file.from, file.to));
+        }
+        folders.retain(|_, files| files.len() > 1);
+        let scopes: Vec<Scope> = folders
+            .into_iter()
+            .map(|(folder, files)| {
+                let from = files.iter().map(|(_, from, _)| *from).min().unwrap_or_default();
+                let to = files.iter().map(|(_, _, to)| *to).max().unwrap_or_default();
+                let files = files.into_iter().map(|(id, ..)| id).collect();
+                let inputs = vec![InFolder { folder: folder.clone(), files }];
+                Scope { from, to, inputs, outputs: vec![Planned { folder, from, to }] }
+            })
+            .collect();
+        let recipe = Recipe { layout: 1.into(), encoding: 0.into() };
+        let choice = Choice { reason: Reason::Compaction, source: Source::Inputs, recipe, scopes };
+        Ok((!choice.scopes.is_empty()).then_some(choice))
+    }
+
+    async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, Failed> {
+        let mut rows: Vec<i64> = Vec::new();
+        for (folder, id) in intent.scopes[k as usize].inputs() {
+            Pause(false).await;
+            let Some(input) = self.memory.get(&key(folder, id)) else { return Ok(Staged::InputGone(id)) };
+            rows.extend(serde_json::from_slice::<Vec<i64>>(&input).expect("rows"));
+        }
+        rows.sort_unstable();
+        let staged = Self::staged(Self::output(intent, k).0);
+        Pause(false).await;
+        self.memory.put(&staged, body(&rows), PutCondition::IfAbsent, &Metadata::new()).await?;
+        Ok(Staged::Stands(stored(&self.memory.get(&staged).expect("just put"))))
+    }
+
+    async fn await_fence(&mut self, entry: u64) -> Result<(), Failed> {
+        Pause(false).await;
+        let mut fence = self.outside.fence.lock().unwrap_or_else(PoisonError::into_inner);
+        *fence = (*fence).max(Some(entry));
+        Ok(())
+    }
+
+    async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Failed> {
+        for (folder, id) in intent.inputs().filter(|(_, id)| files.contains(id)) {
+            Pause(false).await;
+            self.memory.set(&key(folder, id), None);
+        }
+        Ok(files.to_vec())
+    }
+
+    async fn publish(&mut self, intent: &ReplaceIntent, k: u32, proof: Proof) -> Result<Published, Failed> {
+        let (id, to) = Self::output(intent, k);
+        Pause(false).await;
+        if self.outside.is_too_old(proof) {
+            return Ok(Published::TooOld);
+        }
+        let (there, staged) = (self.memory.get(&to), self.memory.get(&Self::staged(id)));
+        match there.or(staged) {
+            Some(body) => self.memory.set(&to, Some(body)),
+            None => return Ok(Published::Gone),
+        }
+        Ok(Published::Stands)
+    }
+
+    async fn drop_staged(&mut self, replace: u64) -> Result<(), Failed> {
+        Pause(false).await;
+        for key in self.memory.keys(&format!("staged/c{replace}-")) {
+            self.memory.set(&key, None);
+        }
+        Ok(())
+    }
+}
+
+type Run = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
 
 struct Scene {
     memory: MemoryStore,
@@ -261,28 +381,39 @@ impl Scene {
     fn new(offsets: i64) -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000));
         let memory = MemoryStore::new(clock.clone());
-        let outside = Arc::new(Outside { offsets, committed: Mutex::new(None) });
+        let outside = Arc::new(Outside { offsets, committed: Mutex::new(None), fence: Mutex::new(None) });
         Self { store: Arc::new(Interleaved(memory.clone())), memory, clock, outside, owners: 0 }
     }
 
-    fn owner(&mut self, layout: u8, sizes: &[u8]) -> Run {
+    fn session(&mut self) -> Session {
         self.owners += 1;
-        let (owner, mut entry) = (self.owners, 0);
+        let (actor, mut entry) = (self.owners, 0);
+        let writer = Box::new(move || {
+            entry += 1;
+            format!("{actor}-{entry}")
+        });
+        Session::new(CommitLog::new(self.store.clone(), "t", 0), self.clock.clone(), writer)
+    }
+
+    fn owner(&mut self, layout: u8, sizes: &[u8]) -> Run {
         let work = Rows {
             outside: self.outside.clone(),
             store: self.store.clone(),
+            memory: self.memory.clone(),
             sizes: sizes.to_vec(),
             layout,
             encoded: None,
             committed_here: Vec::new(),
         };
-        let writer = Box::new(move || {
-            entry += 1;
-            format!("{owner}-{entry}")
-        });
         let recipe = Recipe { layout: layout.into(), encoding: 0.into() };
-        let log = CommitLog::new(self.store.clone(), "t", 0);
-        Box::pin(Owning::new(log, self.clock.clone(), writer, recipe, true, work).run())
+        let owning = Owning::new(self.session(), recipe, true, work);
+        Box::pin(async { owning.run().await.map(|ended| assert_eq!(ended, Ended::Done)) })
+    }
+
+    fn compactor(&mut self) -> Run {
+        let (outside, memory) = (self.outside.clone(), self.memory.clone());
+        let replacing = Replacing::new(self.session(), ReplaceSlot::Merging, Compaction { outside, memory });
+        Box::pin(async { replacing.run().await.map(|ended| assert_eq!(ended, replacing::Ended::Rested)) })
     }
 
     /// Every row that a reader of the folders sees.
@@ -295,53 +426,67 @@ impl Scene {
     }
 }
 
-fn poll(run: &mut Run) -> Option<Ended> {
+fn is_done(run: &mut Run) -> bool {
     match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => None,
-        Poll::Ready(ended) => Some(ended.expect("no failure, and no answer to another question")),
+        Poll::Pending => false,
+        Poll::Ready(ended) => {
+            ended.expect("no failure, and no answer to another question");
+            true
+        }
     }
 }
 
-/// Runs until every owner is done. A step says which owner acts, and whether it crashes.
-fn run(scene: &mut Scene, steps: &[(bool, u8)], sizes: &[u8]) {
-    let mut owners: Vec<Option<Run>> = vec![Some(scene.owner(1, sizes)), Some(scene.owner(2, sizes))];
-    let mut seen = 0;
-    let endless = std::iter::repeat([(false, 255), (true, 255)]).flatten();
-    for (second, chance) in steps.iter().copied().chain(endless.take(20_000)) {
-        let place = usize::from(second);
+/// Which actor acts next, and whether it crashes or, if it has ended, comes again.
+type Step = (u8, u8);
+/// A step of the actor without either, and little time.
+const PLAIN: u8 = 255;
+const CRASH: u8 = 8;
+
+/// Runs until everybody is done. Two actors are owners, the others compact.
+fn run(scene: &mut Scene, steps: &[Step], sizes: &[u8], actors: usize) {
+    let begin = |scene: &mut Scene, place: usize| match place {
+        0 => scene.owner(1, sizes),
+        1 => scene.owner(2, sizes),
+        _ => scene.compactor(),
+    };
+    let mut running: Vec<Option<Run>> = (0..actors).map(|place| Some(begin(scene, place))).collect();
+    let (mut seen, mut done_at) = (0, None);
+    let endless = (0..=u8::MAX).cycle().map(|place| (place, PLAIN)).take(60_000);
+    for (place, chance) in steps.iter().copied().chain(endless) {
+        let place = usize::from(place) % actors;
         scene.clock.advance(i64::from(chance) * 10);
-        if chance < 8 {
-            owners[place] = Some(scene.owner(1 + u8::from(second), sizes));
-        } else if let Some(run) = &mut owners[place]
-            && let Some(ended) = poll(run)
-        {
-            assert_eq!(ended, Ended::Done);
-            owners[place] = None;
+        if chance < CRASH {
+            running[place] = Some(begin(scene, place));
+        } else if running[place].as_mut().is_some_and(is_done) {
+            running[place] = None;
         }
         let files = scene.memory.keys("data/").len();
-        if std::mem::replace(&mut seen, files) == files {
-            if chance == 255 && owners.iter().all(Option::is_none) {
+        if std::mem::replace(&mut seen, files) != files {
+            let visible = scene.visible();
+            assert!(visible.windows(2).all(|pair| pair[0] < pair[1]), "a row is visible twice: {visible:?}");
+        }
+        if chance == PLAIN && running.iter().all(Option::is_none) {
+            // Compactors look once more: there may have been nothing to do when they did.
+            if done_at.replace(seen) == Some(seen) {
                 return;
             }
-            continue;
+            (2..actors).for_each(|place| running[place] = Some(begin(scene, place)));
         }
-        let visible = scene.visible();
-        assert!(visible.windows(2).all(|pair| pair[0] < pair[1]), "a row is visible twice: {visible:?}");
     }
     panic!("it never ends");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn owners_that_interleave_and_crash_write_every_row_once(
-        steps in prop::collection::vec((any::<bool>(), any::<u8>()), 0..400),
+        steps in prop::collection::vec(any::<Step>(), 0..400),
         sizes in prop::collection::vec(any::<u8>(), 0..20),
         offsets in 1i64..30,
     ) {
         let mut scene = Scene::new(offsets);
-        run(&mut scene, &steps, &sizes);
+        run(&mut scene, &steps, &sizes, 2);
         prop_assert_eq!(scene.visible(), (0..offsets).collect::<Vec<_>>());
         prop_assert_eq!(*scene.outside.committed.lock().unwrap(), Some(offsets));
         // What the commit log says stands there.
@@ -361,10 +506,30 @@ proptest! {
             scene.memory.set(key, None);
         }
         *scene.outside.committed.lock().unwrap() = Some(0);
-        run(&mut scene, &steps, &sizes);
+        run(&mut scene, &steps, &sizes, 2);
         let after: BTreeMap<String, Option<Bytes>> =
             scene.memory.keys("data/").into_iter().map(|key| (key.clone(), scene.memory.get(&key))).collect();
         prop_assert_eq!(after, before);
+    }
+
+    #[test]
+    fn files_are_compacted_beside_owners_and_every_row_is_there_once(
+        steps in prop::collection::vec(any::<Step>(), 0..800),
+        sizes in prop::collection::vec(any::<u8>(), 0..20),
+        offsets in 1i64..30,
+    ) {
+        let mut scene = Scene::new(offsets);
+        run(&mut scene, &steps, &sizes, 4);
+        prop_assert_eq!(scene.visible(), (0..offsets).collect::<Vec<_>>());
+        let log = CommitLog::new(Arc::new(scene.memory.clone()), "t", 0);
+        let state = now(log.load_state()).unwrap().0;
+        let counted: Vec<String> = state.live.iter().map(|(id, file)| key(&file.folder, *id)).collect();
+        let mut there = scene.memory.keys("data/");
+        there.sort();
+        let mut expected = counted;
+        expected.sort();
+        prop_assert_eq!(&there, &expected);
+        prop_assert!(there.len() <= 3, "a file for each folder: {:?}", there);
     }
 }
 
@@ -378,7 +543,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Steps, sizes of batches and length of the log of a seed.
-fn chosen(seed: u64) -> (Vec<(bool, u8)>, Vec<u8>, i64) {
+fn chosen(seed: u64) -> (Vec<Step>, Vec<u8>, i64) {
     let mut state = seed;
     let mut next = move || {
         // SplitMix64 (Steele, Lea, Flood 2014).
@@ -386,7 +551,7 @@ fn chosen(seed: u64) -> (Vec<(bool, u8)>, Vec<u8>, i64) {
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB).to_be_bytes()[0]
     };
-    let steps = (0..400).map(|_| (next() % 2 == 0, next())).collect();
+    let steps = (0..800).map(|_| (next(), next())).collect();
     let sizes = (0..20).map(|_| next()).collect();
     (steps, sizes, i64::from(next() % 30) + 1)
 }
@@ -394,21 +559,29 @@ fn chosen(seed: u64) -> (Vec<(bool, u8)>, Vec<u8>, i64) {
 #[test]
 fn this_test_notices_rules_that_are_dropped() {
     use commitlog::rules::{Rule, without};
-    let is_sound = |seed: u64| {
+    let is_sound = |seed: u64, actors: usize| {
         let (steps, sizes, offsets) = chosen(seed);
         let mut scene = Scene::new(offsets);
-        run(&mut scene, &steps, &sizes);
+        run(&mut scene, &steps, &sizes, actors);
         scene.visible() == (0..offsets).collect::<Vec<_>>()
     };
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    let rules =
-        [Rule::IntentBeforeFiles, Rule::RecipeOfIntent, Rule::FilesBeforeCommit, Rule::IntentFromEnd, Rule::OneIntent];
-    let survivors: Vec<Rule> = rules
+    let rules = [
+        (2, Rule::IntentBeforeFiles),
+        (2, Rule::RecipeOfIntent),
+        (2, Rule::FilesBeforeCommit),
+        (2, Rule::IntentFromEnd),
+        (2, Rule::OneIntent),
+        (4, Rule::DeleteBeforePublish),
+        (4, Rule::StagedBeforeReady),
+        (4, Rule::PublishedBeforeDone),
+    ];
+    let survivors: Vec<(usize, Rule)> = rules
         .into_iter()
-        .filter(|rule| {
+        .filter(|(actors, rule)| {
             (0..300).all(|seed| {
-                let outcome = std::panic::catch_unwind(|| without(Some(*rule), || is_sound(seed)));
+                let outcome = std::panic::catch_unwind(|| without(Some(*rule), || is_sound(seed, *actors)));
                 outcome.unwrap_or(false)
             })
         })

@@ -1,0 +1,160 @@
+//! Runs the replacer of the core over a store. What it does with files is [`Files`]; what is decided, the core decides.
+
+use async_trait::async_trait;
+use commitlog::actor::{Action, Answer, Choice, Misheard};
+use commitlog::decide::Refusal;
+use commitlog::{FileId, Op, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
+
+use crate::CommitLogError;
+use crate::session::{Proof, Session};
+
+/// What came of making an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Staged {
+    Stands(Stored),
+    /// An input is missing or altered.
+    InputGone(FileId),
+}
+
+/// What came of publishing an output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    Stands,
+    /// The store did not accept the proof.
+    TooOld,
+    /// It is neither staged nor published.
+    Gone,
+}
+
+/// What a replacer does with files.
+#[async_trait]
+pub trait Files: Send {
+    type Error: From<CommitLogError> + From<Misheard> + Send;
+
+    /// What to replace, if anything.
+    async fn choose(&mut self, state: &State) -> Result<Option<Choice>, Self::Error>;
+
+    /// Makes output `k` and puts it below `staged/` if its name is free; says what stands there.
+    async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, Self::Error>;
+
+    /// Waits until no put that rests on so few entries that it does not know entry `entry` is accepted any more, or is
+    /// still to become visible.
+    async fn await_fence(&mut self, entry: u64) -> Result<(), Self::Error>;
+
+    /// Deletes inputs, and returns those that are certainly gone. Must exclude puts that rest on an older proof, where the
+    /// store's fence is a lock.
+    async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Self::Error>;
+
+    /// Copies output `k` to its name, if that is free.
+    async fn publish(&mut self, intent: &ReplaceIntent, k: u32, proof: Proof) -> Result<Published, Self::Error>;
+
+    /// Deletes what is staged of a replace.
+    async fn drop_staged(&mut self, replace: u64) -> Result<(), Self::Error>;
+}
+
+/// How a replacer ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is to be replaced.
+    Rested,
+    /// A person has to act.
+    Refused(Refusal),
+}
+
+/// A replacer at work.
+pub struct Replacing<F> {
+    session: Session,
+    slot: ReplaceSlot,
+    replacer: Replacer,
+    files: F,
+}
+
+impl<F: Files> Replacing<F> {
+    pub fn new(session: Session, slot: ReplaceSlot, files: F) -> Self {
+        Self { session, slot, replacer: Replacer::new(slot), files }
+    }
+
+    /// Replaces until nothing is left to be replaced. May be dropped at any moment: whoever comes next goes on.
+    ///
+    /// # Errors
+    /// Of the store, and of the files.
+    pub async fn run(mut self) -> Result<Ended, F::Error> {
+        loop {
+            match self.replacer.next() {
+                Action::Refuse(refusal) => return Ok(Ended::Refused(refusal)),
+                Action::Rest => return Ok(Ended::Rested),
+                action => self.perform(action).await?,
+            }
+        }
+    }
+
+    async fn perform(&mut self, action: Action) -> Result<(), F::Error> {
+        let answer = match action {
+            Action::Load => self.session.load().await?,
+            Action::ReadFloor => self.session.floor().await?,
+            Action::Prove { .. } => self.session.prove().await?,
+            Action::Append { ops, .. } => return self.append(&ops).await,
+            Action::Choose { .. } => {
+                let state = self.session.log.state_at(self.session.recent()).await?;
+                let choice = self.files.choose(&state).await?.filter(|choice| is_of(&state, choice));
+                choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
+            }
+            Action::AwaitFence { entry } => {
+                self.files.await_fence(entry).await?;
+                Answer::FencePassed
+            }
+            Action::DropStaged { replace } => {
+                self.files.drop_staged(replace).await?;
+                Answer::StagedDropped
+            }
+            action => return self.carry(action).await,
+        };
+        Ok(self.replacer.heard(answer)?)
+    }
+
+    async fn append(&mut self, ops: &[Op]) -> Result<(), F::Error> {
+        match self.session.append(ops).await? {
+            Some(answer) => self.replacer.heard(answer)?,
+            None => self.replacer = Replacer::new(self.slot),
+        }
+        Ok(())
+    }
+
+    /// What is done with the files of the replace that is under way.
+    async fn carry(&mut self, action: Action) -> Result<(), F::Error> {
+        let nothing = || Misheard { action: format!("{action:?}"), answer: "no replace is under way".to_owned() };
+        let intent = self.replacer.replace().map(|Replace { intent, .. }| intent.clone()).ok_or_else(nothing)?;
+        match &action {
+            Action::Stage { outputs, .. } => {
+                for k in outputs.iter().copied() {
+                    match self.files.stage(&intent, k).await? {
+                        Staged::Stands(stored) => self.replacer.heard(Answer::Staged { k, stored })?,
+                        Staged::InputGone(id) => return Ok(self.replacer.heard(Answer::InputGone(id))?),
+                    }
+                }
+            }
+            Action::Delete { files, .. } => {
+                let deleted = self.files.delete(&intent, files).await?;
+                self.replacer.heard(Answer::Deleted(deleted))?;
+            }
+            Action::Publish { outputs, .. } => {
+                for k in outputs.iter().copied() {
+                    let Some(proof) = self.session.proof() else { return Ok(self.replacer.heard(Answer::TooOld)?) };
+                    let answer = match self.files.publish(&intent, k, proof).await? {
+                        Published::Stands => Answer::Published { k },
+                        Published::TooOld => return Ok(self.replacer.heard(Answer::TooOld)?),
+                        Published::Gone => return Ok(self.replacer.heard(Answer::StagedGone)?),
+                    };
+                    self.replacer.heard(answer)?;
+                }
+            }
+            _ => return Err(nothing().into()),
+        }
+        Ok(())
+    }
+}
+
+/// Whether every input counts: the head alone does not know.
+fn is_of(state: &State, choice: &Choice) -> bool {
+    state.are_live(choice.scopes.iter().flat_map(commitlog::Scope::inputs))
+}

@@ -1,0 +1,104 @@
+//! What every actor at work needs of a commit log: to load it, to append, to prove its tail.
+
+use std::sync::Arc;
+
+use commitlog::actor::Answer;
+use commitlog::{Head, Invalid, Op};
+use common::clock::Clock;
+
+use crate::error::Result;
+use crate::{Append, CommitLog, CommitLogError, Recent, Tail};
+
+/// A proof of the tail is used for so long. The fence waits for several times as much.
+pub const PROOF_LASTS_MS: i64 = 5 * 60 * 1000;
+
+/// What a put that makes rows visible rests on: at `proved_ms` these were all entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    pub entries: u64,
+    /// By the clock of this process, before the request that proved it was sent.
+    pub proved_ms: i64,
+}
+
+/// Random text, new for each call: by it an appender knows its own entry.
+pub type Writer = Box<dyn FnMut() -> String + Send>;
+
+/// A commit log as far as one actor has folded it.
+pub struct Session {
+    pub log: CommitLog,
+    clock: Arc<dyn Clock>,
+    writer: Writer,
+    head: Head,
+    recent: Recent,
+    tail: Tail,
+    proved_ms: i64,
+}
+
+impl Session {
+    pub fn new(log: CommitLog, clock: Arc<dyn Clock>, writer: Writer) -> Self {
+        let (head, recent, tail) = (Head::default(), Recent::default(), Tail::default());
+        Self { log, clock, writer, head, recent, tail, proved_ms: i64::MIN }
+    }
+
+    /// What was decided since a checkpoint.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    pub(crate) async fn load(&mut self) -> Result<Answer> {
+        let asked_ms = self.clock.now_ms();
+        let loaded = self.log.load().await?;
+        (self.head, self.recent, self.tail) = (loaded.head, loaded.recent, loaded.tail);
+        self.proved_ms = asked_ms;
+        Ok(Answer::Loaded(Box::new(self.head.clone())))
+    }
+
+    /// Appends an entry. None: this actor slept for long, and has to begin again.
+    pub(crate) async fn append(&mut self, ops: &[Op]) -> Result<Option<Answer>> {
+        let (asked_ms, writer) = (self.clock.now_ms(), (self.writer)());
+        match self.log.append(self.tail, &writer, ops).await? {
+            Append::Appended { tail } => {
+                self.follow(&[ops.to_vec()], tail)?;
+                self.proved_ms = asked_ms;
+                Ok(Some(Answer::Appended))
+            }
+            Append::Lost { entries, tail } => {
+                let entries: Vec<Vec<Op>> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
+                self.follow(&entries, tail)?;
+                Ok(Some(Answer::Lost(entries)))
+            }
+            Append::Behind => Ok(None),
+        }
+    }
+
+    pub(crate) async fn prove(&mut self) -> Result<Answer> {
+        let asked_ms = self.clock.now_ms();
+        let (entries, tail) = self.log.follow(self.tail).await?;
+        let entries: Vec<Vec<Op>> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
+        self.follow(&entries, tail)?;
+        self.proved_ms = asked_ms;
+        Ok(Answer::Tail(entries))
+    }
+
+    pub(crate) async fn floor(&self) -> Result<Answer> {
+        Ok(Answer::Floor(self.log.floor().await?))
+    }
+
+    fn follow(&mut self, entries: &[Vec<Op>], tail: Tail) -> Result<()> {
+        for ops in entries {
+            let n = self.head.next;
+            let damaged = |invalid: Invalid| CommitLogError::damaged(self.log.entry_key(n), invalid);
+            self.recent.push(&self.head, ops.clone()).map_err(damaged)?;
+            self.head.apply(ops).map_err(|invalid| CommitLogError::damaged(self.log.entry_key(n), invalid))?;
+        }
+        self.tail = tail;
+        Ok(())
+    }
+
+    /// What puts may rest on; none, if the tail has to be proved again.
+    pub(crate) fn proof(&self) -> Option<Proof> {
+        let proof = Proof { entries: self.tail.next, proved_ms: self.proved_ms };
+        let age_ms = self.clock.now_ms().checked_sub(self.proved_ms)?;
+        (0..PROOF_LASTS_MS).contains(&age_ms).then_some(proof)
+    }
+}
