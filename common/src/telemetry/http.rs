@@ -31,6 +31,7 @@ pub struct Pages {
     registry: Registry,
     status: Status,
     turns: Arc<Semaphore>,
+    pub(super) render_time: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ enum Page {
 
 impl Pages {
     pub fn new(health: Health, registry: Registry, status: Status) -> Self {
-        Self { health, registry, status, turns: Arc::new(Semaphore::new(RENDERED_AT_ONCE)) }
+        Self { health, registry, status, turns: Arc::new(Semaphore::new(RENDERED_AT_ONCE)), render_time: RENDER_TIME }
     }
 
     /// Never reads the body of the request.
@@ -58,7 +59,7 @@ impl Pages {
     }
 
     async fn rendered(self, page: Page) -> Response<Full<Bytes>> {
-        let turns = self.turns.clone();
+        let (turns, render_time) = (self.turns.clone(), self.render_time);
         let rendering = async move {
             // Fails only if the semaphore is closed, which never happens.
             let turn = turns.acquire_owned().await.ok()?;
@@ -69,7 +70,7 @@ impl Pages {
             });
             rendering.await.ok()
         };
-        match tokio::time::timeout(RENDER_TIME, rendering).await {
+        match tokio::time::timeout(render_time, rendering).await {
             Ok(Some(response)) => response,
             Ok(None) => text(StatusCode::INTERNAL_SERVER_ERROR, "this page cannot be made; the log says why\n"),
             Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "busy: this page took too long; try again\n"),
