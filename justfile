@@ -5,7 +5,7 @@ default:
 
 # The example of the README: JSON files in, Parquet under ./trusted out
 run-example:
-    cargo run --release -- run --once --landing examples/landing --trusted ./trusted
+    cargo run --release --no-default-features -- run --once --landing examples/landing --trusted ./trusted
 
 # All tests, among them those against real Kafka and S3 servers
 test:
@@ -20,9 +20,9 @@ lint:
 fmt:
     cargo fmt --all
 
-# Licences, advisories and sources of all dependencies (needs cargo-deny and the network)
+# Licences, advisories and sources of all dependencies (needs the network)
 deny:
-    cargo deny check
+    tests/cargo-deny check
 
 # Render the Kubernetes files and validate them, without a cluster
 check-k8s:

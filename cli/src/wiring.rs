@@ -9,10 +9,10 @@ use common::clock::{Clock, SystemClock};
 use common::config::{Config, Landing};
 use common::control::Control;
 use common::descriptors::raise_limit;
-use common::log::{EmbeddedLog, KafkaLog, KafkaSettings, Log};
+use common::log::{EmbeddedLog, KafkaSettings, Log, connect_kafka};
 use common::shutdown::Shutdown;
 use common::store::{
-    LocalStore, Location, RetryPolicy, RetryingStore, S3Settings, S3Store, Store, StoreError, check_writable, probe,
+    LocalStore, Location, RetryPolicy, RetryingStore, Store, StoreError, check_writable, connect_s3, probe,
 };
 use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
@@ -315,15 +315,14 @@ pub fn scratch(config: &Config) -> Result<Scratch, Failure> {
 pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {
     let kafka = required(config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let settings = KafkaSettings { brokers: kafka.brokers.clone(), client: kafka.client.clone() };
-    Ok(Arc::new(KafkaLog::new(settings).map_err(Failure::usage)?))
+    connect_kafka(settings).map_err(Failure::usage)
 }
 
 pub async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
     let Location::S3 { bucket, prefix } = location else {
         return Err(Failure::usage(anyhow!("{location} is not an s3 location")));
     };
-    let settings = S3Settings { bucket: bucket.clone(), prefix: prefix.clone() };
-    Ok(Arc::new(S3Store::connect(settings).await.map_err(Failure::usage)?))
+    connect_s3(bucket, prefix).await.map_err(Failure::usage)
 }
 
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {

@@ -17,3 +17,7 @@ pub mod redact;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+
+/// How to get what a build without the features `kafka` or `s3` lacks. It ends the sentence that says what that is.
+#[cfg(any(test, not(feature = "kafka"), not(feature = "s3")))]
+pub(crate) const FULL_BUILD: &str = "build without --no-default-features to get one";

@@ -22,8 +22,12 @@
 pub mod conformance;
 mod embedded;
 mod error;
+#[cfg(feature = "kafka")]
 mod kafka;
+mod kafka_settings;
 mod record;
+#[cfg(any(test, not(feature = "kafka")))]
+mod without_kafka;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,8 +36,12 @@ use async_trait::async_trait;
 
 pub use embedded::{EmbeddedLog, panic_is_caught};
 pub use error::{LogError, LogErrorKind};
-pub use kafka::{KafkaLog, KafkaSettings, RESERVED_CLIENT_SETTINGS, client_setting_fault};
-pub use record::{Chunk, HeaderWriter, Headers, RecordBatch, RecordRef};
+#[cfg(feature = "kafka")]
+pub use kafka::{KafkaLog, client_setting_fault, connect_kafka};
+pub use kafka_settings::{KafkaSettings, RESERVED_CLIENT_SETTINGS};
+pub use record::{Chunk, HeaderWriter, Headers, MAX_HEADER_NAME_BYTES, RecordBatch, RecordRef};
+#[cfg(not(feature = "kafka"))]
+pub use without_kafka::{client_setting_fault, connect_kafka};
 
 /// The polling interval for an open transaction.
 const SETTLE_POLL: Duration = Duration::from_millis(20);

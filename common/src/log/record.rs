@@ -9,7 +9,7 @@ use super::{LogError, LogErrorKind, Result};
 const NULL: u32 = u32::MAX;
 
 /// Longest header name: its length is stored in one byte.
-pub(super) const MAX_HEADER_NAME_BYTES: usize = u8::MAX as usize;
+pub const MAX_HEADER_NAME_BYTES: usize = u8::MAX as usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {

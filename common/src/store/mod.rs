@@ -28,9 +28,12 @@ mod memory;
 mod place;
 mod probe;
 mod retry;
+#[cfg(feature = "s3")]
 mod s3;
 mod survey;
 mod unfinished;
+#[cfg(any(test, not(feature = "s3")))]
+mod without_s3;
 mod writable;
 
 use std::collections::BTreeMap;
@@ -47,9 +50,12 @@ pub use memory::MemoryStore;
 pub use place::{FileId, Place};
 pub use probe::probe;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
-pub use s3::{S3Settings, S3Store, aws_config};
+#[cfg(feature = "s3")]
+pub use s3::{S3Settings, S3Store, aws_config, connect_s3};
 pub use survey::{PassedOver, PassedOverKind, SurveyOptions, SurveyPage};
 pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
+#[cfg(not(feature = "s3"))]
+pub use without_s3::connect_s3;
 pub use writable::check_writable;
 
 pub type Result<T> = std::result::Result<T, StoreError>;

@@ -77,6 +77,15 @@ impl S3Store {
     }
 }
 
+/// The store of a bucket, see [`S3Store::connect`].
+///
+/// # Errors
+/// As [`S3Store::connect`].
+pub async fn connect_s3(bucket: &str, prefix: &str) -> Result<Arc<dyn Store>> {
+    let settings = S3Settings { bucket: bucket.to_owned(), prefix: prefix.to_owned() };
+    Ok(Arc::new(S3Store::connect(settings).await?))
+}
+
 #[async_trait]
 impl Store for S3Store {
     fn location(&self) -> String {

@@ -3,6 +3,10 @@
 //! The listing stays authoritative. A hint may come late, twice, for an incomplete file, or never. No file needs one to
 //! be found, and a source of hints that fails never ends the role.
 
+#[cfg(feature = "s3")]
+pub mod sqs;
+#[cfg(not(feature = "s3"))]
+#[path = "without_sqs.rs"]
 pub mod sqs;
 pub mod watch;
 

@@ -30,48 +30,22 @@ use async_trait::async_trait;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
+use super::{
+    Bounds, KafkaSettings, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec,
+};
 pub use client::client_setting_fault;
 use client::{LoggingContext, explain};
 
 /// The time-out of one metadata or offset request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The addresses of the brokers, and the client's settings.
-#[derive(Clone, Default)]
-pub struct KafkaSettings {
-    /// `host:port[,host:port]`.
-    pub brokers: String,
-    /// librdkafka settings, passed through unchanged (`security.protocol`, `sasl.*`, `ssl.*`, …). May hold secrets.
-    pub client: BTreeMap<String, String>,
+/// The log of a cluster. Nothing is sent yet.
+///
+/// # Errors
+/// As [`KafkaLog::new`].
+pub fn connect_kafka(settings: KafkaSettings) -> Result<Arc<dyn Log>> {
+    Ok(Arc::new(KafkaLog::new(settings)?))
 }
-
-impl std::fmt::Debug for KafkaSettings {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let keys: Vec<_> = self.client.keys().collect();
-        formatter.debug_struct("KafkaSettings").field("brokers", &self.brokers).field("client", &keys).finish()
-    }
-}
-
-/// Client settings that the guarantees depend on; they cannot be configured.
-pub const RESERVED_CLIENT_SETTINGS: [&str; 16] = [
-    "acks",
-    "auto.commit.enable",
-    "auto.offset.reset",
-    "bootstrap.servers",
-    "delivery.report.only.error",
-    "enable.auto.commit",
-    "enable.auto.offset.store",
-    "enable.idempotence",
-    "enable.partition.eof",
-    "group.id",
-    "group.instance.id",
-    "isolation.level",
-    "metadata.broker.list",
-    "partitioner",
-    "request.required.acks",
-    "transactional.id",
-];
 
 #[derive(Clone)]
 pub struct KafkaLog {

@@ -21,7 +21,7 @@ use super::fetched::Fetched;
 use super::queue::FetchQueue;
 use super::read_thread::{Command, Failure, Sent, Tagged};
 use super::rebalance::RebalanceContext;
-use crate::log::record::MAX_HEADER_NAME_BYTES;
+use crate::log::MAX_HEADER_NAME_BYTES;
 use crate::log::{Chunk, LogError, LogErrorKind, ReadEvent, Result};
 
 /// A chunk is sent when it holds this much, or when the queue is empty. With one more record it stays below half a
