@@ -30,8 +30,8 @@ impl CommitLog {
     /// Puts an entry after those up to `tail`, if it is absent. `writer` has to be random and new for each entry: by it an
     /// appender knows its own entry when the answer to the first put was lost.
     ///
-    /// The caller has to have folded every entry up to `tail`, and found `ops` valid. After an entry with
-    /// [`Op::permits_work`] it has to read the floor before it does any.
+    /// The caller has to have folded every entry up to `tail`, and found `ops` valid. Before it rests anything on the
+    /// answer, whatever it is, it has to read the floor.
     ///
     /// # Errors
     /// Of the store, and [`CommitLogError::Unwritable`] if the entry would be too large to be read again.

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::actor::{Action, Answer, Check, Misheard};
+use crate::actor::{Action, Answer, Check, Misheard, reads_floor_after};
 use crate::decide::{Facts, Refusal};
 use crate::head::{BatchSlot, Head};
 use crate::op::{AbandonIntent, Abandoned, Intent, Op};
@@ -90,7 +90,7 @@ impl Abandoner {
             }
             (Action::Facts, Answer::Facts(facts)) => self.look(&facts),
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
-            (Action::Append { .. }, Answer::Lost(_)) => self.phase = Phase::Load,
+            (Action::Append { .. }, Answer::Lost(_) | Answer::Behind) => self.phase = Phase::Load,
             (Action::ReadFloor, Answer::Floor(floor)) => {
                 if matches!(self.check, Check::Floor { of } if of < floor) {
                     *self = Self::default();
@@ -125,7 +125,7 @@ impl Abandoner {
             self.phase = Phase::Refused(Refusal::Damaged { entry, invalid });
             return;
         }
-        if ops.iter().any(Op::permits_work) && holds(Rule::FloorAfterAppend) {
+        if reads_floor_after(ops) {
             self.check = Check::Floor { of: n };
         }
         self.phase = if self.head.intent().is_some() { Phase::Close } else { Phase::Rest };

@@ -8,6 +8,7 @@ use crate::decide::{Facts, Refusal};
 use crate::files::LiveFile;
 use crate::head::Head;
 use crate::op::{FileId, Intent, Op, Planned, Reason, Recipe, Scope, Source, Stored, Witness};
+use crate::rules::{Rule, holds};
 
 /// The number of entries that were folded when the tail was last proved: what puts that make rows visible rest on.
 pub type Anchor = u64;
@@ -75,13 +76,15 @@ pub enum Answer {
     Encoded(Box<Encoded>),
     /// The log no longer holds the records.
     OutOfRange,
-    /// The records are not those of the intent.
+    /// The records are not those of the intent; or the one before the batch is not the one that is remembered.
     OtherRecords,
     /// Look again.
     Woken,
     Appended,
     /// Another entry has the number. These follow the ones that were folded, at least one.
     Lost(Vec<Vec<Op>>),
+    /// What is there does not follow what was folded, or is gone again: collection has passed who asks.
+    Behind,
     Floor(u64),
     /// These follow the ones that were folded; none: the tail is proved.
     Tail(Vec<Vec<Op>>),
@@ -95,6 +98,8 @@ pub enum Answer {
     Missing(Vec<(FileId, LiveFile)>),
     /// One file is there again.
     PutAgain(FileId),
+    /// The log no longer holds its records, or holds others: it stays missing.
+    CannotMake(FileId),
     /// The store did not accept a put, for its proof of the tail is too old.
     TooOld,
     Chosen(Box<Choice>),
@@ -159,17 +164,27 @@ impl Misheard {
     }
 }
 
+/// Any entry that was appended may have filled a hole that collection left.
+pub(crate) fn reads_floor_after(ops: &[Op]) -> bool {
+    let rule = match ops {
+        [Op::Commit(_)] => Rule::FloorAfterCommit,
+        _ => Rule::FloorAfterAppend,
+    };
+    holds(rule)
+}
+
 /// What has to be seen to before going on: shared by all actors that append and rest on the tail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Check {
     None,
-    /// After a won append: is it above the floor? If not, it filled a hole that collection left.
+    /// After a won append of whatever: is it above the floor? If not, it filled a hole that collection left.
     Floor {
         of: u64,
     },
     /// The proof of the tail is too old.
     Tail,
-    /// After an absent entry: is it above the floor? If not, it is a hole, and no tail.
+    /// After an absent entry, which ends what follows a lost append, too: is it above the floor? If not, it is a hole, and
+    /// no tail; and what was folded before it may have been put into holes by others who slept.
     FloorOfTail {
         of: u64,
     },

@@ -3,7 +3,8 @@
 use crate::head::{BatchSlot, Head, Invalid};
 use crate::op::{Intent, Op, Pass, PassReason, Witness};
 
-/// What was read of log and group.
+/// What was read of log and group: the committed offset first, then where the log begins and ends. In another order a rival's
+/// commit in between lies beyond the end.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Facts {
     pub log_id: String,

@@ -56,14 +56,17 @@ impl Entry {
     /// The bytes to put, and their hash.
     ///
     /// # Errors
-    /// It could not be read again, for it is too large.
+    /// It could not be read again: it is too large, or has no or too many operations, or values that JSON does not keep.
     pub fn seal(self) -> Result<(Vec<u8>, Sealed), EntryError> {
         let bytes = serde_json::to_vec(&self).map_err(|error| EntryError::Malformed { message: error.to_string() })?;
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge { bytes: bytes.len() });
         }
-        let hash = Hash::of(&bytes);
-        Ok((bytes, Sealed { entry: self, hash }))
+        let sealed = Self::open(&bytes, self.n, self.previous)?;
+        if sealed.entry != self {
+            return Err(EntryError::Malformed { message: "a value is read otherwise than it was written".to_owned() });
+        }
+        Ok((bytes, sealed))
     }
 
     /// What was read as entry `n`, after the entry with hash `previous`. Of the first entry after a checkpoint the hash
@@ -152,7 +155,28 @@ mod tests {
         ] {
             assert!(matches!(opened(from, to), Err(EntryError::Malformed { .. })), "{to}");
         }
-        let none = Entry { ops: Vec::new(), ..entry(0, None, Vec::new()) }.seal().unwrap().0;
-        assert_eq!(Entry::open(&none, 0, None), Err(EntryError::Ops { count: 0 }));
+        assert_eq!(
+            Entry::open(br#"{"version":1,"n":0,"previous":null,"writer":"w","ops":[]}"#, 0, None),
+            Err(EntryError::Ops { count: 0 })
+        );
+    }
+
+    #[test]
+    fn nothing_is_sealed_that_could_not_be_read_again() {
+        let ops = History::of(&[9]).entries[0].clone();
+        assert_eq!(entry(0, None, Vec::new()).seal().err(), Some(EntryError::Ops { count: 0 }));
+        let many = [ops.clone(), ops.clone()].concat();
+        assert_eq!(entry(0, None, many).seal().err(), Some(EntryError::Ops { count: 4 }));
+        let with = |encoding: serde_json::Value| {
+            let mut ops = ops.clone();
+            let Op::Intent(intent) = &mut ops[1] else { panic!("header and intent") };
+            intent.recipe.encoding = encoding;
+            entry(0, None, ops).seal()
+        };
+        assert!(with(serde_json::json!("zstd")).is_ok());
+        let deep = (0..200).fold(serde_json::Value::Null, |within, _| serde_json::Value::Array(vec![within]));
+        assert!(matches!(with(deep), Err(EntryError::Malformed { .. })));
+        let large = serde_json::Value::String("x".repeat(MAX_ENTRY_BYTES));
+        assert!(matches!(with(large), Err(EntryError::TooLarge { .. })));
     }
 }

@@ -3,7 +3,7 @@
 //! | Operation | Valid if | Effect |
 //! |---|---|---|
 //! | `Header` | it is the first | `end = start` |
-//! | `Intent` | batch slot free, `from = end` | takes the slot |
+//! | `Intent` | batch slot free, `from = end`, log time and window do not go back behind what is known | takes the slot |
 //! | `Commit` | the slot holds its intent, and a file for each folder | `end = to`, slot free |
 //! | `Pass` | slot free, `to > end` | `end = to` |
 //! | `AbandonIntent` | the slot holds its intent, `from < resume_at <= to` | no commit from here on |
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::op::{FileId, Header, Intent, Op, PassReason, Reason, ReplaceIntent, Stored, Witness};
+use crate::op::{FileId, Header, Intent, Op, PassReason, Planned, Reason, ReplaceIntent, Scope, Stored, Witness};
 use crate::rules::{Rule, holds};
 
 /// What is under way for the offsets from `end` on.
@@ -133,6 +133,16 @@ pub enum Invalid {
     InputTaken { id: FileId, number: u64 },
     #[error("a replace without inputs, or with an input twice")]
     Inputs,
+    #[error("the log cannot begin at offset {start}")]
+    Start { start: i64 },
+    #[error("the window of a batch from offset {from} cannot begin at {window_from}")]
+    Window { window_from: i64, from: i64 },
+    #[error("log time goes back from {before} to {clock_ms}")]
+    TimeBack { clock_ms: i64, before: i64 },
+    #[error("a scope of offsets {from}..{to} has inputs or outputs beyond it, outputs that overlap, or no inputs")]
+    Scope { from: i64, to: i64 },
+    #[error("no number comes after {number}")]
+    NoMoreNumbers { number: u64 },
 }
 
 impl Head {
@@ -188,6 +198,9 @@ impl Head {
             if self.header.is_some() || self.next > 0 {
                 return Err(Invalid::SecondHeader);
             }
+            if header.start < 0 {
+                return Err(Invalid::Start { start: header.start });
+            }
             (self.end, self.window_from) = (header.start, header.start);
             self.header = Some(header.clone());
             return Ok(());
@@ -223,6 +236,13 @@ impl Head {
         }
         if from != self.end && holds(Rule::IntentFromEnd) {
             return Err(Invalid::NotAtEnd { from, end: self.end });
+        }
+        let start = self.header.as_ref().map_or(from, |header| header.start);
+        if intent.window_from < start || intent.window_from > from {
+            return Err(Invalid::Window { window_from: intent.window_from, from });
+        }
+        if let Some(before) = self.clock_ms.filter(|before| intent.clock_ms < *before) {
+            return Err(Invalid::TimeBack { clock_ms: intent.clock_ms, before });
         }
         self.batch = BatchSlot::Open(intent.clone());
         Ok(())
@@ -289,6 +309,10 @@ impl Head {
         if intent.replace != self.next_replace && holds(Rule::NumbersAreSpent) {
             return Err(Invalid::OtherNumber { number: intent.replace, next: self.next_replace });
         }
+        let next_replace = intent.replace.checked_add(1).ok_or(Invalid::NoMoreNumbers { number: intent.replace })?;
+        if let Some(scope) = intent.scopes.iter().find(|scope| !self.is_sound(scope)) {
+            return Err(Invalid::Scope { from: scope.from, to: scope.to });
+        }
         let mut inputs = BTreeSet::new();
         for (_, id) in intent.inputs() {
             let is_complete = match id {
@@ -321,9 +345,35 @@ impl Head {
         let entry = self.next;
         *self.slot(slot) = Some(Replace { intent: intent.clone(), entry, stage: Stage::Open });
         if holds(Rule::NumbersAreSpent) {
-            self.next_replace = intent.replace + 1;
+            self.next_replace = next_replace;
         }
         Ok(())
+    }
+
+    /// What can be said of a scope without knowing files: it has inputs, and everything in it lies inside.
+    fn is_sound(&self, scope: &Scope) -> bool {
+        let start = self.header.as_ref().map_or(self.end, |header| header.start);
+        let is_decided = scope.to <= self.end || !holds(Rule::OnlyCompleteInputs);
+        let range = scope.from..scope.to;
+        let is_inside = |id: FileId| match id {
+            FileId::Batch { from, .. } => range.contains(&from),
+            // The head does not remember which offsets an output has.
+            FileId::Replace { .. } => true,
+        };
+        let mut outputs: Vec<&Planned> = scope.outputs.iter().collect();
+        outputs.sort_unstable_by_key(|planned| (&planned.folder, planned.from));
+        let overlap = outputs.windows(2).any(|two| match two {
+            [one, next] => one.folder == next.folder && next.from < one.to,
+            _ => false,
+        });
+        scope.from >= start
+            && is_decided
+            && scope.inputs().next().is_some()
+            && scope.inputs().all(|(_, id)| is_inside(id))
+            && outputs
+                .iter()
+                .all(|planned| scope.from <= planned.from && planned.from < planned.to && planned.to <= scope.to)
+            && !overlap
     }
 
     fn under_way(&mut self, number: u64) -> Result<&mut Option<Replace>, Invalid> {
@@ -364,5 +414,76 @@ impl Head {
         }
         *slot = None;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::{FileId, InFolder, Recipe, Source};
+    use crate::testing::History;
+
+    /// After two batches, of which the second begins at 2 and ends at 3.
+    fn head() -> Head {
+        History::of(&[9, 9, 9, 9]).state.head
+    }
+
+    fn replace(head: &Head, scope: Scope) -> Op {
+        let recipe = Recipe { layout: 1.into(), encoding: 1.into() };
+        let (replace, reason, source) = (head.next_replace, Reason::Compaction, Source::Inputs);
+        Op::ReplaceIntent(ReplaceIntent { replace, reason, source, recipe, scopes: vec![scope] })
+    }
+
+    fn scope() -> Scope {
+        let files = vec![FileId::Batch { from: 1, k: 0 }, FileId::Batch { from: 2, k: 0 }];
+        let planned = |from, to| Planned { folder: "f0".to_owned(), from, to };
+        let inputs = vec![InFolder { folder: "f0".to_owned(), files }];
+        Scope { from: 1, to: 3, inputs, outputs: vec![planned(1, 2), planned(2, 3)] }
+    }
+
+    #[test]
+    fn a_scope_holds_its_inputs_and_its_outputs_each_offset_once() {
+        let head = head();
+        assert_eq!(head.end, 3);
+        assert_eq!(head.allows(&[replace(&head, scope())]), Ok(()));
+        let refused = |change: fn(&mut Scope)| {
+            let mut scope = scope();
+            change(&mut scope);
+            let invalid = head.allows(&[replace(&head, scope.clone())]);
+            assert_eq!(invalid, Err(Invalid::Scope { from: scope.from, to: scope.to }), "{scope:?}");
+        };
+        refused(|scope| scope.outputs[1].from = 1);
+        refused(|scope| scope.outputs[0].to = 1);
+        refused(|scope| scope.outputs[0].from = 0);
+        refused(|scope| scope.outputs[1].to = 4);
+        refused(|scope| scope.from = 2);
+        refused(|scope| scope.to = 2);
+        refused(|scope| scope.to = 4);
+        refused(|scope| scope.inputs.clear());
+        refused(|scope| (scope.from, scope.outputs[0].from) = (0, 0));
+    }
+
+    #[test]
+    fn window_and_log_time_of_a_batch_fit_those_before_it() {
+        let head = head();
+        let mut history = History::of(&[9, 9, 9, 9]);
+        history.go_on(9);
+        let Some(Op::Intent(intent)) = history.entries.last().and_then(|ops| ops.first()) else { panic!("an intent") };
+        let with =
+            |window_from, clock_ms| head.allows(&[Op::Intent(Intent { window_from, clock_ms, ..intent.clone() })]);
+        let before = head.clock_ms.unwrap_or_default();
+        assert_eq!(with(1, before), Ok(()));
+        assert_eq!(with(0, before), Err(Invalid::Window { window_from: 0, from: 3 }));
+        assert_eq!(with(4, before), Err(Invalid::Window { window_from: 4, from: 3 }));
+        assert_eq!(with(1, before - 1), Err(Invalid::TimeBack { clock_ms: before - 1, before }));
+        let Some(Op::Header(header)) = history.entries[0].first() else { panic!("a header") };
+        let negative = Op::Header(Header { start: -1, ..header.clone() });
+        assert_eq!(Head::default().allows(&[negative]), Err(Invalid::Start { start: -1 }));
+    }
+
+    #[test]
+    fn numbers_end_without_a_panic() {
+        let head = Head { next_replace: u64::MAX, ..head() };
+        assert_eq!(head.allows(&[replace(&head, scope())]), Err(Invalid::NoMoreNumbers { number: u64::MAX }));
     }
 }

@@ -24,7 +24,7 @@
 //!
 //! Old entries are deleted ([`Collector`]). Who slept since before that finds their numbers free: a put fills a hole, a
 //! read takes it for the tail. The floor says below which number this can be, and is raised before anything is deleted;
-//! it is read after each append that permits work, and after each proof of the tail.
+//! it is read after each append, won or lost, and after each proof of the tail.
 
 mod abandoner;
 pub mod actor;

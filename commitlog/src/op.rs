@@ -289,10 +289,4 @@ impl Op {
     pub fn is_of_a_replace(&self) -> bool {
         matches!(self, Self::ReplaceIntent(_) | Self::ReplaceReady(_) | Self::ReplaceAbort(_) | Self::ReplaceDone(_))
     }
-
-    /// Whether work follows that must not be done if the entry filled a hole which collection left (see
-    /// [`crate::Floor`]).
-    pub fn permits_work(&self) -> bool {
-        matches!(self, Self::Intent(_) | Self::AbandonIntent(_) | Self::ReplaceIntent(_) | Self::ReplaceReady(_))
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::actor::{Action, Anchor, Answer, Check, Encoded, Misheard};
+use crate::actor::{Action, Anchor, Answer, Check, Encoded, Misheard, reads_floor_after};
 use crate::decide::{Facts, Plan, Refusal, decide, onwards};
 use crate::files::LiveFile;
 use crate::head::{BatchSlot, Head};
@@ -21,6 +21,8 @@ pub struct Owner {
     phase: Phase,
     /// Files from this offset on are missing and could not be restored yet. No offset is committed meanwhile.
     restore_from: Option<i64>,
+    /// Missing files that the log cannot make again.
+    unmakeable: BTreeSet<FileId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -115,6 +117,7 @@ impl Owner {
             check: Check::None,
             phase: Phase::Load,
             restore_from: None,
+            unmakeable: BTreeSet::new(),
         }
     }
 
@@ -207,6 +210,7 @@ impl Owner {
             (Action::Fill { .. } | Action::Make(_), Answer::OutOfRange) => self.phase = Phase::Look,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
+            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => *self = self.fresh(),
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => self.proved(&entries),
             (Action::PutFiles { .. } | Action::PutAgain { .. }, Answer::TooOld) => self.check = Check::Tail,
@@ -221,13 +225,10 @@ impl Owner {
                 }
             }
             (Action::FindMissing { from, .. }, Answer::Missing(missing)) => self.missing(*from, &missing),
-            (Action::PutAgain { .. }, Answer::PutAgain(id)) => {
-                if let Phase::Restore { from, files } = &mut self.phase {
-                    files.remove(&id);
-                    if files.is_empty() {
-                        self.phase = Phase::Find { from: *from };
-                    }
-                }
+            (Action::PutAgain { .. }, Answer::PutAgain(id)) => self.seen_to(id),
+            (Action::PutAgain { files, .. }, Answer::CannotMake(id)) if files.contains(&id) => {
+                self.unmakeable.insert(id);
+                self.seen_to(id);
             }
             (Action::CommitOffset(_), Answer::OffsetCommitted) => self.go_on(),
             (action, answer) => return Err(Misheard::new(action, &answer)),
@@ -277,7 +278,7 @@ impl Owner {
         if !self.fold(ops) {
             return;
         }
-        if ops.iter().any(Op::permits_work) && holds(Rule::FloorAfterAppend) {
+        if reads_floor_after(ops) {
             self.check = Check::Floor { of: n };
         }
         match &mut self.phase {
@@ -297,6 +298,9 @@ impl Owner {
     fn lost(&mut self, ops: &[Op], entries: &[Vec<Op>]) {
         if !self.fold_all(entries) {
             return;
+        }
+        if holds(Rule::FloorAfterLoss) {
+            self.check = Check::FloorOfTail { of: self.head.next };
         }
         let is_valid = self.head.allows(ops).is_ok() || !holds(Rule::CheckAfterLoss);
         if !(is_valid && matches!(self.phase, Phase::Write(_))) {
@@ -335,15 +339,26 @@ impl Owner {
         }
     }
 
+    fn seen_to(&mut self, id: FileId) {
+        if let Phase::Restore { from, files } = &mut self.phase {
+            files.remove(&id);
+            if files.is_empty() {
+                self.phase = Phase::Find { from: *from };
+            }
+        }
+    }
+
     fn missing(&mut self, from: i64, missing: &[(FileId, LiveFile)]) {
+        let missing = || missing.iter().map(|(id, _)| *id).filter(|id| !self.unmakeable.contains(id));
         let frozen: BTreeSet<FileId> =
             self.head.replaces().flat_map(|replace| replace.intent.inputs().map(|(_, id)| id)).collect();
         let is_ours =
             |id: &FileId| matches!(id, FileId::Batch { .. }) && (!frozen.contains(id) || !holds(Rule::RestoreOnlyLive));
-        let files: BTreeSet<FileId> = missing.iter().map(|(id, _)| *id).filter(is_ours).collect();
+        let files: BTreeSet<FileId> = missing().filter(is_ours).collect();
+        let is_all_there = missing().next().is_none();
         if !files.is_empty() {
             self.phase = Phase::Restore { from, files };
-        } else if missing.is_empty() {
+        } else if is_all_there {
             self.restore_from = None;
             self.phase = Phase::CommitOffset;
         } else {

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::actor::{Action, Answer, Check, Choice, Misheard};
+use crate::actor::{Action, Answer, Check, Choice, Misheard, reads_floor_after};
 use crate::decide::Refusal;
 use crate::hash::Hash;
 use crate::head::{Head, Replace, ReplaceSlot, Stage};
@@ -33,7 +33,7 @@ enum Phase {
     Choose,
     Begin(Box<ReplaceIntent>),
     Carry(Carry),
-    Drop { replace: u64 },
+    Drop { replace: u64, is_aborted: bool },
     Rest,
     Refused(Refusal),
 }
@@ -43,7 +43,8 @@ enum Phase {
 struct Carry {
     replace: u64,
     staged: BTreeMap<u32, Stored>,
-    is_input_gone: bool,
+    /// An input is gone or altered, or the log has not its records.
+    is_unmakeable: bool,
     is_fenced: bool,
     deleted: BTreeSet<FileId>,
     published: BTreeSet<u32>,
@@ -64,7 +65,7 @@ impl Carry {
         let outputs = || (0u32..).zip(replace.intent.outputs()).map(|(k, _)| k);
         match &replace.stage {
             Stage::Open => {
-                if self.is_input_gone {
+                if self.is_unmakeable {
                     return append(Op::ReplaceAbort(ReplaceEnd { replace: number }));
                 }
                 if !holds(Rule::ReadyBeforeDelete)
@@ -151,7 +152,7 @@ impl Replacer {
                 Some(replace) if replace.intent.replace == carry.replace => carry.next(&self.head, replace),
                 _ => Action::Load,
             },
-            Phase::Drop { replace } => Action::DropStaged { replace: *replace },
+            Phase::Drop { replace, .. } => Action::DropStaged { replace: *replace },
             Phase::Rest => Action::Rest,
             Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
         }
@@ -173,6 +174,7 @@ impl Replacer {
             (Action::Rest, Answer::Woken) => self.phase = Phase::Load,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
+            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => *self = Self::new(self.slot),
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => {
                 if self.fold_all(&entries) {
@@ -182,17 +184,20 @@ impl Replacer {
             }
             (Action::DropStaged { .. }, Answer::StagedDropped) => match &mut self.phase {
                 Phase::Carry(carry) => carry.missed = true,
+                // What could not be made now is not tried again at once: whoever wakes it sets the pace.
+                Phase::Drop { is_aborted: true, .. } => self.phase = Phase::Rest,
                 _ => self.phase = Phase::Load,
             },
             (action, answer) => {
                 let carry = if let Phase::Carry(carry) = &mut self.phase { Some(carry) } else { None };
-                let misheard = Misheard::new(action, &answer);
-                let carry = carry.ok_or(misheard.clone())?;
+                let Some(carry) = carry else { return Err(Misheard::new(action, &answer)) };
                 match (action, answer) {
                     (Action::Stage { outputs, .. }, Answer::Staged { k, stored }) if outputs.contains(&k) => {
                         carry.staged.insert(k, stored);
                     }
-                    (Action::Stage { .. }, Answer::InputGone(_)) => carry.is_input_gone = true,
+                    (Action::Stage { .. }, Answer::InputGone(_) | Answer::OutOfRange | Answer::OtherRecords) => {
+                        carry.is_unmakeable = true;
+                    }
                     (Action::AwaitFence { .. }, Answer::FencePassed) => carry.is_fenced = true,
                     (Action::Delete { .. }, Answer::Deleted(files)) => carry.deleted.extend(files),
                     (Action::Publish { outputs, .. }, Answer::Published { k }) if outputs.contains(&k) => {
@@ -207,7 +212,7 @@ impl Replacer {
                     (Action::Publish { .. }, Answer::StagedGone) => {
                         self.phase = Phase::Refused(Refusal::StagedGone { replace: carry.replace });
                     }
-                    _ => return Err(misheard),
+                    (action, answer) => return Err(Misheard::new(action, &answer)),
                 }
             }
         }
@@ -236,12 +241,13 @@ impl Replacer {
         if !self.fold(ops) {
             return;
         }
-        if ops.iter().any(Op::permits_work) && holds(Rule::FloorAfterAppend) {
+        if reads_floor_after(ops) {
             self.check = Check::Floor { of: n };
         }
         match ops {
             [Op::ReplaceIntent(_)] => self.settle(),
-            [Op::ReplaceDone(end) | Op::ReplaceAbort(end)] => self.phase = Phase::Drop { replace: end.replace },
+            [Op::ReplaceDone(end)] => self.phase = Phase::Drop { replace: end.replace, is_aborted: false },
+            [Op::ReplaceAbort(end)] => self.phase = Phase::Drop { replace: end.replace, is_aborted: true },
             _ => {}
         }
     }
@@ -250,6 +256,9 @@ impl Replacer {
         let decided = entries.iter().flatten().any(|op| matches!(op, Op::ReplaceReady(_)));
         if !self.fold_all(entries) {
             return;
+        }
+        if holds(Rule::FloorAfterLoss) {
+            self.check = Check::FloorOfTail { of: self.head.next };
         }
         // The head does not know which files count: what another replace decided may be one of ours.
         let is_valid = self.head.allows(ops).is_ok() && !(decided && matches!(self.phase, Phase::Begin(_)));
@@ -275,5 +284,53 @@ impl Replacer {
 
     fn fold_all(&mut self, entries: &[Vec<Op>]) -> bool {
         entries.iter().all(|ops| self.fold(ops))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::ReplaceEnd;
+    use crate::testing::History;
+
+    /// One that is about to abort, for an input is gone.
+    fn aborting() -> Replacer {
+        let head = History::of(&[9, 9, 36]).state.head;
+        let mut replacer = Replacer::new(ReplaceSlot::Merging);
+        replacer.heard(Answer::Loaded(Box::new(head))).unwrap();
+        assert!(matches!(replacer.next(), Action::Stage { .. }));
+        replacer.heard(Answer::InputGone(FileId::Batch { from: 1, k: 0 })).unwrap();
+        let abort = vec![Op::ReplaceAbort(ReplaceEnd { replace: 0 })];
+        assert_eq!(replacer.next(), Action::Append { n: 3, ops: abort });
+        replacer
+    }
+
+    /// Its input is gone because another one decided, and waits for the fence. That entry is collected.
+    #[test]
+    fn an_abort_in_a_hole_drops_nothing() {
+        let mut replacer = aborting();
+        replacer.heard(Answer::Appended).unwrap();
+        assert_eq!(replacer.next(), Action::ReadFloor);
+        replacer.heard(Answer::Floor(4)).unwrap();
+        assert_eq!(replacer.next(), Action::Load);
+    }
+
+    #[test]
+    fn who_aborted_waits_to_be_woken() {
+        let mut replacer = aborting();
+        replacer.heard(Answer::Appended).unwrap();
+        replacer.heard(Answer::Floor(3)).unwrap();
+        assert_eq!(replacer.next(), Action::DropStaged { replace: 0 });
+        replacer.heard(Answer::StagedDropped).unwrap();
+        assert_eq!(replacer.next(), Action::Rest, "choosing at once chooses the same");
+        replacer.heard(Answer::Woken).unwrap();
+        assert_eq!(replacer.next(), Action::Load);
+    }
+
+    #[test]
+    fn what_collection_has_passed_is_loaded_again() {
+        let mut replacer = aborting();
+        replacer.heard(Answer::Behind).unwrap();
+        assert_eq!(replacer.next(), Action::Load);
     }
 }

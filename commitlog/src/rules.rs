@@ -19,8 +19,13 @@ pub enum Rule {
     OneIntent,
     /// Otherwise a batch is committed that its closing without a head has counted as lost.
     NoCommitWhileAbandoning,
-    /// Otherwise an entry that filled a hole left by collection is taken for a won one.
+    /// Otherwise an entry that filled a hole left by collection is taken for a won one: of an intent the files follow, of an
+    /// abort the end of what is staged, though another may have decided.
     FloorAfterAppend,
+    /// As [`Rule::FloorAfterAppend`], after a commit. Otherwise a batch ends for its owner alone, and waits for ever.
+    FloorAfterCommit,
+    /// Otherwise entries that others who slept put into holes are adopted.
+    FloorAfterLoss,
     /// Otherwise a hole is taken for the tail.
     FloorAfterProof,
     /// Otherwise holes exist that no floor warns of.
@@ -64,7 +69,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::IntentBeforeFiles,
         Self::RecipeOfIntent,
         Self::FilesBeforeCommit,
@@ -73,6 +78,8 @@ impl Rule {
         Self::OneIntent,
         Self::NoCommitWhileAbandoning,
         Self::FloorAfterAppend,
+        Self::FloorAfterCommit,
+        Self::FloorAfterLoss,
         Self::FloorAfterProof,
         Self::FloorBeforeCollection,
         Self::CheckpointBeforeFloor,

@@ -151,6 +151,14 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .replaces(2)
             .crashes(1),
         of("2 offsets: an owner, a compactor, a collector, 1 crash", 2, &[ONE, COMPACTOR, COLLECTOR]).crashes(1),
+        of("2 offsets in 2 batches: an owner, two compactors, a collector", 2, &[ONE, COMPACTOR, COMPACTOR, COLLECTOR])
+            .of_one()
+            .in_batches_of(1),
+        of("2 offsets: two owners, a collector, 1 crash", 2, &[ONE, OTHER, COLLECTOR]).crashes(1),
+        of("2 offsets in 2 batches: two owners, a file deleted, the log lets go of 1", 2, &[ONE, OTHER])
+            .in_batches_of(1)
+            .deletions(1)
+            .moves(1),
         of("1 offset: two owners, a compactor, a collector", 1, &[ONE, ONE, COMPACTOR, COLLECTOR]).of_one(),
     ]
 }
@@ -167,6 +175,10 @@ pub(super) fn mutants(rule: Rule) -> Vec<Scenario> {
         Rule::RecipeOfIntent | Rule::FilesBeforeCommit | Rule::KeysBeforeCommit => vec![owners().crashes(1)],
         Rule::NoCommitWhileAbandoning | Rule::BlankBeforeAbandoned | Rule::AbandonBeforeBlank => vec![abandoned()],
         Rule::FloorAfterAppend | Rule::FloorBeforeCollection | Rule::CheckpointBeforeFloor => vec![collected()],
+        Rule::FloorAfterCommit => {
+            vec![of("an owner, a compactor, a collector", 2, &[ONE, COMPACTOR, COLLECTOR]).of_one().in_batches_of(1)]
+        }
+        Rule::FloorAfterLoss => vec![of("two owners, a collector", 2, &[ONE, OTHER, COLLECTOR]).crashes(1)],
         Rule::FloorAfterProof => {
             vec![of("two owners, a compactor, a collector", 1, &[ONE, ONE, COMPACTOR, COLLECTOR]).of_one()]
         }

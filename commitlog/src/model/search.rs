@@ -149,9 +149,12 @@ impl Search<'_> {
         let visible = world.files.values().fold(0, |all, rows| all | rows);
         let missing: Rows =
             (0..offsets).filter(|offset| !is_gone(*offset)).fold(0, |all, offset| all | 1 << offset) & !visible;
+        // Files that were deleted by hand, and whose records the log has let go of, are gone.
+        let unmakeable = state.live.values().filter(|file| file.from < world.start);
+        let missing = missing & !(world.taken & unmakeable.fold(0, |all, file| all | rows_of(&file.stored)));
         if missing == 0 {
             self.good.push(number);
-        } else if missing & !world.taken == 0 && world.start == 0 {
+        } else if missing & !world.taken == 0 {
             if let Some(step) = self.shared.replay(world) {
                 steps.push(step);
             }

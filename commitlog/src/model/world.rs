@@ -28,6 +28,7 @@ pub(super) enum Late {
     Delete { id: FileId },
     Publish { id: FileId, anchor: Anchor },
     Blank { id: FileId },
+    Drop { replace: u64 },
     Offset { to: i64 },
 }
 
@@ -46,6 +47,8 @@ pub(super) struct World {
     pub log: u32,
     /// Entries below it are deleted.
     pub deleted: u64,
+    /// What who slept put where entries are deleted.
+    pub holes: BTreeMap<u64, u32>,
     pub floor: u64,
     /// Entries that the newest checkpoint holds.
     pub checkpoint: u64,
@@ -142,6 +145,7 @@ impl<'a> Shared<'a> {
         World {
             log: 0,
             deleted: 0,
+            holes: BTreeMap::new(),
             floor: 0,
             checkpoint: 0,
             files: BTreeMap::new(),
@@ -205,6 +209,22 @@ impl<'a> Shared<'a> {
         }
         entries.reverse();
         entries
+    }
+
+    /// The entries from number `n` on that an actor reads; none, if they do not follow what it has folded.
+    fn follow(&self, world: &World, n: u64, actor: &Actor) -> Option<Vec<Vec<Op>>> {
+        if n >= world.deleted {
+            return Some(self.entries(world.log, n));
+        }
+        let mut head = actor.head().cloned().unwrap_or_default();
+        let mut entries = Vec::new();
+        while let Some(ops) = world.holes.get(&(n + entries.len() as u64)) {
+            let ops = self.ops.get(*ops).clone();
+            head.apply(&ops).ok()?;
+            entries.push(ops);
+        }
+        // The next one that is left names another entry before it.
+        (n + (entries.len() as u64) < world.deleted).then_some(entries)
     }
 
     fn facts(&self, world: &World) -> Facts {
@@ -295,16 +315,17 @@ impl<'a> Shared<'a> {
                         after.log = self.append(after.log, &ops);
                     }
                     answer(after, Answer::Appended);
-                } else if *n < world.deleted {
-                    answer(same(), Answer::Appended);
+                } else if *n < world.deleted && !world.holes.contains_key(n) {
+                    let mut after = same();
+                    after.holes.insert(*n, self.ops.number(ops.clone()));
+                    answer(after, Answer::Appended);
                 } else {
-                    answer(same(), Answer::Lost(self.entries(world.log, *n)));
+                    answer(same(), self.follow(world, *n, &actor).map_or(Answer::Behind, Answer::Lost));
                 }
             }
             Action::ReadFloor => answer(same(), Answer::Floor(world.floor)),
             Action::Prove { n } => {
-                let entries = if *n < world.deleted { Vec::new() } else { self.entries(world.log, *n) };
-                answer(same(), Answer::Tail(entries));
+                answer(same(), self.follow(world, *n, &actor).map_or(Answer::Behind, Answer::Tail));
             }
             Action::PutFiles { from, files, anchor } => {
                 let Actor::Owner(owner) = &*actor else { return };
@@ -345,6 +366,8 @@ impl<'a> Shared<'a> {
                 for id in files {
                     if self.is_too_old(world, *anchor) {
                         answer(same(), Answer::TooOld);
+                    } else if state.live.get(id).is_some_and(|file| file.from < world.start) {
+                        answer(same(), Answer::CannotMake(*id));
                     } else if let Some(file) = state.live.get(id) {
                         let mut after = same();
                         after.files.entry(*id).or_insert(rows_of(&file.stored));
@@ -402,7 +425,7 @@ impl<'a> Shared<'a> {
             }
             Action::DropStaged { replace } => {
                 let mut after = same();
-                after.staged.retain(|id, _| !matches!(id, FileId::Replace { replace: of, .. } if of == replace));
+                drop_staged(&mut after, *replace);
                 answer(after, Answer::StagedDropped);
             }
             Action::Blank { from, files } => {
@@ -569,13 +592,17 @@ impl<'a> Shared<'a> {
                 let mut after = world.clone();
                 after.budget.crashes -= 1;
                 after.actors[place] = *fresh;
-                for late in self.requests(world, &actor) {
+                // All of them: which land, and when, and which never do, is open.
+                let under_way = self.requests(world, &actor);
+                if !under_way.is_empty() {
                     let mut after = after.clone();
-                    let what = self.says(|| format!("{place} CRASHES, under way: {late:?}"));
-                    if let Err(at) = after.late.binary_search(&late) {
-                        after.late.insert(at, late);
-                        steps.push(Step { what, after });
+                    let what = self.says(|| format!("{place} CRASHES, under way: {under_way:?}"));
+                    for late in under_way {
+                        if let Err(at) = after.late.binary_search(&late) {
+                            after.late.insert(at, late);
+                        }
                     }
+                    steps.push(Step { what, after });
                 }
                 steps.push(Step { what: self.says(|| format!("{place} CRASHES")), after });
             }
@@ -674,6 +701,7 @@ impl<'a> Shared<'a> {
             Action::Blank { from, files } => {
                 files.into_iter().map(|k| Late::Blank { id: FileId::Batch { from, k } }).collect()
             }
+            Action::DropStaged { replace } => vec![Late::Drop { replace }],
             Action::CommitOffset(to) => vec![Late::Offset { to }],
             _ => Vec::new(),
         }
@@ -684,6 +712,8 @@ impl<'a> Shared<'a> {
             Late::Entry { n, ops } => {
                 if *n == self.length(world.log) {
                     world.log = self.append_number(world.log, *ops);
+                } else if *n < world.deleted {
+                    world.holes.entry(*n).or_insert(*ops);
                 }
             }
             Late::File { id, rows, anchor } => {
@@ -702,6 +732,7 @@ impl<'a> Shared<'a> {
                 }
             }
             Late::Blank { id } => drop(world.files.insert(*id, 0)),
+            Late::Drop { replace } => drop_staged(world, *replace),
             Late::Offset { to } => world.committed = Some(*to),
         }
     }
@@ -718,6 +749,10 @@ fn put_keys(world: &mut World, from: i64) {
     if let Err(at) = world.keys.binary_search(&from) {
         world.keys.insert(at, from);
     }
+}
+
+fn drop_staged(world: &mut World, replace: u64) {
+    world.staged.retain(|id, _| !matches!(id, FileId::Replace { replace: of, .. } if *of == replace));
 }
 
 /// Copies what is staged to its name: false if it is not there.
