@@ -69,6 +69,11 @@ impl CommitLog {
             let from = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.entries);
             let end = newest.map_or(0, |n| n + 1);
             if end < from {
+                // Others may have appended, and put the checkpoint, between the two listings.
+                if self.newest(&self.entries_prefix()).await?.is_some_and(|n| n >= from.saturating_sub(1)) {
+                    self.retry(&mut retries, self.entry_key(from.saturating_sub(1)))?;
+                    continue;
+                }
                 return Err(CommitLogError::damaged(self.entries_prefix(), Damage::EntriesLost { entries: from }));
             }
             match self.fold(checkpoint, end).await? {

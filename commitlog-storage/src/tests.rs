@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod between;
+
 type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
 const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, keys_from: 0 };
@@ -239,5 +241,23 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     let collected = zone.log.collect(keep).await?;
     assert_eq!(collected.entries, 37, "all below the floor, what an earlier run left among it");
     assert_eq!((zone.keys("log").len(), zone.log.floor().await?), (4, tail.next - 4));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_append_and_its_checkpoint_between_two_listings_are_no_damage() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9, 9, 9]));
+    let (first, last) = history.entries.split_at(2);
+    let tail = zone.append_all(Tail::default(), first).await;
+    let (log, ops) = (zone.log.clone(), last[0].clone());
+    let others = move || -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(async move {
+            log.append(tail, "rival", &ops).await.expect("appended");
+            log.collect(NOTHING).await.expect("collected");
+        })
+    };
+    let store = between::Between::new(zone.store.clone(), Box::new(others));
+    let loaded = CommitLog::new(Arc::new(store), "t", 3).load().await?;
+    assert_eq!(loaded.head, history.state.head);
     Ok(())
 }
