@@ -15,6 +15,9 @@ pub(super) const TARGET_BYTES: usize = 250_000;
 /// The largest allocation that a damaged length field can cause.
 const MAX_RAW_BYTES: usize = 1 << 30;
 
+/// A byte of an lz4 block stands for at most so many: a longer length is wrong before room is made for it.
+const MOST_EXPANSION: usize = 255;
+
 /// The key of a stored chunk. A chunk written under another key is damaged.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -56,7 +59,13 @@ pub(super) fn time_ms(place: Place<'_>, stored: &[u8]) -> std::result::Result<i6
 
 pub(super) fn decode(place: Place<'_>, stored: &[u8]) -> std::result::Result<(i64, RecordBatch), Damage> {
     let (header, block) = verified(place, stored)?;
+    if header.raw_len / MOST_EXPANSION > block.len() {
+        return Err("its length is not that of its records");
+    }
     let raw = lz4_flex::block::decompress(block, header.raw_len).map_err(|_| "it cannot be decompressed")?;
+    if raw.len() != header.raw_len {
+        return Err("its length is not that of its records");
+    }
     let batch = RecordBatch::decode(&raw).ok_or("its records cannot be decoded")?;
     Ok((header.time_ms, batch))
 }
@@ -126,6 +135,20 @@ mod tests {
             prop_assert!(decode(PLACE, &stored[..at.index(stored.len())]).is_err());
             stored.push(0);
             prop_assert!(decode(PLACE, &stored).is_err());
+        }
+    }
+
+    #[test]
+    fn a_chunk_whose_length_is_not_that_of_its_records_is_damaged() {
+        let batch = batch(&[b"value".to_vec()]);
+        let stored = encode(PLACE, &batch, 0..1, 7).unwrap();
+        let (head, block) = (&stored[..HEADER_BYTES], &stored[HEADER_BYTES + CHECKSUM_BYTES..]);
+        let [.., l0, l1, l2, l3] = *head else { panic!("a head of {} bytes", head.len()) };
+        let length = u32::from_le_bytes([l0, l1, l2, l3]);
+        for claimed in [length, length - 1, length + 1, 1 << 30] {
+            let head = [&head[..9], &claimed.to_le_bytes()].concat();
+            let stored = [&head, &sum(PLACE, &head, block).to_le_bytes()[..], block].concat();
+            assert_eq!(decode(PLACE, &stored).is_ok(), claimed == length, "{claimed} instead of {length}");
         }
     }
 
