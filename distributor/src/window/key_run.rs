@@ -63,6 +63,26 @@ pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Re
     if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*checksum) {
         return Err(KeyRunError("wrong checksum"));
     }
+    // Who can write to the bucket can write a checksum, too: all is looked at before a key of it is visited.
+    for_each_section(body, |base_ms, _| {
+        let last_ms = base_ms.checked_add(i64::from(u32::MAX));
+        last_ms.map(|_| ()).ok_or(KeyRunError("has times that are none"))
+    })?;
+    for_each_section(body, |base_ms, entries| {
+        for entry in entries.chunks_exact(ENTRY_BYTES) {
+            let (key, after) = take::<16>(entry)?;
+            let (offset_ms, _) = take::<4>(after)?;
+            visit(u128::from_le_bytes(key), base_ms + i64::from(u32::from_le_bytes(offset_ms)));
+        }
+        Ok(())
+    })
+}
+
+/// Calls `visit` with the base time and the entries of each section.
+fn for_each_section(
+    body: &[u8],
+    mut visit: impl FnMut(i64, &[u8]) -> Result<(), KeyRunError>,
+) -> Result<(), KeyRunError> {
     let rest = body.strip_prefix(MAGIC).ok_or(KeyRunError("not a key run of this version"))?;
     let (sections, mut rest) = take::<4>(rest)?;
     for _ in 0..u32::from_le_bytes(sections) {
@@ -71,11 +91,7 @@ pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Re
         let base_ms = i64::from_le_bytes(base_ms);
         let bytes = (u32::from_le_bytes(count) as usize).checked_mul(ENTRY_BYTES).ok_or(KeyRunError("too long"))?;
         let (entries, after) = after.split_at_checked(bytes).ok_or(KeyRunError("cut off"))?;
-        for entry in entries.chunks_exact(ENTRY_BYTES) {
-            let (key, after) = take::<16>(entry)?;
-            let (offset_ms, _) = take::<4>(after)?;
-            visit(u128::from_le_bytes(key), base_ms + i64::from(u32::from_le_bytes(offset_ms)));
-        }
+        visit(base_ms, entries)?;
         rest = after;
     }
     if rest.is_empty() { Ok(()) } else { Err(KeyRunError("has bytes after its end")) }
@@ -106,6 +122,32 @@ mod tests {
         }
         assert!(decode_key_run(&run[..run.len() - 1], |_, _| {}).is_err());
         assert!(decode_key_run(&[], |_, _| {}).is_err());
+    }
+
+    /// Of one section for each base, with one key each, and whatever comes `behind` them; its checksum is right.
+    fn sealed(bases_ms: &[i64], behind: &[u8]) -> Vec<u8> {
+        let mut run = [MAGIC.as_slice(), &u32::try_from(bases_ms.len()).unwrap_or(0).to_le_bytes()].concat();
+        for base_ms in bases_ms {
+            run.extend([&base_ms.to_le_bytes()[..], &1_u32.to_le_bytes(), &[7; 16], &9_u32.to_le_bytes()].concat());
+        }
+        run.extend_from_slice(behind);
+        let checksum = xxhash_rust::xxh3::xxh3_64(&run);
+        [run, checksum.to_le_bytes().to_vec()].concat()
+    }
+
+    #[test]
+    fn a_run_that_nobody_wrote_is_refused_before_a_key_of_it_is_shown() {
+        let visited = |run: &[u8]| {
+            let mut times = Vec::new();
+            let decoded = decode_key_run(run, |_, time_ms| times.push(time_ms));
+            (decoded.is_ok(), times)
+        };
+        assert_eq!(visited(&sealed(&[0, EPOCH_MS], b"")), (true, vec![9, EPOCH_MS + 9]));
+        let last_ms = i64::MAX - i64::from(u32::MAX);
+        assert_eq!(visited(&sealed(&[0, last_ms], b"")), (true, vec![9, last_ms + 9]));
+        for run in [sealed(&[0], b"x"), sealed(&[0, last_ms + 1], b""), sealed(&[0], b"")[..40].to_vec()] {
+            assert_eq!(visited(&run), (false, vec![]));
+        }
     }
 
     #[test]
