@@ -1,5 +1,7 @@
 //! Reads the footer of a Parquet file in the store, without the rest of the file.
 
+mod shape;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -8,12 +10,16 @@ use common::config::Compression;
 use common::store::{GetOptions, Store, StoreError, StoreErrorKind};
 use parquet::basic::Compression as Codec;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
+use parquet::file::reader::ChunkReader;
 
 use crate::batch::Encoding;
 
 /// Enough for almost every footer; a larger one is read again at its own length.
 const GUESS_BYTES: u64 = 64 * 1024;
+/// The length of the footer and the magic, at the end of the file.
+const END_BYTES: usize = 8;
+const MAGIC: &[u8] = b"PAR1";
 /// The largest footer accepted. The largest file of this program, with a hundred columns, takes half of it.
 const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -41,14 +47,8 @@ impl Footer {
         loop {
             let start = size_bytes.saturating_sub(wanted);
             let tail = read_range(store, path, start..size_bytes).await?;
-            let mut reader = ParquetMetaDataReader::new();
-            match reader.try_parse_sized(&tail, size_bytes) {
-                Ok(()) => {
-                    return reader
-                        .finish()
-                        .map(|metadata| Self(Arc::new(metadata)))
-                        .map_err(|error| FooterError::Unreadable(error.to_string()));
-                }
+            match Self::of_tail(&tail, size_bytes) {
+                Ok(footer) => return Ok(footer),
                 Err(ParquetError::NeedMoreData(needed)) if needed as u64 > LIMIT_BYTES => {
                     return Err(FooterError::Unreadable(format!(
                         "it has {needed} bytes, more than this program writes"
@@ -60,6 +60,36 @@ impl Footer {
                 Err(error) => return Err(FooterError::Unreadable(error.to_string())),
             }
         }
+    }
+
+    /// From the last bytes of a file of that size.
+    fn of_tail(tail: &Bytes, size_bytes: u64) -> Result<Self, ParquetError> {
+        if footer_in(tail).is_some_and(|footer| !shape::is_known(footer)) {
+            return Err(ParquetError::General("its footer has a shape that none of ours has".to_owned()));
+        }
+        let mut reader = ParquetMetaDataReader::new();
+        reader.try_parse_sized(tail, size_bytes)?;
+        let metadata = reader.finish()?;
+        match flaw(&metadata, size_bytes) {
+            Some(flaw) => Err(ParquetError::General(flaw.to_owned())),
+            None => Ok(Self(Arc::new(metadata))),
+        }
+    }
+
+    /// # Errors
+    /// The reader's, or the file is not what its name says.
+    pub(crate) fn of_file(file: &impl ChunkReader) -> Result<Self, ParquetError> {
+        let size_bytes = file.len();
+        let tail = |wanted: u64| {
+            let start = size_bytes.saturating_sub(wanted);
+            file.get_bytes(start, usize::try_from(size_bytes - start)?)
+        };
+        let end = tail(END_BYTES as u64)?;
+        let length = end.first_chunk().map_or(0, |length| u64::from(u32::from_le_bytes(*length)));
+        if length > LIMIT_BYTES {
+            return Err(ParquetError::General(format!("its footer has {length} bytes, which none of ours has")));
+        }
+        Self::of_tail(&tail(length + END_BYTES as u64)?, size_bytes)
     }
 
     pub(crate) fn metadata(&self) -> &Arc<ParquetMetaData> {
@@ -114,6 +144,30 @@ impl Footer {
             stated.iter().any(|fact| fact.key == *key && fact.value.as_deref() == Some(value.as_str()))
         })
     }
+}
+
+/// The footer, if all of it is in `tail`.
+fn footer_in(tail: &[u8]) -> Option<&[u8]> {
+    let (rest, end) = tail.split_last_chunk::<END_BYTES>()?;
+    let length = u32::from_le_bytes(*end.strip_suffix(MAGIC)?.first_chunk()?);
+    rest.get(rest.len().checked_sub(usize::try_from(length).ok()?)?..)
+}
+
+/// What cannot be said of a file of that size. Who reads rows takes ranges and counts at their word.
+fn flaw(metadata: &ParquetMetaData, size_bytes: u64) -> Option<&'static str> {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let is_within = |column: &ColumnChunkMetaData| {
+        let first_page = column.dictionary_page_offset().unwrap_or(column.data_page_offset());
+        let range = [first_page, column.data_page_offset(), column.compressed_size(), column.num_values()];
+        let end = first_page.checked_add(column.compressed_size()).and_then(|end| u64::try_from(end).ok());
+        range.iter().all(|number| *number >= 0) && end.is_some_and(|end| end <= size_bytes)
+    };
+    if !columns.into_iter().all(is_within) {
+        return Some("its footer names bytes that are not in the file");
+    }
+    let mut counts = metadata.row_groups().iter().map(RowGroupMetaData::num_rows);
+    let rows = counts.try_fold(0_i64, |rows, count| rows.checked_add(count).filter(|_| count >= 0));
+    (rows != Some(metadata.file_metadata().num_rows())).then_some("its footer counts rows that are in no row group")
 }
 
 /// Bytes of a file.

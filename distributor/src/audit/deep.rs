@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use common::log::{Log, LogError};
 use common::store::{GetOptions, Store};
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::errors::ParquetError;
 
 use super::AuditError;
 use crate::batch::{Body, Encoded, Encoding, Place, Spool};
 use crate::chain::{Completion, Cut};
+use crate::footer::Footer;
 use crate::partition::file_entries;
 use crate::remake::{Remade, Remake, Room};
 use crate::scratch::Scratch;
@@ -55,7 +58,10 @@ pub(super) async fn fetch(
 type Batches = ParquetRecordBatchReader;
 
 fn batches(body: &Body) -> Result<Batches, ParquetError> {
-    ParquetRecordBatchReaderBuilder::try_new(body.clone())?.with_batch_size(DECODED_ROWS).build()
+    let footer = Footer::of_file(body)?;
+    let metadata = ArrowReaderMetadata::try_new(footer.metadata().clone(), ArrowReaderOptions::new())?;
+    let rows = ParquetRecordBatchReaderBuilder::new_with_metadata(body.clone(), metadata);
+    rows.with_batch_size(DECODED_ROWS).build()
 }
 
 /// Offsets of all rows of a file, and keys of those that have one.
