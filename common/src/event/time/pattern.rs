@@ -10,6 +10,7 @@ use super::{Moment, TimeRule, TimestampError};
 
 /// Every layout contains the pattern, so its length is limited.
 const MAX_BYTES: usize = 200;
+const SAMPLE_OFFSET_SECONDS: i32 = 5 * 3600 + 45 * 60;
 const EXAMPLE: &str = "%Y/%m/%d %H:%M:%S %z";
 
 /// A pattern that determines a day and a time of day (or midnight) unambiguously.
@@ -41,12 +42,20 @@ impl TimePattern {
         Ok(pattern)
     }
 
-    /// Formats a time and parses it back.
     fn check(&self) -> Result<(), String> {
         if directives(&self.0).any(|directive| directive == 's') {
             return Err("%s reads numbers without their fraction; epoch_s reads them whole".to_owned());
         }
-        let (sample, offset) = sample();
+        self.check_with(date(2021, 11, 14).at(22, 17, 38, 123_456_789))?;
+        // An unpadded number with one digit would take the digits of the number after it.
+        self.check_with(date(2022, 1, 2).at(3, 4, 5, 6_007_008)).map_err(|_| {
+            "numbers in it run into each other; separate them, or keep their leading zeros".to_owned()
+        })
+    }
+
+    /// Formats a time and parses it back. No component of the time has its default value, and no two are equal.
+    fn check_with(&self, sample: DateTime) -> Result<(), String> {
+        let offset = Offset::from_seconds(SAMPLE_OFFSET_SECONDS).unwrap_or(Offset::UTC);
         let zoned = offset.to_timestamp(sample).map_err(|error| error.to_string())?.to_zoned(offset.to_time_zone());
         let printed = strtime::format(&self.0, &zoned).map_err(|error| error.to_string())?;
         let fields = BrokenDownTime::parse(&self.0, &printed).map_err(|error| error.to_string())?;
@@ -80,12 +89,6 @@ impl TimePattern {
             None => rule.micros_of(&moment),
         }
     }
-}
-
-/// No component has its default value, and no two are equal.
-fn sample() -> (DateTime, Offset) {
-    let offset = Offset::from_seconds(5 * 3600 + 45 * 60).unwrap_or(Offset::UTC);
-    (date(2021, 11, 14).at(22, 17, 38, 123_456_789), offset)
 }
 
 /// The letters of its directives.
@@ -169,6 +172,10 @@ mod tests {
             ("%Y-%m-%d %M", "hour"),
             ("%s", "epoch_s"),
             ("%Y-%m-%d %s", "epoch_s"),
+            ("%Y-%-j%R", "run into each other"),
+            ("%-m%-d %Y", "run into each other"),
+            ("%-d%m%Y", "run into each other"),
+            ("%F %-H%M", "run into each other"),
             (&"%Y".repeat(101), "200 bytes"),
         ] {
             let error = TimePattern::parse(pattern).err().unwrap_or_default();
