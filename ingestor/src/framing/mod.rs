@@ -53,6 +53,8 @@
 
 mod find;
 mod grammar;
+#[cfg(test)]
+mod model;
 mod piece;
 mod resync;
 mod scout;

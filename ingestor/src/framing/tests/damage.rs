@@ -177,7 +177,7 @@ fn events_within_and_after_a_value_that_is_too_large_are_found() {
     ] {
         let found = found_in(&EventFormat::default(), &file);
         assert_eq!(ids(&found), expected, "{}", &file[..60]);
-        resume_everywhere(&EventFormat::default(), file.as_bytes()).unwrap();
+        resume_everywhere(&EventFormat::default(), file.as_bytes());
     }
 }
 

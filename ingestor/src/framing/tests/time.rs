@@ -1,10 +1,7 @@
 //! Time is linear for every input: counted in bytes scanned.
 
+use super::model::SCANS;
 use super::*;
-
-/// The most scans of each byte: by a scan, with its repetitions in small pieces; by the two readings of the scout and
-/// their copies; for the end of a piece and for its message; as part of an event.
-const SCANS: u64 = 40;
 
 fn looked_at(format: &EventFormat, limits: Limits, file: &[u8], piece: usize) -> u64 {
     let mut framer = Framer::new(limits, 0, FramingState::default());

@@ -1,14 +1,102 @@
 //! An independent implementation of the module's rule, as simple and slow as possible: the framer must give the same
-//! result.
+//! result. Compiled for tests and fuzzing only.
 
-use common::json::{Opened, ScanError, ScanErrorKind};
+#![allow(clippy::unwrap_used, reason = "a failure must be noticed")]
 
-use super::super::tail::{Tail, TailProblem, TailStep};
-use super::*;
+use common::event::EventFormat;
+use common::json::{Opened, ScanError, ScanErrorKind, Spans};
+
+use super::resync::{Resync, Scope};
+use super::tail::{Tail, TailProblem, TailStep};
+use super::wrapper::Wrapper;
+use super::{BYTE_ORDER_MARK, Framed, Framer, FramingState, Limits};
+
+/// The most scans of each byte: by a scan, with its repetitions in small pieces; by the two readings of the scout and
+/// their copies; for the end of a piece and for its message; as part of an event.
+pub(crate) const SCANS: u64 = 40;
+
+/// A piece of a file: an event's id, or the length and code of a bad piece, with its offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Event(u64, String),
+    Bad(u64, u64, &'static str),
+}
+
+/// The piece must have the bytes of `file`.
+pub(super) fn piece_of(framed: &Framed<'_>, file: &[u8], limits: Limits) -> Piece {
+    match framed {
+        Framed::Event { offset, bytes, event } => {
+            let start = usize::try_from(*offset).unwrap();
+            assert_eq!(&&file[start..start + bytes.len()], bytes, "an event carries its bytes");
+            Piece::Event(*offset, event.event_id.clone().into_owned())
+        }
+        Framed::Bad { offset, length, head, problem } => {
+            let start = usize::try_from(*offset).unwrap();
+            let whole = &file[start..start + usize::try_from(*length).unwrap()];
+            assert_eq!(head, &&whole[..whole.len().min(limits.bad_head_bytes)], "a bad piece carries its first bytes");
+            Piece::Bad(*offset, *length, problem.code())
+        }
+    }
+}
+
+/// Frames a file that arrives in pieces of `lengths`, repeated. Returns what was found and how many bytes were examined.
+pub(crate) fn frame(format: &EventFormat, limits: Limits, file: &[u8], lengths: &[usize]) -> (Vec<Piece>, u64) {
+    let mut framer = Framer::new(limits, 0, FramingState::default());
+    let mut found = Vec::new();
+    let mut rest = file;
+    for length in lengths.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, after) = rest.split_at((*length).clamp(1, rest.len()));
+        framer.push(piece);
+        while let Some(framed) = framer.next(format) {
+            found.push(piece_of(&framed, file, limits));
+        }
+        rest = after;
+    }
+    framer.finish();
+    while let Some(framed) = framer.next(format) {
+        found.push(piece_of(&framed, file, limits));
+    }
+    (found, framer.bytes_looked_at())
+}
+
+/// Resumes from the checkpoint after each piece with a new framer: that must give the rest of `whole`, the pieces of the
+/// file.
+pub(crate) fn resume_everywhere(format: &EventFormat, limits: Limits, file: &[u8], whole: &[Piece]) {
+    let mut framer = Framer::new(limits, 0, FramingState::default());
+    framer.push(file);
+    framer.finish();
+    for done in 0..=whole.len() {
+        if let Some((offset, state)) = framer.checkpoint() {
+            let saved = serde_json::to_string(&state).unwrap();
+            let mut resumed = Framer::new(limits, offset, serde_json::from_str(&saved).unwrap());
+            resumed.core.end_reported = framer.core.end_reported;
+            let rest = &file[usize::try_from(offset).unwrap()..];
+            let mut seen = Vec::new();
+            for piece in rest.chunks(61) {
+                resumed.push(piece);
+                while let Some(framed) = resumed.next(format) {
+                    seen.push(piece_of(&framed, file, limits));
+                }
+            }
+            resumed.finish();
+            while let Some(framed) = resumed.next(format) {
+                seen.push(piece_of(&framed, file, limits));
+            }
+            assert_eq!(seen, whole[done..], "from {offset} {saved}");
+        }
+        if framer.next(format).is_none() {
+            break;
+        }
+    }
+}
 
 struct Model<'a> {
     file: &'a [u8],
     format: &'a EventFormat,
+    max_event_bytes: usize,
     at: usize,
     in_array: bool,
     after_value: bool,
@@ -24,7 +112,7 @@ enum What {
 
 impl Model<'_> {
     fn window(&self, at: usize) -> &[u8] {
-        &self.file[at..self.file.len().min(at + LIMITS.max_event_bytes)]
+        &self.file[at..self.file.len().min(at + self.max_event_bytes)]
     }
 
     fn what(&self, at: usize) -> What {
@@ -51,7 +139,7 @@ impl Model<'_> {
     }
 
     fn first_event(&self, from: usize, to: usize) -> Option<usize> {
-        (from..to).find(|at| matches!(self.what(*at), What::Event(..)))
+        (from..to).find(|at| self.file[*at] == b'{' && matches!(self.what(*at), What::Event(..)))
     }
 
     fn column(&self, at: usize) -> u64 {
@@ -66,7 +154,7 @@ impl Model<'_> {
     }
 
     fn broken_code(&self, begin: usize, end: usize) -> &'static str {
-        if end - begin > LIMITS.max_event_bytes {
+        if end - begin > self.max_event_bytes {
             return "too_large";
         }
         match self.format.explain(&self.file[begin..end]).code() {
@@ -105,7 +193,7 @@ impl Model<'_> {
             }
         };
         let last_string = begin + usize::try_from(tail.before_last_string()).unwrap();
-        let search_from = last_string.max(from.saturating_sub(LIMITS.max_event_bytes));
+        let search_from = last_string.max(from.saturating_sub(self.max_event_bytes));
         let mut resync = Resync::inside(wrapper.column, tail.depth() as u64, tail.in_string(), tail.indent());
         let natural = resync.scan(&self.file[from..]).map_or(self.file.len(), |length| from + length);
         let event = self.first_event(search_from, natural);
@@ -185,61 +273,9 @@ impl Model<'_> {
     }
 }
 
-pub(super) fn model(format: &EventFormat, file: &[u8]) -> Vec<Piece> {
-    let model = Model { file, format, at: 0, in_array: false, after_value: false, wrapper: None, found: Vec::new() };
-    model.run()
-}
-
-/// Parts of files, whole and broken, in every order.
-fn part() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![
-        4 => "[a-z]{1,3}".prop_map(|id| event(&id)),
-        1 => "[a-z]{1,3}".prop_map(|id| pretty(&id)),
-        3 => ("[a-z]{1,3}", 1_usize..140).prop_map(|(id, end)| event(&id).chars().take(end).collect()),
-        1 => ("[a-z]{1,3}", 1_usize..140).prop_map(|(id, end)| pretty(&id).chars().take(end).collect()),
-        2 => ("[a-z]{1,3}", 1_usize..140).prop_map(|(id, begin)| event(&id).chars().skip(begin).collect()),
-        1 => "[a-z]{1,3}".prop_map(|id| event(&id).replace("[1,", &format!("[{},", event("nested")))),
-        1 => "[a-z]{1,3}".prop_map(|id| event(&id).replace("\"domain\":\"d\"", "\"domain\":\"\"")),
-        1 => (1_usize..200).prop_map(nested),
-        2 => prop::sample::select(vec![
-            "[", "]", ",", ":", "{", "}", "\"", "\\", "\n", "\r", "\r\n", "\u{1e}", "\u{feff}", " ", "\0", "]}", "{\"a\":", "{\"a\":[",
-            "{\"a\":[1,", "{}", "[]", "}}", "],\"x\":{}}\n", "],\"x\":", "{\"Records\":[", "\n{\"Records\":[", "{\n \"v\":1, \"Records\" : [",
-            "{\"Records\":0,", "{\"Records\":{\"Records\":[", "1", "nul", "1e", "-",
-        ]).prop_map(str::to_owned),
-        2 => "[\\[\\]{}\",:a0\\\\\n ]{0,12}",
-        1 => "[a-z]{30,90}".prop_map(|text| text.repeat(60)),
-    ]
-    .prop_map(String::into_bytes)
-    .prop_flat_map(|text| {
-        let length = text.len();
-        prop_oneof![
-            9 => Just(text.clone()),
-            1 => (0..=length, any::<u8>()).prop_map(move |(at, byte)| {
-                let mut damaged = text.clone();
-                damaged.insert(at, byte);
-                damaged
-            }),
-        ]
-    })
-}
-
-pub(super) fn file() -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(part(), 0..14).prop_map(|parts| parts.concat())
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
-    #[test]
-    fn the_framer_does_what_the_rule_says(
-        file in file(),
-        wrapped in any::<bool>(),
-        pieces in prop::collection::vec(1_usize..300, 1..6),
-    ) {
-        let format = if wrapped { records::wrapped_at("/Records") } else { EventFormat::default() };
-        let expected = model(&format, &file);
-        prop_assert_eq!(&frame_as(&format, &file, &[usize::MAX]), &expected);
-        prop_assert_eq!(&frame_as(&format, &file, &pieces), &expected);
-        resume_everywhere(&format, &file)?;
-    }
+/// The pieces of a file by the rule.
+pub(crate) fn model(format: &EventFormat, limits: Limits, file: &[u8]) -> Vec<Piece> {
+    let Limits { max_event_bytes, .. } = limits;
+    let (in_array, after_value, wrapper, found) = (false, false, None, Vec::new());
+    Model { file, format, max_event_bytes, at: 0, in_array, after_value, wrapper, found }.run()
 }
