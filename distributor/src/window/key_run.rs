@@ -17,6 +17,8 @@ pub(crate) const ENTRY_BYTES: usize = 20;
 const SECTION_BYTES: usize = 12;
 /// Bytes of a run besides its sections.
 const FRAME_BYTES: usize = 20;
+/// Epochs of a run, which take 16 KiB of memory each, however few keys there are: those of five centuries.
+const MOST_SECTIONS: u32 = 4_096;
 
 /// The most bytes of a run with `keys` keys: each in a section of its own.
 pub(crate) fn most_bytes(keys: u64) -> u64 {
@@ -85,7 +87,11 @@ fn for_each_section(
 ) -> Result<(), KeyRunError> {
     let rest = body.strip_prefix(MAGIC).ok_or(KeyRunError("not a key run of this version"))?;
     let (sections, mut rest) = take::<4>(rest)?;
-    for _ in 0..u32::from_le_bytes(sections) {
+    let sections = u32::from_le_bytes(sections);
+    if sections > MOST_SECTIONS {
+        return Err(KeyRunError("has more sections than any"));
+    }
+    for _ in 0..sections {
         let (base_ms, after) = take::<8>(rest)?;
         let (count, after) = take::<4>(after)?;
         let base_ms = i64::from_le_bytes(base_ms);
@@ -145,7 +151,9 @@ mod tests {
         assert_eq!(visited(&sealed(&[0, EPOCH_MS], b"")), (true, vec![9, EPOCH_MS + 9]));
         let last_ms = i64::MAX - i64::from(u32::MAX);
         assert_eq!(visited(&sealed(&[0, last_ms], b"")), (true, vec![9, last_ms + 9]));
-        for run in [sealed(&[0], b"x"), sealed(&[0, last_ms + 1], b""), sealed(&[0], b"")[..40].to_vec()] {
+        let [most, more] = [MOST_SECTIONS, MOST_SECTIONS + 1].map(|count| vec![0; count as usize]);
+        assert_eq!(visited(&sealed(&most, b"")).1.len(), most.len());
+        for run in [sealed(&[0], b"x"), sealed(&[0, last_ms + 1], b""), sealed(&more, b"")] {
             assert_eq!(visited(&run), (false, vec![]));
         }
     }
