@@ -9,6 +9,9 @@ pub mod config;
 pub mod control;
 pub mod descriptors;
 pub mod event;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod glob;
 pub mod json;
 pub mod log;

@@ -1,5 +1,7 @@
 //! Reads the footer of a Parquet file in the store, without the rest of the file.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod shape;
 
 use std::ops::Range;

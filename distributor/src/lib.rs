@@ -9,6 +9,9 @@ mod batch;
 mod chain;
 mod compaction;
 mod footer;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod in_turn;
 mod lane;
 mod layout;

@@ -1,5 +1,8 @@
 //! Maps a record to its folder: a pure function of the record and the layout.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use std::fmt::Write;
 
 use common::event::{Event, EventFormat, EventProblem, civil_from_micros, parse_event};

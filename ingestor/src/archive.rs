@@ -13,6 +13,8 @@ use common::store::{
 use crate::identity::PENDING;
 
 pub(crate) use names::Names;
+#[cfg(feature = "fuzz")]
+pub(crate) use names::fuzz::archive_names;
 
 /// The tag of an object whose events are all on the log, for the filter of a lifecycle rule.
 pub const TAG: (&str, &str) = ("event-distributor", "ingested");

@@ -17,6 +17,8 @@ mod codec;
 mod decoder;
 mod expansion;
 mod foreign;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod levels;
 #[cfg(test)]
 mod tests;

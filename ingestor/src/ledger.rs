@@ -10,6 +10,9 @@
 
 mod record;
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use common::log::LogError;

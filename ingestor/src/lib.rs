@@ -15,6 +15,9 @@ mod discovery;
 mod error;
 mod file;
 mod framing;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod hints;
 mod identity;
 mod lane;

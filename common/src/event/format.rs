@@ -3,6 +3,9 @@
 //! `data` keeps the bytes of the file: numbers of any size, key order and spacing survive. Only escapes of lone
 //! surrogates are replaced, if the rules say so.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use std::borrow::Cow;
 
 use super::presets::PRESETS;

@@ -9,11 +9,15 @@ mod rule;
 mod time;
 
 pub use column::{ColumnRule, ColumnType, ColumnValue, Columns, Found, MAX_COLUMNS};
+#[cfg(feature = "fuzz")]
+pub(crate) use format::fuzz::event;
 pub use format::{Event, EventFormat, parse_event};
 pub use murmur2::{murmur2, partition_for_key};
 pub use presets::{PRESETS, Preset};
 pub use problem::{EventProblem, FieldName, MAX_ID_BYTES};
 pub use rule::{EventRules, Field, FieldRule, LoneSurrogates, RuleError, TemplatePart, TimestampFormat};
+#[cfg(feature = "fuzz")]
+pub(crate) use time::fuzz::timestamp;
 pub use time::{Civil, TimePattern, TimeRule, TimestampError, civil_from_micros};
 
 /// Header of a record on `events` and `events.dlq`: the landing file, relative to `pending/`.

@@ -26,6 +26,8 @@
 //! # Ok::<(), String>(())
 //! ```
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod nesting;
 mod number;
 mod paths;

@@ -34,6 +34,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use embedded::chunk;
 pub use embedded::{EmbeddedLog, panic_is_caught};
 pub use error::{LogError, LogErrorKind};
 #[cfg(feature = "kafka")]

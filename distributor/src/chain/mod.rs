@@ -3,6 +3,8 @@
 mod compact;
 mod decide;
 mod documents;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod json;
 mod listing;
 #[cfg(test)]

@@ -5,6 +5,9 @@
 //! `base time i64 | count u32 | count * (fingerprint u128, time - base u32)`, sorted by fingerprint; one section spans
 //! at most 2³² ms.
 
+#[cfg(feature = "fuzz")]
+pub(super) mod fuzz;
+
 use std::fmt;
 
 use super::Overlay;

@@ -36,9 +36,13 @@ mod table;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use self::key_run::fuzz::key_run;
+pub(crate) use self::key_run::{
+    ENTRY_BYTES as KEY_RUN_ENTRY_BYTES, KeyRunError, decode_key_run, encode_key_run, most_bytes,
+};
 pub(crate) use budget::Budget;
 use budget::Lease;
-pub(crate) use key_run::{ENTRY_BYTES as KEY_RUN_ENTRY_BYTES, KeyRunError, decode_key_run, encode_key_run, most_bytes};
 use keys::Keys;
 pub(crate) use overlay::Overlay;
 use run::RunWriter;

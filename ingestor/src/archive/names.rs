@@ -11,6 +11,9 @@
 //! A name is a pure function of path, identity, day and store, so a repeated step finds the earlier result. Two
 //! identities never share a name with a hash.
 
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
+
 use common::event::civil_from_micros;
 use common::store::Store;
 

@@ -52,8 +52,10 @@
 //!    ([`Framer::bytes_looked_at`]).
 
 mod find;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod grammar;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod model;
 mod piece;
 mod resync;

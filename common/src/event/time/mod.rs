@@ -14,6 +14,8 @@
 mod calendar;
 mod epoch;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod pattern;
 mod rfc3339;
 mod variants;

@@ -1,6 +1,9 @@
 //! A stored chunk: `version u8 | log-append time i64 LE | raw length u32 LE | checksum u64 LE | lz4 block of an encoded
 //! batch`. The checksum covers all other bytes and the chunk's key.
 
+#[cfg(feature = "fuzz")]
+pub(super) mod fuzz;
+
 use std::ops::Range;
 
 use super::super::{LogError, LogErrorKind, RecordBatch, Result};

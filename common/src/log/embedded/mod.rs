@@ -28,6 +28,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "fuzz")]
+pub(crate) use self::chunk::fuzz::chunk;
 use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
 use crate::clock::Clock;
 use damage::guarded;

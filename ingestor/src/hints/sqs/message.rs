@@ -1,5 +1,8 @@
 //! Parses a message of the queue: S3 event notifications, bare, wrapped by SNS, or from EventBridge.
 
+#[cfg(feature = "fuzz")]
+pub(super) mod fuzz;
+
 use serde::Deserialize;
 
 /// SNS wraps a message once; more levels are a loop or a mistake.

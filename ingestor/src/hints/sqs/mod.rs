@@ -13,6 +13,8 @@ use common::backoff::Backoff;
 use common::shutdown::Shutdown;
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "fuzz")]
+pub(crate) use self::message::fuzz::queue_message;
 use self::message::{Place, Said};
 use self::queue::{Queue, Received};
 use super::{Hint, HintAnswer};

@@ -1,0 +1,43 @@
+//! The input is the end of a Parquet file, and one without its length and magic: what it says is looked at behind these
+//! only.
+
+#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+
+use bytes::Bytes;
+use common::config::Compression;
+
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+
+use super::Footer;
+use crate::batch::Encoding;
+
+/// Whatever a footer says, it takes no more memory than its bytes can, and what is asked of it has one answer.
+pub fn footer(input: &[u8]) {
+    check(input);
+    let length = u32::try_from(input.len()).expect("a short input").to_le_bytes();
+    check(&[b"PAR1", input, &length, b"PAR1"].concat());
+}
+
+fn check(file: &[u8]) {
+    let Ok(footer) = Footer::of_tail(&Bytes::copy_from_slice(file), file.len() as u64) else { return };
+    let encoded = |compression, bloom_filter| footer.is_encoded(Encoding { compression, bloom_filter }, true);
+    let has_columns = footer.metadata().row_groups().iter().any(|group| !group.columns().is_empty());
+    for compression in [Compression::Zstd, Compression::Snappy] {
+        let is_its = encoded(compression, false) || encoded(compression, true);
+        assert!(!has_columns || !is_its || footer.codec() == Some(compression), "{:?}", footer.codec());
+    }
+    assert!(has_columns || footer.codec().is_none());
+    let stated = footer.metadata().file_metadata().key_value_metadata();
+    for fact in stated.into_iter().flatten() {
+        let value = footer.fact(&fact.key);
+        assert!(value.is_none_or(|value| footer.says(&[(&fact.key, value.to_owned())])));
+    }
+    let groups = footer.metadata().row_groups();
+    assert_eq!(footer.rows(), groups.iter().map(|group| group.num_rows().unsigned_abs()).sum::<u64>());
+    for column in groups.iter().flat_map(|group| group.columns()) {
+        let (start, length) = column.byte_range();
+        assert!(start.saturating_add(length) <= file.len() as u64);
+    }
+    // As the reading of rows begins; whether they can be read does not matter here.
+    let _ = ArrowReaderMetadata::try_new(footer.metadata().clone(), ArrowReaderOptions::new());
+}
