@@ -1,7 +1,7 @@
-//! One target under libFuzzer: the one that `ED_FUZZ_TARGET` names. Built and run by `fuzz/run`.
+//! The target that `ED_FUZZ_TARGET` names, under libFuzzer. Built and run by `fuzz/run`.
 
 #![no_main]
-#![allow(clippy::panic, reason = "nobody else is there to tell")]
+#![allow(clippy::panic, reason = "libFuzzer has no other way to report an error")]
 
 use std::sync::OnceLock;
 

@@ -1,14 +1,14 @@
-//! The fuzz targets. What each of them checks is said where its oracle stands.
+//! The fuzz targets. The documentation of each function says what it checks.
 
 use rustix::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Code that reads what others wrote.
+/// Code that reads untrusted bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Of its corpus, and its dictionary, too.
+    /// Also the name of its corpus and its dictionary.
     pub name: &'static str,
-    /// Panics if the code does with these bytes what it must not do.
+    /// Panics if a guarantee is broken for these bytes.
     pub run: fn(&[u8]),
 }
 
@@ -29,10 +29,10 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "timestamp", run: common::fuzz::timestamp },
 ];
 
-/// Of the whole process: far more than any target may need, far less than a length in hostile bytes can ask for.
+/// Address space of the process: far more than a target needs, far less than a hostile length field can request.
 const MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
-/// From here on a target that takes the length in its input at its word ends the process.
+/// After this call an allocation of a size that a hostile length field requests ends the process.
 ///
 /// # Errors
 /// The system's.

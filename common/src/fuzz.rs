@@ -1,8 +1,8 @@
-//! What the fuzzer calls: one function a target. Each takes any bytes and panics where a guarantee does not hold. The
-//! oracles stand beside what they judge.
+//! The fuzz targets of this crate, one function each. A target takes any bytes and panics if a guarantee is broken. Each
+//! oracle is next to the code that it checks.
 //!
-//! Compiled with the feature `fuzz` only. The package `fuzz` runs them: over its corpora in every test run, and over what
-//! libFuzzer makes of these for as long as somebody wants.
+//! Compiled with the feature `fuzz` only. The package `fuzz` runs the targets over its corpora in every test run, and
+//! under libFuzzer with `fuzz/run`.
 
 /// Chunks of the embedded log.
 pub fn chunk(input: &[u8]) {

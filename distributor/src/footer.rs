@@ -64,10 +64,10 @@ impl Footer {
         }
     }
 
-    /// From the last bytes of a file of that size.
+    /// Parses the footer in the last bytes of a file of that size.
     fn of_tail(tail: &Bytes, size_bytes: u64) -> Result<Self, ParquetError> {
         if footer_in(tail).is_some_and(|footer| !shape::is_known(footer)) {
-            return Err(ParquetError::General("its footer has a shape that none of ours has".to_owned()));
+            return Err(ParquetError::General("its footer is not one that this program writes".to_owned()));
         }
         let mut reader = ParquetMetaDataReader::new();
         reader.try_parse_sized(tail, size_bytes)?;
@@ -89,7 +89,7 @@ impl Footer {
         let end = tail(END_BYTES as u64)?;
         let length = end.first_chunk().map_or(0, |length| u64::from(u32::from_le_bytes(*length)));
         if length > LIMIT_BYTES {
-            return Err(ParquetError::General(format!("its footer has {length} bytes, which none of ours has")));
+            return Err(ParquetError::General(format!("its footer has {length} bytes, more than this program writes")));
         }
         Self::of_tail(&tail(length + END_BYTES as u64)?, size_bytes)
     }
@@ -148,14 +148,14 @@ impl Footer {
     }
 }
 
-/// The footer, if all of it is in `tail`.
+/// The footer, if it is completely in `tail`.
 fn footer_in(tail: &[u8]) -> Option<&[u8]> {
     let (rest, end) = tail.split_last_chunk::<END_BYTES>()?;
     let length = u32::from_le_bytes(*end.strip_suffix(MAGIC)?.first_chunk()?);
     rest.get(rest.len().checked_sub(usize::try_from(length).ok()?)?..)
 }
 
-/// What cannot be said of a file of that size. Who reads rows takes ranges and counts at their word.
+/// Why the footer cannot be that of a file of that size. Readers of rows trust its ranges and counts.
 fn flaw(metadata: &ParquetMetaData, size_bytes: u64) -> Option<&'static str> {
     let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     let is_within = |column: &ColumnChunkMetaData| {
@@ -165,11 +165,11 @@ fn flaw(metadata: &ParquetMetaData, size_bytes: u64) -> Option<&'static str> {
         range.iter().all(|number| *number >= 0) && end.is_some_and(|end| end <= size_bytes)
     };
     if !columns.into_iter().all(is_within) {
-        return Some("its footer names bytes that are not in the file");
+        return Some("its footer refers to bytes outside of the file");
     }
     let mut counts = metadata.row_groups().iter().map(RowGroupMetaData::num_rows);
     let rows = counts.try_fold(0_i64, |rows, count| rows.checked_add(count).filter(|_| count >= 0));
-    (rows != Some(metadata.file_metadata().num_rows())).then_some("its footer counts rows that are in no row group")
+    (rows != Some(metadata.file_metadata().num_rows())).then_some("its row count is not that of its row groups")
 }
 
 /// Bytes of a file.

@@ -1,4 +1,4 @@
-//! Every input of the corpora, and what little changes make of them, in every test run.
+//! Runs every input of the corpora, and small mutations of them, in every test run.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -11,9 +11,9 @@ use fuzz::{TARGETS, Target, limit_memory};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// Of each target.
+/// For each target.
 const MUTANTS: u32 = 500;
-/// They are to be read by people, and cloned by everybody.
+/// Everybody clones them.
 const CORPORA_BYTES: u64 = 300_000;
 
 fn folder(name: &str) -> PathBuf {
@@ -27,7 +27,7 @@ fn corpus(target: Target) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// A bit turned, bytes lost, moved or put in, as the mutations of every fuzzer are.
+/// An input with bits flipped, bytes removed, inserted or repeated, or joined with another input.
 fn mutant(inputs: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let (one, other) = (prop::sample::select(inputs.clone()), prop::sample::select(inputs));
     let edit = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..5_u8);
@@ -48,7 +48,7 @@ fn mutant(inputs: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 }
 
 #[test]
-fn every_input_of_the_corpora_is_dealt_with_as_it_must_be() {
+fn every_input_of_the_corpora_passes() {
     limit_memory().unwrap();
     let mut failed = Vec::new();
     for target in TARGETS {
@@ -62,7 +62,7 @@ fn every_input_of_the_corpora_is_dealt_with_as_it_must_be() {
 }
 
 #[test]
-fn what_little_changes_make_of_the_corpora_is_dealt_with_as_it_must_be() {
+fn small_mutations_of_the_corpora_pass() {
     limit_memory().unwrap();
     for target in TARGETS {
         println!("{}", target.name);
@@ -78,7 +78,7 @@ fn what_little_changes_make_of_the_corpora_is_dealt_with_as_it_must_be() {
 }
 
 #[test]
-fn the_corpora_are_small_and_of_targets_that_there_are() {
+fn the_corpora_are_small_and_belong_to_existing_targets() {
     let names: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
     let folders = fs::read_dir(folder("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(folders.collect::<BTreeSet<_>>(), names);

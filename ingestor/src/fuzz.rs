@@ -1,8 +1,8 @@
-//! What the fuzzer calls: one function a target. Each takes any bytes and panics where a guarantee does not hold. The
-//! oracles stand beside what they judge.
+//! The fuzz targets of this crate, one function each. A target takes any bytes and panics if a guarantee is broken. Each
+//! oracle is next to the code that it checks.
 //!
-//! Compiled with the feature `fuzz` only. The package `fuzz` runs them: over its corpora in every test run, and over what
-//! libFuzzer makes of these for as long as somebody wants.
+//! Compiled with the feature `fuzz` only. The package `fuzz` runs the targets over its corpora in every test run, and
+//! under libFuzzer with `fuzz/run`.
 
 /// Names in `processed/`.
 pub fn archive_names(input: &[u8]) {
@@ -29,7 +29,7 @@ pub fn queue_message(input: &[u8]) {
     crate::hints::sqs::queue_message(input);
 }
 
-/// Lengths of pieces, from 1 on: other ones for every input, and the same ones every time.
+/// Lengths of pieces, at least 1: derived from the input, so that a failure can be repeated.
 pub(crate) fn lengths(input: &[u8]) -> Vec<usize> {
     let numbers = xxhash_rust::xxh3::xxh3_128(input).to_le_bytes();
     numbers.iter().take(4).map(|number| 1 + usize::from(number & 0x7f)).collect()

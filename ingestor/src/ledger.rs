@@ -8,10 +8,9 @@
 //! file (some 300 bytes). It is removed, with a tombstone in the topic, once the file has been missing from `pending/`
 //! for `ledger.retain`.
 
-mod record;
-
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
+mod record;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,18 +1,18 @@
 //! The input is JSON text, or nearly.
 
-#![allow(clippy::unwrap_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::unwrap_used, reason = "an oracle reports a failure by a panic")]
 
 use serde::de::IgnoredAny;
 
 use super::*;
 use crate::printable::json_text;
 
-/// As deep as the independent parser goes.
+/// The independent parser has a limit of 128.
 const DEPTH: usize = 120;
-/// In this order there are places on the way to others, indices, keys with escapes, and the whole.
+/// Among them: one on the way to another, indices, escapes, the whole value.
 const POINTERS: [&str; 8] = ["/a", "/a/b", "/event_id", "/Records/0", "/0", "/~0~1", "/\u{e9}", ""];
 
-/// JSON is judged, and its values are found, as an independent parser does it.
+/// JSON is accepted, and its values are found, as by an independent parser.
 pub fn json(input: &[u8]) {
     let mut spans = Spans::default();
     let end = scan(input, &FieldPaths::default(), MAX_DEPTH, &mut spans);
@@ -32,7 +32,7 @@ pub fn json(input: &[u8]) {
     }
 }
 
-/// No beginning of a value within brackets is called wrong.
+/// The beginning of an array or object is incomplete, not wrong.
 fn beginnings(value: &[u8]) {
     if !value.trim_ascii_start().starts_with(b"{") && !value.trim_ascii_start().starts_with(b"[") {
         return;
@@ -44,7 +44,7 @@ fn beginnings(value: &[u8]) {
     }
 }
 
-/// The text between quotation marks means what the independent parser says.
+/// A string has the text that the independent parser reads.
 fn strings(text: &str) {
     let quoted = format!("\"{text}\"");
     let mut spans = Spans::default();
@@ -64,10 +64,10 @@ fn surrogates(text: &str, has_surrogates: bool) {
     assert_eq!(replaced.len(), text.len());
     assert_eq!(replace_lone_surrogates(&replaced), replaced);
     assert_eq!(has_lone_surrogate(text), replaced != text);
-    assert!(has_surrogates || replaced == text, "the scan has not seen it");
+    assert!(has_surrogates || replaced == text, "the scan missed it");
     if scan(text.as_bytes(), &FieldPaths::default(), DEPTH, &mut Spans::default()).is_ok() {
         let whole = serde_json::from_str::<serde_json::Value>(&replaced);
-        // Numbers that do not fit are the independent parser's only reason to refuse what it takes for JSON.
+        // The independent parser also refuses numbers that do not fit.
         assert!(
             whole.as_ref().err().is_none_or(|error| error.to_string().contains("number out of range")),
             "{whole:?}"
@@ -77,7 +77,7 @@ fn surrogates(text: &str, has_surrogates: bool) {
     }
 }
 
-/// The values at pointers, unless a key stands there twice.
+/// The values at pointers, unless a key occurs twice.
 fn values(text: &str) {
     let (mut paths, mut spans) = (FieldPaths::default(), Spans::default());
     let pointers = POINTERS.map(|pointer| (pointer, paths.add(&Pointer::parse(pointer).unwrap()).unwrap()));
@@ -97,7 +97,7 @@ fn values(text: &str) {
         assert_eq!(text.as_bytes()[after - 1], b'[');
     }
     let is_there = whole.get("a").and_then(|a| a.get("Records")).is_some_and(serde_json::Value::is_array);
-    // Of several members under one key the independent parser keeps the last, and this one stops at the first.
+    // Of several members with one key the independent parser keeps the last; this one stops at the first.
     let is_clear = scan(text.as_bytes(), &records, DEPTH, &mut spans).is_ok();
     assert!(!is_clear || is_there == matches!(opened, Ok(Opened::Array { .. })), "{opened:?}");
 }

@@ -1,6 +1,6 @@
 //! The input is a document of the chain.
 
-#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, reason = "an oracle reports a failure by a panic")]
 
 use std::fmt::Debug;
 
@@ -12,7 +12,7 @@ use super::json::{self, LIMIT_BYTES};
 use super::revisions::{Revision, Rewrite};
 use super::summary::Summary;
 
-/// What is read as a document is written so that it is read as the same, and written again with the same bytes.
+/// A document that was read is the same after it is written and read again, and is then written with the same bytes.
 pub fn document(input: &[u8]) {
     check::<Origin>(input);
     check::<Cut>(input);
@@ -31,7 +31,7 @@ pub fn document(input: &[u8]) {
     }
 }
 
-/// Where the documents of another protocol are put in: how they are read and written.
+/// The seam for documents of another protocol: how they are read and written.
 fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(input: &[u8]) -> Option<T> {
     let document: T = json::decode("key", input).ok()?;
     let written = json::encode("key", &document).expect("a document that was read can be written");

@@ -1,7 +1,7 @@
-//! The input is the end of a Parquet file, and one without its length and magic: what it says is looked at behind these
-//! only.
+//! The input is the end of a Parquet file, and a footer without its length and magic (which would stop nearly every
+//! mutation).
 
-#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, reason = "an oracle reports a failure by a panic")]
 
 use bytes::Bytes;
 use common::config::Compression;
@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use super::Footer;
 use crate::batch::Encoding;
 
-/// Whatever a footer says, it takes no more memory than its bytes can, and what is asked of it has one answer.
+/// A footer takes no more memory than its bytes allow, and all that is asked of it agrees.
 pub fn footer(input: &[u8]) {
     check(input);
     let length = u32::try_from(input.len()).expect("a short input").to_le_bytes();
@@ -38,6 +38,6 @@ fn check(file: &[u8]) {
         let (start, length) = column.byte_range();
         assert!(start.saturating_add(length) <= file.len() as u64);
     }
-    // As the reading of rows begins; whether they can be read does not matter here.
+    // The first step of reading rows; it may fail.
     let _ = ArrowReaderMetadata::try_new(footer.metadata().clone(), ArrowReaderOptions::new());
 }

@@ -1,21 +1,20 @@
-//! Whether a footer has the shape of one that this program writes, looked at in constant memory before it is read.
+//! Checks in constant memory that a footer has the shape of those that this program writes, before it is parsed.
 //!
-//! A footer is a struct of Thrift's compact protocol. Its reader makes room for as many entries as a list says that it has,
-//! before it looks for them: twenty bytes ask for 3 GB. It takes fields for what they should be, whatever type they say
-//! they have, passes over lists of truth values without reading a byte, and goes as deep as the schema is nested. That is
-//! fine for files of ours. Others may write to the bucket as well, so that only known fields of known types are let
-//! through, in lists whose length is bounded and which are there to their end.
+//! A footer is a struct of Thrift's compact protocol. Its parser allocates as many entries as a list claims to have, and as
+//! an element of the schema claims to have children: twenty bytes request 3 GB. It ignores the types that fields claim,
+//! skips lists of booleans without reading a byte, and recurses as deep as the schema is nested. That is fine for files of
+//! this program, but others may write to the bucket. So only known fields with their types pass, in complete lists of
+//! bounded length.
 //!
 //! Sources: `parquet.thrift` of parquet-format 2.11, and "Thrift compact protocol encoding".
 
-/// Root, columns of every table, columns of the user's: none nests.
+/// The root, the columns of every table, configured columns.
 const MOST_COLUMNS: usize = 200;
-/// A row group has an ordinal of 16 bits.
+/// Their ordinals have 16 bits.
 const MOST_ROW_GROUPS: usize = 32_767;
 const MOST_FACTS: usize = 1_000;
-/// Of the few that there are.
 const MOST_ENCODINGS: usize = 100;
-/// Levels of what is nested: none here.
+/// Of nested values, which do not occur.
 const MOST_LEVELS: usize = 100;
 const MAX_VARINT_BYTES: usize = 10;
 const STOP: u8 = 0;
@@ -26,12 +25,14 @@ enum Shape {
     I16,
     I32,
     I64,
+    /// An `i32` of 0 to so many, of entries that follow.
+    Count(usize),
     Binary,
     List(usize, &'static Shape),
     Struct(&'static [(i16, Shape)]),
 }
 
-use Shape::{Binary, Bool, Byte, I16, I32, I64, List, Struct};
+use Shape::{Binary, Bool, Byte, Count, I16, I32, I64, List, Struct};
 
 const EMPTY: Shape = Struct(&[]);
 const TIME: Shape = Struct(&[(1, Bool), (2, Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))]);
@@ -53,7 +54,7 @@ const SCHEMA_ELEMENT: Shape = Struct(&[
     (2, I32),
     (3, I32),
     (4, Binary),
-    (5, I32),
+    (5, Count(MOST_COLUMNS)),
     (6, I32),
     (7, I32),
     (8, I32),
@@ -103,20 +104,20 @@ const FILE_META_DATA: Shape = Struct(&[
     (7, List(MOST_COLUMNS, &Struct(&[(1, EMPTY)]))),
 ]);
 
-/// Whether these bytes, all of them, are such a footer.
+/// Whether all of these bytes are such a footer.
 pub(super) fn is_known(footer: &[u8]) -> bool {
     let mut rest = Rest(footer);
     rest.pass(&FILE_META_DATA).is_some() && rest.0.is_empty()
 }
 
 impl Shape {
-    /// What a field of this type says of itself. A truth value is its own type.
+    /// Whether a field of this shape has this type code. A boolean has no other bytes.
     fn is_of(&self, code: u8) -> bool {
         match self {
             Bool => matches!(code, 1 | 2),
             Byte => code == 3,
             I16 => code == 4,
-            I32 => code == 5,
+            I32 | Count(_) => code == 5,
             I64 => code == 6,
             Binary => code == 8,
             List(..) => code == 9,
@@ -125,7 +126,7 @@ impl Shape {
     }
 }
 
-/// What was not passed over yet. After `None` it is of no use.
+/// The remaining bytes. After `None` it must not be used.
 struct Rest<'a>(&'a [u8]);
 
 impl Rest<'_> {
@@ -152,6 +153,12 @@ impl Rest<'_> {
             Bool => Some(()),
             Byte => self.byte().map(|_| ()),
             I16 | I32 | I64 => self.varint().map(|_| ()),
+            Count(most) => {
+                // Zigzag: an odd number is negative.
+                let number = self.varint()?;
+                let count = usize::try_from(number / 2).ok()?;
+                (number % 2 == 0 && count <= *most).then_some(())
+            }
             Binary => {
                 let length = usize::try_from(self.varint()?).ok()?;
                 self.0 = self.0.get(length..)?;
@@ -186,7 +193,7 @@ impl Rest<'_> {
                 return Some(());
             }
             id = match head >> 4 {
-                // Written out where fields are far apart, which those of ours are not.
+                // Written in full only if fields are far apart.
                 0 => return None,
                 delta => id.checked_add(i16::from(delta))?,
             };
@@ -204,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_is_let_through_only_if_it_is_there_to_its_end() {
+    fn a_list_passes_only_if_it_is_complete() {
         // A version, a schema of two elements, no rows, no row groups.
         let footer = |count: &[u8]| {
             [&[0x15, 2, 0x19], count, &[0x48, 1, b'a', 0, 0x48, 1, b'b', 0, 0x16, 0, 0x19, 0, 0]].concat()
@@ -213,12 +220,13 @@ mod tests {
         for wrong in [&[0x3c][..], &[0x1c], &[0xfc, 0xff, 0xff, 0xff, 0x07], &[0x28], &[0x2c, 0]] {
             assert!(!is_known(&footer(wrong)), "{wrong:?}");
         }
-        assert!(!is_known(&[]) && !is_known(&[0x15]) && is_known(&[0]));
+        let one_child = [0x29, 0x1c, 0x48, 1, b'a', 0x15, 2, 0, 0];
+        assert!(!is_known(&[]) && !is_known(&[0x15]) && is_known(&[0]) && is_known(&one_child));
     }
 
     #[test]
-    fn a_schema_has_no_more_elements_than_the_stack_has_room_for() {
-        // Each is within the one before it.
+    fn a_schema_has_fewer_elements_than_the_stack_has_room_for() {
+        // Each contains the next one.
         let nested = |count: usize| {
             let elements = [0x35, 2, 0x18, 1, b'a', 0x15, 2, 0].repeat(count);
             let count = [u8::try_from(count % 128).unwrap() | 128, u8::try_from(count / 128).unwrap()];
@@ -228,11 +236,14 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_other_types_and_unknown_ones_are_not_let_through() {
+    fn unknown_fields_and_fields_of_other_types_do_not_pass() {
         for wrong in [
-            // The row groups as a number, which the reader would take for a list.
+            // The row groups as a number, which the parser would read as a list.
             &[0x45, 0xff, 0xff, 0xff, 0x07, 0][..],
-            // A list of truth values.
+            // A schema of one element that claims four hundred million children, or less than none.
+            &[0x29, 0x1c, 0x48, 1, b'a', 0x15, 0xbe, 0xff, 0xff, 0xff, 0x02, 0, 0],
+            &[0x29, 0x1c, 0x48, 1, b'a', 0x15, 1, 0, 0],
+            // A list of booleans.
             &[0x39, 0xf1, 0xff, 0xff, 0xff, 0x07, 0],
             &[0xf5, 0, 0],
             &[0x05, 0x02, 0, 0],

@@ -1,6 +1,6 @@
-//! The input is a domain and, behind its first line break, an event type.
+//! The input is a domain and, after the first line break, an event type.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle reports a failure by a panic")]
 
 use std::borrow::Cow;
 
@@ -9,9 +9,8 @@ use common::event::{Event, civil_from_micros};
 use super::{MAX_SEGMENT_BYTES, Rejection, type_of};
 use crate::layout::{LAYOUT_VERSION, Layout};
 
-/// An event lies in a folder of five names, none of which leads anywhere or holds what a store or an engine takes for
-/// something else; the type is read back from it as query engines do; two types share a folder only where their names
-/// joined by a hyphen are the same; and whatever is too long is rejected.
+/// The folder of an event has five names without special meaning to a store or an engine. Query engines read the type back
+/// from it. An event is rejected exactly if a name is too long or its year is out of range.
 pub fn folder(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let (domain, event_type) = text.split_once('\n').unwrap_or((text, "t"));

@@ -20,7 +20,7 @@ pub(crate) const ENTRY_BYTES: usize = 20;
 const SECTION_BYTES: usize = 12;
 /// Bytes of a run besides its sections.
 const FRAME_BYTES: usize = 20;
-/// Epochs of a run, which take 16 KiB of memory each, however few keys there are: those of five centuries.
+/// Each section takes 16 KiB of memory in a window, however few keys it has. This many span five centuries.
 const MOST_SECTIONS: u32 = 4_096;
 
 /// The most bytes of a run with `keys` keys: each in a section of its own.
@@ -68,10 +68,10 @@ pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Re
     if xxhash_rust::xxh3::xxh3_64(body) != u64::from_le_bytes(*checksum) {
         return Err(KeyRunError("wrong checksum"));
     }
-    // Who can write to the bucket can write a checksum, too: all is looked at before a key of it is visited.
+    // A checksum is no protection from a writer to the bucket: the whole run is checked before a key is visited.
     for_each_section(body, |base_ms, _| {
         let last_ms = base_ms.checked_add(i64::from(u32::MAX));
-        last_ms.map(|_| ()).ok_or(KeyRunError("has times that are none"))
+        last_ms.map(|_| ()).ok_or(KeyRunError("a time is out of range"))
     })?;
     for_each_section(body, |base_ms, entries| {
         for entry in entries.chunks_exact(ENTRY_BYTES) {
@@ -83,7 +83,7 @@ pub(crate) fn decode_key_run(run: &[u8], mut visit: impl FnMut(u128, i64)) -> Re
     })
 }
 
-/// Calls `visit` with the base time and the entries of each section.
+/// Calls `visit` with base time and entries of each section.
 fn for_each_section(
     body: &[u8],
     mut visit: impl FnMut(i64, &[u8]) -> Result<(), KeyRunError>,
@@ -92,7 +92,7 @@ fn for_each_section(
     let (sections, mut rest) = take::<4>(rest)?;
     let sections = u32::from_le_bytes(sections);
     if sections > MOST_SECTIONS {
-        return Err(KeyRunError("has more sections than any"));
+        return Err(KeyRunError("too many sections"));
     }
     for _ in 0..sections {
         let (base_ms, after) = take::<8>(rest)?;
@@ -133,7 +133,7 @@ mod tests {
         assert!(decode_key_run(&[], |_, _| {}).is_err());
     }
 
-    /// Of one section for each base, with one key each, and whatever comes `behind` them; its checksum is right.
+    /// A run with a section of one key for each base, then `behind`, and the right checksum.
     fn sealed(bases_ms: &[i64], behind: &[u8]) -> Vec<u8> {
         let mut run = [MAGIC.as_slice(), &u32::try_from(bases_ms.len()).unwrap_or(0).to_le_bytes()].concat();
         for base_ms in bases_ms {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_nobody_wrote_is_refused_before_a_key_of_it_is_shown() {
+    fn a_forged_run_is_refused_before_a_key_is_visited() {
         let visited = |run: &[u8]| {
             let mut times = Vec::new();
             let decoded = decode_key_run(run, |_, time_ms| times.push(time_ms));

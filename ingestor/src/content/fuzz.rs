@@ -1,6 +1,6 @@
-//! The input is a landing file as it is stored, or how to make one: `make:`, operations, a line break, a body.
+//! The input is a landing file as it is stored, or a recipe for one: `make:`, operations, a line break, a body.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "an oracle says no by a panic")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "an oracle reports a failure by a panic")]
 
 use std::io::{BufRead, Read, Write};
 
@@ -11,17 +11,17 @@ use super::{Compression, ContentError, ExpansionLimits, unpack};
 use crate::fuzz::lengths;
 
 const MAX_BYTES: u64 = 2_000_000;
-/// A ratio is judged by what was read so far, which depends on the pieces; a size is not.
+/// Without a ratio: it is judged by the bytes read so far, which depend on the pieces.
 const LIMITS: ExpansionLimits =
     ExpansionLimits { max_ratio: u64::MAX, ratio_from_bytes: u64::MAX, max_bytes: MAX_BYTES };
-/// Operations of a recipe.
+/// Operations of a recipe. More could cut a stream down to where its first bytes are missing.
 const MAX_OPERATIONS: usize = 8;
 /// Compressed levels that are opened.
 const LEVELS: usize = 2;
 const PADDING: usize = 3;
 
-/// What is accepted comes out as the reference decoders read it; a file that was made comes out as what it was made of,
-/// and is rejected if it was damaged. The cut into pieces decides nothing, pieces and their sum are bounded.
+/// An accepted file gives the content that the reference decoders read. A file made by a recipe gives its body, and is
+/// rejected if the recipe damaged it. The division into read pieces does not matter, and pieces and their sum are bounded.
 pub fn content(input: &[u8]) {
     let made = input.strip_prefix(b"make:").and_then(|recipe| {
         let end = memchr::memchr(b'\n', recipe)?;
@@ -46,7 +46,7 @@ pub fn content(input: &[u8]) {
     }
 }
 
-/// Whatever pieces it comes in.
+/// The content, which must be the same for every division into pieces.
 fn unpacked(file: &[u8]) -> Result<Vec<u8>, String> {
     let (whole, end) = unpack_in(file, file.len());
     for length in lengths(file) {
@@ -74,7 +74,7 @@ fn unpack_in(file: &[u8], piece_bytes: usize) -> (Vec<u8>, Result<(), String>) {
     }
 }
 
-/// What an accepted file holds, as the usual readers of each format say.
+/// The content of an accepted file, by the usual reader of each format.
 fn reference(file: &[u8], levels: usize) -> Vec<u8> {
     let compression = Codec::of(file);
     if compression == Compression::None {
@@ -104,7 +104,7 @@ fn member<R: Read>(mut reader: R, content: &mut Vec<u8>) -> R {
     reader
 }
 
-/// Of such content nothing was said when it was compressed.
+/// Such a body would be decompressed or refused itself.
 fn is_special(content: &[u8]) -> bool {
     Codec::of(content) != Compression::None || recognise(&content[..content.len().min(HEAD_BYTES)]).is_some()
 }
@@ -114,13 +114,13 @@ struct Made {
     content: Vec<u8>,
     levels: usize,
     is_damaged: bool,
-    /// A bit was flipped, perhaps one that says nothing, as in the name that a gzip header carries.
+    /// A bit was flipped, perhaps one without effect, such as in the file name of a gzip header.
     is_doubtful: bool,
-    /// Zeros at its end that are no part of it.
+    /// Zeros after the last stream.
     padding: usize,
 }
 
-/// | operation | what becomes of the file |
+/// | operation | effect on the file |
 /// |---|---|
 /// | `g`, `h` | gzip; with every optional field in the header |
 /// | `z`, `s` | zstd with a checksum; behind a skippable frame |
@@ -178,7 +178,7 @@ impl Made {
         if self.levels == 0 {
             self.content.extend([0; PADDING]);
         } else if self.is_damaged {
-            // The byte that was lost may have been a zero.
+            // The lost byte may have been a zero.
             (self.is_damaged, self.is_doubtful) = (false, true);
         } else {
             self.padding += PADDING;
@@ -200,7 +200,7 @@ impl Made {
         let (middle, compression) = (self.file.len() / 2, Codec::of(&self.file));
         let Some(byte) = self.file.get_mut(middle) else { return };
         *byte ^= 1;
-        // Without its first bytes it is as plain as any other text.
+        // Without its magic it is plain.
         if Codec::of(&self.file) != compression {
             self.file[middle] ^= 1;
             return;

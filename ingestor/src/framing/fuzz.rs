@@ -1,22 +1,22 @@
 //! The input is a landing file.
 
-#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, reason = "an oracle reports a failure by a panic")]
 
 use common::event::{EventFormat, PRESETS, TimeRule};
 use common::json::Pointer;
 
-use super::model::{LOOKS, Piece, frame, model, resume_everywhere};
+use super::model::{Piece, SCANS, frame, model, resume_everywhere};
 use super::{FramingState, Limits};
 use crate::fuzz::lengths;
 
-/// Small ones, so that small files pass them.
+/// Small limits, so that small files exceed them.
 const LIMITS: [Limits; 2] =
     [Limits { max_event_bytes: 4_000, bad_head_bytes: 64 }, Limits { max_event_bytes: 150, bad_head_bytes: 16 }];
-/// Longer files are not gone on with from every checkpoint.
+/// Longer files are not resumed from every checkpoint.
 const RESUMED_BYTES: usize = 1_500;
 
-/// Under two formats: what is found is what the rule says, however the file is cut into pieces, and from every checkpoint
-/// on; it stands in order without overlap; time is linear.
+/// Under two formats and two sets of limits: the pieces are those of the rule, for every division of the file into read
+/// pieces and from every checkpoint on; they are in order and do not overlap; time is linear.
 pub fn framing(file: &[u8]) {
     let wrapped = Pointer::parse("/Records")
         .ok()
@@ -26,7 +26,7 @@ pub fn framing(file: &[u8]) {
     let combinations = formats.iter().flat_map(|format| LIMITS.map(|limits| (format, limits)));
     for (number, (format, limits)) in combinations.enumerate() {
         let whole = check(format, limits, file);
-        // The rest of the file is framed again for each piece of it: enough for one of them.
+        // Each checkpoint has the rest of the file framed again, so only one combination is resumed.
         if number == resumed && file.len() <= RESUMED_BYTES {
             resume_everywhere(format, limits, file, &whole);
         }
@@ -53,6 +53,6 @@ fn check(format: &EventFormat, limits: Limits, file: &[u8]) -> Vec<Piece> {
     assert!(end <= file.len() as u64);
     let (pieces, looked_at) = frame(format, limits, file, &lengths(file));
     assert_eq!(pieces, whole, "in pieces");
-    assert!(looked_at <= LOOKS * (file.len() as u64 + 100), "{looked_at} looks at {} bytes", file.len());
+    assert!(looked_at <= SCANS * (file.len() as u64 + 100), "{looked_at} scans of {} bytes", file.len());
     whole
 }

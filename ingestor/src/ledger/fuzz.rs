@@ -1,6 +1,6 @@
-//! The input is a ledger partition, one record a line: the key, a tab, the value. Without a tab it is a tombstone.
+//! The input is a ledger partition, one record per line: key, tab, value. A line without a tab is a tombstone.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle reports a failure by a panic")]
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use crate::replay::ReplayProgress;
 use crate::routes::Sweep;
 use common::log::RecordBatch;
 
-/// After any records the ledger says of each file what its last sound record said, and counts as much; a record that is
-/// refused leaves it as it was. What is read is written so that it is read as the same.
+/// After any records the ledger has the last valid record of each file, and its counts agree; a refused record changes
+/// nothing. An entry that was read is the same after it is written and read again.
 pub fn ledger(input: &[u8]) {
     let (mut ledger, mut model, mut meta) = (Ledger::default(), HashMap::new(), None);
     for line in input.split(|byte| *byte == b'\n') {

@@ -1,6 +1,6 @@
 //! The input is the text of one event.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle reports a failure by a panic")]
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::event::{ColumnRule, ColumnType, ColumnValue, Columns, Found};
 
-/// The default one first, then each that reads something otherwise.
+/// The default format first.
 static FORMATS: LazyLock<Vec<EventFormat>> = LazyLock::new(|| {
     let mut formats = vec![EventFormat::default()];
     let mut add = |rules: EventRules| formats.push(EventFormat::new(&rules, TimeRule::utc(), None).unwrap());
@@ -25,7 +25,7 @@ static FORMATS: LazyLock<Vec<EventFormat>> = LazyLock::new(|| {
     add(EventRules { event_id, domain: "const:d".to_owned(), ..PRESETS[0].rules() });
     formats
 });
-/// Reads what any of them has read, once it is written in the default form.
+/// Reads an event of any format once it is rewritten in the default one.
 static PLAIN: LazyLock<EventFormat> = LazyLock::new(|| {
     let (lone_surrogates, max_depth) = (LoneSurrogates::Keep, MAX_DEPTH);
     EventFormat::new(&EventRules { lone_surrogates, max_depth, ..PRESETS[0].rules() }, TimeRule::utc(), None).unwrap()
@@ -43,8 +43,8 @@ static COLUMNS: LazyLock<Columns> = LazyLock::new(|| {
     Columns::new(&rules, TimeRule::utc()).unwrap()
 });
 
-/// What is read as an event is one: by an independent parser where the format is the default one; its fields are what they
-/// have to be, and give the same event when they are written anew. Columns have the values of `data`, exactly.
+/// In the default format an event is accepted, with its fields, as by an independent parser. In every format the fields are
+/// valid and give the same event when they are rewritten. Columns have the exact values of `data`.
 pub fn event(input: &[u8]) {
     for (number, format) in FORMATS.iter().enumerate() {
         let read = parse_event(input, format);
@@ -121,10 +121,10 @@ fn independently(input: &[u8], read: &Result<Event<'_>, EventProblem>) {
     };
     match serde_json::from_str::<Independent<'_>>(text) {
         Ok(_) if matches!(read, Err(EventProblem::TooDeep { .. })) => {}
-        // An array of the fields in their order is one for that parser.
+        // That parser also takes an array of the fields.
         Ok(_) if !text.trim_start().starts_with('{') => assert!(read.is_err()),
         Ok(independent) => assert_eq!(read.as_ref().ok(), independent.event().as_ref(), "{read:?}"),
-        // It has no key with half a surrogate pair.
+        // That parser refuses keys with half of a surrogate pair.
         Err(_) if text.to_ascii_lowercase().contains("\\ud") => {}
         Err(error) => assert!(read.is_err(), "{error}"),
     }
@@ -174,7 +174,7 @@ fn column(value: &str, column_type: ColumnType, found: &Found<'_>) {
     match (found, expected) {
         (Found::Value(value), expected) => assert_eq!(Some(value), expected.as_ref(), "{column_type:?}"),
         (Found::Nothing, _) => unreachable!("there is a value: {value}"),
-        // Written with more digits than are counted, of which most are zeros.
+        // Numbers with many zeros may have more digits than are counted.
         (Found::Unfit, Some(ColumnValue::Int(_) | ColumnValue::Decimal(_))) => {
             assert!(value.bytes().filter(u8::is_ascii_digit).count() > 38, "{column_type:?} of {value}");
         }
@@ -182,7 +182,7 @@ fn column(value: &str, column_type: ColumnType, found: &Found<'_>) {
     }
 }
 
-/// The text of a number, also of one within a string.
+/// The text of a number, or of one in a string.
 fn number(value: &str, text: Option<String>) -> Option<String> {
     let number = text.unwrap_or_else(|| value.to_owned());
     let begins = number.starts_with(|first: char| first == '-' || first.is_ascii_digit());
@@ -190,7 +190,7 @@ fn number(value: &str, text: Option<String>) -> Option<String> {
     (is_number && number.len() <= 400).then_some(number)
 }
 
-/// A number times ten to the power of `scale`, if that is whole: its digits without zeros at either end, moved.
+/// A number times ten to the power of `scale`, if that is an integer: its significant digits, shifted.
 fn exact(value: &str, text: Option<String>, scale: i64) -> Option<i128> {
     let number = number(value, text)?;
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((&number, "0"));

@@ -1,6 +1,6 @@
-//! The input is a time as it is written, or on a first line of its own a pattern, and behind it such a time.
+//! The input is a time, or a line with a pattern and then a time.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "an oracle reports a failure by a panic")]
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,7 @@ use crate::event::TimestampFormat;
 
 const ZONE: &str = "Europe/Berlin";
 static BERLIN: LazyLock<TimeRule> = LazyLock::new(|| TimeRule::named(ZONE).unwrap());
-/// Per second.
+/// With units per second.
 const EPOCHS: [(TimestampFormat, i128); 4] = [
     (TimestampFormat::EpochS, 1),
     (TimestampFormat::EpochMs, 1_000),
@@ -20,9 +20,9 @@ const EPOCHS: [(TimestampFormat, i128); 4] = [
     (TimestampFormat::EpochNs, 1_000_000_000),
 ];
 
-/// A text that jiff reads too is read as the same moment, and one of RFC 3339 that jiff reads is read; a moment that is
-/// printed is read back; the fast reading is the thorough one; a number counts what its unit says; and a time that was
-/// read by a pattern is read back when it is printed by it.
+/// A time that jiff also reads is the same moment, and a valid RFC 3339 time is read. A moment survives formatting and
+/// parsing. The fast and the thorough reading agree. A number is exact in its unit. A time read by a pattern survives
+/// formatting and parsing by that pattern.
 pub fn timestamp(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     match text.split_once('\n') {
@@ -58,7 +58,7 @@ fn written(text: &str) {
     [ours, local].into_iter().flatten().for_each(printed);
 }
 
-/// What is printed of a moment is read back.
+/// A moment survives formatting and parsing.
 fn printed(micros: i64) {
     let Ok(timestamp) = Timestamp::from_microsecond(micros) else { return };
     let date = timestamp.to_zoned(TimeZone::UTC).date();
@@ -73,7 +73,7 @@ fn printed(micros: i64) {
     }
 }
 
-/// Of RFC 3339 in the narrow sense: `T`, seconds, an offset below a day.
+/// RFC 3339 in the narrow sense: `T`, seconds, an offset of less than a day.
 fn is_rfc_3339(text: &str) -> bool {
     let shape: String = text.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
     let Some(rest) = shape.strip_prefix("0000-00-00T00:00:00") else { return false };
@@ -84,7 +84,7 @@ fn is_rfc_3339(text: &str) -> bool {
     rest == "Z" || (matches!(rest, "+00:00" | "-00:00") && &text[text.len() - 5..text.len() - 3] < "24")
 }
 
-/// A number of up to 20 digits and 12 behind the point is taken exactly, cut towards the past.
+/// A number of up to 20 digits and 12 decimals is exact, rounded towards the past.
 fn counted(text: &str, format: &TimestampFormat, per_second: i128) {
     let ours = parse_epoch(text, format);
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -111,7 +111,7 @@ fn by_pattern(pattern: &str, text: &str) {
         (None, offset) => offset.unwrap_or(Offset::UTC).to_time_zone(),
     };
     let Ok(zoned) = Timestamp::from_microsecond(micros).map(|timestamp| timestamp.to_zoned(zone)) else { return };
-    // Two digits mean one of these years.
+    // Two digits stand for these years.
     if !(1970..=2068).contains(&zoned.year()) {
         return;
     }

@@ -48,9 +48,8 @@ impl TimePattern {
         }
         self.check_with(date(2021, 11, 14).at(22, 17, 38, 123_456_789))?;
         // An unpadded number with one digit would take the digits of the number after it.
-        self.check_with(date(2022, 1, 2).at(3, 4, 5, 6_007_008)).map_err(|_| {
-            "numbers in it run into each other; separate them, or keep their leading zeros".to_owned()
-        })
+        self.check_with(date(2022, 1, 2).at(3, 4, 5, 6_007_008))
+            .map_err(|_| "numbers in it run into each other; separate them, or keep their leading zeros".to_owned())
     }
 
     /// Formats a time and parses it back. No component of the time has its default value, and no two are equal.

@@ -18,7 +18,7 @@ pub(super) const TARGET_BYTES: usize = 250_000;
 /// The largest allocation that a damaged length field can cause.
 const MAX_RAW_BYTES: usize = 1 << 30;
 
-/// A byte of an lz4 block stands for at most so many: a longer length is wrong before room is made for it.
+/// The most that one byte of an lz4 block can expand to: a larger length is refused before it is allocated.
 const MOST_EXPANSION: usize = 255;
 
 /// The key of a stored chunk. A chunk written under another key is damaged.
@@ -63,11 +63,11 @@ pub(super) fn time_ms(place: Place<'_>, stored: &[u8]) -> std::result::Result<i6
 pub(super) fn decode(place: Place<'_>, stored: &[u8]) -> std::result::Result<(i64, RecordBatch), Damage> {
     let (header, block) = verified(place, stored)?;
     if header.raw_len / MOST_EXPANSION > block.len() {
-        return Err("its length is not that of its records");
+        return Err("its length field is wrong");
     }
     let raw = lz4_flex::block::decompress(block, header.raw_len).map_err(|_| "it cannot be decompressed")?;
     if raw.len() != header.raw_len {
-        return Err("its length is not that of its records");
+        return Err("its length field is wrong");
     }
     let batch = RecordBatch::decode(&raw).ok_or("its records cannot be decoded")?;
     Ok((header.time_ms, batch))
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_whose_length_is_not_that_of_its_records_is_damaged() {
+    fn a_chunk_with_a_wrong_length_field_is_damaged() {
         let batch = batch(&[b"value".to_vec()]);
         let stored = encode(PLACE, &batch, 0..1, 7).unwrap();
         let (head, block) = (&stored[..HEADER_BYTES], &stored[HEADER_BYTES + CHECKSUM_BYTES..]);

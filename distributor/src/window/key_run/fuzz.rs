@@ -1,11 +1,11 @@
-//! The input is a key run, and one without its checksum: what it holds is looked at behind it only.
+//! The input is a key run, and a key run without its checksum (which would stop nearly every mutation).
 
-#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, reason = "an oracle reports a failure by a panic")]
 
 use super::{Overlay, decode_key_run, encode_key_run, most_bytes};
 
-/// A run that is refused has shown no key. The keys of any other, written anew, are a run with the same keys, each once with
-/// its latest time, of a length that is foreseen.
+/// A refused run has visited no key. The keys of an accepted one, written again, are a run with the same keys and their latest
+/// times, of no more than the predicted length.
 pub fn key_run(input: &[u8]) {
     check(input);
     check(&[input, &xxhash_rust::xxh3::xxh3_64(input).to_le_bytes()].concat());
@@ -29,7 +29,7 @@ fn check(run: &[u8]) {
     assert_eq!(encode_key_run(&again), written);
 }
 
-/// The latest time of each key; of several epochs it has one each.
+/// The latest time of each key.
 fn latest(keys: &[(u128, i64)]) -> std::collections::BTreeMap<u128, i64> {
     let mut latest = std::collections::BTreeMap::new();
     for (key, time_ms) in keys {

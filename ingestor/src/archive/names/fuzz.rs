@@ -5,15 +5,15 @@ use crate::identity::PENDING;
 
 const NOON_MS: i64 = 1_610_619_330_000;
 const DAY: &str = "processed/date=2021-01-14/";
-/// The least room for a key that a store leaves beside its own prefix.
+/// The least room for a key that the prefix of a store leaves.
 const MIN_KEY_BYTES: usize = 80;
 const IDENTITIES: [&str; 2] = ["a|1", "a|2"];
 
-/// Every name in `processed/` fits the store and lies below the day of its commit; one that was changed carries the hash of
-/// its identity, so that two identities never share it.
+/// Every name in `processed/` fits the store and is below the day of its commit. A changed name has the hash of its
+/// identity, so two identities never share it.
 pub fn archive_names(input: &[u8]) {
     let Ok(path) = std::str::from_utf8(input) else { return };
-    // No store has a file of another kind of name.
+    // No store has a file of another name.
     if path.len() > MAX_KEY_BYTES - PENDING.len() || !is_key(path) {
         return;
     }
@@ -29,7 +29,7 @@ pub fn archive_names(input: &[u8]) {
         for name in one.iter().chain(&other) {
             assert!(name.len() <= key_bytes, "{} bytes of {key_bytes}: {name}", name.len());
             assert!(is_key(name) && fits_file_systems(name) && name.starts_with(DAY), "{name}");
-            assert!(has_hidden(path) || !has_hidden(name), "hidden in a folder, and refused there: {name}");
+            assert!(has_hidden(path) || !has_hidden(name), "a local folder refuses hidden names: {name}");
         }
         let back = Names { key_bytes }.in_pending(path, IDENTITIES[0]);
         assert!(
@@ -39,7 +39,7 @@ pub fn archive_names(input: &[u8]) {
     }
 }
 
-/// The first choice, and the ones for when it is taken and when a folder of it is a file.
+/// The first choice, the name if it is taken, and the name if one of its folders is a file.
 fn all(names: Names, path: &str, identity: &str) -> [String; 3] {
     let target = names.target(path, identity, NOON_MS);
     let (taken, folder) = (names.when_taken(&target, identity), names.when_folder_is_file(&target, identity));

@@ -1,4 +1,4 @@
-//! The framer against the rule: [`super::super::model`].
+//! Compares the framer with the model of its rule.
 
 use super::super::model::model;
 use super::*;

@@ -1,13 +1,13 @@
-//! The input is a stored chunk, one without its checksum (what a chunk holds is looked at behind it only), and a batch as
-//! a chunk holds it before it is compressed.
+//! The input is a stored chunk, a stored chunk without its checksum (which would stop nearly every mutation), and an
+//! uncompressed batch.
 
-#![allow(clippy::expect_used, reason = "an oracle says no by a panic")]
+#![allow(clippy::expect_used, reason = "an oracle reports a failure by a panic")]
 
 use super::{CHECKSUM_BYTES, HEADER_BYTES, MOST_EXPANSION, Place, RecordBatch, decode, encode, sum, time_ms};
 
 const PLACE: Place<'_> = Place { topic: "events", partition: 3, first_offset: 1_200 };
 
-/// What is decoded is encoded as it was, and holds no more than its bytes can.
+/// A decoded chunk is encoded again as the same, and is no larger than its bytes allow.
 pub fn chunk(input: &[u8]) {
     stored(input);
     if let Some((head, block)) = input.split_at_checked(HEADER_BYTES) {
@@ -37,7 +37,7 @@ fn encoded(batch: &RecordBatch) -> Vec<u8> {
     raw
 }
 
-/// Every record can be read, and is the same in another batch.
+/// Every record can be read and copied to another batch.
 fn check(batch: &RecordBatch) {
     let mut copy = RecordBatch::new();
     for record in batch.iter() {

@@ -7,7 +7,7 @@ use super::{Place, Said, read};
 const FOLDER: &str = "pending/";
 const PREFIXES: [&str; 2] = ["", "zone"];
 
-/// Keys that are taken from a message lie below the folder; a notification that tells of these keys says the same.
+/// Keys from a message are below the folder, and a notification of these keys gives the same keys.
 pub fn queue_message(input: &[u8]) {
     let Ok(body) = std::str::from_utf8(input) else { return };
     for prefix in PREFIXES {
