@@ -21,13 +21,16 @@ impl CommitLog {
         };
         let split = Checkpoint::split(state, last_entry, before)
             .map_err(|error| CommitLogError::Unwritable { key: key.clone(), damage: error.into() })?;
-        let changed = split.checkpoint.segments.iter().zip(split.segments);
-        let changed = changed.filter(|(named, _)| !before.contains(named));
+        let mut changed = Vec::new();
+        for (named, body) in split.checkpoint.segments.iter().zip(split.segments) {
+            if !before.contains(named) {
+                changed.push((self.segment_key(named.sha256), Bytes::from(body)));
+            }
+        }
         stream::iter(changed)
-            .map(|(named, body)| async move {
-                let key = self.segment_key(named.sha256);
-                self.store.put(&key, Bytes::from(body), PutCondition::IfAbsent, &Metadata::new()).await
-            })
+            .map(
+                |(key, body)| async move { self.store.put(&key, body, PutCondition::IfAbsent, &Metadata::new()).await },
+            )
             .buffer_unordered(AT_ONCE)
             .try_for_each(|_| async { Ok(()) })
             .await?;
