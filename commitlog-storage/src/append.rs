@@ -77,6 +77,19 @@ impl CommitLog {
         Ok((entries, tail))
     }
 
+    /// When entry `n` was put, by the store's clock. None: it was collected.
+    ///
+    /// # Errors
+    /// Of the store; it is missing, though the floor is not above it.
+    pub async fn entry_put_ms(&self, n: u64) -> Result<Option<i64>> {
+        let key = self.entry_key(n);
+        match self.store.head(&key).await? {
+            Some(meta) => Ok(Some(meta.modified_ms)),
+            None if n < self.floor().await? => Ok(None),
+            None => Err(CommitLogError::damaged(key, Damage::Missing)),
+        }
+    }
+
     /// The entry after `tail`.
     async fn entry(&self, tail: Tail) -> Result<Option<Sealed>> {
         let key = self.entry_key(tail.next);

@@ -1,5 +1,6 @@
 //! What can be wrong with a commit log in a store. What to do about it is said in one place of the program.
 
+use commitlog::actor::Misheard;
 use commitlog::{CheckpointError, EntryError, Hash, Invalid};
 use common::store::StoreError;
 
@@ -20,6 +21,9 @@ pub enum CommitLogError {
         #[source]
         damage: Damage,
     },
+    /// A fault of this program.
+    #[error(transparent)]
+    Misheard(#[from] Misheard),
 }
 
 /// What is wrong with an object.

@@ -19,7 +19,7 @@
 mod append;
 mod checkpoints;
 mod collect;
-mod drive;
+mod collecting;
 mod error;
 mod floor;
 mod keys;
@@ -36,7 +36,7 @@ use common::store::Store;
 
 pub use append::Append;
 pub use collect::Collected;
-pub use drive::Keep;
+pub use collecting::Keep;
 pub use error::{CommitLogError, Damage};
 pub use load::{Loaded, Recent};
 pub use session::{PROOF_LASTS_MS, Proof, Session, Writer};

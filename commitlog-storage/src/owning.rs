@@ -5,7 +5,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use commitlog::actor::{Action, Answer, Encoded, Misheard};
+use commitlog::actor::{Action, Answer, Encoded, Misheard, Unrestored};
 use commitlog::decide::{Facts, Refusal};
 use commitlog::{FileId, Head, Intent, LiveFile, Op, Owner, Recipe, Stored, Witness};
 
@@ -34,10 +34,21 @@ pub enum PutFile {
     TooOld,
 }
 
+/// What came of restoring a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restored {
+    /// It is there, whoever put it.
+    Present,
+    /// The log no longer holds its records, or holds others.
+    CannotMake,
+    /// The store did not accept the proof.
+    TooOld,
+}
+
 /// What an owner does with records, files and offsets.
 #[async_trait]
 pub trait Work: Send {
-    type Error: From<CommitLogError> + From<Misheard> + Send;
+    type Error: From<CommitLogError> + Send;
 
     /// Reads what log and group say.
     async fn facts(&mut self) -> Result<Facts, Self::Error>;
@@ -58,9 +69,16 @@ pub trait Work: Send {
     /// Which of these files are not there.
     async fn missing(&mut self, live: Vec<(FileId, LiveFile)>) -> Result<Vec<(FileId, LiveFile)>, Self::Error>;
 
-    /// Makes these files again and puts each if its name is free. Returns those that are there now; none if the store did
-    /// not accept the proof.
-    async fn put_again(&mut self, files: &[FileId], recent: &Recent, proof: Proof) -> Result<Vec<FileId>, Self::Error>;
+    /// Makes these live files again, puts each if its name is free, and says of each what came of it.
+    async fn put_again(
+        &mut self,
+        files: &[FileId],
+        recent: &Recent,
+        proof: Proof,
+    ) -> Result<Vec<(FileId, Restored)>, Self::Error>;
+
+    /// Reports live files that are missing and that this owner does not make again.
+    fn unrestored(&mut self, unrestored: &Unrestored);
 
     /// Everything before the offset is decided.
     async fn commit_offset(&mut self, offset: i64) -> Result<(), Self::Error>;
@@ -102,7 +120,7 @@ impl<W: Work> Owning<W> {
                 Action::Refuse(refusal) => return Ok(Ended::Refused(refusal)),
                 Action::Fill { at, last } => match self.work.fill(at, last, self.session.recent()).await? {
                     Filled::Ended => return Ok(Ended::Done),
-                    filled => self.owner.heard(answer_of(filled))?,
+                    filled => self.hear(answer_of(filled))?,
                 },
                 action => self.perform(action).await?,
             }
@@ -132,19 +150,23 @@ impl<W: Work> Owning<W> {
                 self.work.commit_offset(offset).await?;
                 Answer::OffsetCommitted
             }
-            // None of an owner's.
-            action => return Err(Misheard { action: format!("{action:?}"), answer: "nothing".to_owned() }.into()),
+            Action::Report(unrestored) => {
+                self.work.unrestored(&unrestored);
+                Answer::Reported
+            }
+            action => return Err(CommitLogError::from(Misheard::unknown(&action)).into()),
         };
-        Ok(self.owner.heard(answer)?)
+        self.hear(answer)
+    }
+
+    fn hear(&mut self, answer: Answer) -> Result<(), W::Error> {
+        Ok(self.owner.heard(answer).map_err(CommitLogError::from)?)
     }
 
     async fn append(&mut self, ops: &[Op]) -> Result<(), W::Error> {
-        let Some(answer) = self.session.append(ops).await? else {
-            self.owner = self.owner.fresh();
-            return Ok(());
-        };
+        let answer = self.session.append(ops).await?;
         let is_ours = answer == Answer::Appended;
-        self.owner.heard(answer)?;
+        self.hear(answer)?;
         if is_ours {
             self.work.appended(ops, self.owner.head());
         }
@@ -152,26 +174,28 @@ impl<W: Work> Owning<W> {
     }
 
     async fn put_files(&mut self, files: &[u32]) -> Result<(), W::Error> {
-        let Some(proof) = self.session.proof() else { return Ok(self.owner.heard(Answer::TooOld)?) };
-        for (k, put) in self.work.put_files(files, proof).await? {
-            match put {
-                PutFile::Stands(stored) => self.owner.heard(Answer::Stands { k, stored })?,
-                PutFile::TooOld => return Ok(self.owner.heard(Answer::TooOld)?),
+        let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
+        let (mut is_too_old, outcomes) = (false, self.work.put_files(files, proof).await?);
+        for (k, outcome) in outcomes {
+            match outcome {
+                PutFile::Stands(stored) => self.hear(Answer::Stands { k, stored })?,
+                PutFile::TooOld => is_too_old = true,
             }
         }
-        Ok(())
+        if is_too_old { self.hear(Answer::TooOld) } else { Ok(()) }
     }
 
     async fn put_again(&mut self, files: &[FileId]) -> Result<(), W::Error> {
-        let Some(proof) = self.session.proof() else { return Ok(self.owner.heard(Answer::TooOld)?) };
-        let there = self.work.put_again(files, self.session.recent(), proof).await?;
-        if there.is_empty() {
-            return Ok(self.owner.heard(Answer::TooOld)?);
+        let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
+        let (mut is_too_old, outcomes) = (false, self.work.put_again(files, self.session.recent(), proof).await?);
+        for (id, outcome) in outcomes {
+            match outcome {
+                Restored::Present => self.hear(Answer::PutAgain(id))?,
+                Restored::CannotMake => self.hear(Answer::CannotMake(id))?,
+                Restored::TooOld => is_too_old = true,
+            }
         }
-        for id in there {
-            self.owner.heard(Answer::PutAgain(id))?;
-        }
-        Ok(())
+        if is_too_old { self.hear(Answer::TooOld) } else { Ok(()) }
     }
 }
 

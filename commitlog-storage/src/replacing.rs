@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use commitlog::actor::{Action, Answer, Choice, Misheard};
 use commitlog::decide::Refusal;
-use commitlog::{FileId, Op, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
+use commitlog::{FileId, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
 
 use crate::CommitLogError;
 use crate::session::{Proof, Session};
@@ -14,6 +14,10 @@ pub enum Staged {
     Stands(Stored),
     /// An input is missing or altered.
     InputGone(FileId),
+    /// The log no longer holds the records.
+    OutOfRange,
+    /// The log holds other records than those that the inputs were made from.
+    OtherRecords,
 }
 
 /// What came of publishing an output.
@@ -29,7 +33,7 @@ pub enum Published {
 /// What a replacer does with files.
 #[async_trait]
 pub trait Files: Send {
-    type Error: From<CommitLogError> + From<Misheard> + Send;
+    type Error: From<CommitLogError> + Send;
 
     /// What to replace, if anything.
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, Self::Error>;
@@ -38,8 +42,9 @@ pub trait Files: Send {
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, Self::Error>;
 
     /// Waits until no put that rests on so few entries that it does not know entry `entry` is accepted any more, or is
-    /// still to become visible.
-    async fn await_fence(&mut self, entry: u64) -> Result<(), Self::Error>;
+    /// still to become visible. `put_ms` is when the store took that entry, by the store's clock; none: so long ago that
+    /// it was collected.
+    async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Self::Error>;
 
     /// Deletes inputs, and returns those that are certainly gone. Must exclude puts that rest on an older proof, where the
     /// store's fence is a lock.
@@ -64,14 +69,13 @@ pub enum Ended {
 /// A replacer at work.
 pub struct Replacing<F> {
     session: Session,
-    slot: ReplaceSlot,
     replacer: Replacer,
     files: F,
 }
 
 impl<F: Files> Replacing<F> {
     pub fn new(session: Session, slot: ReplaceSlot, files: F) -> Self {
-        Self { session, slot, replacer: Replacer::new(slot), files }
+        Self { session, replacer: Replacer::new(slot), files }
     }
 
     /// Replaces until nothing is left to be replaced. May be dropped at any moment: whoever comes next goes on.
@@ -93,14 +97,15 @@ impl<F: Files> Replacing<F> {
             Action::Load => self.session.load().await?,
             Action::ReadFloor => self.session.floor().await?,
             Action::Prove { .. } => self.session.prove().await?,
-            Action::Append { ops, .. } => return self.append(&ops).await,
+            Action::Append { ops, .. } => self.session.append(&ops).await?,
             Action::Choose { .. } => {
                 let state = self.session.log.state_at(self.session.recent()).await?;
                 let choice = self.files.choose(&state).await?.filter(|choice| is_of(&state, choice));
                 choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
             }
             Action::AwaitFence { entry } => {
-                self.files.await_fence(entry).await?;
+                let put_ms = self.session.log.entry_put_ms(entry).await?;
+                self.files.await_fence(entry, put_ms).await?;
                 Answer::FencePassed
             }
             Action::DropStaged { replace } => {
@@ -109,46 +114,43 @@ impl<F: Files> Replacing<F> {
             }
             action => return self.carry(action).await,
         };
-        Ok(self.replacer.heard(answer)?)
+        self.hear(answer)
     }
 
-    async fn append(&mut self, ops: &[Op]) -> Result<(), F::Error> {
-        match self.session.append(ops).await? {
-            Some(answer) => self.replacer.heard(answer)?,
-            None => self.replacer = Replacer::new(self.slot),
-        }
-        Ok(())
+    fn hear(&mut self, answer: Answer) -> Result<(), F::Error> {
+        Ok(self.replacer.heard(answer).map_err(CommitLogError::from)?)
     }
 
     /// What is done with the files of the replace that is under way.
     async fn carry(&mut self, action: Action) -> Result<(), F::Error> {
-        let nothing = || Misheard { action: format!("{action:?}"), answer: "no replace is under way".to_owned() };
-        let intent = self.replacer.replace().map(|Replace { intent, .. }| intent.clone()).ok_or_else(nothing)?;
+        let unknown = || CommitLogError::from(Misheard::unknown(&action));
+        let intent = self.replacer.replace().map(|Replace { intent, .. }| intent.clone()).ok_or_else(unknown)?;
         match &action {
             Action::Stage { outputs, .. } => {
                 for k in outputs.iter().copied() {
                     match self.files.stage(&intent, k).await? {
-                        Staged::Stands(stored) => self.replacer.heard(Answer::Staged { k, stored })?,
-                        Staged::InputGone(id) => return Ok(self.replacer.heard(Answer::InputGone(id))?),
+                        Staged::Stands(stored) => self.hear(Answer::Staged { k, stored })?,
+                        Staged::InputGone(id) => return self.hear(Answer::InputGone(id)),
+                        Staged::OutOfRange => return self.hear(Answer::OutOfRange),
+                        Staged::OtherRecords => return self.hear(Answer::OtherRecords),
                     }
                 }
             }
             Action::Delete { files, .. } => {
                 let deleted = self.files.delete(&intent, files).await?;
-                self.replacer.heard(Answer::Deleted(deleted))?;
+                self.hear(Answer::Deleted(deleted))?;
             }
             Action::Publish { outputs, .. } => {
                 for k in outputs.iter().copied() {
-                    let Some(proof) = self.session.proof() else { return Ok(self.replacer.heard(Answer::TooOld)?) };
-                    let answer = match self.files.publish(&intent, k, proof).await? {
-                        Published::Stands => Answer::Published { k },
-                        Published::TooOld => return Ok(self.replacer.heard(Answer::TooOld)?),
-                        Published::Gone => return Ok(self.replacer.heard(Answer::StagedGone)?),
-                    };
-                    self.replacer.heard(answer)?;
+                    let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
+                    match self.files.publish(&intent, k, proof).await? {
+                        Published::Stands => self.hear(Answer::Published { k })?,
+                        Published::TooOld => return self.hear(Answer::TooOld),
+                        Published::Gone => return self.hear(Answer::StagedGone),
+                    }
                 }
             }
-            _ => return Err(nothing().into()),
+            _ => return Err(unknown().into()),
         }
         Ok(())
     }

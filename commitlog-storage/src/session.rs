@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use commitlog::actor::Answer;
 use commitlog::{Head, Invalid, Op};
-use common::clock::Clock;
+use common::clock::BootClock;
 
 use crate::error::Result;
 use crate::{Append, CommitLog, CommitLogError, Recent, Tail};
@@ -16,7 +16,7 @@ pub const PROOF_LASTS_MS: i64 = 5 * 60 * 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
     pub entries: u64,
-    /// By the clock of this process, before the request that proved it was sent.
+    /// By this machine's time since it booted, before the request that proved it was sent.
     pub proved_ms: i64,
 }
 
@@ -26,7 +26,7 @@ pub type Writer = Box<dyn FnMut() -> String + Send>;
 /// A commit log as far as one actor has folded it.
 pub struct Session {
     pub log: CommitLog,
-    clock: Arc<dyn Clock>,
+    clock: Arc<dyn BootClock>,
     writer: Writer,
     head: Head,
     recent: Recent,
@@ -35,7 +35,7 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(log: CommitLog, clock: Arc<dyn Clock>, writer: Writer) -> Self {
+    pub fn new(log: CommitLog, clock: Arc<dyn BootClock>, writer: Writer) -> Self {
         let (head, recent, tail) = (Head::default(), Recent::default(), Tail::default());
         Self { log, clock, writer, head, recent, tail, proved_ms: i64::MIN }
     }
@@ -46,33 +46,32 @@ impl Session {
     }
 
     pub(crate) async fn load(&mut self) -> Result<Answer> {
-        let asked_ms = self.clock.now_ms();
+        let asked_ms = self.clock.since_boot_ms();
         let loaded = self.log.load().await?;
         (self.head, self.recent, self.tail) = (loaded.head, loaded.recent, loaded.tail);
         self.proved_ms = asked_ms;
         Ok(Answer::Loaded(Box::new(self.head.clone())))
     }
 
-    /// Appends an entry. None: this actor slept for long, and has to begin again.
-    pub(crate) async fn append(&mut self, ops: &[Op]) -> Result<Option<Answer>> {
-        let (asked_ms, writer) = (self.clock.now_ms(), (self.writer)());
+    pub(crate) async fn append(&mut self, ops: &[Op]) -> Result<Answer> {
+        let (asked_ms, writer) = (self.clock.since_boot_ms(), (self.writer)());
         match self.log.append(self.tail, &writer, ops).await? {
             Append::Appended { tail } => {
                 self.follow(&[ops.to_vec()], tail)?;
                 self.proved_ms = asked_ms;
-                Ok(Some(Answer::Appended))
+                Ok(Answer::Appended)
             }
             Append::Lost { entries, tail } => {
                 let entries: Vec<Vec<Op>> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
                 self.follow(&entries, tail)?;
-                Ok(Some(Answer::Lost(entries)))
+                Ok(Answer::Lost(entries))
             }
-            Append::Behind => Ok(None),
+            Append::Behind => Ok(Answer::Behind),
         }
     }
 
     pub(crate) async fn prove(&mut self) -> Result<Answer> {
-        let asked_ms = self.clock.now_ms();
+        let asked_ms = self.clock.since_boot_ms();
         let (entries, tail) = self.log.follow(self.tail).await?;
         let entries: Vec<Vec<Op>> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
         self.follow(&entries, tail)?;
@@ -98,7 +97,7 @@ impl Session {
     /// What puts may rest on; none, if the tail has to be proved again.
     pub(crate) fn proof(&self) -> Option<Proof> {
         let proof = Proof { entries: self.tail.next, proved_ms: self.proved_ms };
-        let age_ms = self.clock.now_ms().checked_sub(self.proved_ms)?;
+        let age_ms = self.clock.since_boot_ms().checked_sub(self.proved_ms)?;
         (0..PROOF_LASTS_MS).contains(&age_ms).then_some(proof)
     }
 }

@@ -41,6 +41,8 @@ pub enum Action {
     FindMissing { from: i64, entries: u64 },
     /// Make these live files again, and put each under its own name if that is free.
     PutAgain { files: Vec<FileId>, anchor: Anchor },
+    /// Tell people that files are missing, and why this owner does not make them again.
+    Report(Unrestored),
     /// Choose what to replace, as of this many entries.
     Choose { entries: u64 },
     /// Make these outputs of a replace and put each below `staged/` if its name is free.
@@ -100,6 +102,7 @@ pub enum Answer {
     PutAgain(FileId),
     /// The log no longer holds its records, or holds others: it stays missing.
     CannotMake(FileId),
+    Reported,
     /// The store did not accept a put, for its proof of the tail is too old.
     TooOld,
     Chosen(Box<Choice>),
@@ -135,6 +138,27 @@ pub struct Encoded {
     pub header: Option<crate::op::Header>,
 }
 
+/// Missing files that an owner does not make again. Offsets are committed nevertheless.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Unrestored {
+    /// The log no longer holds their records, or holds others.
+    pub cannot_make: Vec<FileId>,
+    /// Outputs of a replace: only another replace, of reason restore, makes them again.
+    pub of_replaces: Vec<FileId>,
+    /// Inputs or outputs of a replace that is under way: the owner looks again when it has ended.
+    pub waiting: Vec<FileId>,
+}
+
+impl Unrestored {
+    pub fn is_empty(&self) -> bool {
+        self.files().next().is_none()
+    }
+
+    pub fn files(&self) -> impl Iterator<Item = FileId> {
+        self.cannot_make.iter().chain(&self.of_replaces).chain(&self.waiting).copied()
+    }
+}
+
 /// What to replace, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Choice {
@@ -161,6 +185,11 @@ pub struct Misheard {
 impl Misheard {
     pub(crate) fn new(action: &Action, answer: &Answer) -> Self {
         Self { action: format!("{action:?}"), answer: format!("{answer:?}") }
+    }
+
+    /// For a driver that is asked what this actor never asks.
+    pub fn unknown(action: &Action) -> Self {
+        Self { action: format!("{action:?}"), answer: "none, for it is not one of this actor".to_owned() }
     }
 }
 

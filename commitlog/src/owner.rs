@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::actor::{Action, Anchor, Answer, Check, Encoded, Misheard, reads_floor_after};
+use crate::actor::{Action, Anchor, Answer, Check, Encoded, Misheard, Unrestored, reads_floor_after};
 use crate::decide::{Facts, Plan, Refusal, decide, onwards};
 use crate::files::LiveFile;
-use crate::head::{BatchSlot, Head};
+use crate::head::{BatchSlot, Head, Replace};
 use crate::op::{Commit, FileId, Intent, Op, Recipe, Stored};
 use crate::rules::{Rule, holds};
 
@@ -19,10 +19,18 @@ pub struct Owner {
     facts: Option<Facts>,
     check: Check,
     phase: Phase,
-    /// Files from this offset on are missing and could not be restored yet. No offset is committed meanwhile.
-    restore_from: Option<i64>,
+    waits: Option<Wait>,
     /// Missing files that the log cannot make again.
     unmakeable: BTreeSet<FileId>,
+    /// What was reported last.
+    reported: Unrestored,
+}
+
+/// Files from an offset on are missing, and are looked for again when one of these replaces has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Wait {
+    from: i64,
+    replaces: BTreeSet<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -40,6 +48,7 @@ enum Phase {
         from: i64,
         files: BTreeSet<FileId>,
     },
+    Report(Unrestored),
     CommitOffset,
     /// What log and group say was read after the commit log: it may be newer, and no reason to refuse.
     Confirm(Refusal),
@@ -116,8 +125,9 @@ impl Owner {
             facts: None,
             check: Check::None,
             phase: Phase::Load,
-            restore_from: None,
+            waits: None,
             unmakeable: BTreeSet::new(),
+            reported: Unrestored::default(),
         }
     }
 
@@ -125,6 +135,12 @@ impl Owner {
     #[must_use]
     pub fn fresh(&self) -> Self {
         Self::new(self.recipe.clone(), self.restores)
+    }
+
+    /// Forgets the commit log, which has to be read again, and not what people asked for.
+    fn begin_again(&mut self) {
+        let Self { waits, unmakeable, reported, .. } = self.clone();
+        *self = Self { waits, unmakeable, reported, ..self.fresh() };
     }
 
     pub fn head(&self) -> &Head {
@@ -156,6 +172,7 @@ impl Owner {
                 files: files.iter().copied().collect(),
                 anchor: anchor(&self.head, Rule::RestoresAreAnchored),
             },
+            Phase::Report(unrestored) => Action::Report(unrestored.clone()),
             Phase::CommitOffset => Action::CommitOffset(self.head.end),
             Phase::Confirm(refusal) | Phase::Refused(refusal) => Action::Refuse(refusal.clone()),
         }
@@ -188,11 +205,9 @@ impl Owner {
                 let is_valid = self.head.allows(&write.intent_ops()).is_ok();
                 self.phase = if is_valid { Phase::Write(Box::new(write)) } else { Phase::Look };
             }
-            (Action::Fill { .. }, Answer::Woken) => {
-                if let Some(from) = self.restore_from {
-                    (self.check, self.phase) = (Check::Tail, Phase::Find { from });
-                }
-            }
+            // An owner that has nothing to write learns only so that a replace has ended.
+            (Action::Fill { .. }, Answer::Woken) if self.waits.is_some() => self.check = Check::Tail,
+            (Action::Fill { .. }, Answer::Woken) => {}
             (Action::Make(intent), Answer::Encoded(encoded)) => {
                 self.phase = if encoded.intent == *intent || !holds(Rule::RecipeOfIntent) {
                     Phase::Write(Box::new(Write::new(*encoded, true)))
@@ -210,7 +225,7 @@ impl Owner {
             (Action::Fill { .. } | Action::Make(_), Answer::OutOfRange) => self.phase = Phase::Look,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
-            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => *self = self.fresh(),
+            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => self.begin_again(),
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => self.proved(&entries),
             (Action::PutFiles { .. } | Action::PutAgain { .. }, Answer::TooOld) => self.check = Check::Tail,
@@ -229,6 +244,10 @@ impl Owner {
             (Action::PutAgain { files, .. }, Answer::CannotMake(id)) if files.contains(&id) => {
                 self.unmakeable.insert(id);
                 self.seen_to(id);
+            }
+            (Action::Report(unrestored), Answer::Reported) => {
+                self.reported = unrestored.clone();
+                self.phase = Phase::CommitOffset;
             }
             (Action::CommitOffset(_), Answer::OffsetCommitted) => self.go_on(),
             (action, answer) => return Err(Misheard::new(action, &answer)),
@@ -261,6 +280,10 @@ impl Owner {
 
     /// After everything up to the end is decided.
     fn go_on(&mut self) {
+        if let Some(from) = self.finds_again() {
+            self.phase = Phase::Find { from };
+            return;
+        }
         match &self.facts {
             // Another owner has begun a batch meanwhile.
             Some(_) if self.head.intent().is_some() => self.phase = Phase::Look,
@@ -283,16 +306,16 @@ impl Owner {
         }
         match &mut self.phase {
             Phase::Write(write) if matches!(self.head.batch, BatchSlot::Open(_)) => write.is_intended = true,
-            Phase::Write(_) => self.committed(),
+            Phase::Write(_) => self.phase = Phase::CommitOffset,
             _ => self.phase = Phase::Look,
         }
     }
 
-    fn committed(&mut self) {
-        self.phase = match self.restore_from {
-            Some(from) => Phase::Find { from },
-            None => Phase::CommitOffset,
-        };
+    /// From where on to look for missing files, if a replace that they waited for has ended.
+    fn finds_again(&self) -> Option<i64> {
+        let Wait { from, replaces } = self.waits.as_ref()?;
+        let open: BTreeSet<u64> = self.head.replaces().map(|replace| replace.intent.replace).collect();
+        (!replaces.is_subset(&open)).then_some(*from)
     }
 
     fn lost(&mut self, ops: &[Op], entries: &[Vec<Op>]) {
@@ -313,7 +336,7 @@ impl Owner {
         self.check = Check::None;
         if of < floor {
             // A hole: whatever was folded since it was open is unknown here.
-            *self = self.fresh();
+            self.begin_again();
         }
     }
 
@@ -331,6 +354,11 @@ impl Owner {
             }
             Phase::Confirm(_) if !entries.is_empty() => self.phase = Phase::Look,
             Phase::Confirm(refusal) => self.phase = Phase::Refused(refusal.clone()),
+            Phase::Fill => {
+                if let Some(from) = self.finds_again() {
+                    self.phase = Phase::Find { from };
+                }
+            }
             // Looking again takes as long as the look before: only what a replace began may not be restored any more.
             Phase::Restore { from, .. } if entries.iter().flatten().any(Op::is_of_a_replace) => {
                 self.phase = Phase::Find { from: *from };
@@ -349,23 +377,39 @@ impl Owner {
     }
 
     fn missing(&mut self, from: i64, missing: &[(FileId, LiveFile)]) {
-        let missing = || missing.iter().map(|(id, _)| *id).filter(|id| !self.unmakeable.contains(id));
-        let frozen: BTreeSet<FileId> =
-            self.head.replaces().flat_map(|replace| replace.intent.inputs().map(|(_, id)| id)).collect();
-        let is_ours =
-            |id: &FileId| matches!(id, FileId::Batch { .. }) && (!frozen.contains(id) || !holds(Rule::RestoreOnlyLive));
-        let files: BTreeSet<FileId> = missing().filter(is_ours).collect();
-        let is_all_there = missing().next().is_none();
+        let missing = || missing.iter().map(|(id, _)| *id);
+        let mut under_way: BTreeMap<FileId, u64> = BTreeMap::new();
+        for Replace { intent, .. } in self.head.replaces() {
+            let files = intent.inputs().map(|(_, id)| id).chain(intent.outputs().map(|(id, _)| id));
+            under_way.extend(files.map(|id| (id, intent.replace)));
+        }
+        let open = |id: FileId| under_way.get(&id).copied();
+        let is_ours = |id: FileId| {
+            matches!(id, FileId::Batch { .. })
+                && !self.unmakeable.contains(&id)
+                && (open(id).is_none() || !holds(Rule::RestoreOnlyLive))
+        };
+        let files: BTreeSet<FileId> = missing().filter(|id| is_ours(*id)).collect();
         if !files.is_empty() {
             self.phase = Phase::Restore { from, files };
-        } else if is_all_there {
-            self.restore_from = None;
-            self.phase = Phase::CommitOffset;
-        } else {
-            // A replace makes them, or is about to replace them.
-            self.restore_from = Some(from);
-            self.go_on();
+            return;
         }
+        let mut unrestored = Unrestored::default();
+        let mut replaces = BTreeSet::new();
+        for id in missing() {
+            match (open(id), id) {
+                (Some(replace), _) => {
+                    replaces.insert(replace);
+                    unrestored.waiting.push(id);
+                }
+                (None, FileId::Batch { .. }) => unrestored.cannot_make.push(id),
+                (None, FileId::Replace { .. }) => unrestored.of_replaces.push(id),
+            }
+        }
+        self.waits = (!replaces.is_empty()).then_some(Wait { from, replaces });
+        let is_new = !unrestored.is_empty() && unrestored != self.reported;
+        self.phase =
+            if is_new && holds(Rule::ReportUnrestored) { Phase::Report(unrestored) } else { Phase::CommitOffset };
     }
 
     fn fold(&mut self, ops: &[Op]) -> bool {

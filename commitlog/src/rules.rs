@@ -38,6 +38,8 @@ pub enum Rule {
     RestoresAreAnchored,
     /// Otherwise a file is restored that a replace has removed, or is about to.
     RestoreOnlyLive,
+    /// Otherwise nobody knows of a missing file that no owner makes again.
+    ReportUnrestored,
     /// Otherwise late puts of inputs come after their deletion.
     WaitForFence,
     /// Otherwise the rows of inputs and outputs are visible together.
@@ -69,7 +71,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::IntentBeforeFiles,
         Self::RecipeOfIntent,
         Self::FilesBeforeCommit,
@@ -86,6 +88,7 @@ impl Rule {
         Self::PutsAreAnchored,
         Self::RestoresAreAnchored,
         Self::RestoreOnlyLive,
+        Self::ReportUnrestored,
         Self::WaitForFence,
         Self::DeleteBeforePublish,
         Self::ReadyBeforeDelete,

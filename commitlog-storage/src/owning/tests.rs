@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use commitlog::actor::Choice;
@@ -95,23 +95,28 @@ enum Failed {
     #[error(transparent)]
     Log(#[from] CommitLogError),
     #[error(transparent)]
-    Misheard(#[from] Misheard),
-    #[error(transparent)]
     Store(#[from] common::store::StoreError),
 }
 
 /// What all owners share.
 struct Outside {
     offsets: i64,
+    /// First offset that the log holds.
+    earliest: Mutex<i64>,
     committed: Mutex<Option<i64>>,
     /// Puts that rest on so few entries, or fewer, are refused.
     fence: Mutex<Option<u64>>,
+    /// What was reported.
+    unrestored: Mutex<Vec<FileId>>,
+}
+
+fn of<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outside {
     fn is_too_old(&self, proof: Proof) -> bool {
-        let fence = self.fence.lock().unwrap_or_else(PoisonError::into_inner);
-        fence.is_some_and(|entry| proof.entries <= entry)
+        of(&self.fence).is_some_and(|entry| proof.entries <= entry)
     }
 }
 
@@ -196,8 +201,8 @@ impl Work for Rows {
 
     async fn facts(&mut self) -> Result<Facts, Failed> {
         Pause(false).await;
-        let committed = *self.outside.committed.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Facts { log_id: "log".into(), earliest: 0, latest: self.outside.offsets, committed })
+        let (earliest, committed) = (*of(&self.outside.earliest), *of(&self.outside.committed));
+        Ok(Facts { log_id: "log".into(), earliest, latest: self.outside.offsets, committed })
     }
 
     async fn fill(&mut self, at: i64, _: Option<Witness>, recent: &Recent) -> Result<Filled, Failed> {
@@ -244,24 +249,38 @@ impl Work for Rows {
         Ok(missing)
     }
 
-    async fn put_again(&mut self, files: &[FileId], recent: &Recent, proof: Proof) -> Result<Vec<FileId>, Failed> {
+    async fn put_again(
+        &mut self,
+        files: &[FileId],
+        recent: &Recent,
+        proof: Proof,
+    ) -> Result<Vec<(FileId, Restored)>, Failed> {
         let log = CommitLog::new(self.store.clone(), "t", 0);
         let state = log.state_at(recent).await?;
+        let mut outcomes = Vec::new();
         for id in files {
             let file = &state.live[id];
             let FileId::Batch { from, k } = *id else { panic!("nothing was replaced") };
             let Fate::Batch(batch) = &state.spans[&from].fate else { panic!("a batch") };
             let intent = self.encode(from, file.to, batch.recipe.clone(), false).intent;
-            if self.put(&intent, k, proof).await?.is_none() {
-                return Ok(Vec::new());
-            }
+            let outcome = if from < *of(&self.outside.earliest) {
+                Restored::CannotMake
+            } else {
+                let put = self.put(&intent, k, proof).await?;
+                put.map_or(Restored::TooOld, |_| Restored::Present)
+            };
+            outcomes.push((*id, outcome));
         }
-        Ok(files.to_vec())
+        Ok(outcomes)
+    }
+
+    fn unrestored(&mut self, unrestored: &Unrestored) {
+        of(&self.outside.unrestored).extend(unrestored.files());
     }
 
     async fn commit_offset(&mut self, offset: i64) -> Result<(), Failed> {
         Pause(false).await;
-        *self.outside.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
+        *of(&self.outside.committed) = Some(offset);
         Ok(())
     }
 
@@ -329,9 +348,10 @@ impl Files for Compaction {
         Ok(Staged::Stands(stored(&self.memory.get(&staged).expect("just put"))))
     }
 
-    async fn await_fence(&mut self, entry: u64) -> Result<(), Failed> {
+    async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Failed> {
         Pause(false).await;
-        let mut fence = self.outside.fence.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(put_ms.is_some(), "nothing was collected");
+        let mut fence = of(&self.outside.fence);
         *fence = (*fence).max(Some(entry));
         Ok(())
     }
@@ -381,7 +401,13 @@ impl Scene {
     fn new(offsets: i64) -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000));
         let memory = MemoryStore::new(clock.clone());
-        let outside = Arc::new(Outside { offsets, committed: Mutex::new(None), fence: Mutex::new(None) });
+        let outside = Arc::new(Outside {
+            offsets,
+            earliest: Mutex::new(0),
+            committed: Mutex::new(None),
+            fence: Mutex::new(None),
+            unrestored: Mutex::default(),
+        });
         Self { store: Arc::new(Interleaved(memory.clone())), memory, clock, outside, owners: 0 }
     }
 
@@ -488,7 +514,7 @@ proptest! {
         let mut scene = Scene::new(offsets);
         run(&mut scene, &steps, &sizes, 2);
         prop_assert_eq!(scene.visible(), (0..offsets).collect::<Vec<_>>());
-        prop_assert_eq!(*scene.outside.committed.lock().unwrap(), Some(offsets));
+        prop_assert_eq!(*of(&scene.outside.committed), Some(offsets));
         // What the commit log says stands there.
         let log = CommitLog::new(Arc::new(scene.memory.clone()), "t", 0);
         let state = now(log.load_state()).unwrap().0;
@@ -505,11 +531,42 @@ proptest! {
         for key in before.keys().step_by(2) {
             scene.memory.set(key, None);
         }
-        *scene.outside.committed.lock().unwrap() = Some(0);
+        *of(&scene.outside.committed) = Some(0);
         run(&mut scene, &steps, &sizes, 2);
         let after: BTreeMap<String, Option<Bytes>> =
             scene.memory.keys("data/").into_iter().map(|key| (key.clone(), scene.memory.get(&key))).collect();
         prop_assert_eq!(after, before);
+    }
+
+    #[test]
+    fn files_that_the_log_cannot_make_again_hold_nothing_up(
+        steps in prop::collection::vec(any::<Step>(), 0..400),
+        sizes in prop::collection::vec(any::<u8>(), 0..20),
+        deleted in prop::collection::vec(any::<bool>(), 90),
+        offsets in 1i64..30,
+        earliest in 0i64..30,
+        actors in prop_oneof![Just(2usize), Just(3)],
+    ) {
+        let earliest = earliest.min(offsets);
+        let mut scene = Scene::new(offsets);
+        run(&mut scene, &steps, &sizes, actors);
+        let log = CommitLog::new(Arc::new(scene.memory.clone()), "t", 0);
+        let live = now(log.load_state()).unwrap().0.live;
+        let deleted: Vec<_> = live.iter().zip(deleted).filter(|(_, is_deleted)| *is_deleted).map(|(file, _)| file).collect();
+        for (id, file) in &deleted {
+            scene.memory.set(&key(&file.folder, **id), None);
+        }
+        *of(&scene.outside.earliest) = earliest;
+        *of(&scene.outside.committed) = Some(0);
+        run(&mut scene, &steps, &sizes, actors);
+        prop_assert_eq!(*of(&scene.outside.committed), Some(offsets));
+        for (id, file) in deleted {
+            let is_there = scene.memory.get(&key(&file.folder, *id)).is_some();
+            let is_makeable = matches!(id, FileId::Batch { .. }) && file.from >= earliest;
+            let is_reported = of(&scene.outside.unrestored).contains(id);
+            prop_assert!(is_there || !is_makeable, "{} can be made", id);
+            prop_assert!(is_there || is_reported, "nobody knows of {}", id);
+        }
     }
 
     #[test]

@@ -159,6 +159,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .in_batches_of(1)
             .deletions(1)
             .moves(1),
+        of("2 offsets: an owner, a compactor, a file deleted", 2, &[ONE, COMPACTOR]).deletions(1),
         of("1 offset: two owners, a compactor, a collector", 1, &[ONE, ONE, COMPACTOR, COLLECTOR]).of_one(),
     ]
 }
@@ -185,6 +186,9 @@ pub(super) fn mutants(rule: Rule) -> Vec<Scenario> {
         Rule::PutsAreAnchored | Rule::WaitForFence => vec![rivals()],
         Rule::RestoresAreAnchored => {
             vec![rivals().deletions(1).crashes(1).replaces(2).of_one(), rivals().deletions(1).of_one()]
+        }
+        Rule::ReportUnrestored => {
+            vec![of("an owner, a file deleted, the log lets go", 2, &[ONE]).deletions(1).moves(1)]
         }
         Rule::RestoreOnlyLive => vec![compacted().deletions(1).crashes(1), rivals().deletions(1)],
         Rule::DeleteBeforePublish | Rule::StagedBeforeReady | Rule::PublishedBeforeDone | Rule::DoneBeforeDrop => {

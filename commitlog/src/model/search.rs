@@ -8,6 +8,7 @@ use super::intern::Interned;
 use super::scenarios::Scenario;
 use super::world::{Rows, Shared, Step, World, rows_of};
 use crate::files::Fate;
+use crate::op::FileId;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -149,9 +150,12 @@ impl Search<'_> {
         let visible = world.files.values().fold(0, |all, rows| all | rows);
         let missing: Rows =
             (0..offsets).filter(|offset| !is_gone(*offset)).fold(0, |all, offset| all | 1 << offset) & !visible;
-        // Files that were deleted by hand, and whose records the log has let go of, are gone.
-        let unmakeable = state.live.values().filter(|file| file.from < world.start);
-        let missing = missing & !(world.taken & unmakeable.fold(0, |all, file| all | rows_of(&file.stored)));
+        // Of files that were deleted by hand, those whose records the log has let go of are gone, and outputs that no
+        // replacer makes again. People know.
+        let unmakeable =
+            state.live.iter().filter(|(id, file)| file.from < world.start || matches!(id, FileId::Replace { .. }));
+        let unmakeable = unmakeable.fold(0, |all, (_, file)| all | rows_of(&file.stored));
+        let missing = missing & !(world.taken & world.reported & unmakeable);
         if missing == 0 {
             self.good.push(number);
         } else if missing & !world.taken == 0 {
@@ -161,7 +165,7 @@ impl Search<'_> {
         } else {
             self.note("row lost", number);
         }
-        let counts = |(id, rows): (&crate::FileId, &Rows)| {
+        let counts = |(id, rows): (&FileId, &Rows)| {
             *rows == 0 || state.live.get(id).is_some_and(|file| rows_of(&file.stored) == *rows)
         };
         if !world.files.iter().all(counts) {

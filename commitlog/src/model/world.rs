@@ -66,6 +66,8 @@ pub(super) struct World {
     pub budget: Budget,
     /// Rows that an operator deleted.
     pub taken: Rows,
+    /// Rows of files that an owner reported as missing.
+    pub reported: Rows,
 }
 
 /// A log as a prefix and one entry more.
@@ -158,6 +160,7 @@ impl<'a> Shared<'a> {
             late: Vec::new(),
             budget: self.scenario.budget,
             taken: 0,
+            reported: 0,
         }
     }
 
@@ -374,6 +377,15 @@ impl<'a> Shared<'a> {
                         answer(after, Answer::PutAgain(*id));
                     }
                 }
+            }
+            Action::Report(unrestored) => {
+                let entries = actor.head().map_or(0, |head| head.next);
+                let mut after = same();
+                if let Some(state) = self.state(self.prefix(world.log, entries)) {
+                    let files = unrestored.files().filter_map(|id| state.live.get(&id));
+                    after.reported |= files.fold(0, |all, file| all | rows_of(&file.stored));
+                }
+                answer(after, Answer::Reported);
             }
             Action::Choose { entries } => {
                 let choice = self.choose(world, *entries, scenario.actors[place]);

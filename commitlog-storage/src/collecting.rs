@@ -1,6 +1,6 @@
 //! Runs the collector of the core over a store.
 
-use commitlog::actor::{Action, Answer};
+use commitlog::actor::{Action, Answer, Misheard};
 use commitlog::{Collector, State};
 
 use crate::error::Result;
@@ -51,11 +51,10 @@ impl CommitLog {
                     collected.entries = self.delete_entries(below, keep.since_ms).await?;
                     Answer::EntriesDeleted
                 }
-                _ => break,
+                Action::Rest => break,
+                action => return Err(Misheard::unknown(&action).into()),
             };
-            if collector.heard(answer).is_err() {
-                break;
-            }
+            collector.heard(answer)?;
         }
         let objects = self.delete_checkpoints(keep.since_ms).await?;
         let key_runs = self.delete_key_runs(keep.keys_from, keep.since_ms).await?;
