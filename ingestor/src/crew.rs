@@ -21,7 +21,7 @@ use crate::error::IngestError;
 use crate::hints::Hint;
 use crate::lane::{self, Shared};
 use crate::problems::{Kind, Problems};
-use crate::role::{COMPONENT, Ingestor};
+use crate::role::{COMPONENT, Ingestor, LISTING_COMPONENT};
 use crate::routes::{Route, Waiting};
 use crate::tries::Tries;
 
@@ -120,6 +120,8 @@ impl<'a> Crew<'a> {
 
     /// Ends everything in order: commits the batches read, records the files archived.
     pub(crate) async fn end(mut self) {
+        // Without lanes nothing is listed.
+        self.ingestor.health.ready(LISTING_COMPONENT);
         if let Some(discovery) = self.discovery.take() {
             discovery.abort();
         }
@@ -151,6 +153,9 @@ impl<'a> Crew<'a> {
                     self.failed.remove(&partition);
                     self.restarts.remove(&partition);
                     self.stop(partition);
+                }
+                if self.handles.is_empty() && self.restarts.is_empty() {
+                    self.ingestor.health.ready(LISTING_COMPONENT);
                 }
                 self.update_health(None);
             }
@@ -250,6 +255,7 @@ impl<'a> Crew<'a> {
             Ok(()) => Duration::ZERO,
             Err(error) => {
                 let fenced = matches!(&error, IngestError::Log(error) if error.kind == LogErrorKind::Fenced);
+                self.update_health(Some(&error));
                 match self.wait_after(error, tries, &format!("ledger partition {partition}")) {
                     Ok(wait) if fenced => wait.max(AFTER_FENCE),
                     Ok(wait) => wait,
@@ -288,21 +294,32 @@ impl<'a> Crew<'a> {
         tries: &mut Tries,
     ) -> Result<(), IngestError> {
         match ended.map_err(|error| IngestError::task(&error))? {
-            Ok(()) => {
-                self.once.swept = true;
-                self.update_health(None);
-            }
+            Ok(()) => self.once.swept = true,
             Err(error) => {
-                let wait = self.wait_after(error.into(), tries, "listing")?;
-                self.discover_at = Instant::now() + wait;
+                // No listing follows, and none is needed, while no partition is assigned.
+                if !(self.handles.is_empty() && self.restarts.is_empty()) {
+                    self.ingestor.health.not_ready(LISTING_COMPONENT, &error.to_string());
+                }
+                match self.wait_after(error.clone().into(), tries, "listing") {
+                    Ok(wait) => self.discover_at = Instant::now() + wait,
+                    Err(_) if self.ingestor.settings.once => self.listing_failed(error),
+                    Err(error) => return Err(error),
+                }
             }
         }
         Ok(())
     }
 
+    /// With `once`: what was found before the failure is done all the same.
+    fn listing_failed(&mut self, error: StoreError) {
+        tracing::warn!(%error, "the listing cannot be completed; the files found so far are ingested");
+        let (key, seen) = (error.key.clone(), self.shared.routes.sweep());
+        self.shared.problems.note(&key, Kind::Unlisted, error, seen);
+        self.once.swept = true;
+    }
+
     fn wait_after(&self, error: IngestError, tries: &mut Tries, what: &str) -> Result<Duration, IngestError> {
         let Some(wait) = tries.failed(&error, self.ingestor.progress(), Instant::now()) else { return Err(error) };
-        self.update_health(Some(&error));
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(%error, retry_in_ms, "{what} failed; trying again");
         Ok(wait)
@@ -320,6 +337,7 @@ impl<'a> Crew<'a> {
         let discovery = Discovery::new(
             file.store.clone(),
             file.clock.clone(),
+            self.ingestor.health.clone(),
             file.metrics.clone(),
             file.settings.discovery.clone(),
             routes.clone(),

@@ -7,13 +7,14 @@
 //! A failed listing or look-up is an error, never "no files". An entry that cannot be listed although others can is a
 //! problem of its own: nothing is concluded about files there, and the others are read.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::clock::Clock;
 use common::store::{ObjectMeta, PassedOver, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use common::telemetry::Health;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::hints::{Hint, HintAnswer};
@@ -21,9 +22,11 @@ use crate::identity::{Identities, IdentityHash, PENDING, ledger_partition};
 use crate::metrics::Metrics;
 use crate::passed_over::{PassedOverCounts, Reason};
 use crate::problems::{Kind, ProblemBook};
+use crate::role::LISTING_COMPONENT;
 use crate::routes::{Candidate, Found, Listed, Offered, Routes, Sweep};
 use crate::settings::DiscoverySettings;
 use crate::uncovered::{self, Uncovered};
+use crate::young::Young;
 
 /// A local page reads its directories again, so it is large; S3 returns at most 1,000.
 const LIST_PAGE: usize = 10_000;
@@ -31,11 +34,14 @@ const LIST_PAGE: usize = 10_000;
 const LOOK_BACK: usize = 1_000;
 /// Files found and waiting, of the whole process, at some 300 bytes each.
 const MOST_WAITING: usize = 50_000;
+/// How often the backlog is told while a listing waits for lanes.
+const TELL_EVERY: Duration = Duration::from_millis(500);
 const SOONEST: Duration = Duration::from_millis(1);
 
 pub(crate) struct Discovery {
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
+    pub health: Health,
     pub metrics: Arc<Metrics>,
     pub settings: DiscoverySettings,
     pub routes: Arc<Routes>,
@@ -45,8 +51,7 @@ pub(crate) struct Discovery {
     places: Arc<Semaphore>,
     /// By path. Every listed file is here, so each takes 48 bytes and no text.
     ripening: HashMap<IdentityHash, Ripening>,
-    /// Files to look up again, by time.
-    rechecks: BTreeSet<(i64, String)>,
+    young: Young,
     tail: VecDeque<String>,
     /// The time of the last whole listing, and whether it had more than one page.
     last_whole: Option<(Instant, bool)>,
@@ -77,6 +82,7 @@ impl Discovery {
     pub(crate) fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
+        health: Health,
         metrics: Arc<Metrics>,
         settings: DiscoverySettings,
         routes: Arc<Routes>,
@@ -87,6 +93,7 @@ impl Discovery {
             identities: Identities::of(&*store),
             store,
             clock,
+            health,
             metrics,
             settings,
             routes,
@@ -94,7 +101,7 @@ impl Discovery {
             ledger_partitions,
             places: Arc::new(Semaphore::new(MOST_WAITING)),
             ripening: HashMap::new(),
-            rechecks: BTreeSet::new(),
+            young: Young::default(),
             tail: VecDeque::new(),
             last_whole: None,
             sweep: Sweep::default(),
@@ -131,14 +138,15 @@ impl Discovery {
     }
 
     /// One whole listing, for `--once`, and a second look-up of each file that is too young at first. After at most
-    /// `min_age` an unchanged file is read, and a changed one is skipped and reported as a problem.
+    /// `min_age` an unchanged file is read, and a changed one is skipped and reported as a problem. So it is for the
+    /// files that were found before a failure of the listing.
     ///
     /// # Errors
     /// The listing failed.
     pub(crate) async fn run_once(mut self) -> Result<(), StoreError> {
         self.is_once = true;
-        self.sweep().await?;
-        let (listed, young) = (Instant::now(), self.rechecks.len());
+        let outcome = self.sweep().await;
+        let (listed, young) = (Instant::now(), self.young.len());
         if young > 0 {
             tracing::info!(files = young, min_age = ?self.settings.min_age, "waiting once until files are old enough");
         }
@@ -150,7 +158,7 @@ impl Discovery {
             self.recheck_due(now_ms).await;
             self.tell_backlog();
         }
-        Ok(())
+        outcome
     }
 
     fn is_whole_due(&self) -> bool {
@@ -167,6 +175,7 @@ impl Discovery {
         self.tail.clear();
         let mut findings = Findings::default();
         let listed = self.list_from(None, Some(&mut findings)).await;
+        self.note_unlisted(&findings.unlisted);
         let pages = listed.inspect_err(|_| self.metrics.swept("failed", None))?;
         let sweep = self.sweep;
         self.ripening.retain(|_, ripening| ripening.seen_in == sweep);
@@ -174,6 +183,7 @@ impl Discovery {
         let uncovered = self.conclude(&findings);
         self.routes.swept(sweep, uncovered);
         self.metrics.swept("whole", Some(began.elapsed()));
+        self.health.ready(LISTING_COMPONENT);
         self.tell_backlog();
         Ok(())
     }
@@ -205,6 +215,7 @@ impl Discovery {
                 self.remember(&object.key);
                 self.offer(object).await;
             }
+            self.tell_backlog();
             match next {
                 Some(next) => options.start_after = Some(next),
                 None => return Ok(pages),
@@ -245,14 +256,18 @@ impl Discovery {
         }
     }
 
-    /// Reports the findings of a whole listing besides files. Returns the places that it could not list.
-    fn conclude(&self, findings: &Findings) -> Uncovered {
-        let Findings { passed_over, unlisted, unlisted_total } = findings;
+    /// Also of a listing that failed later.
+    fn note_unlisted(&self, unlisted: &[StoreError]) {
         for error in unlisted {
             if self.problems.note(&error.key, Kind::Unlisted, error.clone(), self.sweep) {
                 tracing::warn!(%error, "this cannot be listed and is skipped; trying again at each listing");
             }
         }
+    }
+
+    /// Reports the findings of a whole listing besides files. Returns the places that it could not list.
+    fn conclude(&self, findings: &Findings) -> Uncovered {
+        let Findings { passed_over, unlisted, unlisted_total } = findings;
         self.metrics.whole_listing(*passed_over, *unlisted_total);
         Uncovered::new(&self.identities, unlisted, *unlisted_total)
     }
@@ -284,12 +299,23 @@ impl Discovery {
             Err(offered) => return offered,
         };
         // The semaphore is never closed.
-        let Ok(place) = self.places.clone().acquire_owned().await else { return Offered::Known };
+        let Some(place) = self.place().await else { return Offered::Known };
         let candidate = Candidate { listed: Listed::of(object), sweep: self.sweep, place };
         // Fails when the lane has ended: the next owner's listing finds the file.
         match route.sender.send(Found::File(candidate)) {
             Ok(()) => Offered::Taken,
             Err(_) => Offered::NotOurs,
+        }
+    }
+
+    /// Waits until another file may wait.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            tokio::select! {
+                biased;
+                place = self.places.clone().acquire_owned() => return place.ok(),
+                () = tokio::time::sleep(TELL_EVERY) => self.tell_backlog(),
+            }
         }
     }
 
@@ -323,7 +349,7 @@ impl Discovery {
         ripening.seen_in = sweep;
         let ripe_ms = ripening.since_ms.saturating_add(min_age_ms);
         if now_ms < ripe_ms {
-            self.rechecks.insert((ripe_ms, path.to_owned()));
+            self.young.insert(ripe_ms, path, object.size_bytes, object.modified_ms);
         }
         now_ms >= ripe_ms
     }
@@ -344,7 +370,7 @@ impl Discovery {
         let ripe_ms = since_ms.saturating_add(min_age_ms);
         if now_ms < ripe_ms {
             self.ripening.insert(file, Ripening { version, since_ms, seen_in: self.sweep });
-            self.rechecks.insert((ripe_ms, path.to_owned()));
+            self.young.insert(ripe_ms, path, object.size_bytes, object.modified_ms);
         }
         now_ms >= ripe_ms
     }
@@ -360,8 +386,7 @@ impl Discovery {
 
     /// Time until the next file may be ripe.
     fn next_recheck(&self) -> Option<Duration> {
-        let (due_ms, _) = self.rechecks.first()?;
-        let wait_ms = due_ms.saturating_sub(self.clock.now_ms());
+        let wait_ms = self.young.next_ms()?.saturating_sub(self.clock.now_ms());
         Some(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0)).max(SOONEST))
     }
 
@@ -371,14 +396,25 @@ impl Discovery {
     }
 
     async fn recheck_due(&mut self, now_ms: i64) {
-        while self.rechecks.first().is_some_and(|(due_ms, _)| *due_ms <= now_ms) {
-            let Some((_, path)) = self.rechecks.pop_first() else { return };
-            self.look_up(&format!("{PENDING}{path}")).await;
+        while let Some(path) = self.young.take_due(now_ms) {
+            let key = format!("{PENDING}{path}");
+            match self.look_up(&key).await {
+                Ok(_) => {}
+                // There is no later listing that would find it.
+                Err(error) if self.is_once => self.cannot_look_up(&path, &key, error),
+                Err(error) => log_failed_look_up(&key, &error),
+            }
         }
     }
 
+    fn cannot_look_up(&self, path: &str, key: &str, error: StoreError) {
+        tracing::warn!(file = path, %error, "skipped: it was too young, and cannot be looked up again");
+        self.problems.note(key, Kind::Unreadable, error, self.sweep);
+    }
+
     async fn take_hint(&mut self, hint: Hint) {
-        let offered = self.look_up(&hint.key).await;
+        let offered = self.look_up(&hint.key).await.inspect_err(|error| log_failed_look_up(&hint.key, error));
+        let offered = offered.unwrap_or(None);
         self.metrics.hinted(match offered {
             _ if self.path_of(&hint.key).is_none() => "ignored",
             Some(Offered::Taken) => "taken",
@@ -393,21 +429,25 @@ impl Discovery {
         }
     }
 
-    /// Looks one file up; `None` if it does not exist or the look-up failed, which the listing will settle.
-    async fn look_up(&mut self, key: &str) -> Option<Offered> {
-        self.path_of(key)?;
-        match self.store.head(key).await {
-            Ok(Some(object)) => Some(self.offer(&object).await),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::debug!(key, %error, "a file could not be looked up; the listing will find it");
-                None
-            }
+    /// Looks one file up; `None` if it does not exist.
+    async fn look_up(&mut self, key: &str) -> Result<Option<Offered>, StoreError> {
+        if self.path_of(key).is_none() {
+            return Ok(None);
+        }
+        match self.store.head(key).await? {
+            Some(object) => Ok(Some(self.offer(&object).await)),
+            None => Ok(None),
         }
     }
 
     fn tell_backlog(&self) {
         let now_ms = self.clock.now_ms();
-        self.metrics.backlog(&self.routes.backlog(), now_ms, self.problems.count());
+        let mut backlog = self.routes.backlog();
+        backlog.add_all(self.young.backlog());
+        self.metrics.backlog(&backlog, now_ms, self.problems.count());
     }
+}
+
+fn log_failed_look_up(key: &str, error: &StoreError) {
+    tracing::debug!(key, %error, "a file could not be looked up; the listing will find it");
 }

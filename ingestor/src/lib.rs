@@ -36,6 +36,7 @@ mod settings;
 mod transaction;
 mod tries;
 mod uncovered;
+mod young;
 
 pub use archive::TAG;
 pub use error::IngestError;

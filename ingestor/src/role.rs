@@ -34,6 +34,8 @@ use crate::tries::{Progress, Tries};
 pub const MARKER_KEY: &str = "landing.toml";
 const MARKER_LIMIT_BYTES: u64 = 64 * 1024;
 pub(crate) const COMPONENT: &str = "ingestor";
+/// The component of listings: discovery reports it ready, and no other part of the role does meanwhile.
+pub(crate) const LISTING_COMPONENT: &str = "ingestor: landing zone";
 /// Hints on their way to discovery; sources wait when it is busy.
 const HINTS_IN_FLIGHT: usize = 1_000;
 

@@ -103,6 +103,12 @@ impl Backlog {
         self.bytes += size_bytes;
         self.oldest_ms = Some(self.oldest_ms.map_or(modified_ms, |oldest| oldest.min(modified_ms)));
     }
+
+    pub(crate) fn add_all(&mut self, other: Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.oldest_ms = self.oldest_ms.into_iter().chain(other.oldest_ms).min();
+    }
 }
 
 impl Waiting {

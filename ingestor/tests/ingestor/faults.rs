@@ -2,7 +2,7 @@
 //! change while they are read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -35,8 +35,31 @@ pub struct Faulty {
     pub gates: Mutex<HashMap<String, Arc<tokio::sync::Semaphore>>>,
     /// Folders (ending in `/`) and keys that cannot be listed.
     pub unlistable: Mutex<Vec<String>>,
+    /// Entries of a page of a survey; 0: as asked.
+    pub page_entries: AtomicUsize,
+    /// Surveys fail: all of them, or only pages after the first one.
+    pub unsurveyable: Mutex<Option<(Pages, StoreErrorKind)>>,
+    /// Each page of a survey takes a permit.
+    pub survey_gate: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
+    /// Keys that cannot be looked up.
+    pub hidden: Mutex<Vec<String>>,
+    /// Moves wait until it is opened.
+    pub move_gate: Mutex<Option<Arc<tokio::sync::Semaphore>>>,
     /// Behaves as a bucket: supports tags.
     pub is_s3: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    All,
+    Later,
+}
+
+async fn pass(gate: &Mutex<Option<Arc<tokio::sync::Semaphore>>>) {
+    let gate = gate.lock().unwrap().clone();
+    if let Some(gate) = gate {
+        gate.acquire().await.unwrap().forget();
+    }
 }
 
 impl Faulty {
@@ -53,6 +76,11 @@ impl Faulty {
             lists: AtomicU64::new(0),
             gates: Mutex::default(),
             unlistable: Mutex::default(),
+            page_entries: AtomicUsize::new(0),
+            unsurveyable: Mutex::default(),
+            survey_gate: Mutex::default(),
+            hidden: Mutex::default(),
+            move_gate: Mutex::default(),
             is_s3: false,
         }
     }
@@ -102,6 +130,9 @@ impl Store for Faulty {
         if self.is_s3 { "s3://bucket/zone".to_owned() } else { self.inner.location() }
     }
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
+        if self.hidden.lock().unwrap().iter().any(|hidden| hidden == key) {
+            return Err(StoreError::new(StoreErrorKind::Denied, "head", key, "look-up denied"));
+        }
         self.attempt("head", key, self.inner.head(key)).await
     }
     async fn open(&self, key: &str, options: GetOptions) -> Result<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
@@ -133,6 +164,18 @@ impl Store for Faulty {
     }
     async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
         self.lists.fetch_add(1, Ordering::Relaxed);
+        pass(&self.survey_gate).await;
+        let is_later = options.start_after.is_some();
+        let failure = *self.unsurveyable.lock().unwrap();
+        if let Some((_, kind)) = failure.filter(|(pages, _)| *pages == Pages::All || is_later) {
+            return Err(StoreError::new(kind, "list", &options.prefix, "the listing broke off"));
+        }
+        let mut options = options.clone();
+        let entries = self.page_entries.load(Ordering::Relaxed);
+        if entries > 0 {
+            options.limit = Some(entries);
+        }
+        let options = &options;
         let mut page = self.attempt("survey", &options.prefix, self.inner.survey(options)).await?;
         for key in &*self.unlistable.lock().unwrap() {
             let objects = page.objects.len();
@@ -150,6 +193,7 @@ impl Store for Faulty {
         self.attempt("rename", from, self.inner.rename(from, version, to)).await
     }
     async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
+        pass(&self.move_gate).await;
         let immovable = self.immovable.lock().unwrap().clone();
         let can_move: Vec<Move> = moves.iter().filter(|item| !immovable.contains(&item.from)).cloned().collect();
         let mut moved = self.inner.rename_many(&can_move).await.into_iter();

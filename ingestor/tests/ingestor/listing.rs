@@ -3,14 +3,18 @@
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use common::clock::ManualClock;
 use common::config::Archive;
 use common::shutdown::Shutdown;
+use common::store::StoreErrorKind;
 use common::telemetry::Registry;
 use ingestor::{Ingestor, Metrics};
+use tokio::sync::Semaphore;
 
-use crate::faults::Faulty;
+use crate::faults::{Faulty, Pages};
 use crate::harness::{Zone, event, metric, run, wait_until};
 
 #[tokio::test]
@@ -170,4 +174,82 @@ async fn links_at_pending_and_processed_change_nothing() {
     assert!(crate::harness::tree(&zone.root.path().join("disk/pending")).is_empty());
     assert_eq!(crate::harness::tree(&zone.root.path().join("disk/processed")).len(), 1);
     assert_eq!(zone.ingest().await.files.ingested, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_landing_zone_that_could_not_be_listed_is_ready_again_once_it_can_be() {
+    let zone = Zone::new().await;
+    zone.land("x.json", event("x"));
+    let store = Arc::new(Faulty::new(zone.local_store(), 0));
+    let mut ingestor = zone.ingestor_over(store.clone());
+    ingestor.settings.once = false;
+    let (metrics, health, shutdown) = (ingestor.metrics.clone(), ingestor.health.clone(), Shutdown::new());
+    let running = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { ingestor.run(&shutdown).await }
+    });
+    wait_until("it works", || metrics.report().files.ingested == 1 && health.problems().is_empty()).await;
+    *store.unsurveyable.lock().unwrap() = Some((Pages::All, StoreErrorKind::Transient));
+    wait_until("it is not ready", || !health.problems().is_empty()).await;
+    let reason = health.problems().get("ingestor: landing zone").cloned().unwrap_or_default();
+    assert!(reason.contains("the listing broke off"), "{:?}", health.problems());
+    store.unsurveyable.lock().unwrap().take();
+    wait_until("it is ready again", || health.problems().is_empty()).await;
+    shutdown.trigger();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_keeps_no_file_that_it_found_from_being_ingested() {
+    for min_age in [Duration::ZERO, Duration::from_millis(300)] {
+        let zone = Zone::new().await;
+        for path in ["a.json", "b.json", "c.json", "z/d.json"] {
+            zone.land(path, event(path));
+        }
+        let store = Arc::new(Faulty::new(zone.local_store(), 0));
+        store.page_entries.store(2, Ordering::Relaxed);
+        *store.unsurveyable.lock().unwrap() = Some((Pages::Later, StoreErrorKind::Denied));
+        *store.unlistable.lock().unwrap() = vec!["pending/lost+found/".to_owned()];
+        let mut ingestor = zone.ingestor_over(store.clone());
+        ingestor.settings.discovery.min_age = min_age;
+        let error = run(&ingestor).await.unwrap_err().to_string();
+        for part in ["2 problems", "pending/ cannot be listed: the listing broke off", "pending/lost+found/"] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
+        assert_eq!(ingestor.metrics.report().files.ingested, 2, "{min_age:?}");
+        store.unsurveyable.lock().unwrap().take();
+        store.unlistable.lock().unwrap().clear();
+        assert_eq!(run(&zone.ingestor_over(store)).await.unwrap().files.ingested, 2, "once it can be listed");
+    }
+}
+
+/// The young ones too, which are waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_counted_as_pending_while_the_first_listing_goes_on() {
+    for min_age in [Duration::ZERO, Duration::from_secs(3_600)] {
+        let zone = Zone::new().await;
+        let store = Arc::new(Faulty::new(zone.local_store(), 0));
+        for number in 0..40 {
+            zone.land(&format!("{number}.json"), event(&number.to_string()));
+            let never_read = Arc::new(Semaphore::new(0));
+            store.gates.lock().unwrap().insert(format!("pending/{number}.json"), never_read);
+        }
+        store.page_entries.store(10, Ordering::Relaxed);
+        *store.survey_gate.lock().unwrap() = Some(Arc::new(Semaphore::new(3)));
+        let registry = Registry::new();
+        let mut ingestor = zone.ingestor_over(store);
+        ingestor.settings.once = false;
+        ingestor.settings.discovery.min_age = min_age;
+        ingestor.metrics = Arc::new(Metrics::new(&registry).unwrap());
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn({
+            let shutdown = shutdown.clone();
+            async move { ingestor.run(&shutdown).await }
+        });
+        wait_until("three pages are counted", || metric(&registry, "ed_ingest_pending_files") >= 30.0).await;
+        assert!(metric(&registry, "ed_ingest_pending_bytes") > 30.0, "{min_age:?}");
+        assert_eq!(metric(&registry, "ed_ingest_sweeps_total"), 0.0, "the listing goes on");
+        shutdown.trigger();
+        running.await.unwrap().unwrap();
+    }
 }

@@ -82,6 +82,23 @@ async fn a_file_that_changes_while_it_is_waited_for_is_skipped_reported_and_read
     assert_eq!(zone.ingest().await.events.published, 1);
 }
 
+#[tokio::test]
+async fn a_young_file_that_cannot_be_looked_up_again_is_reported() {
+    let zone = Zone::new().await;
+    for name in ["good.json", "lost.json"] {
+        zone.land(name, event(name));
+    }
+    let store = Arc::new(Faulty::new(zone.local_store(), 0));
+    *store.hidden.lock().unwrap() = vec!["pending/lost.json".to_owned()];
+    let ingestor = with_min_age(zone.ingestor_over(store.clone()), Duration::from_millis(300));
+    let error = run(&ingestor).await.unwrap_err().to_string();
+    assert!(error.contains("pending/lost.json cannot be read: look-up denied"), "{error}");
+    assert!(!error.contains("good.json"), "{error}");
+    assert_eq!(ingestor.metrics.report().files.ingested, 1, "the other one is done");
+    store.hidden.lock().unwrap().clear();
+    assert_eq!(run(&zone.ingestor_over(store)).await.unwrap().files.ingested, 1);
+}
+
 /// Appends to a file that it opened before the move.
 struct Writer(File);
 
