@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::clock::Clock;
 use common::config::{Archive, parse_marker};
-use common::log::{Log, Membership};
+use common::log::{Log, LogReader, Membership};
 use common::shutdown::Shutdown;
 use common::store::{Store, StoreErrorKind, read_all};
 use common::telemetry::Health;
@@ -115,15 +115,24 @@ impl Ingestor {
         hints: &Arc<Mutex<mpsc::Receiver<Hint>>>,
         shutdown: &Shutdown,
     ) -> Result<(), IngestError> {
-        let topics = Arc::new(Topics::ensure(&*self.log, &self.settings).await?);
-        let archive = archive_mode(&*self.store, self.settings.archive).await?;
-        let membership = Membership::Group { group: topics.group(), instance_id: self.settings.instance_id.clone() };
-        let mut group = self.log.reader(&topics.ledger, &membership).await?;
+        // An unreachable log or store may take long to answer.
+        let (topics, archive, mut group) = tokio::select! {
+            joined = self.join() => joined?,
+            () = shutdown.wait() => return Ok(()),
+        };
         let mut crew = Crew::new(self, self.shared(topics, archive, began_ms), hints.clone());
         let outcome = crew.work(&mut *group, tries, shutdown).await;
         crew.end().await;
         group.close().await;
         outcome
+    }
+
+    async fn join(&self) -> Result<(Arc<Topics>, Archive, Box<dyn LogReader>), IngestError> {
+        let topics = Arc::new(Topics::ensure(&*self.log, &self.settings).await?);
+        let archive = archive_mode(&*self.store, self.settings.archive).await?;
+        let membership = Membership::Group { group: topics.group(), instance_id: self.settings.instance_id.clone() };
+        let group = self.log.reader(&topics.ledger, &membership).await?;
+        Ok((topics, archive, group))
     }
 
     fn shared(&self, topics: Arc<Topics>, archive: Archive, began_ms: i64) -> Shared {

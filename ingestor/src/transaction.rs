@@ -234,6 +234,16 @@ impl Transaction {
         self.batches.push(batch);
     }
 
+    /// Drops the batches, which whoever owns the partition next reads again, and keeps the records about earlier ones.
+    /// Later batches of the same files must not be committed either.
+    pub(crate) fn drop_batches(&mut self) {
+        self.batches.clear();
+        self.bytes = 0;
+        if self.entries.is_empty() && self.tombstones.is_empty() {
+            self.begun = None;
+        }
+    }
+
     pub(crate) fn set_entry(&mut self, identity: String, entry: Entry) {
         self.begin();
         self.entries.push((identity, entry));
@@ -319,6 +329,30 @@ fn decimal(number: u64, buffer: &mut [u8; 20]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn batch() -> Result<FileBatch, LogError> {
+        let (mut records, problem) = (Records::new(1), EventProblem::Truncated);
+        let source = Source { path: "a", identity: "a|1" };
+        records.add(source, &Framed::Bad { offset: 0, length: 1, head: b"x", problem })?;
+        let (identity, entry) = ("a|1".to_owned(), Entry::new("a", 1, 0));
+        Ok(FileBatch { records, identity, entry, last: Last::No, memory: None })
+    }
+
+    #[test]
+    fn without_its_batches_a_transaction_has_only_the_records_about_earlier_ones() -> Result<(), LogError> {
+        let mut transaction = Transaction::new();
+        transaction.add(batch()?);
+        assert!(!transaction.is_empty() && transaction.bytes() > 0);
+        transaction.drop_batches();
+        assert!(transaction.is_empty() && transaction.bytes() == 0);
+        transaction.forget("b|1".to_owned());
+        transaction.add(batch()?);
+        transaction.drop_batches();
+        assert!(!transaction.is_empty());
+        let (batches, entries, tombstones) = transaction.into_parts();
+        assert_eq!((batches.len(), entries.len(), tombstones), (0, 0, vec!["b|1".to_owned()]));
+        Ok(())
+    }
 
     #[test]
     fn decimals_are_as_printed() {

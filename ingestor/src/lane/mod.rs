@@ -44,6 +44,8 @@ pub(crate) use decide::allowed;
 const ARCHIVE_BACKLOG: usize = 10_000;
 /// Batches between the files and the transaction.
 const BATCHES_IN_FLIGHT: usize = 16;
+/// How long archive steps and checks in progress may delay the end of a lane. Each of them can be repeated.
+const STEPS_END_WITHIN: Duration = Duration::from_millis(500);
 /// Tombstones committed at a time.
 const TOMBSTONES: usize = 1_000;
 
@@ -67,6 +69,8 @@ struct Committing {
     transaction: Transaction,
     outcome: Result<(), LogError>,
     took: Duration,
+    /// The lane ended before the rate permitted to publish the batches.
+    dropped_batches: bool,
 }
 
 pub(crate) struct Lane {
@@ -82,6 +86,8 @@ pub(crate) struct Lane {
     batch_sender: mpsc::Sender<FileBatch>,
     batches: mpsc::Receiver<FileBatch>,
     filling: Transaction,
+    /// The lane ends and has dropped a batch: none that follows may be committed.
+    drops_batches: bool,
     /// `None` during a commit.
     writer: Option<Box<dyn LogWriter>>,
     committing: Option<JoinHandle<Committing>>,
@@ -134,6 +140,7 @@ impl Lane {
             batch_sender,
             batches,
             filling: Transaction::new(),
+            drops_batches: false,
             writer: Some(writer),
             committing: None,
             to_archive: VecDeque::new(),
@@ -149,14 +156,16 @@ impl Lane {
 
     async fn work(&mut self, mut found: mpsc::UnboundedReceiver<Found>, stop: &Shutdown) -> Result<(), IngestError> {
         let mut stopping = false;
+        let mut steps_end = None;
         loop {
             if stopping {
                 // Requested by the signal or by the end of the found files, whichever comes first.
                 self.queue.clear();
+                steps_end.get_or_insert_with(|| Instant::now() + STEPS_END_WITHIN);
             } else {
                 self.begin_files(stop);
             }
-            self.begin_commit();
+            self.begin_commit(stop);
             self.begin_archiving();
             if !stopping {
                 self.begin_checks();
@@ -190,7 +199,23 @@ impl Lane {
                 }
                 () = tokio::time::sleep(next_check.unwrap_or_default()), if next_check.is_some() => {}
                 () = sleep_until(due), if due.is_some() => {}
+                () = sleep_until(steps_end), if self.has_steps() && steps_end.is_some() => self.abandon_steps(),
             }
+        }
+    }
+
+    fn has_steps(&self) -> bool {
+        self.archiving.is_some() || self.late.checking.is_some() || !self.to_archive.is_empty()
+    }
+
+    /// Ends archive steps and checks, which the next owner of the partition repeats.
+    fn abandon_steps(&mut self) {
+        self.to_archive.clear();
+        if let Some(archiving) = self.archiving.take() {
+            archiving.abort();
+        }
+        if let Some(checking) = self.late.checking.take() {
+            checking.abort();
         }
     }
 
@@ -307,26 +332,42 @@ impl Lane {
     }
 
     /// Commits as soon as no more batches are expected, else when the transaction is full or old enough.
-    fn begin_commit(&mut self) {
+    fn begin_commit(&mut self, stop: &Shutdown) {
+        if self.drops_batches {
+            self.filling.drop_batches();
+        }
         let nothing_comes = self.batches.is_empty() && self.files.is_empty() && self.queue.is_empty();
         let is_due = self.filling.due().is_some_and(|due| due <= std::time::Instant::now());
         if self.filling.is_empty() || !(self.filling.is_full() || is_due || nothing_comes) {
             return;
         }
         let Some(mut writer) = self.writer.take() else { return };
-        let transaction = std::mem::replace(&mut self.filling, Transaction::new());
-        let (shared, partition) = (self.shared.clone(), self.partition);
+        let mut transaction = std::mem::replace(&mut self.filling, Transaction::new());
+        let (shared, partition, stop) = (self.shared.clone(), self.partition, stop.clone());
         self.committing = Some(tokio::spawn(async move {
-            shared.rate.wait_for(transaction.bytes()).await;
+            let dropped_batches = tokio::select! {
+                biased;
+                () = shared.rate.wait_for(transaction.bytes()) => false,
+                () = stop.wait() => true,
+            };
+            if dropped_batches {
+                transaction.drop_batches();
+            }
             let begun = Instant::now();
-            let outcome = transaction.commit(&mut *writer, &shared.topics, partition).await;
-            Committing { writer, transaction, outcome, took: begun.elapsed() }
+            let outcome = match transaction.is_empty() {
+                true => Ok(()),
+                false => transaction.commit(&mut *writer, &shared.topics, partition).await,
+            };
+            Committing { writer, transaction, outcome, took: begun.elapsed(), dropped_batches }
         }));
     }
 
     fn committed(&mut self, committing: Committing) -> Result<(), IngestError> {
-        let Committing { writer, transaction, outcome, took } = committing;
-        self.shared.file.metrics.transaction_ended(outcome.is_ok(), took);
+        let Committing { writer, transaction, outcome, took, dropped_batches } = committing;
+        self.drops_batches |= dropped_batches;
+        if !transaction.is_empty() {
+            self.shared.file.metrics.transaction_ended(outcome.is_ok(), took);
+        }
         outcome?;
         self.writer = Some(writer);
         let seen = self.shared.routes.sweep();

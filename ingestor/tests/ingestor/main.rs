@@ -13,5 +13,6 @@ mod marker;
 mod names;
 mod quarantine;
 mod replay;
+mod shutdown;
 mod storm;
 mod young;
