@@ -165,11 +165,13 @@ impl Ingestor {
 /// # Errors
 /// The store's error, an invalid marker, or a mode that the store does not support.
 pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Result<Archive, IngestError> {
-    let archive = match configured {
-        Some(archive) => archive,
-        None => read_marker(store).await?.unwrap_or(Archive::Move),
-    };
-    check_mode(archive, store.location().starts_with("s3://"))?;
+    let is_s3 = store.location().starts_with("s3://");
+    if let Some(archive) = configured {
+        check_mode(archive, is_s3).map_err(IngestError::Unsupported)?;
+        return Ok(archive);
+    }
+    let archive = read_marker(store).await?.unwrap_or(Archive::Move);
+    check_mode(archive, is_s3).map_err(|reason| IngestError::Marker(format!("{MARKER_KEY}: {reason}")))?;
     Ok(archive)
 }
 

@@ -449,11 +449,12 @@ impl Drop for Lane {
 }
 
 /// Checks that the store supports the mode.
-pub(crate) fn check_mode(archive: Archive, is_s3: bool) -> Result<(), IngestError> {
+///
+/// # Errors
+/// The reason why it does not, and what to use instead.
+pub(crate) fn check_mode(archive: Archive, is_s3: bool) -> Result<(), String> {
     if archive == Archive::Tag && !is_s3 {
-        return Err(IngestError::Unsupported(
-            "archive mode 'tag' needs an S3 bucket; use move, leave or delete".to_owned(),
-        ));
+        return Err("archive mode 'tag' needs an S3 bucket; use move, leave or delete".to_owned());
     }
     Ok(())
 }

@@ -29,6 +29,14 @@ async fn a_marker_that_cannot_be_understood_is_refused_with_the_reason_whatever_
     assert!(folder.contains("landing.toml") && folder.contains("a folder"), "{folder}");
     let link = refusal(|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()).await;
     assert!(link.contains("landing.toml") && link.contains("symbolic link"), "{link}");
+    let inside = refusal(|path| {
+        std::fs::write(path.with_file_name("mounted.toml"), "archive = \"leave\"").unwrap();
+        std::os::unix::fs::symlink("mounted.toml", path).unwrap();
+    })
+    .await;
+    assert!(inside.contains("landing.toml") && inside.contains("symbolic link"), "{inside}");
+    let tag = refusal(|path| std::fs::write(path, "archive = \"tag\"").unwrap()).await;
+    assert!(tag.contains("landing.toml: archive mode 'tag' needs an S3 bucket"), "{tag}");
     let fifo = refusal(|path| {
         let status = std::process::Command::new("mkfifo").arg(path).status().unwrap();
         assert!(status.success());
@@ -39,10 +47,16 @@ async fn a_marker_that_cannot_be_understood_is_refused_with_the_reason_whatever_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_waits_until_the_marker_is_put_right() {
+    for wrong in ["archive = 7", "archive = \"tag\""] {
+        waits_until_the_marker_is_put_right(wrong).await;
+    }
+}
+
+async fn waits_until_the_marker_is_put_right(wrong: &str) {
     let zone = Zone::new().await;
     zone.land("x.json", event("x"));
     let marker = zone.landing().join("landing.toml");
-    std::fs::write(&marker, "archive = 7").unwrap();
+    std::fs::write(&marker, wrong).unwrap();
     let mut ingestor = zone.ingestor();
     ingestor.settings.once = false;
     let (health, metrics, shutdown) = (ingestor.health.clone(), ingestor.metrics.clone(), Shutdown::new());
