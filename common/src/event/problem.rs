@@ -51,6 +51,8 @@ pub enum EventProblem {
     LoneSurrogateInData(FieldName),
     /// The value is cut off by the end of the file or by the next event.
     Truncated,
+    /// An array, or a wrapper around events, lacks its end: the values in it are whole, and more may be missing.
+    NotClosed,
     /// More bytes than the event limit.
     TooLarge {
         limit_bytes: usize,
@@ -76,7 +78,7 @@ impl EventProblem {
             Self::IdTooLong(_) => "id_too_long",
             Self::BadTimestamp { .. } => "bad_timestamp",
             Self::LoneSurrogate(_) | Self::LoneSurrogateInData(_) => "lone_surrogate",
-            Self::Truncated => "truncated",
+            Self::Truncated | Self::NotClosed => "truncated",
             Self::TooLarge { .. } => "too_large",
             Self::TooDeep { .. } => "too_deep",
             Self::NoRecords(_) => "no_records",
@@ -121,6 +123,9 @@ impl fmt::Display for EventProblem {
                  would keep the event"
             ),
             Self::Truncated => formatter.write_str("the event is cut off before its end"),
+            Self::NotClosed => formatter.write_str(
+                "the array around the events has no closing bracket here: events that should follow are missing from the file",
+            ),
             Self::TooLarge { limit_bytes } => {
                 write!(formatter, "the event has more than {limit_bytes} bytes (format.max_event_bytes)")
             }

@@ -341,7 +341,7 @@ impl Core {
 
     /// Reports that something is missing before the cursor.
     fn cut_off_here(&self) -> Framed<'static> {
-        Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::Truncated }
+        Framed::Bad { offset: self.offset(), length: 0, head: &[], problem: EventProblem::NotClosed }
     }
 
     /// A file that ends inside an array or wrapper was cut off; reports that once.

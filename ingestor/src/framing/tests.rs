@@ -128,6 +128,28 @@ fn a_file_cut_off_is_detected() {
     assert_eq!((ids(&pieces), codes(&pieces)), (vec!["a", "b"], vec!["truncated"]));
 }
 
+/// No byte is left for the letter, so its message has to show the fault.
+#[test]
+fn an_array_that_is_never_closed_is_named_at_its_end_after_its_events() {
+    for (format, file) in [
+        (EventFormat::default(), format!("[{},{},\n", event("a"), event("b"))),
+        (records::wrapped_at("/Records"), format!("{{\"Records\":[{},{}\n", event("a"), event("b"))),
+    ] {
+        let mut framer = Framer::new(LIMITS, 0, FramingState::default());
+        framer.push(file.as_bytes());
+        framer.finish();
+        let (mut events, mut problems) = (0, Vec::new());
+        while let Some(framed) = framer.next(&format) {
+            match framed {
+                Framed::Event { .. } => events += 1,
+                Framed::Bad { offset, problem, .. } => problems.push((offset, problem.to_string())),
+            }
+        }
+        assert_eq!((events, problems.len(), problems[0].0), (2, 1, file.len() as u64), "{file}");
+        assert!(problems[0].1.contains("the array around the events has no closing bracket"), "{problems:?}");
+    }
+}
+
 #[test]
 fn a_value_that_is_too_large_is_skipped_with_its_whole_length() {
     let (a, b) = (event("a"), event("b"));
