@@ -51,7 +51,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "landing.max_expansion_ratio",
         "1000",
-        "a compressed file that grows to more times its size is quarantined, judged once 100 MB came out of it",
+        "a compressed file that grows to more times its size is quarantined, judged once 10 MB came out of it",
     ),
     setting("landing.max_expanded_bytes", "100GB", "a compressed file that grows to more is quarantined"),
     setting(

@@ -1,7 +1,8 @@
 //! Limits the growth of a compressed file. A pure decision over counts.
 
-/// Ratios of small files are not judged: a few equal events compress by any factor.
-pub const RATIO_JUDGED_FROM_BYTES: u64 = 100_000_000;
+/// Ratios of small files are not judged: a few equal events compress by any factor. More than these bytes of events with
+/// ids of their own compress by a hundred at most, so a higher limit would only let bombs work for longer.
+pub const RATIO_JUDGED_FROM_BYTES: u64 = 10_000_000;
 
 /// The limits of one file. With nested compressions the output bytes of each count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -302,9 +302,7 @@ async fn bombs_of_every_kind_are_quarantined_and_hold_up_nothing() {
     // A file of equal events grows as much, and publishes nothing beyond the limit.
     zone.land("equal.zst", zstd::encode_all(lines("x", 1).repeat(400_000).as_bytes(), 19).unwrap());
     zone.land("good.json", event("good"));
-    let mut ingestor = zone.ingestor();
-    ingestor.settings.expansion.ratio_from_bytes = 10_000_000;
-    let report = run(&ingestor).await.unwrap();
+    let report = zone.ingest().await;
     assert_eq!((report.files.ingested, report.files.quarantined), (1, 4));
     let ledger = zone.ledger().await;
     for name in ["bomb.bz2", "bomb.gz", "bomb.zst", "equal.zst"] {

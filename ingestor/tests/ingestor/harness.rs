@@ -12,7 +12,7 @@ use common::log::{EmbeddedLog, Log, read_to_end};
 use common::shutdown::Shutdown;
 use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
-use ingestor::content::ExpansionLimits;
+use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
 use ingestor::{DiscoverySettings, IgnoredNames, IngestError, IngestReport, Ingestor, Limits, Metrics, Settings};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -169,7 +169,11 @@ pub fn settings() -> Settings {
             ignored: IgnoredNames { prefixes: vec!["_".to_owned(), ".".to_owned()], suffixes: vec![".tmp".to_owned()] },
         },
         quarantine: Quarantine { max_error_ratio: 0.5, min_events: 100, max_errors: None },
-        expansion: ExpansionLimits { max_ratio: 1_000, ratio_from_bytes: 100_000_000, max_bytes: 10_000_000_000 },
+        expansion: ExpansionLimits {
+            max_ratio: 1_000,
+            ratio_from_bytes: RATIO_JUDGED_FROM_BYTES,
+            max_bytes: 10_000_000_000,
+        },
         max_published_bytes: 10_000_000_000,
         retry_quarantined: false,
         parallel_files: 4,
