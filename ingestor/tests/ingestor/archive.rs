@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use common::clock::ManualClock;
 use common::config::Archive;
 use ingestor::IngestError;
 
@@ -222,6 +223,30 @@ async fn an_object_that_is_the_only_copy_gets_no_tag_for_lifecycle_rules() {
     ingestor.settings.archive = Some(Archive::Tag);
     assert_eq!(run(&ingestor).await.unwrap().files.kept, 1);
     assert_eq!(store.tags.lock().unwrap().keys().collect::<Vec<_>>(), ["pending/good.json"]);
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_the_day_is_named_and_moves_go_on_once_it_is_gone() {
+    let mut zone = Zone::new().await;
+    zone.clock = Arc::new(ManualClock::at(1_610_619_330_000));
+    let day = zone.landing().join("processed/date=2021-01-14");
+    std::fs::create_dir_all(day.parent().unwrap()).unwrap();
+    std::fs::write(&day, "foreign").unwrap();
+    for path in ["x.json", "a/y.json"] {
+        zone.land(path, event(path));
+    }
+    let error = run(&zone.ingestor()).await.unwrap_err().to_string();
+    for part in
+        ["pending/x.json cannot be archived", "pending/a/y.json cannot be archived", "date=2021-01-14", "move it away"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert_eq!(zone.values().await.len(), 2);
+    assert_eq!(std::fs::read_to_string(&day).unwrap(), "foreign");
+    std::fs::remove_file(&day).unwrap();
+    let report = zone.ingest().await;
+    assert_eq!((report.files.ingested, report.files.skipped), (0, 2));
+    assert_eq!(tree(&day), ["a/y.json", "x.json"]);
 }
 
 #[tokio::test]

@@ -130,7 +130,9 @@ impl Root {
             Ok(folder) => Ok(Some(folder)),
             Err(Errno::NOENT) if stat(parent, name)?.is_none() => Ok(None),
             Err(Errno::NOENT) => Err(self.no_folder(name, "is a symbolic link to something that is not there")),
-            Err(Errno::NOTDIR) => Err(self.no_folder(name, "is neither a folder nor a symbolic link to one")),
+            Err(Errno::NOTDIR) => {
+                Err(self.no_folder(name, "is neither a folder nor a symbolic link to one; move it away"))
+            }
             Err(Errno::LOOP) => Err(self.no_folder(name, "is a symbolic link that leads back to itself")),
             Err(error) => Err(cannot_open(name, error)),
         }
@@ -154,14 +156,22 @@ impl Root {
             None => self.make_own_path()?,
         };
         for (depth, name) in place.folders.iter().enumerate() {
-            folder = self.make_step(&folder, depth, name)?;
+            folder =
+                self.make_step(&folder, depth, name)?.ok_or_else(|| self.taken_by_other(&place.folders[..=depth]))?;
         }
         Ok(folder)
     }
 
-    fn make_step(&self, parent: &OwnedFd, depth: usize, name: &str) -> Outcome<OwnedFd> {
+    fn taken_by_other(&self, folders: &[String]) -> Failure {
+        let path = self.path.join(folders.join("/"));
+        let message = format!("{} is a file or a symbolic link, not a directory; move it away", path.display());
+        Failure::new(StoreErrorKind::InvalidKey, message)
+    }
+
+    /// `None` if the name is taken by something else.
+    fn make_step(&self, parent: &OwnedFd, depth: usize, name: &str) -> Outcome<Option<OwnedFd>> {
         if let Some(folder) = self.step(parent, depth, name)? {
-            return Ok(folder);
+            return Ok(Some(folder));
         }
         match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
             Ok(()) => {
@@ -174,9 +184,7 @@ impl Root {
             Err(Errno::EXIST) => {}
             Err(error) => return Err(Failure::io(&format!("cannot make the directory '{name}'"), error)),
         }
-        self.step(parent, depth, name)?.ok_or_else(|| {
-            Failure::new(StoreErrorKind::InvalidKey, format!("'{name}' is a file or a symbolic link, not a directory"))
-        })
+        self.step(parent, depth, name)
     }
 
     fn make_own_path(&self) -> Outcome<OwnedFd> {
