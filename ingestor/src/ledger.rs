@@ -92,7 +92,8 @@ pub(crate) enum Standing {
 /// One partition of the ledger in memory, updated with its owner's commits.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    slots: HashMap<IdentityHash, Slot>,
+    /// Boxed: the table has up to twice as many places as entries, and both sizes while it grows.
+    slots: HashMap<IdentityHash, Box<Slot>>,
     /// The last finished version by path: detects repeated content under a new identity.
     done_by_path: HashMap<IdentityHash, IdentityHash>,
     meta: Option<Meta>,
@@ -215,7 +216,8 @@ impl Ledger {
         } else {
             Known::Whole(Box::new(entry))
         };
-        self.slots.insert(hash, Slot { identity: identity.into(), path, known, seen, counted });
+        let slot = Slot { identity: identity.into(), path, known, seen, counted };
+        self.slots.insert(hash, Box::new(slot));
     }
 
     fn forget(&mut self, hash: IdentityHash) {
@@ -235,7 +237,8 @@ impl Ledger {
 
     /// Records that a settled file was archived again, in the current mode.
     pub(crate) fn rearchived(&mut self, identity: &str, now: ArchiveMode) {
-        if let Some(Slot { known: Known::Settled { mode, .. }, .. }) = self.slots.get_mut(&IdentityHash::of(identity)) {
+        let slot = self.slots.get_mut(&IdentityHash::of(identity));
+        if let Some(Known::Settled { mode, .. }) = slot.map(|slot| &mut slot.known) {
             *mode = now;
         }
     }
@@ -266,7 +269,13 @@ impl Ledger {
             };
             slot.seen < seen_since && at_ms < at_before_ms && !uncovered.holds(&slot.identity)
         };
-        self.slots.values().filter(is_gone).take(limit).map(|slot| slot.identity.to_string()).collect()
+        self.slots
+            .values()
+            .map(|slot| &**slot)
+            .filter(is_gone)
+            .take(limit)
+            .map(|slot| slot.identity.to_string())
+            .collect()
     }
 
     /// Applies a record of the topic; the file counts as seen `now`.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use common::store::{ObjectMeta, RenameOutcome, Result, Store, StoreError, StoreErrorKind, Version, is_later_state};
 
 use crate::archive::Names;
-use crate::identity::PENDING;
+use crate::identity::{IdentityHash, PENDING};
 use crate::ledger::{MOST_MOVED, Moved};
 
 /// Ages at which a moved file is checked, milliseconds.
@@ -37,7 +37,7 @@ pub(super) struct Watched {
 pub(super) struct Watch {
     due: BTreeMap<(i64, u64), Watched>,
     /// A name in `processed/` may have been used twice: only the file that got it last still has it.
-    by_target: HashMap<String, (i64, u64)>,
+    by_target: HashMap<IdentityHash, (i64, u64)>,
     next_number: u64,
     /// Each file is checked once.
     is_once: bool,
@@ -62,7 +62,7 @@ impl Watch {
 
     fn plan(&mut self, watched: Watched, due_ms: i64) {
         let Moved { target, at_ms, .. } = &watched.moved;
-        if let Some(place) = self.by_target.get(target) {
+        if let Some(place) = self.by_target.get(&IdentityHash::of(target)) {
             if self.due.get(place).is_some_and(|other| other.moved.at_ms > *at_ms) {
                 return;
             }
@@ -70,12 +70,12 @@ impl Watch {
         }
         self.next_number += 1;
         let place = (due_ms, self.next_number);
-        self.by_target.insert(target.clone(), place);
+        self.by_target.insert(IdentityHash::of(target), place);
         self.due.insert(place, watched);
         if self.due.len() > MOST_MOVED
             && let Some((_, last)) = self.due.pop_last()
         {
-            self.by_target.remove(&last.moved.target);
+            self.by_target.remove(&IdentityHash::of(&last.moved.target));
         }
     }
 
@@ -95,7 +95,7 @@ impl Watch {
             && first.key().0 <= now_ms
         {
             let watched = first.remove();
-            self.by_target.remove(&watched.moved.target);
+            self.by_target.remove(&IdentityHash::of(&watched.moved.target));
             due.push(watched);
         }
         due

@@ -40,8 +40,9 @@ use queue::Queued;
 
 pub(crate) use decide::allowed;
 
-/// No further files are begun while this many wait to be archived.
-const ARCHIVE_BACKLOG: usize = 10_000;
+/// No further files are begun while this many wait to be archived: twice what is archived at a time. Each takes more than
+/// a kilobyte, because its entry is still needed whole.
+const ARCHIVE_BACKLOG: usize = 2_000;
 /// Batches between the files and the transaction.
 const BATCHES_IN_FLIGHT: usize = 16;
 /// How long archive steps and checks in progress may delay the end of a lane. Each of them can be repeated.
