@@ -20,6 +20,8 @@ pub struct Owner {
     check: Check,
     phase: Phase,
     waits: Option<Wait>,
+    /// Offsets were set back to here, and a batch that is under way comes first.
+    asked_from: Option<i64>,
     /// Missing files that the log cannot make again.
     unmakeable: BTreeSet<FileId>,
     /// What was reported last.
@@ -126,6 +128,7 @@ impl Owner {
             check: Check::None,
             phase: Phase::Load,
             waits: None,
+            asked_from: None,
             unmakeable: BTreeSet::new(),
             reported: Unrestored::default(),
         }
@@ -258,6 +261,7 @@ impl Owner {
     fn look(&mut self, facts: Facts) {
         let plan = decide(&self.head, &facts);
         let has_none = facts.committed.is_none();
+        let asked_from = facts.committed.filter(|committed| *committed < self.head.end && self.restores);
         self.facts = Some(facts);
         match plan {
             Err(refusal) => (self.check, self.phase) = (Check::Tail, Phase::Confirm(refusal)),
@@ -265,7 +269,10 @@ impl Owner {
             Ok(Plan::Restore { .. }) => self.phase = Phase::CommitOffset,
             // Expired, or lost with the owner that committed the last batch: lag is measured from it.
             Ok(Plan::ReadOn { .. }) if has_none => self.phase = Phase::CommitOffset,
-            Ok(plan) => self.follow(plan),
+            Ok(plan) => {
+                self.asked_from = asked_from;
+                self.follow(plan);
+            }
         }
     }
 
@@ -306,7 +313,10 @@ impl Owner {
         }
         match &mut self.phase {
             Phase::Write(write) if matches!(self.head.batch, BatchSlot::Open(_)) => write.is_intended = true,
-            Phase::Write(_) => self.phase = Phase::CommitOffset,
+            // Committing the offset would undo that it was set back.
+            Phase::Write(_) => {
+                self.phase = self.asked_from.take().map_or(Phase::CommitOffset, |from| Phase::Find { from });
+            }
             _ => self.phase = Phase::Look,
         }
     }
@@ -421,5 +431,48 @@ impl Owner {
 
     fn fold_all(&mut self, entries: &[Vec<Op>]) -> bool {
         entries.iter().all(|ops| self.fold(ops))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hash::Hash;
+    use crate::testing::History;
+
+    /// Answers as a world without faults does, and returns the first action that is none of a batch's.
+    fn after_the_batch(owner: &mut Owner, head: &Head, facts: &Facts) -> Action {
+        let stored = Stored { rows: 1, bytes: 1, sha256: Hash::of(b"") };
+        loop {
+            let answer = match owner.next() {
+                Action::Load => Answer::Loaded(Box::new(head.clone())),
+                Action::Facts => Answer::Facts(facts.clone()),
+                Action::Make(intent) => {
+                    Answer::Encoded(Box::new(Encoded { intent, counts: serde_json::Value::Null, header: None }))
+                }
+                Action::PutFiles { files, .. } => Answer::Stands { k: files[0], stored },
+                Action::PutKeys { .. } => Answer::KeysStand(stored),
+                Action::Append { .. } => Answer::Appended,
+                Action::ReadFloor => Answer::Floor(0),
+                action => return action,
+            };
+            owner.heard(answer).unwrap();
+        }
+    }
+
+    #[test]
+    fn offsets_that_were_set_back_are_looked_from_after_the_batch_that_is_under_way() {
+        let head = History::of(&[9, 9, 9]).state.head;
+        let intent = head.intent().unwrap().clone();
+        let start = head.header.as_ref().unwrap().start;
+        let facts = |committed| Facts { log_id: "log".into(), earliest: 0, latest: intent.to, committed };
+        let after = |committed, restores| {
+            let mut owner = Owner::new(intent.recipe.clone(), restores);
+            after_the_batch(&mut owner, &head, &facts(committed))
+        };
+        assert!(matches!(after(Some(start), true), Action::FindMissing { from, .. } if from == start));
+        assert_eq!(after(Some(start), false), Action::CommitOffset(intent.to), "missing files are not looked for");
+        assert_eq!(after(Some(intent.from), true), Action::CommitOffset(intent.to), "nobody set it back");
+        assert_eq!(after(None, true), Action::CommitOffset(intent.to));
     }
 }
