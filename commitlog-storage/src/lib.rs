@@ -16,6 +16,7 @@
 //! Every object is checked when it is read: an entry by the hash in the one after it or in the checkpoint, a segment by
 //! the hash in the checkpoint, a key run by the hash in its commit.
 
+pub mod abandoning;
 mod append;
 mod checkpoints;
 mod collect;

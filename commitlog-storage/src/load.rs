@@ -36,6 +36,11 @@ pub struct Recent {
 }
 
 impl Recent {
+    /// Whether the commit log has no entry.
+    pub fn is_empty(&self) -> bool {
+        self.checkpoint.is_none() && self.entries.is_empty()
+    }
+
     /// Takes one entry more. `before` is the head before it.
     pub(crate) fn push(&mut self, before: &Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
         let mut state = State { head: before.clone(), ..State::default() };

@@ -21,7 +21,7 @@ pub struct Proof {
 }
 
 /// Random text, new for each call: by it an appender knows its own entry.
-pub type Writer = Box<dyn FnMut() -> String + Send>;
+pub type Writer = Box<dyn FnMut() -> String + Send + Sync>;
 
 /// A commit log as far as one actor has folded it.
 pub struct Session {
