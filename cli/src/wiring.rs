@@ -205,9 +205,11 @@ impl Process {
             store,
             log,
             clock: self.clock.clone(),
+            boot_clock: Arc::new(SystemClock),
             metrics,
             health: self.health.clone(),
             settings: distributor::Settings {
+                record: distributor::Record::Chain,
                 topic: topics.events_topic.clone(),
                 partitions: self.partitions,
                 group: group.to_owned(),

@@ -20,7 +20,7 @@ use crate::compaction::Compaction;
 use crate::partition::{Context, Next, Partition, PartitionError};
 
 pub(crate) use handle::{LaneHandle, ORDERS_IN_FLIGHT};
-pub(crate) use state::LaneState;
+pub(crate) use state::{LaneState, Observed};
 
 /// A refusal is final after this many attempts, or if the log has not changed since the previous one.
 const MAX_ATTEMPTS: usize = 10;
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The group's offset of a partition, and the bounds of its log.
-    async fn ask_log(&self, id: i32) -> Result<(Option<i64>, Bounds), PartitionError> {
+    pub(crate) async fn ask_log(&self, id: i32) -> Result<(Option<i64>, Bounds), PartitionError> {
         let Self { log, context, .. } = self;
         let committed = log.committed(&context.group, &context.topic).await?.get(&id).copied();
         let bounds = log.bounds(&context.topic).await?.get(&id).copied();
@@ -286,7 +286,7 @@ impl Lane {
     fn publish(&self) {
         let Some(partition) = &self.partition else { return };
         let is_done = self.has_read_all(partition) && partition.is_flushed();
-        let was_done = self.state.publish(partition, self.at_end, is_done);
+        let was_done = self.state.publish(&partition.observed(self.at_end), is_done);
         if is_done && !was_done {
             self.report(Report::Progress);
         }

@@ -4,6 +4,7 @@
 //! of its files becomes visible. Files, key run and completion follow; the offset is committed last. Every owner of a
 //! partition, also after a crash, relies on the chain alone.
 
+mod again;
 mod audit;
 mod batch;
 mod chain;
@@ -13,9 +14,11 @@ mod footer;
 #[doc(hidden)]
 pub mod fuzz;
 mod in_turn;
+mod known;
 mod lane;
 mod layout;
 mod metrics;
+mod owner;
 mod partition;
 mod records;
 mod remake;
@@ -43,5 +46,5 @@ pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};
 pub use replay::{PartitionReplay, ReplayError, ReplayTarget, Replayer};
 pub use rewrite::{PartitionRewrite, Rewriter};
-pub use role::{DistributeError, Distributor, EndOfInput, Settings};
+pub use role::{DistributeError, Distributor, EndOfInput, Record, Settings};
 pub use scratch::{Scratch, ScratchError};

@@ -14,7 +14,7 @@ use prometheus::{
 };
 use serde::Serialize;
 
-use crate::chain::{Completion, CutKind};
+use crate::batch::Counts;
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -69,7 +69,14 @@ pub struct Metrics {
 pub(crate) struct BatchDone<'a> {
     pub topic: &'a str,
     pub partition: i32,
-    pub completion: &'a Completion,
+    /// The offsets of the batch.
+    pub from: i64,
+    pub to: i64,
+    pub counts: &'a Counts,
+    /// How many files it has, and their bytes.
+    pub files: u64,
+    pub bytes: u64,
+    pub last_append_ms: i64,
     /// By column: values that did not fit it.
     pub unfit: &'a BTreeMap<String, u64>,
     /// False if the completion already existed and files were only restored.
@@ -248,8 +255,8 @@ impl Metrics {
         })
     }
 
-    pub(crate) fn passed_over(&self, kind: CutKind, offsets: i64) {
-        self.passed_over.with_label_values(&[kind.name()]).inc_by(offsets.unsigned_abs());
+    pub(crate) fn passed_over(&self, kind: &'static str, offsets: i64) {
+        self.passed_over.with_label_values(&[kind]).inc_by(offsets.unsigned_abs());
     }
 
     /// Offsets of a damaged batch that are not written.
@@ -276,9 +283,7 @@ impl Metrics {
     }
 
     pub(crate) fn batch_done(&self, done: &BatchDone<'_>) {
-        let counts = &done.completion.counts;
-        let files = done.completion.files.len() as u64;
-        let bytes: u64 = done.completion.files.iter().map(|file| file.bytes).sum();
+        let BatchDone { counts, files, bytes, .. } = *done;
         if done.fresh {
             self.rows.inc_by(counts.written);
             self.duplicates.inc_by(counts.duplicates);
@@ -302,13 +307,13 @@ impl Metrics {
             self.batch_bytes.observe(bytes as f64);
         }
         let partition = done.partition.to_string();
-        self.position.with_label_values(&[done.topic, &partition]).set(done.completion.to);
-        self.last_append_ms.with_label_values(&[done.topic, &partition]).set(done.completion.last_append_ms);
+        self.position.with_label_values(&[done.topic, &partition]).set(done.to);
+        self.last_append_ms.with_label_values(&[done.topic, &partition]).set(done.last_append_ms);
         tracing::info!(
             topic = done.topic,
             partition = done.partition,
-            from = done.completion.from,
-            to = done.completion.to,
+            from = done.from,
+            to = done.to,
             rows = counts.written,
             duplicates = counts.duplicates,
             rejected = counts.rejected,

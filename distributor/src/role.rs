@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::clock::Clock;
+use common::clock::{BootClock, Clock};
 use common::config::{MissingFiles, TypeAges};
 use common::log::{Log, LogErrorKind, Membership, Retention, TopicSpec, settled_bounds};
 use common::shutdown::Shutdown;
@@ -63,7 +63,9 @@ impl PartitionError {
             // The next session rebuilds the window; there may be disk space then.
             Self::Scratch(_) => !once,
             Self::Partitions(failed) => failed.values().any(|error| error.is_retryable(once)),
-            Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) => false,
+            Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) | Self::Internal(_) => {
+                false
+            }
         }
     }
 }
@@ -99,8 +101,18 @@ impl EndOfInput {
     }
 }
 
+/// Where a distributor records what it has decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Record {
+    /// The chain of cuts, which `verify`, `replay` and `replay --rewrite` read.
+    Chain,
+    /// The commit log, which takes its place.
+    CommitLog,
+}
+
 #[derive(Debug, Clone)]
 pub struct Settings {
+    pub record: Record,
     pub topic: String,
     /// Used only to create the topic.
     pub partitions: u32,
@@ -131,6 +143,7 @@ pub struct Distributor {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn Log>,
     pub clock: Arc<dyn Clock>,
+    pub boot_clock: Arc<dyn BootClock>,
     pub metrics: Arc<Metrics>,
     pub health: Health,
     pub settings: Settings,

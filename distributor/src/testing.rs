@@ -18,7 +18,7 @@ use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
 
 use crate::batch::testing::{ENCODING, event, layout};
-use crate::{Distributor, EndOfInput, Metrics, Scratch, Settings};
+use crate::{Distributor, EndOfInput, Metrics, Record, Scratch, Settings};
 
 pub(crate) use faulty::Faulty;
 pub(crate) use settled::to_its_last_effect;
@@ -124,9 +124,11 @@ impl Zone {
             store: self.store(),
             log: self.log.clone(),
             clock: Arc::new(SystemClock),
+            boot_clock: Arc::new(SystemClock),
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
             health: Health::default(),
             settings: Settings {
+                record: Record::Chain,
                 topic: "events".into(),
                 partitions: 1,
                 group: "g".into(),

@@ -21,8 +21,9 @@ use tokio::time::Instant;
 
 use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
 use crate::metrics::WorkerState;
+use crate::owner::{self, Clocks};
 use crate::partition::{Context, PartitionError};
-use crate::role::{COMPONENT, Distributor, EndOfInput};
+use crate::role::{COMPONENT, Distributor, EndOfInput, Record};
 use crate::watch::{Lanes, Watch};
 use parked::Parked;
 
@@ -223,6 +224,10 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn clocks(&self) -> Clocks {
+        Clocks { wall: self.role.clock.clone(), boot: self.role.boot_clock.clone() }
+    }
+
     fn watch(&self) -> Watch {
         Watch {
             log: self.role.log.clone(),
@@ -296,7 +301,10 @@ impl<'a> Worker<'a> {
             self.give_up(*id).await;
             self.parked.is_tried(*id);
             self.generation += 1;
-            let lane = lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds);
+            let lane = match self.role.settings.record {
+                Record::Chain => lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds),
+                Record::CommitLog => owner::start(&self.shared, &self.clocks(), *id, self.generation),
+            };
             self.starting.insert(*id);
             self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
             self.lanes.insert(*id, lane);

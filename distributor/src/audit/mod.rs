@@ -4,6 +4,7 @@
 //! reads the chain, a listing of all files and their footers. Deep, it also reads every row: no key twice within the
 //! window, no offset twice in a batch, and, as far back as the log goes, the very rows that its records make.
 
+mod committed;
 mod deep;
 mod error;
 mod files;

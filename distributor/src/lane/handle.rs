@@ -29,7 +29,7 @@ pub(crate) struct LaneHandle {
 }
 
 impl LaneHandle {
-    pub(super) fn new(
+    pub(crate) fn new(
         generation: u64,
         state: Arc<LaneState>,
         orders: mpsc::Sender<Order>,

@@ -8,8 +8,22 @@ use common::log::Chunk;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::partition::Partition;
 use crate::watch::Progress;
+
+/// What a partition at work shows of itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Observed {
+    pub memory_bytes: usize,
+    /// The memory that making room would free.
+    pub reclaimable_bytes: usize,
+    pub window_entries: usize,
+    pub window_bytes: usize,
+    pub open_files: usize,
+    /// `None` while earlier batches are checked or restored.
+    pub progress: Option<Progress>,
+    /// Age of the open batch.
+    pub filling_for: Option<Duration>,
+}
 
 /// The observable state of a lane.
 #[derive(Debug, Default)]
@@ -80,21 +94,21 @@ impl LaneState {
     }
 
     /// Resolves once the worker has requested memory.
-    pub(super) async fn asked_for_room(&self) {
+    pub(crate) async fn asked_for_room(&self) {
         self.room_asked.notified().await;
     }
 
-    pub(super) fn made_room(&self) {
+    pub(crate) fn made_room(&self) {
         self.room_wanted.store(false, Ordering::Release);
     }
 
-    pub(super) fn begins(&self) {
+    pub(crate) fn begins(&self) {
         self.is_busy.store(true, Ordering::Release);
     }
 
     /// A chunk is being delivered to the lane, which may be delayed for long: the lane is no longer at its end, and the
     /// chunk's first record is not in the tables yet.
-    pub(super) fn is_to_take(&self, chunk: &Chunk) {
+    pub(crate) fn is_to_take(&self, chunk: &Chunk) {
         if let Some(progress) = &mut *self.progress.lock().unwrap_or_else(PoisonError::into_inner) {
             progress.at_end = false;
             progress.open_since_ms = progress.open_since_ms.or(chunk.times_ms.first().copied());
@@ -102,15 +116,15 @@ impl LaneState {
     }
 
     /// Copies the partition's state. Returns whether it was done before.
-    pub(super) fn publish(&self, partition: &Partition, at_end: bool, is_done: bool) -> bool {
-        self.memory_bytes.store(partition.memory_bytes(), Ordering::Release);
-        self.reclaimable_bytes.store(partition.reclaimable_bytes(), Ordering::Release);
-        self.window_entries.store(partition.window_entries(), Ordering::Relaxed);
-        self.window_bytes.store(partition.window_bytes(), Ordering::Relaxed);
-        self.open_files.store(partition.open_files(), Ordering::Relaxed);
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = partition.progress(at_end);
+    pub(crate) fn publish(&self, observed: &Observed, is_done: bool) -> bool {
+        self.memory_bytes.store(observed.memory_bytes, Ordering::Release);
+        self.reclaimable_bytes.store(observed.reclaimable_bytes, Ordering::Release);
+        self.window_entries.store(observed.window_entries, Ordering::Relaxed);
+        self.window_bytes.store(observed.window_bytes, Ordering::Relaxed);
+        self.open_files.store(observed.open_files, Ordering::Relaxed);
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = observed.progress;
         *self.filling_since.lock().unwrap_or_else(PoisonError::into_inner) =
-            partition.filling_for().and_then(|age| Instant::now().checked_sub(age));
+            observed.filling_for.and_then(|age| Instant::now().checked_sub(age));
         let was_done = self.is_done.swap(is_done, Ordering::AcqRel);
         self.is_busy.store(false, Ordering::Release);
         was_done

@@ -29,6 +29,8 @@ pub(crate) enum PartitionError {
     Encode(ParquetError),
     /// Local disk.
     Scratch(ScratchError),
+    /// A fault of this program.
+    Internal(String),
     /// Each of these failed, and the others are done.
     Partitions(BTreeMap<i32, PartitionError>),
 }
@@ -43,6 +45,7 @@ impl fmt::Display for PartitionError {
             Self::Log(error) => error.fmt(formatter),
             Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
             Self::Scratch(error) => error.fmt(formatter),
+            Self::Internal(message) => write!(formatter, "internal error: {message}"),
             Self::Partitions(failed) => {
                 write!(formatter, "{} of the partitions failed; the others are done", failed.len())?;
                 failed.iter().try_for_each(|(id, error)| write!(formatter, "\n  partition {id}: {error}"))

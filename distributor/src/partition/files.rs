@@ -13,7 +13,7 @@ use crate::in_turn::in_turn;
 const MAX_PUTS: usize = 10;
 /// Larger files are put in parts, so that a failure repeats only a part, and one on local disk is read in parts. In
 /// tests the limit is low.
-const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
+pub(crate) const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
 /// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without the prefix.
 /// `None` if a stand-in exists under the name of one of them: the batch is being closed without it, see `salvage`.

@@ -44,7 +44,7 @@ impl Partition {
                     "the group's offset was set forward: these offsets are skipped"
                 ),
             }
-            context.metrics.passed_over(kind, to - at);
+            context.metrics.passed_over(kind.name(), to - at);
             self.commit = Some(to);
             (at, last) = (to, None);
         }

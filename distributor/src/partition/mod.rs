@@ -29,7 +29,8 @@ use crate::window::{Budget, Window};
 pub(crate) use crate::chain::Facts;
 pub(crate) use error::PartitionError;
 use error::Result;
-pub(crate) use files::{entries as file_entries, missing as missing_files, put_all as put_files};
+pub(crate) use files::{MULTIPART_FROM_BYTES, entries as file_entries, missing as missing_files, put_all as put_files};
+pub(crate) use phases::Phases;
 use rewritten::refuse_while_rewritten;
 use salvage::Salvaging;
 

@@ -247,7 +247,12 @@ impl Partition {
         context.metrics.batch_done(&BatchDone {
             topic: &context.topic,
             partition: self.id,
-            completion: &completion,
+            from: completion.from,
+            to: completion.to,
+            counts: &completion.counts,
+            files: completion.files.len() as u64,
+            bytes: completion.files.iter().map(|file| file.bytes).sum(),
+            last_append_ms: completion.last_append_ms,
             unfit: &unfit,
             fresh: true,
             total: phases.total(),

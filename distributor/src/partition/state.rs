@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Context, Next, Partition, Phase, Result};
+use crate::lane::Observed;
 use crate::watch::Progress;
 
 impl Partition {
@@ -37,8 +38,20 @@ impl Partition {
         Ok(Next::Continue)
     }
 
+    pub(crate) fn observed(&self, at_end: bool) -> Observed {
+        Observed {
+            memory_bytes: self.memory_bytes(),
+            reclaimable_bytes: self.reclaimable_bytes(),
+            window_entries: self.window.len(),
+            window_bytes: self.window.memory_bytes(),
+            open_files: self.open_files(),
+            progress: self.progress(at_end),
+            filling_for: self.filling_for(),
+        }
+    }
+
     /// The memory that [`Partition::make_room`] can free.
-    pub(crate) fn reclaimable_bytes(&self) -> usize {
+    fn reclaimable_bytes(&self) -> usize {
         match &self.phase {
             Phase::Fill(batch) => batch.memory_bytes(),
             Phase::Redo { batch, .. } => batch.spillable_bytes(),
@@ -46,7 +59,7 @@ impl Partition {
         }
     }
 
-    pub(crate) fn memory_bytes(&self) -> usize {
+    fn memory_bytes(&self) -> usize {
         match &self.phase {
             Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.memory_bytes(),
             Phase::CheckLast { .. } => 0,
@@ -61,7 +74,7 @@ impl Partition {
         Ok(self.window.fit()?)
     }
 
-    pub(crate) fn open_files(&self) -> usize {
+    fn open_files(&self) -> usize {
         match &self.phase {
             Phase::Fill(batch) | Phase::Redo { batch, .. } => batch.files(),
             Phase::CheckLast { .. } => 0,
@@ -69,7 +82,7 @@ impl Partition {
     }
 
     /// `None` while earlier batches are checked or restored.
-    pub(crate) fn progress(&self, at_end: bool) -> Option<Progress> {
+    fn progress(&self, at_end: bool) -> Option<Progress> {
         let (position, first) = match &self.phase {
             Phase::Fill(batch) => {
                 (batch.ends().map_or(batch.from(), |ends| ends.to), batch.ends().map(|ends| ends.first))
@@ -89,16 +102,8 @@ impl Partition {
         })
     }
 
-    pub(crate) fn window_entries(&self) -> usize {
-        self.window.len()
-    }
-
-    pub(crate) fn window_bytes(&self) -> usize {
-        self.window.memory_bytes()
-    }
-
     /// Age of the open batch.
-    pub(crate) fn filling_for(&self) -> Option<Duration> {
+    fn filling_for(&self) -> Option<Duration> {
         match &self.phase {
             Phase::Fill(batch) if !batch.is_empty() => self.filling_since.map(|since| since.elapsed()),
             _ => None,

@@ -114,6 +114,7 @@ impl From<PartitionError> for ReplayError {
             | PartitionError::Encode(_)
             | PartitionError::Unwritable(_)
             | PartitionError::Scratch(_)
+            | PartitionError::Internal(_)
             | PartitionError::Partitions(_)) => Self::Refused(other.to_string()),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::clock::Clock;
+use common::clock::{BootClock, Clock};
 use tokio::time::Instant;
 
 use super::random::Random;
@@ -142,6 +142,12 @@ impl Chance {
 
     pub fn is_anything_under_way(&self) -> bool {
         self.under_way.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl BootClock for Chance {
+    fn since_boot_ms(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap()
     }
 }
 

@@ -11,6 +11,7 @@
 //! are tried, `ED_SIM_SEED` repeats one and prints what happened.
 
 mod chance;
+mod commits;
 mod damaged;
 mod log;
 mod model;
@@ -25,6 +26,7 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::Record;
 use world::World;
 
 const SEEDS: u64 = 1_000;
@@ -56,8 +58,8 @@ fn on_virtual_time<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
-fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
-    on_virtual_time(async { World::new(seed, sabotage).run().await })
+fn simulate(seed: u64, record: Record, sabotage: Option<Sabotage>) -> Outcome {
+    on_virtual_time(async { World::new(seed, record, sabotage).run().await })
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -65,7 +67,11 @@ fn variable(name: &str) -> Option<u64> {
 }
 
 /// The first of `seeds` that fails, tried on all cores. Without one, how many batches were damaged.
-fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Result<u64, (u64, Outcome)> {
+fn first_failure(
+    seeds: std::ops::Range<u64>,
+    record: Record,
+    sabotage: Option<Sabotage>,
+) -> Result<u64, (u64, Outcome)> {
     let (next, damaged) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
@@ -75,7 +81,7 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Res
                 if seed >= seeds.end {
                     return None;
                 }
-                let outcome = simulate(seed, sabotage);
+                let outcome = simulate(seed, record, sabotage);
                 damaged.fetch_add(outcome.damaged, Ordering::SeqCst);
                 if outcome.verdict.is_err() {
                     next.store(seeds.end, Ordering::SeqCst);
@@ -89,32 +95,45 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Res
     failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(damaged.into_inner()), Err)
 }
 
-#[test]
-fn every_event_is_written_as_the_model_says_whatever_a_seed_brings() {
+/// Tries seeds, and returns how many batches were damaged in how many runs.
+fn endure(record: Record) -> (u64, u64) {
     let seeds = match variable("ED_SIM_SEED") {
         Some(seed) => {
-            simulate(seed, None).trace.iter().for_each(|line| println!("{line}"));
+            simulate(seed, record, None).trace.iter().for_each(|line| println!("{line}"));
             seed..seed + 1
         }
         None => 0..variable("ED_SIM_SEEDS").unwrap_or(SEEDS),
     };
     let count = seeds.end - seeds.start;
-    match first_failure(seeds, None) {
+    match first_failure(seeds, record, None) {
         Err((seed, Outcome { trace, verdict, .. })) => panic!(
             "{}\n{}\nTo repeat it: ED_SIM_SEED={seed} cargo test -p distributor simulation -- --nocapture",
             trace.join("\n"),
             verdict.unwrap_err()
         ),
-        Ok(damaged) => assert!(damaged >= count / 50, "only {damaged} batches were damaged"),
+        Ok(damaged) => (damaged, count),
     }
 }
 
 #[test]
+fn every_event_is_written_as_the_model_says_whatever_a_seed_brings() {
+    let (damaged, count) = endure(Record::Chain);
+    assert!(damaged >= count / 50, "only {damaged} batches were damaged");
+}
+
+#[test]
+fn every_event_is_written_as_the_model_says_over_a_commit_log() {
+    endure(Record::CommitLog);
+}
+
+#[test]
 fn a_seed_gives_the_same_run_each_time() {
-    for seed in 0..20 {
-        let first = simulate(seed, None);
-        assert!(first.trace.len() > 20, "seed {seed} is not much of a run: {:?}", first.trace);
-        assert_eq!(first.trace, simulate(seed, None).trace, "seed {seed}");
+    for record in roles::RECORDS {
+        for seed in 0..20 {
+            let first = simulate(seed, record, None);
+            assert!(first.trace.len() > 20, "seed {seed} is not much of a run: {:?}", first.trace);
+            assert_eq!(first.trace, simulate(seed, record, None).trace, "seed {seed}");
+        }
     }
 }
 
@@ -123,6 +142,9 @@ fn broken_guarantees_are_noticed() {
     for sabotage in
         [Sabotage::ConditionIgnored, Sabotage::PutForgotten, Sabotage::FailureAsAbsence, Sabotage::RecordSkipped]
     {
-        assert!(first_failure(0..100, Some(sabotage)).is_err(), "{sabotage:?} makes no difference");
+        for record in roles::RECORDS {
+            let failure = first_failure(0..100, record, Some(sabotage));
+            assert!(failure.is_err(), "{sabotage:?} makes no difference over {record:?}");
+        }
     }
 }

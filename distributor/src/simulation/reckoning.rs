@@ -8,7 +8,8 @@ use super::chance::Life;
 use super::damaged::Damaged;
 use super::log::{LogOf, MemoryLog};
 use super::store::{MemoryStore, StoreOf};
-use super::{model, roles};
+use super::{commits, model, roles};
+use crate::Record;
 use crate::audit::{Auditor, Repair};
 use crate::chain::{Completion, Cut, CutKind, Origin};
 
@@ -26,10 +27,18 @@ pub(super) fn document<T: serde::de::DeserializeOwned>(store: &MemoryStore, key:
 
 /// Each file has the rows that the model says, and there are no others. `skipped_to`: where operators set offsets
 /// forward to, by partition.
-pub(super) fn compare(store: &MemoryStore, log: &MemoryLog, skipped_to: &[(i32, i64)]) -> Result<(), String> {
+pub(super) fn compare(
+    store: &MemoryStore,
+    log: &MemoryLog,
+    record: Record,
+    skipped_to: &[(i32, i64)],
+) -> Result<(), String> {
     let mut expected = model::Tables::new();
     for partition in log.partitions() {
-        let tables = tables(store, log, partition, skipped_to);
+        let tables = match record {
+            Record::Chain => tables(store, log, partition, skipped_to),
+            Record::CommitLog => committed_tables(store, log, partition, skipped_to),
+        };
         expected.extend(tables.map_err(|error| format!("partition {partition}: {error}"))?);
     }
     if let Some(unknown) = files(store).iter().find(|path| !expected.contains_key(*path)) {
@@ -81,6 +90,29 @@ fn tables(
     log.look(partition, |log| model::tables(partition, origin.start, &cuts, log))
 }
 
+/// As a commit log says.
+fn committed_tables(
+    store: &MemoryStore,
+    log: &MemoryLog,
+    partition: i32,
+    skipped_to: &[(i32, i64)],
+) -> Result<model::Tables, String> {
+    let state = commits::state(store, partition)?;
+    let Some(header) = &state.head.header else {
+        let Bounds { earliest, .. } = log.bounds(partition);
+        let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
+        return if is_empty { Ok(model::Tables::new()) } else { Err("it has no commit log".to_owned()) };
+    };
+    commits::check(store, partition, &state)?;
+    let cuts = commits::cuts(partition, &state)?;
+    let unasked = cuts.iter().find(|cut| cut.kind == CutKind::Skipped && !skipped_to.contains(&(partition, cut.to)));
+    if let Some(cut) = unasked {
+        return Err(format!("{}..{} were skipped unasked", cut.from, cut.to));
+    }
+    let cuts: Vec<_> = cuts.into_iter().map(|cut| (cut, None)).collect();
+    log.look(partition, |log| model::tables(partition, header.start, &cuts, log))
+}
+
 /// How many batches were closed after the log had let go of their head.
 pub(super) fn damaged(store: &MemoryStore, log: &MemoryLog) -> u64 {
     let keys = log.partitions().into_iter().flat_map(|id| store.keys(&format!("_batches/events/{id}/done/")));
@@ -89,7 +121,7 @@ pub(super) fn damaged(store: &MemoryStore, log: &MemoryLog) -> u64 {
 }
 
 /// A deep audit finds nothing.
-pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Result<(), String> {
+pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>, record: Record) -> Result<(), String> {
     let life = Arc::new(Life::new("audit".to_owned()));
     let auditor = Auditor {
         store: Arc::new(StoreOf { memory: store.clone(), life: life.clone(), script: None }),
@@ -105,6 +137,10 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
         now_ms: 0,
         on_batch: Box::new(|_| {}),
     };
-    let audit = auditor.verify(Repair::No).await.map_err(|error| format!("the audit failed: {error}"))?;
+    let audit = match record {
+        Record::Chain => auditor.verify(Repair::No).await,
+        Record::CommitLog => auditor.verify_commits(Repair::No).await,
+    };
+    let audit = audit.map_err(|error| format!("the audit failed: {error}"))?;
     if audit.is_sound() { Ok(()) } else { Err(format!("the audit found {:?}", audit.findings)) }
 }

@@ -11,12 +11,12 @@ use super::chance::{Chance, Life};
 use super::log::{LogOf, MemoryLog};
 use super::model::Event;
 use super::store::{MemoryStore, StoreOf};
-use super::{Outcome, Sabotage, reckoning, roles};
+use super::{Outcome, Sabotage, commits, reckoning, roles};
 use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
-use crate::{DistributeReport, Distributor, EndOfInput, Settings};
+use crate::{DistributeReport, Distributor, EndOfInput, Record, Settings};
 
 const MEMBERS: usize = 2;
 /// Longer than any call is under way.
@@ -43,6 +43,7 @@ pub(super) struct World {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
     trouble: Trouble,
+    record: Record,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
     events: u64,
@@ -51,17 +52,20 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
+    pub fn new(seed: u64, record: Record, sabotage: Option<Sabotage>) -> Self {
         let chance = Arc::new(Chance::new(seed));
         let (partitions, all_own, trouble) = chance.draw(|random| {
             let partitions = random.pick(&[1, 1, 2]);
             (partitions, random.one_in(2), random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo]))
         });
+        // A batch that loses its head is closed by a person.
+        let trouble = if record == Record::CommitLog { Trouble::FilesAreLost } else { trouble };
         Self {
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
             chance,
             trouble,
+            record,
             roles: [None, None],
             lives: 0,
             events: 0,
@@ -89,8 +93,8 @@ impl World {
             self.look_after_roles().await?;
         }
         self.finish().await?;
-        reckoning::compare(&self.store, &self.log, &self.skipped_to)?;
-        reckoning::audit(&self.store, &self.log).await
+        reckoning::compare(&self.store, &self.log, self.record, &self.skipped_to)?;
+        reckoning::audit(&self.store, &self.log, self.record).await
     }
 
     fn disturb(&mut self) {
@@ -176,7 +180,8 @@ impl World {
         // Whoever makes a file again may be configured with another one than who wrote it.
         let compression = if self.lives.is_multiple_of(2) { Compression::Snappy } else { Compression::Zstd };
         let encoding = Encoding { compression, ..roles::ENCODING };
-        let settings = Settings { layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
+        let record = self.record;
+        let settings = Settings { record, layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let distributor = roles::distributor(store, log, settings);
@@ -234,6 +239,7 @@ impl World {
 
     fn has_origin(&self, partition: i32) -> bool {
         self.store.get(&format!("_batches/events/{partition}/origin.json")).is_some()
+            || commits::has_entries(&self.store, partition)
     }
 
     fn set_back(&mut self, partition: i32) {

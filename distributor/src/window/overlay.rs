@@ -40,7 +40,7 @@ impl Overlay {
         self.epochs.iter().fold(0, |word, (_, arrivals)| word ^ each(arrivals))
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.epochs.iter().map(|(_, arrivals)| arrivals.len()).sum()
     }
 

@@ -1,0 +1,125 @@
+//! Makes committed batches again, from the log and the key runs before them: the same rows in the same files.
+
+use std::sync::Arc;
+
+use commitlog::{Batch as Decided, Fate, Intent, Witness};
+use commitlog_storage::{CommitLog, Recent};
+use common::log::Log;
+
+use crate::batch::{Batch, Encoded, Ends};
+use crate::known::Known;
+use crate::layout::Layout;
+use crate::partition::PartitionError;
+use crate::records::{Filled, Records};
+use crate::remake::RemakeError;
+use crate::scratch::{Scratch, ScratchError};
+use crate::window::Budget;
+
+/// Where batches are made again, and from what.
+pub(crate) struct Again<'a> {
+    pub commits: &'a CommitLog,
+    pub recent: &'a Recent,
+    pub log: &'a dyn Log,
+    pub topic: &'a str,
+    pub partition: i32,
+    /// Where the log begins.
+    pub log_from: i64,
+    pub budget: &'a Arc<Budget>,
+    pub scratch: &'a Scratch,
+    /// Bytes of a batch in memory. More goes to `scratch`.
+    pub memory: u64,
+    pub known: Known,
+    pub records: Option<Records>,
+}
+
+/// What came of making a batch again.
+pub(crate) enum Made {
+    Batch(Box<MadeBatch>),
+    /// It cannot be made, and why.
+    Cannot(String),
+}
+
+pub(crate) struct MadeBatch {
+    /// As it was appended.
+    pub intent: Intent,
+    pub layout: Layout,
+    pub encoded: Encoded,
+}
+
+impl Again<'_> {
+    /// Makes the batch that begins at `from`.
+    ///
+    /// # Errors
+    /// Of log, store and disk.
+    pub(crate) async fn make(&mut self, from: i64) -> Result<Made, PartitionError> {
+        let spans = self.commits.spans_before(self.recent, from.saturating_add(1)).await?;
+        let Some((to, Fate::Batch(decided))) = spans.get(&from).map(|span| (span.to, &span.fate)) else {
+            return Ok(Made::Cannot("no batch begins there".to_owned()));
+        };
+        let Decided { recipe, clock_ms, window_from, .. } = &**decided;
+        if self.log_from > from {
+            return Ok(Made::Cannot(format!("the log begins at {}, after the batch does", self.log_from)));
+        }
+        let layout: Result<Layout, _> = serde_json::from_value(recipe.layout.clone());
+        let encoding = serde_json::from_value(recipe.encoding.clone());
+        let (Ok(layout), Ok(encoding)) = (layout, encoding) else {
+            return Ok(Made::Cannot("this build does not know its layout".to_owned()));
+        };
+        self.known.rebuild(self.commits, self.recent, from, layout.window_ms, self.budget, self.log_from).await?;
+        let begun_ms = self.known.clock_ms().unwrap_or(i64::MIN);
+        let mut batch = match Batch::new(self.topic, self.partition, from, begun_ms, &layout, encoding, self.scratch) {
+            Ok(batch) => batch,
+            Err(reason) => return Ok(Made::Cannot(reason)),
+        };
+        let records = match &mut self.records {
+            Some(records) => {
+                records.go_to(from).await?;
+                records
+            }
+            records => records.insert(Records::open(self.log, self.topic, self.partition, from).await?),
+        };
+        match records.fill(&mut batch, &self.known.window, from, to, self.memory).await {
+            Ok(Filled::Whole) => {}
+            Ok(Filled::LogEnded) => return Ok(Made::Cannot("the log ends before the batch does".to_owned())),
+            Err(RemakeError::Log(error)) => return Err(error.into()),
+            Err(RemakeError::Batch(error)) => return Err(error.into()),
+            Err(RemakeError::Layout(reason)) => return Ok(Made::Cannot(reason)),
+        }
+        let others = || Made::Cannot("the records in the log are not those it was made from".to_owned());
+        let Some(encoded) = batch.finish()? else { return Ok(others()) };
+        let Ends { first, last, to: ends_at, clock_ms: ended_ms } = encoded.ends;
+        if (ends_at, ended_ms) != (to, *clock_ms) {
+            return Ok(others());
+        }
+        let intent = Intent {
+            from,
+            to,
+            recipe: recipe.clone(),
+            window_from: *window_from,
+            clock_ms: *clock_ms,
+            first: witness(first),
+            last: witness(last),
+            folders: encoded.files.iter().map(|file| file.folder.clone()).collect(),
+        };
+        Ok(Made::Batch(Box::new(MadeBatch { intent, layout, encoded })))
+    }
+
+    /// Keeps the keys of a batch that was made: the one after it needs no key runs then.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn keep(&mut self, made: MadeBatch) -> Result<(), ScratchError> {
+        self.known.take(made.encoded.overlay, &made.intent)
+    }
+
+    pub(crate) async fn close(self) {
+        if let Some(records) = self.records {
+            records.close().await;
+        }
+    }
+}
+
+/// A record as the commit log remembers it.
+pub(crate) fn witness(witness: crate::chain::Witness) -> Witness {
+    Witness { append_ms: witness.append_ms, key_hash: witness.key_hash }
+}

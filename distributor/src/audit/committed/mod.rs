@@ -1,0 +1,301 @@
+//! Holding the trusted zone against its commit log, and the commit log against the log.
+//!
+//! Safe beside working distributors: the files are listed before the commit log is read, and an intent is there before any
+//! file of it, so that no file that was listed is ahead of it.
+
+mod files;
+mod present;
+mod rows;
+
+use std::collections::BTreeMap;
+
+use commitlog::{BatchSlot, Fate, FileId, LiveFile, PassReason, State};
+use commitlog_storage::{CommitLog, CommitLogError, Loaded};
+use common::log::{Bounds, Log};
+use common::store::DeleteOutcome;
+
+use super::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Present, Repair};
+use crate::batch::Counts;
+use crate::window::Budget;
+use std::sync::Arc;
+
+/// An audit at work.
+struct Work<'a> {
+    auditor: &'a Auditor,
+    audit: Audit,
+    present: Present,
+    budget: Arc<Budget>,
+    batches: u64,
+    /// The commit logs by partition, to tell what a file is that none of them lists.
+    states: BTreeMap<i32, State>,
+}
+
+impl Auditor {
+    /// Audits every partition that has a commit log.
+    ///
+    /// # Errors
+    /// The store or the log could not be read to the end. What is wrong with the trusted zone is a finding, no error.
+    pub async fn verify_commits(&self, repair: Repair) -> Result<Audit, AuditError> {
+        let mut work = Work {
+            auditor: self,
+            audit: Audit {
+                topic: self.topic.clone(),
+                deep: self.deep,
+                log_compared: self.log.is_some(),
+                ..Audit::default()
+            },
+            present: Present::list(&*self.store).await?,
+            budget: Budget::new(self.window_memory, self.scratch.clone()),
+            batches: 0,
+            states: BTreeMap::new(),
+        };
+        for partition in present::commit_logs(&*self.store, &self.topic).await? {
+            work.partition(partition).await?;
+        }
+        work.unaccounted(repair).await?;
+        work.audit.findings.sort();
+        Ok(work.audit)
+    }
+}
+
+impl Work<'_> {
+    fn find(&mut self, kind: FindingKind, place: impl Into<String>, message: impl Into<String>) {
+        self.audit.findings.push(Finding { kind, place: place.into(), message: message.into() });
+    }
+
+    /// What was read, or none and a finding if it is damaged.
+    fn understood<T>(&mut self, read: Result<T, CommitLogError>) -> Result<Option<T>, AuditError> {
+        match read.map_err(Self::damage) {
+            Ok(found) => Ok(Some(found)),
+            Err(damage) => {
+                let (key, damage) = damage?;
+                self.find(FindingKind::ChainDamaged, key, format!("{damage}; bring it back from a backup"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Where something is damaged, and what; or the error of the store.
+    fn damage(error: CommitLogError) -> Result<(String, String), AuditError> {
+        match error {
+            CommitLogError::Store(error) => Err(error.into()),
+            CommitLogError::Damaged { key, damage } | CommitLogError::Unwritable { key, damage } => {
+                Ok((key, damage.to_string()))
+            }
+            CommitLogError::Misheard(misheard) => Err(AuditError::Layout(misheard.to_string())),
+        }
+    }
+
+    async fn partition(&mut self, id: i32) -> Result<(), AuditError> {
+        let commits = CommitLog::new(self.auditor.store.clone(), &self.auditor.topic, id);
+        let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
+        let loaded = commits.load_state().await;
+        if let Some((state, _, loaded)) = self.understood(loaded)? {
+            self.state(&commits, &state, &loaded, &mut summary).await?;
+            self.states.insert(id, state);
+        }
+        self.audit.partitions.push(summary);
+        Ok(())
+    }
+
+    async fn state(
+        &mut self,
+        commits: &CommitLog,
+        state: &State,
+        loaded: &Loaded,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        let Some(header) = &state.head.header else { return Ok(()) };
+        (summary.from, summary.to) = (header.start, state.head.end);
+        if let BatchSlot::Open(intent) | BatchSlot::Abandoning { intent, .. } = &state.head.batch {
+            summary.open = Some(OpenBatch { from: intent.from, to: intent.to });
+        }
+        if (&header.topic, header.partition) != (&self.auditor.topic, summary.partition) {
+            let message = format!("it is the commit log of {}/{}", header.topic, header.partition);
+            self.find(FindingKind::ChainDamaged, commits.entry_key(0), message);
+        }
+        self.spans(commits, state, summary);
+        self.key_runs(commits, state).await?;
+        self.live_files(summary.partition, state, summary).await?;
+        let earliest = match &self.auditor.log {
+            Some(log) => self.compare_log(&**log, state, summary).await?,
+            None => None,
+        };
+        if self.auditor.deep {
+            self.rows(commits, state, loaded, earliest, summary).await?;
+        }
+        Ok(())
+    }
+
+    /// What was decided of every offset, summed up.
+    fn spans(&mut self, commits: &CommitLog, state: &State, summary: &mut PartitionAudit) {
+        for (from, span) in &state.spans {
+            let offsets = (span.to - from).unsigned_abs();
+            let batch = match &span.fate {
+                Fate::Passed(PassReason::Skipped) => {
+                    summary.skipped_offsets += offsets;
+                    continue;
+                }
+                Fate::Passed(PassReason::Lost) => {
+                    summary.lost_offsets += offsets;
+                    continue;
+                }
+                Fate::Abandoned => {
+                    summary.damaged_batches += 1;
+                    summary.damaged_offsets += offsets;
+                    continue;
+                }
+                Fate::Batch(batch) => batch,
+            };
+            self.batches += 1;
+            summary.batches += 1;
+            (self.auditor.on_batch)(self.batches);
+            let place = format!("{}: batch {from}..{}", commits.entry_key(0), span.to);
+            match serde_json::from_value::<Counts>(batch.counts.clone()) {
+                Ok(counts) => {
+                    if counts.read != counts.written + counts.duplicates + counts.rejected {
+                        self.find(FindingKind::ChainDamaged, place, format!("its numbers do not add up: {counts:?}"));
+                    }
+                    summary.rows += counts.written;
+                    summary.duplicates += counts.duplicates;
+                    summary.rejected += counts.rejected;
+                }
+                Err(error) => {
+                    self.find(FindingKind::ChainDamaged, place, format!("its counts cannot be read: {error}"));
+                }
+            }
+        }
+        let listed: u64 = state.live.values().map(|file| file.stored.rows).sum();
+        if listed != summary.rows + summary.rejected {
+            let message = format!(
+                "its files have {listed} rows, and its batches wrote {} and rejected {}",
+                summary.rows, summary.rejected
+            );
+            self.find(FindingKind::ChainDamaged, format!("{}/{}", self.auditor.topic, summary.partition), message);
+        }
+    }
+
+    /// The keys that the next batch will be compared with.
+    async fn key_runs(&mut self, commits: &CommitLog, state: &State) -> Result<(), AuditError> {
+        let Some(clock_ms) = state.head.clock_ms else { return Ok(()) };
+        for (from, span) in state.spans.iter().rev() {
+            let Fate::Batch(batch) = &span.fate else { continue };
+            let window_ms = batch.recipe.layout.get("window_ms").and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if batch.clock_ms < clock_ms.saturating_sub(window_ms) {
+                break;
+            }
+            if let Err(damage) = commits.key_run(*from, &batch.keys).await.map_err(Self::damage) {
+                let (key, damage) = damage?;
+                let message =
+                    format!("{damage}; it is needed to tell duplicates after a restart, bring it back from a backup");
+                self.find(FindingKind::KeyRunMissing, key, message);
+            }
+        }
+        Ok(())
+    }
+
+    /// After the commit log was read, so that the log cannot be behind it. Returns where the log begins.
+    async fn compare_log(
+        &mut self,
+        log: &dyn Log,
+        state: &State,
+        summary: &mut PartitionAudit,
+    ) -> Result<Option<i64>, AuditError> {
+        let (topic, id) = (&self.auditor.topic, summary.partition);
+        let place = format!("{topic}/{id}");
+        let log_id = log.identity().await?;
+        let expected = state.head.header.as_ref().map(|header| header.log_id.as_str()).unwrap_or_default();
+        if log_id != expected {
+            let message = format!("the trusted zone was written from log {expected}, this is {log_id}");
+            self.find(FindingKind::LogReplaced, place, message);
+            return Ok(None);
+        }
+        let bounds: BTreeMap<i32, Bounds> = log.bounds(topic).await?;
+        let Some(bounds) = bounds.get(&id) else {
+            self.find(FindingKind::LogReplaced, place, "the topic has no such partition");
+            return Ok(None);
+        };
+        summary.log_end = Some(bounds.latest);
+        summary.committed = log.committed(&self.auditor.group, &self.auditor.topic).await?.get(&id).copied();
+        if bounds.latest < summary.to {
+            let message = format!("the log ends at {}, the trusted zone at {}", bounds.latest, summary.to);
+            self.find(FindingKind::LogReplaced, place.clone(), message);
+        }
+        // The offset was asked for after the commit log was read, which may have grown by then.
+        let commits = CommitLog::new(self.auditor.store.clone(), &self.auditor.topic, id);
+        let now = commits.load().await;
+        let end = self.understood(now)?.map_or(summary.to, |now| now.head.end);
+        if let Some(committed) = summary.committed.filter(|committed| *committed > end) {
+            let message = format!(
+                "the group's offset {committed} lies beyond {end}, where the trusted zone ends: what lies between will be skipped"
+            );
+            self.find(FindingKind::OffsetOffChain, place, message);
+        }
+        Ok(Some(bounds.earliest))
+    }
+
+    /// Files that no commit log lists.
+    async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
+        for object in self.present.left(&*self.auditor.store).await? {
+            let Some(name) = present::Name::parse(&object.key) else {
+                let message = "no distributor wrote this, but engines read it; move it away";
+                self.find(FindingKind::FileUnknown, object.key, message);
+                continue;
+            };
+            if name.topic != self.auditor.topic {
+                // Its own audit accounts for it.
+                continue;
+            }
+            let state = self.states.get(&name.partition);
+            match state.map_or(Unlisted::Unknown, |state| unlisted(state, name.id)) {
+                Unlisted::Expected => {}
+                Unlisted::Unknown => {
+                    let message = "no entry accounts for it: was '_commits' brought back from an older backup? Nothing is removed";
+                    self.find(FindingKind::FileUnknown, object.key, message);
+                }
+                Unlisted::Orphan => {
+                    if repair == Repair::Orphans {
+                        let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
+                        if deleted == DeleteOutcome::Deleted {
+                            self.audit.removed.push(object.key);
+                            continue;
+                        }
+                    }
+                    let message = "its rows count in other files; 'verify --repair' removes it";
+                    self.find(FindingKind::FileOrphaned, object.key, message);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a file is that is not live.
+#[derive(Debug, PartialEq, Eq)]
+enum Unlisted {
+    /// Of what is under way.
+    Expected,
+    /// Of what is decided: its name is never used again.
+    Orphan,
+    /// Of what the commit log does not know.
+    Unknown,
+}
+
+fn unlisted(state: &State, id: FileId) -> Unlisted {
+    if state.live.contains_key(&id) || state.expected_besides_live().any(|expected| expected == id) {
+        return Unlisted::Expected;
+    }
+    let is_decided = match id {
+        FileId::Batch { from, .. } => match state.spans.get(&from).map(|span| &span.fate) {
+            Some(Fate::Batch(_)) => true,
+            // A file without rows has its name.
+            Some(Fate::Abandoned) => return Unlisted::Expected,
+            Some(Fate::Passed(_)) | None => false,
+        },
+        FileId::Replace { replace, .. } => replace < state.head.next_replace,
+    };
+    if is_decided { Unlisted::Orphan } else { Unlisted::Unknown }
+}
+
+/// A live file with its name.
+type Live<'a> = (&'a FileId, &'a LiveFile);

@@ -1,0 +1,211 @@
+//! The deduplication window at one offset, rebuilt from the key runs of the commit log.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use commitlog::{Fate, Intent, Span, Stored};
+use commitlog_storage::{CommitLog, CommitLogError, Damage, Recent};
+use futures_util::{FutureExt, StreamExt};
+
+use crate::in_turn::in_turn;
+use crate::partition::PartitionError;
+use crate::scratch::ScratchError;
+use crate::window::{Budget, Overlay, Window, decode_key_run, most_bytes};
+
+/// Key runs are read concurrently if their total size is at most this.
+const READ_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A window, and where it is valid.
+pub(crate) struct Known {
+    pub window: Window,
+    window_ms: i64,
+    /// None: nowhere.
+    at: Option<i64>,
+    /// Log time there; none before the first batch.
+    clock_ms: Option<i64>,
+    /// The batches whose keys are in the window: where each begins, and log time at its end. Oldest first.
+    batches: VecDeque<(i64, i64)>,
+}
+
+/// A key run that is to be read.
+struct Run {
+    from: i64,
+    to: i64,
+    keys: Stored,
+}
+
+impl Known {
+    pub(crate) fn new(window_ms: i64, budget: &Arc<Budget>) -> Self {
+        let window = Window::new(window_ms, budget);
+        Self { window, window_ms, at: None, clock_ms: None, batches: VecDeque::new() }
+    }
+
+    pub(crate) fn clock_ms(&self) -> Option<i64> {
+        self.clock_ms
+    }
+
+    /// Begin of the oldest batch whose keys are in the window, which is valid at `at`.
+    pub(crate) fn window_from(&self, at: i64) -> i64 {
+        self.batches.front().map_or(at, |(from, _)| *from)
+    }
+
+    /// Takes the keys of the batch that begins where the window is valid.
+    ///
+    /// # Errors
+    /// The disk's. The window is then valid nowhere.
+    pub(crate) fn take(&mut self, overlay: Overlay, batch: &Intent) -> Result<(), ScratchError> {
+        let before = self.at.take();
+        if before != Some(batch.from) && before.is_some() {
+            return Ok(());
+        }
+        self.window.merge(overlay, batch.clock_ms)?;
+        (self.at, self.clock_ms) = (Some(batch.to), Some(batch.clock_ms));
+        self.batches.push_back((batch.from, batch.clock_ms));
+        let oldest_ms = batch.clock_ms.saturating_sub(self.window_ms);
+        while self.batches.front().is_some_and(|(_, clock_ms)| *clock_ms < oldest_ms) {
+            self.batches.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Makes the window valid at `at`, where the commit log begins or a span ends. Returns whether that took reading.
+    /// `log_from`: where the log begins. Keys that only a longer window than any before it needs may have been collected
+    /// with what the log dropped; the window then begins after them.
+    ///
+    /// # Errors
+    /// Of the store, and key runs or segments that are missing or altered: duplicates could not be detected without them.
+    pub(crate) async fn rebuild(
+        &mut self,
+        commits: &CommitLog,
+        recent: &Recent,
+        at: i64,
+        window_ms: i64,
+        budget: &Arc<Budget>,
+        log_from: i64,
+    ) -> Result<bool, PartitionError> {
+        if self.at == Some(at) && self.window_ms == window_ms {
+            return Ok(false);
+        }
+        *self = Self::new(window_ms, budget);
+        let mut newer_from = at;
+        loop {
+            let spans = commits.spans_before(recent, newer_from).await?;
+            if spans.is_empty() {
+                break;
+            }
+            let mut runs = Vec::new();
+            let mut is_old = false;
+            for (from, Span { to, fate }) in spans.iter().rev() {
+                if *to != newer_from {
+                    return Err(gap(commits, *to, newer_from));
+                }
+                newer_from = *from;
+                let Fate::Batch(batch) = fate else { continue };
+                let clock_ms = *self.clock_ms.get_or_insert_with(|| {
+                    self.window.expect(batch.clock_ms);
+                    batch.clock_ms
+                });
+                is_old = batch.clock_ms < clock_ms.saturating_sub(window_ms);
+                if is_old {
+                    break;
+                }
+                self.batches.push_front((*from, batch.clock_ms));
+                runs.push(Run { from: *from, to: *to, keys: batch.keys });
+            }
+            if let Some(from) = self.read(commits, runs).await? {
+                if from >= collected_before(commits, recent, log_from).await? {
+                    let keys = missing_run(commits, recent, from).await?;
+                    return Err(keys);
+                }
+                tracing::warn!(from, "the window reaches back to keys that were collected; it begins after them");
+                self.batches.retain(|(begin, _)| *begin > from);
+                break;
+            }
+            if is_old {
+                break;
+            }
+        }
+        self.at = Some(at);
+        Ok(true)
+    }
+
+    /// Reads key runs, newest first. Returns where the batch of the first one begins that is not there.
+    async fn read(&mut self, commits: &CommitLog, runs: Vec<Run>) -> Result<Option<i64>, PartitionError> {
+        let mut rest = &runs[..];
+        while !rest.is_empty() {
+            let mut bytes = 0_u64;
+            let fit = rest.iter().take_while(|run| {
+                bytes = bytes.saturating_add(run.keys.bytes);
+                bytes <= READ_BYTES
+            });
+            let (together, later) = rest.split_at(fit.count().max(1).min(rest.len()));
+            rest = later;
+            let mut bodies = in_turn(together.iter().map(|run| read_one(commits, run).boxed()));
+            while let Some((run, body)) = bodies.next().await {
+                let Some(body) = body? else { return Ok(Some(run.from)) };
+                let damaged = |message: String| PartitionError::Damaged {
+                    key: commits.key_run_key(run.from, run.keys.sha256),
+                    message,
+                };
+                decode_key_run(&body, |fingerprint, time_ms| self.window.restore(fingerprint, time_ms))
+                    .map_err(|error| damaged(error.to_string()))?;
+                self.window.fit()?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+async fn read_one<'a>(commits: &CommitLog, run: &'a Run) -> (&'a Run, Result<Option<bytes::Bytes>, PartitionError>) {
+    (run, body(commits, run).await)
+}
+
+/// None: it is not there.
+async fn body(commits: &CommitLog, run: &Run) -> Result<Option<bytes::Bytes>, PartitionError> {
+    // There are at most as many keys as offsets.
+    let most = most_bytes(run.to.saturating_sub(run.from).unsigned_abs());
+    if run.keys.bytes > most {
+        let key = commits.key_run_key(run.from, run.keys.sha256);
+        let Run { from, to, keys } = run;
+        let message = format!("the batch {from}..{to} cannot have so many keys: {} bytes, at most {most}", keys.bytes);
+        return Err(PartitionError::Damaged { key, message });
+    }
+    match commits.key_run(run.from, &run.keys).await {
+        Ok(body) => Ok(Some(body)),
+        Err(CommitLogError::Damaged { damage: Damage::Missing, .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Key runs of batches before this offset may have been collected: no batch that the log still holds reached back to them.
+pub(crate) async fn collected_before(
+    commits: &CommitLog,
+    recent: &Recent,
+    log_from: i64,
+) -> Result<i64, CommitLogError> {
+    let spans = commits.spans_before(recent, log_from.saturating_add(1)).await?;
+    let window_from = spans.iter().next_back().and_then(|(_, span)| match &span.fate {
+        Fate::Batch(batch) => Some(batch.window_from),
+        Fate::Passed(_) | Fate::Abandoned => None,
+    });
+    Ok(window_from.unwrap_or(i64::MIN))
+}
+
+async fn missing_run(commits: &CommitLog, recent: &Recent, from: i64) -> Result<PartitionError, CommitLogError> {
+    let spans = commits.spans_before(recent, from.saturating_add(1)).await?;
+    let keys = spans.get(&from).and_then(|span| match &span.fate {
+        Fate::Batch(batch) => Some(commits.key_run_key(from, batch.keys.sha256)),
+        Fate::Passed(_) | Fate::Abandoned => None,
+    });
+    let message =
+        "this key run is missing, and duplicates could not be detected without it; bring it back from a backup"
+            .to_owned();
+    Ok(PartitionError::Damaged { key: keys.unwrap_or_default(), message })
+}
+
+fn gap(commits: &CommitLog, to: i64, newer_from: i64) -> PartitionError {
+    let message = format!(
+        "the commit log says nothing of the offsets {to} up to before {newer_from}; bring it back from a backup"
+    );
+    PartitionError::Damaged { key: commits.entry_key(0), message }
+}

@@ -1,0 +1,212 @@
+//! Puts the files of a batch, each if its name is free, and says what stands under each name.
+
+use std::time::Duration;
+
+use commitlog::{FileId, Hash, Hasher, LiveFile, Stored};
+use commitlog_storage::owning::PutFile;
+use commitlog_storage::{PROOF_LASTS_MS, Proof};
+use common::store::{GetOptions, Metadata, PutCondition, PutOutcome, Store};
+use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
+
+use super::{Partition, Phase, Writing};
+use crate::batch::{Body, FinishedFile, Place, Series, Stated};
+use crate::footer::{Footer, FooterError};
+use crate::in_turn::in_turn;
+use crate::layout::Layout;
+use crate::partition::{Context, MULTIPART_FROM_BYTES, PartitionError};
+
+/// A file that is removed repeatedly while it is put is given up after this many puts.
+const MAX_PUTS: usize = 10;
+const HASHED_BYTES: usize = 256 * 1024;
+
+/// Key of a file.
+pub(super) fn path(topic: &str, partition: i32, folder: &str, id: FileId) -> String {
+    format!("{folder}/{topic}-{partition}-{id}.parquet")
+}
+
+/// When a proof does not count any more.
+pub(super) fn deadline(now_ms: i64, proof: Proof) -> Instant {
+    let left_ms = proof.proved_ms.saturating_add(PROOF_LASTS_MS).saturating_sub(now_ms).clamp(0, PROOF_LASTS_MS);
+    Instant::now() + Duration::from_millis(left_ms.unsigned_abs())
+}
+
+impl Partition {
+    /// Puts files of the batch that is encoded. A request is not sent, nor repeated, once the proof does not count any more.
+    pub(super) async fn put(&mut self, files: &[u32], proof: Proof) -> Result<Vec<(u32, PutFile)>, PartitionError> {
+        let Self { phase: Phase::Write(writing), shared, clocks, id, .. } = self else {
+            return Err(PartitionError::Internal("files were to be put, and no batch is encoded".to_owned()));
+        };
+        let Writing { intent, encoded, .. } = &**writing;
+        let context = &*shared.context;
+        let layout: Layout = serde_json::from_value(intent.recipe.layout.clone())
+            .map_err(|error| PartitionError::Internal(format!("a layout that was written cannot be read: {error}")))?;
+        let place = Place {
+            topic: &context.topic,
+            partition: *id,
+            from: intent.from,
+            to: intent.to,
+            series: Series::Cut,
+            layout: &layout,
+        };
+        let stated = Stated::new(&encoded.ends, encoded.counts, encoded.files.len());
+        let wanted = encoded.files.iter().filter(|file| files.contains(&file.sequence)).collect();
+        put_all(&*context.store, place, wanted, &stated, deadline(clocks.boot.since_boot_ms(), proof)).await
+    }
+}
+
+/// Puts files. Those that are there at the deadline are returned as such, the rest as too old.
+pub(super) async fn put_all(
+    store: &dyn Store,
+    place: Place<'_>,
+    files: Vec<&FinishedFile>,
+    stated: &Stated,
+    deadline: Instant,
+) -> Result<Vec<(u32, PutFile)>, PartitionError> {
+    let mut stand = Vec::with_capacity(files.len());
+    let mut outcomes = in_turn(files.into_iter().map(|file| put_until(store, place, file, stated, deadline).boxed()));
+    while let Some(outcome) = outcomes.next().await {
+        stand.push(outcome?);
+    }
+    Ok(stand)
+}
+
+async fn put_until(
+    store: &dyn Store,
+    place: Place<'_>,
+    file: &FinishedFile,
+    stated: &Stated,
+    deadline: Instant,
+) -> Result<(u32, PutFile), PartitionError> {
+    let put = match tokio::time::timeout_at(deadline, put_file(store, place, file, stated)).await {
+        Ok(stored) => PutFile::Stands(stored?),
+        Err(_) => PutFile::TooOld,
+    };
+    Ok((file.sequence, put))
+}
+
+async fn put_file(
+    store: &dyn Store,
+    place: Place<'_>,
+    file: &FinishedFile,
+    stated: &Stated,
+) -> Result<Stored, PartitionError> {
+    let key = place.path(&file.folder, file.sequence);
+    let facts = place.footer_facts(file.sequence)?;
+    let mut metadata = facts.clone();
+    metadata.push(stated.fact()?);
+    let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: hash_of(&file.body)? };
+    for _ in 0..MAX_PUTS {
+        if put_once(store, &key, &file.body, &metadata).await? {
+            return Ok(ours);
+        }
+        match stands(store, &key, place.from, &facts, &ours).await? {
+            Some(stored) => return Ok(stored),
+            None => tracing::info!(key, "it was there and has just been removed; it is put again"),
+        }
+    }
+    Err(PartitionError::Damaged { key, message: "something keeps putting and removing it".to_owned() })
+}
+
+/// False if an object already exists.
+async fn put_once(
+    store: &dyn Store,
+    key: &str,
+    body: &Body,
+    metadata: &[(&'static str, String)],
+) -> Result<bool, PartitionError> {
+    let metadata = metadata.iter().map(|(key, value)| (key.replace("event_distributor.", "ed-"), value.clone()));
+    let (metadata, condition): (Metadata, _) = (metadata.collect(), PutCondition::IfAbsent);
+    let outcome = if body.len() > MULTIPART_FROM_BYTES {
+        store.put_in_parts(key, body, condition, &metadata).await?
+    } else {
+        store.put(key, body.bytes()?, condition, &metadata).await?
+    };
+    Ok(matches!(outcome, PutOutcome::Written(_)))
+}
+
+/// What stands under the name of a file of ours: it, or one of the same rows that another build made. None: nothing any
+/// more.
+async fn stands(
+    store: &dyn Store,
+    key: &str,
+    from: i64,
+    facts: &[(&'static str, String)],
+    ours: &Stored,
+) -> Result<Option<Stored>, PartitionError> {
+    let Some((bytes, sha256)) = hash_in(store, key).await? else { return Ok(None) };
+    if (bytes, sha256) == (ours.bytes, ours.sha256) {
+        return Ok(Some(*ours));
+    }
+    let footer = match Footer::read(store, key, bytes).await {
+        Ok(footer) => footer,
+        Err(FooterError::Store(error)) => return Err(error.into()),
+        Err(FooterError::Gone) => return Ok(None),
+        Err(FooterError::Unreadable(error)) => {
+            return Err(foreign(key, from, &format!("its footer cannot be read ({error})")));
+        }
+    };
+    if !footer.says(facts) {
+        return Err(foreign(key, from, "its footer names another batch"));
+    }
+    if footer.rows() != ours.rows {
+        return Err(foreign(key, from, "its footer names another number of rows"));
+    }
+    Ok(Some(Stored { rows: ours.rows, bytes, sha256 }))
+}
+
+fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
+    let message = format!("{message}; move it away, it is where a file of the batch from offset {from} belongs");
+    PartitionError::Damaged { key: key.to_owned(), message }
+}
+
+fn hash_of(body: &Body) -> Result<Hash, PartitionError> {
+    let mut hasher = Hasher::default();
+    for start in (0..body.len()).step_by(HASHED_BYTES) {
+        hasher.update(&body.part(start..body.len().min(start + HASHED_BYTES))?);
+    }
+    Ok(hasher.finish())
+}
+
+/// Bytes and hash of an object, if it is there.
+pub(super) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64, Hash)>, PartitionError> {
+    let Some((_, mut body)) = store.open(key, GetOptions::default()).await? else { return Ok(None) };
+    let (mut hasher, mut bytes) = (Hasher::default(), 0);
+    while let Some(part) = body.next().await? {
+        hasher.update(&part);
+        bytes += part.len() as u64;
+    }
+    Ok(Some((bytes, hasher.finish())))
+}
+
+/// The live files that do not exist. One of another size is reported and kept.
+pub(super) async fn missing(
+    context: &Context,
+    partition: i32,
+    live: Vec<(FileId, LiveFile)>,
+) -> Result<Vec<(FileId, LiveFile)>, PartitionError> {
+    let store = &context.store;
+    let heads = live.into_iter().map(|(id, file)| {
+        let path = path(&context.topic, partition, &file.folder, id);
+        async move {
+            let head = store.head(&path).await;
+            (id, file, path, head)
+        }
+        .boxed()
+    });
+    let mut heads = in_turn(heads);
+    let mut missing = Vec::new();
+    while let Some((id, file, path, head)) = heads.next().await {
+        match head? {
+            Some(meta) if meta.size_bytes == file.stored.bytes => {}
+            Some(meta) => tracing::warn!(
+                path,
+                bytes = meta.size_bytes,
+                expected_bytes = file.stored.bytes,
+                "this file was altered; it is kept"
+            ),
+            None => missing.push((id, file)),
+        }
+    }
+    Ok(missing)
+}

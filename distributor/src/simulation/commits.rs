@@ -1,0 +1,94 @@
+//! The commit logs as they are, folded anew from their entries.
+
+use commitlog::{Entry, Fate, Hash, LiveFile, PassReason, State};
+
+use common::store::PutCondition;
+
+use super::store::MemoryStore;
+use crate::chain::{Cut, CutKind};
+use crate::layout::Layout;
+
+fn prefix(partition: i32) -> String {
+    format!("_commits/events/{partition}/log/")
+}
+
+pub(super) fn has_entries(store: &MemoryStore, partition: i32) -> bool {
+    !store.keys(&prefix(partition)).is_empty()
+}
+
+/// The fold of a partition's entries. None is ever collected: a run is shorter than they are kept.
+pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<State, String> {
+    let mut keys = store.keys(&prefix(partition));
+    // The newest entry comes first in a listing.
+    keys.reverse();
+    let (mut state, mut last) = (State::default(), None);
+    for (n, key) in (0..).zip(keys) {
+        let bytes = store.get(&key).ok_or_else(|| format!("{key} is not there"))?;
+        let sealed = Entry::open(&bytes, n, last).map_err(|error| format!("{key}: {error}"))?;
+        state.apply(&sealed.entry.ops).map_err(|error| format!("{key}: {error}"))?;
+        last = Some(sealed.hash);
+    }
+    Ok(state)
+}
+
+/// Appends to the entries of one store those that another one has beyond them.
+pub(super) fn follow(store: &MemoryStore, further: &MemoryStore, partition: i32) {
+    let entries = |store: &MemoryStore| {
+        let mut keys = store.keys(&prefix(partition));
+        keys.reverse();
+        keys
+    };
+    let ours = entries(store).len() as u64;
+    let (mut last, mut last_of_theirs) = (None, None);
+    for (n, key) in (0..).zip(entries(further)) {
+        let theirs = Entry::open(&further.get(&key).unwrap(), n, last_of_theirs).unwrap();
+        last_of_theirs = Some(theirs.hash);
+        if n < ours {
+            last = Some(Entry::open(&store.get(&key).unwrap(), n, last).unwrap().hash);
+            continue;
+        }
+        let (bytes, sealed) = Entry { previous: last, ..theirs.entry }.seal().unwrap();
+        store.put(&key, bytes.into(), &PutCondition::IfAbsent);
+        last = Some(sealed.hash);
+    }
+}
+
+/// What was decided of every offset, in order.
+pub(super) fn cuts(partition: i32, state: &State) -> Result<Vec<Cut>, String> {
+    let cut = |from: i64, to: i64, kind: CutKind, layout: Layout| Cut {
+        kind,
+        partition,
+        layout,
+        ..crate::batch::testing::cut(from, to)
+    };
+    let spans = state.spans.iter().map(|(from, span)| match &span.fate {
+        Fate::Batch(batch) => {
+            let layout = serde_json::from_value(batch.recipe.layout.clone()).map_err(|error| error.to_string())?;
+            Ok(cut(*from, span.to, CutKind::Batch, layout))
+        }
+        Fate::Passed(reason) => {
+            let kind = match reason {
+                PassReason::Skipped => CutKind::Skipped,
+                PassReason::Lost => CutKind::Lost,
+            };
+            Ok(cut(*from, span.to, kind, crate::batch::testing::layout()))
+        }
+        Fate::Abandoned => Ok(cut(*from, span.to, CutKind::Lost, crate::batch::testing::layout())),
+    });
+    spans.collect()
+}
+
+/// Nothing is under way, and each live file is what its commit says.
+pub(super) fn check(store: &MemoryStore, partition: i32, state: &State) -> Result<(), String> {
+    if let Some(intent) = state.head.intent() {
+        return Err(format!("the batch {}..{} is not complete", intent.from, intent.to));
+    }
+    for (id, LiveFile { folder, stored, .. }) in &state.live {
+        let path = format!("{folder}/events-{partition}-{id}.parquet");
+        let body = store.get(&path).ok_or_else(|| format!("{path} is live and not there"))?;
+        if (body.len() as u64, Hash::of(&body)) != (stored.bytes, stored.sha256) {
+            return Err(format!("{path} is not what its commit says"));
+        }
+    }
+    Ok(())
+}
