@@ -125,13 +125,15 @@ fn conflict(one: &Zone, other: &Zone) -> Option<String> {
     })
 }
 
-/// The likely intention behind the later of two places.
-fn meant(one: &Zone, other: &Zone) -> String {
+/// The likely intention behind the later of two places. `zones` are all of them.
+fn meant(one: &Zone, other: &Zone, zones: &[Zone]) -> String {
     let outermost = if other.root.is_within(&one.root) { one } else { other };
     match one.kind.max(other.kind) {
         Kind::Landing | Kind::Trusted => {
             let beside = outermost.location.join("trusted");
-            format!("give the tables a place of their own, such as '{beside}'")
+            let such_as =
+                if is_free_for_tables(&beside, zones) { format!(", such as '{beside}'") } else { String::new() };
+            format!("give the tables a place of their own{such_as}")
         }
         Kind::Log => {
             "give the log a folder of its own with --data-dir, or leave that out to have it with the tables".to_owned()
@@ -140,6 +142,13 @@ fn meant(one: &Zone, other: &Zone) -> String {
             "give scratch.dir a folder of its own, or leave it out for the system's temporary folder".to_owned()
         }
     }
+}
+
+/// Whether the tables could be there. Links and mounts may lead a name that looks free into another place.
+fn is_free_for_tables(location: &Location, zones: &[Zone]) -> bool {
+    let Ok(tables) = Zone::resolve(Kind::Trusted, location.clone()) else { return false };
+    let mut others = zones.iter().filter(|zone| zone.kind != Kind::Trusted);
+    conflicts_within(&tables).is_empty() && others.all(|zone| conflict(zone, &tables).is_none())
 }
 
 /// Reports a part whose symbolic link leads into another part of the same place.
@@ -165,7 +174,7 @@ fn conflicts(zones: &[Zone]) -> Vec<String> {
     let mut found: Vec<String> = zones.iter().flat_map(conflicts_within).collect();
     for (index, other) in zones.iter().enumerate() {
         for one in &zones[..index] {
-            found.extend(conflict(one, other).map(|conflict| format!("{conflict}; {}", meant(one, other))));
+            found.extend(conflict(one, other).map(|conflict| format!("{conflict}; {}", meant(one, other, zones))));
         }
     }
     found
@@ -353,6 +362,23 @@ mod tests {
         std::fs::remove_file(land.join("pending")).unwrap();
         symlink(trusted.join("other"), land.join("pending")).unwrap();
         assert!(overlaps(&zones).join("").contains("pending/ of landing.url"), "{:?}", overlaps(&zones));
+    }
+
+    #[test]
+    fn no_place_is_suggested_that_would_be_refused_as_well() {
+        let root = tempfile::tempdir().unwrap();
+        let land = root.path().join("land");
+        std::fs::create_dir_all(land.join("pending/t")).unwrap();
+        let zones = [(LANDING, text(&land)), (TRUSTED, text(&land))];
+        assert!(overlaps(&zones).join("").contains("such as"), "{:?}", overlaps(&zones));
+        symlink("pending/t", land.join("trusted")).unwrap();
+        let found = overlaps(&zones).join("");
+        assert!(found.ends_with("give the tables a place of their own"), "{found}");
+        let log = land.join("trusted2");
+        std::fs::remove_file(land.join("trusted")).unwrap();
+        symlink(&log, land.join("trusted")).unwrap();
+        let found = overlaps(&[(LANDING, text(&land)), (TRUSTED, text(&land)), (LOG, text(&log))]).join("");
+        assert!(!found.contains("such as"), "{found}");
     }
 
     #[test]

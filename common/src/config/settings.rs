@@ -113,7 +113,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("ledger.retain", "30d", "how long files no longer in `pending/` are remembered"),
     setting("dlq.max_bytes", "64KiB", "how much of a bad event the dead-letter topic keeps"),
-    setting("kafka.brokers", "", "`host:port[,host:port]`"),
+    setting("kafka.brokers", "", "`host:port[,host:port]`; `run` has none and refuses it"),
     setting("kafka.group", "event-distributor", "consumer group of the distributor"),
     setting("kafka.instance_id", "", "static membership: a stable name of this member"),
     setting(

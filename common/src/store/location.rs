@@ -1,7 +1,8 @@
 //! The location of a zone: `s3://bucket/prefix` or a directory.
 //!
 //! A text that cannot be meant as a folder (`~/x`, `s3:/bucket`, `gs://bucket`, `C:\x`) is refused with the likely
-//! intention. Otherwise a folder of that name would be created, and the events would go there.
+//! intention. Otherwise a folder of that name would be created, and the events would go there. A folder that is really
+//! called so is given as `./name`.
 
 mod meant;
 
@@ -35,6 +36,9 @@ impl Location {
     /// The text has another form, or looks like something else.
     pub fn parse(text: &str) -> Result<Self, LocationError> {
         meant::refuse_common(text, "a folder or s3://bucket/prefix")?;
+        if meant::is_plain_path(text) {
+            return Ok(Self::Local(PathBuf::from(text)));
+        }
         if let Some(rest) = text.strip_prefix("s3://") {
             return parse_s3(text, rest);
         }

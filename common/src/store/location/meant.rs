@@ -11,6 +11,15 @@ const FOREIGN_SCHEMES: [&str; 17] = [
 ];
 /// Schemes of S3 in other tools.
 const S3_SCHEMES: [&str; 3] = ["s3", "s3a", "s3n"];
+/// Ends of host names of stores that are not AWS.
+const STORE_HOSTS: [&str; 6] = [
+    ".backblazeb2.com",
+    ".cloudflarestorage.com",
+    ".core.windows.net",
+    ".digitaloceanspaces.com",
+    "storage.googleapis.com",
+    ".wasabisys.com",
+];
 const QUOTES: [char; 4] = ['"', '\'', '`', '“'];
 /// S3's limits.
 const BUCKET_BYTES: std::ops::RangeInclusive<usize> = 3..=255;
@@ -19,13 +28,19 @@ fn wrong<T>(message: impl Into<String>) -> Result<T, LocationError> {
     Err(LocationError(message.into()))
 }
 
+/// Whether the text is a path whatever its names look like: the way to name a folder that is really called `s3:x`.
+pub(super) fn is_plain_path(text: &str) -> bool {
+    text.starts_with("./")
+}
+
 /// Refuses texts that are neither kind of location. `wanted` describes a correct text.
 pub(super) fn refuse_common(text: &str, wanted: &str) -> Result<(), LocationError> {
     if text.trim().is_empty() {
         return wrong(format!("is empty; give {wanted}"));
     }
     if let Some(control) = text.chars().find(|char| char.is_control()) {
-        return wrong(format!("holds the control character {}", control.escape_default()));
+        // By its number: what prints the message escapes the character itself.
+        return wrong(format!("holds the control character U+{:04X}; remove it", u32::from(control)));
     }
     if text.trim() != text {
         return wrong(format!("'{text}' begins or ends with a blank; did you mean '{}'?", text.trim()));
@@ -34,6 +49,9 @@ pub(super) fn refuse_common(text: &str, wanted: &str) -> Result<(), LocationErro
         let inner = text.trim_matches(|char: char| QUOTES.contains(&char) || char == '”');
         return wrong(format!("{text} has quotes within the value; did you mean {inner} without them?"));
     }
+    if is_plain_path(text) {
+        return Ok(());
+    }
     if text.starts_with('~') {
         let rest = text.split_once('/').map_or("", |(_, rest)| rest);
         return wrong(format!(
@@ -41,18 +59,26 @@ pub(super) fn refuse_common(text: &str, wanted: &str) -> Result<(), LocationErro
         ));
     }
     if text.split('/').any(is_variable) {
-        return wrong(format!("'{text}' holds a variable that nothing replaces; give its value"));
+        return wrong(format!("'{text}' holds a variable that nothing replaces; give its value{}", or_a_folder(text)));
     }
     Ok(())
 }
 
-/// `$HOME`, `${HOME}`, `$(pwd)`, `%USERPROFILE%`.
+/// How to name a folder that is really called so.
+fn or_a_folder(text: &str) -> String {
+    let is_relative = !text.starts_with('/') && !text.contains("://");
+    if is_relative { format!(" (or './{text}' for a folder of that name)") } else { String::new() }
+}
+
+/// `$HOME`, `${HOME}`, `$(pwd)`, `%USERPROFILE%`, `{env}`, `<bucket>`.
 fn is_variable(segment: &str) -> bool {
     let after_dollar = segment.split('$').skip(1);
     let has_dollar = after_dollar
         .map(|rest| rest.chars().next())
         .any(|first| first.is_some_and(|char| char.is_ascii_alphabetic() || matches!(char, '_' | '{' | '(')));
-    has_dollar || (segment.len() > 2 && segment.starts_with('%') && segment.ends_with('%'))
+    let has_braces = segment.split_once('{').is_some_and(|(_, rest)| rest.contains('}'));
+    let is_between = |mark: char, end: char| segment.len() > 2 && segment.starts_with(mark) && segment.ends_with(end);
+    has_dollar || has_braces || is_between('%', '%') || is_between('<', '>')
 }
 
 /// Refuses foreign schemes, misspelt known ones, and paths of another operating system.
@@ -63,35 +89,92 @@ pub(super) fn refuse_schemes(text: &str) -> Result<(), LocationError> {
             "'{text}' is an ARN; did you mean 's3://{of_s3}'? (An access point is named by its alias.)"
         ));
     }
+    refuse_half_schemes(text)?;
+    refuse_ports(text)?;
     if let Some((scheme, rest)) = text.split_once(':') {
-        let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.trim_start_matches('/'));
+        let (scheme, path) = (scheme.to_ascii_lowercase(), rest.trim_start_matches('/'));
         let is_url = text.contains("://") && !scheme.contains('/');
         if S3_SCHEMES.contains(&scheme.as_str()) {
-            let rest = if rest.is_empty() { "bucket/prefix" } else { rest };
-            return wrong(format!("'{text}' is not written as a location in S3; did you mean 's3://{rest}'?"));
+            return wrong(not_as_in_s3(text, path));
         }
         if scheme == "file" {
-            return wrong(format!("'{text}' is no file:///path; did you mean {}?", folders(rest)));
+            return wrong(format!("'{text}' is no file:///path; did you mean {}?", folders(path)));
         }
         if matches!(scheme.as_str(), "http" | "https") {
-            return wrong(address_of_a_store(text, rest));
+            return wrong(address_of_a_store(text, path));
         }
         if is_url || FOREIGN_SCHEMES.contains(&scheme.as_str()) {
-            return wrong(format!(
-                "'{text}' has the scheme '{scheme}'; only s3://bucket/prefix and local folders are supported"
-            ));
+            return wrong(foreign_scheme(text, &scheme));
         }
         if scheme.len() == 1 && (text.len() == 2 || text[2..].starts_with(['\\', '/'])) {
             return wrong(format!("'{text}' is a path of Windows; give it as this system names it, such as /mnt/c/…"));
         }
+        refuse_hosts(text, &scheme, rest)?;
     }
     if text.contains('\\') {
         return wrong(format!("'{text}' has a backslash; did you mean '{}'?", text.replace('\\', "/")));
     }
-    if let Some(meant) = text.split_once('/').and_then(|(host, path)| of_amazon(host, path)) {
+    let (host, path) = text.split_once('/').unwrap_or((text, ""));
+    if let Some(meant) = of_amazon(host, path) {
         return wrong(format!("'{text}' is the address of a bucket; did you mean '{meant}'?"));
     }
+    if STORE_HOSTS.iter().any(|end| host.ends_with(end)) {
+        return wrong(address_of_a_store(text, text));
+    }
     Ok(())
+}
+
+/// `s3//bucket`, `s3;//bucket`: a scheme whose colon is missing or misspelt.
+fn refuse_half_schemes(text: &str) -> Result<(), LocationError> {
+    let end = text.find(|char: char| !char.is_ascii_alphanumeric()).unwrap_or(text.len());
+    let (scheme, rest) = (text[..end].to_ascii_lowercase(), &text[end..]);
+    if !rest.starts_with("//") && !rest.starts_with(';') {
+        return Ok(());
+    }
+    let path = rest.trim_start_matches([';', ':', '/']);
+    if S3_SCHEMES.contains(&scheme.as_str()) {
+        return wrong(format!("{}{}", not_as_in_s3(text, path), or_a_folder(text)));
+    }
+    if scheme == "file" {
+        return wrong(format!("'{text}' is no file:///path; did you mean {}?", folders(path)));
+    }
+    if FOREIGN_SCHEMES.contains(&scheme.as_str()) {
+        return wrong(format!("{}{}", foreign_scheme(text, &scheme), or_a_folder(text)));
+    }
+    Ok(())
+}
+
+/// `host:9000/bucket`, the address of a server.
+fn refuse_ports(text: &str) -> Result<(), LocationError> {
+    let Some((host, rest)) = text.split_once(':') else { return Ok(()) };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    if host.len() > 1 && !host.contains('/') && digits > 1 && rest[digits..].starts_with('/') {
+        return wrong(format!("{}{}", address_of_a_store(text, text), or_a_folder(text)));
+    }
+    Ok(())
+}
+
+/// `host:/path` and `user@host:path`, which other programs read as places on another machine.
+fn refuse_hosts(text: &str, host: &str, rest: &str) -> Result<(), LocationError> {
+    if host.is_empty() || host.contains('/') {
+        return Ok(());
+    }
+    if rest.starts_with('/') || host.contains('@') {
+        return wrong(format!(
+            "'{text}' names a folder of another machine; mount it here and give its path{}",
+            or_a_folder(text)
+        ));
+    }
+    Ok(())
+}
+
+fn not_as_in_s3(text: &str, path: &str) -> String {
+    let path = if path.is_empty() { "bucket/prefix" } else { path };
+    format!("'{text}' is not written as a location in S3; did you mean 's3://{path}'?")
+}
+
+fn foreign_scheme(text: &str, scheme: &str) -> String {
+    format!("'{text}' has the scheme '{scheme}'; only s3://bucket/prefix and local folders are supported")
 }
 
 fn folders(rest: &str) -> String {
@@ -111,10 +194,10 @@ fn address_of_a_store(text: &str, rest: &str) -> String {
 
 /// Converts `bucket.s3.region.amazonaws.com/prefix` and `s3.region.amazonaws.com/bucket/prefix` to locations.
 fn of_amazon(host: &str, path: &str) -> Option<String> {
-    let path = path.trim_matches('/');
+    let (host, path) = (host.to_ascii_lowercase(), path.trim_matches('/'));
     let inner = host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
     if inner == "s3" || inner.starts_with("s3.") || inner.starts_with("s3-") {
-        return Some(format!("s3://{path}"));
+        return Some(format!("s3://{}", if path.is_empty() { "bucket/prefix" } else { path }));
     }
     let bucket = inner.split_once(".s3").map(|(bucket, _)| bucket)?;
     Some(if path.is_empty() { format!("s3://{bucket}") } else { format!("s3://{bucket}/{path}") })

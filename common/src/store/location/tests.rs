@@ -16,10 +16,39 @@ fn locations_are_parsed_and_printed() -> Result<(), LocationError> {
     assert_eq!(Location::parse("s3://Old_Bucket.x")?, s3("Old_Bucket.x", ""));
     assert_eq!(Location::parse("s3://lake")?.to_string(), "s3://lake");
     assert_eq!(Location::parse("file:///x y")?, Location::Local("/x y".into()));
-    for path in
-        ["./x", "x", ".", "..", "/", "a:b", "x/~y", "x@y", "100%", "a$", "price$1", "-x", "C", "é/ü", "s3", "s3/x"]
-    {
+    for path in [
+        "./x",
+        "x",
+        ".",
+        "..",
+        "/",
+        "a:b",
+        "x/~y",
+        "x@y",
+        "100%",
+        "a$",
+        "price$1",
+        "-x",
+        "C",
+        "é/ü",
+        "s3",
+        "s3/x",
+        "a:b/c",
+        "x;y",
+        "x//y",
+        "{x",
+        "a{",
+        "amazonaws.com",
+        "a/b:/c",
+        "x@y/z",
+    ] {
         assert_eq!(Location::parse(path)?, Location::Local(path.into()));
+    }
+    for odd in
+        ["s3//b", "s3:/b", "host:/x", "{env}/x", "$HOME/x", "gs://b", "~/x", "a\\b", "lake.s3.amazonaws.com", "C:/x"]
+    {
+        let plain = format!("./{odd}");
+        assert_eq!(Location::parse(&plain)?, Location::Local(plain.into()), "a folder that is really called so");
     }
     Ok(())
 }
@@ -31,9 +60,9 @@ fn text_that_cannot_be_meant_is_refused_with_the_likely_intention() {
         ("  ", "is empty"),
         (" x", "did you mean 'x'?"),
         ("s3://lake ", "did you mean 's3://lake'?"),
-        ("a\nb", "control character \\n"),
-        ("a\u{1b}[2J", "control character \\u{1b}"),
-        ("a\0b", "control character \\u{0}"),
+        ("a\nb", "control character U+000A"),
+        ("a\u{1b}[2J", "control character U+001B"),
+        ("a\0b", "control character U+0000"),
         ("\"/data/x\"", "did you mean /data/x without them?"),
         ("'s3://lake'", "did you mean s3://lake without them?"),
         ("~", "only a shell replaces"),
@@ -44,6 +73,30 @@ fn text_that_cannot_be_meant_is_refused_with_the_likely_intention() {
         ("$(pwd)/x", "variable that nothing replaces"),
         ("s3://lake/$ENV", "variable that nothing replaces"),
         ("%USERPROFILE%/x", "variable that nothing replaces"),
+        ("{env}/x", "variable that nothing replaces; give its value (or './{env}/x' for a folder of that name)"),
+        ("data/x-{{ env }}", "variable that nothing replaces"),
+        ("${env}/x", "variable that nothing replaces"),
+        ("<folder>/x", "variable that nothing replaces"),
+        ("s3://lake/{env}", "variable that nothing replaces; give its value"),
+        ("s3//lake/p", "did you mean 's3://lake/p'? (or './s3//lake/p' for a folder of that name)"),
+        ("s3;//lake/p", "did you mean 's3://lake/p'?"),
+        ("s3;lake", "did you mean 's3://lake'?"),
+        ("S3a//lake", "did you mean 's3://lake'?"),
+        ("s3//", "did you mean 's3://bucket/prefix'?"),
+        ("file//x/y", "did you mean '/x/y' or './x/y'?"),
+        ("gs//lake", "the scheme 'gs'"),
+        ("https;//lake/p", "the scheme 'https'"),
+        ("host:/x", "names a folder of another machine; mount it here and give its path (or './host:/x' for"),
+        ("nas.local:/export/x", "a folder of another machine"),
+        ("me@host:x", "a folder of another machine"),
+        ("minio:9000/lake/p", "did you mean 's3://lake/p'? (A store other than AWS is named by AWS_ENDPOINT_URL.)"),
+        ("lake.s3.amazonaws.com", "did you mean 's3://lake'?"),
+        ("lake.S3.Amazonaws.com/p", "did you mean 's3://lake/p'?"),
+        ("lake.s3.eu-west-1.amazonaws.com/x", "did you mean 's3://lake/x'?"),
+        ("s3.amazonaws.com", "did you mean 's3://bucket/prefix'?"),
+        ("https://lake.s3.eu-west-1.amazonaws.com", "did you mean 's3://lake'?"),
+        ("storage.googleapis.com/lake/p", "did you mean 's3://lake/p'?"),
+        ("lake.fra1.digitaloceanspaces.com/p", "AWS_ENDPOINT_URL"),
         ("s3:/lake/p", "did you mean 's3://lake/p'?"),
         ("s3:lake", "did you mean 's3://lake'?"),
         ("s3:", "did you mean 's3://bucket/prefix'?"),
