@@ -1,6 +1,6 @@
 //! The files that completions list, against what stands in the store.
 
-use common::store::Store;
+use common::store::{Store, StoreErrorKind};
 use futures_util::{StreamExt, stream};
 
 use super::{AT_ONCE, AuditError, FindingKind, Work};
@@ -12,19 +12,31 @@ impl Work<'_> {
     pub(super) async fn files(&mut self, chain: &ChainStore, standing: &Standing) -> Result<(), AuditError> {
         let Standing { cut, completion, .. } = standing;
         let store = &self.auditor.store;
-        let listed: Vec<(&FileEntry, Option<u64>)> =
-            completion.files.iter().map(|file| (file, self.present.account_for(&file.path))).collect();
-        let places = places(cut, completion);
-        let mut checks = stream::iter(listed.into_iter().zip(places))
-            .map(async |((file, size), place)| (file, check_file(&**store, place, file, size).await))
+        let mut listed = Vec::new();
+        for (file, place) in completion.files.iter().zip(places(cut, completion)) {
+            if !self.present.count_hidden(&file.path) {
+                listed.push((file, self.present.account_for(&file.path), place));
+            }
+        }
+        let mut checks = stream::iter(listed)
+            .map(async |(file, size, place)| (file, check_file(&**store, place, file, size).await))
             .buffered(AT_ONCE);
         let mut findings = Vec::new();
+        let mut refused = Vec::new();
         while let Some((file, outcome)) = checks.next().await {
-            if let Some((kind, message)) = outcome? {
-                findings.push((kind, file.path.clone(), message));
+            match outcome {
+                Ok(None) => {}
+                Ok(Some((kind, message))) => findings.push((kind, file.path.clone(), message)),
+                Err(AuditError::Store(error)) if error.kind == StoreErrorKind::Denied => {
+                    refused.push((file.path.clone(), error));
+                }
+                Err(error) => return Err(error),
             }
         }
         drop(checks);
+        for (path, error) in refused {
+            self.refused(&path, error)?;
+        }
         self.leave_out_what_is_on_its_way(chain, standing, &mut findings).await?;
         for (kind, path, message) in findings {
             self.find(kind, path, message);

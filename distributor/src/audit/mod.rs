@@ -20,14 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::log::{Bounds, Log};
-use common::store::{DeleteOutcome, Store};
+use common::store::{DeleteOutcome, Store, StoreError, StoreErrorKind};
 use futures_util::{StreamExt, stream};
 
 use crate::batch::{Encoding, series_of};
 use crate::chain::{ChainError, ChainStore, Cut, CutKind, Origin, Revisions, Standing};
 use crate::scratch::Scratch;
 use crate::window::Budget;
-use present::{FileName, Present, chains};
+use present::{FileName, Present, chains, what_readers_meet};
 
 pub use error::AuditError;
 pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
@@ -77,7 +77,7 @@ impl Auditor {
     ///
     /// # Errors
     /// The store or the log could not be read to the end, or a deep audit met a layout of another build. What is wrong
-    /// with the trusted zone is a finding, no error.
+    /// with the trusted zone is a finding, no error; so is a folder or a file in it that cannot be read.
     pub async fn verify(&self, repair: Repair) -> Result<Audit, AuditError> {
         let mut work = Work {
             auditor: self,
@@ -98,8 +98,11 @@ impl Auditor {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
+        work.beside_the_objects();
         work.abandoned_uploads(repair).await?;
         work.audit.findings.sort();
+        // What one file lacks may be found by its footer and by its rows.
+        work.audit.findings.dedup();
         Ok(work.audit)
     }
 }
@@ -339,6 +342,40 @@ impl Work<'_> {
             );
             self.find(FindingKind::OffsetOffChain, place, message);
         }
+        Ok(())
+    }
+
+    /// Branches that could not be listed, and entries that are not objects but that engines read.
+    fn beside_the_objects(&mut self) {
+        let unlisted = self.present.unlisted().map(|(branch, unlisted)| {
+            let what = if unlisted.files == 0 {
+                "what it holds is unknown".to_owned()
+            } else {
+                format!("{} files of complete batches there were not checked", unlisted.files)
+            };
+            Finding {
+                kind: FindingKind::Unreadable,
+                place: branch.clone(),
+                message: format!("it cannot be listed, {what}: {}", unlisted.error),
+            }
+        });
+        let odd = self.present.odd().iter().map(|entry| Finding {
+            kind: FindingKind::FileUnknown,
+            place: entry.name.clone(),
+            message: what_readers_meet(entry.kind).to_owned(),
+        });
+        self.audit.findings.extend(unlisted.chain(odd));
+    }
+
+    /// A file that the store refuses to show. The rest of the audit does not depend on it.
+    ///
+    /// # Errors
+    /// Any other failure of the store.
+    fn refused(&mut self, path: &str, error: StoreError) -> Result<(), AuditError> {
+        if error.kind != StoreErrorKind::Denied {
+            return Err(error.into());
+        }
+        self.find(FindingKind::Unreadable, path, format!("it was not checked: {}", error.message));
         Ok(())
     }
 

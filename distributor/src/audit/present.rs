@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use common::store::{ListOptions, ObjectMeta, Store, StoreError};
+use common::store::{
+    ListOptions, ObjectMeta, PassedOver, PassedOverKind, Store, StoreError, SurveyOptions, SurveyPage,
+};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// The folders of the two tables.
@@ -18,7 +20,21 @@ struct Seen {
 }
 
 #[derive(Default)]
-pub(super) struct Present(HashMap<u128, Seen>);
+pub(super) struct Present {
+    files: HashMap<u128, Seen>,
+    /// Folders, whose names end in `/`, and files that could not be listed.
+    unlisted: BTreeMap<String, Unlisted>,
+    /// Entries that engines read and that are not objects of the store.
+    odd: Vec<PassedOver>,
+}
+
+/// A branch of the tables that could not be listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Unlisted {
+    pub error: String,
+    /// Files of complete batches that are in it.
+    pub files: u64,
+}
 
 /// The parts of a data file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,12 +79,21 @@ fn is_data(key: &str) -> bool {
 
 impl Present {
     /// # Errors
-    /// The store's: a part of a listing is no listing.
+    /// The store's, or a table's own folder cannot be listed.
     pub(super) async fn list(store: &dyn Store) -> Result<Self, StoreError> {
         let mut present = Self::default();
-        each(store, |object| {
-            let seen = Seen { size_bytes: object.size_bytes, accounted_for: false };
-            present.0.insert(xxh3_128(object.key.as_bytes()), seen);
+        for table in TABLES {
+            present.odd.extend(instead_of(store, table).await?);
+        }
+        survey(store, |page| {
+            for object in page.objects.into_iter().filter(|object| is_data(&object.key)) {
+                let seen = Seen { size_bytes: object.size_bytes, accounted_for: false };
+                present.files.insert(xxh3_128(object.key.as_bytes()), seen);
+            }
+            for error in page.unlisted.into_iter().filter(|error| is_data(&error.key)) {
+                present.unlisted.insert(error.key, Unlisted { error: error.message, files: 0 });
+            }
+            present.odd.extend(page.passed_over.into_iter().filter(|entry| is_data(&entry.name)));
         })
         .await?;
         Ok(present)
@@ -76,9 +101,40 @@ impl Present {
 
     /// The size of a file, which is now accounted for.
     pub(super) fn account_for(&mut self, key: &str) -> Option<u64> {
-        let seen = self.0.get_mut(&xxh3_128(key.as_bytes()))?;
+        let seen = self.files.get_mut(&xxh3_128(key.as_bytes()))?;
         seen.accounted_for = true;
         Some(seen.size_bytes)
+    }
+
+    /// Whether the file is in a branch that could not be listed.
+    pub(super) fn is_hidden(&self, key: &str) -> bool {
+        self.unlisted_around(key).is_some()
+    }
+
+    /// As [`Present::is_hidden`], and counts the file there.
+    pub(super) fn count_hidden(&mut self, key: &str) -> bool {
+        let branch = self.unlisted_around(key).map(str::to_owned);
+        let Some(branch) = branch.and_then(|branch| self.unlisted.get_mut(&branch)) else { return false };
+        branch.files += 1;
+        true
+    }
+
+    fn unlisted_around<'k>(&self, key: &'k str) -> Option<&'k str> {
+        if self.unlisted.is_empty() {
+            return None;
+        }
+        let folders = key.match_indices('/').map(|(slash, _)| &key[..=slash]);
+        folders.chain([key]).find(|branch| self.unlisted.contains_key(*branch))
+    }
+
+    /// Branches that could not be listed.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = (&String, &Unlisted)> {
+        self.unlisted.iter()
+    }
+
+    /// Links, special files and names that no key has, where engines read.
+    pub(super) fn odd(&self) -> &[PassedOver] {
+        &self.odd
     }
 
     /// The files that nothing accounted for and that are still there.
@@ -87,17 +143,40 @@ impl Present {
     /// The store's.
     pub(super) async fn left(&self, store: &dyn Store) -> Result<Vec<ObjectMeta>, StoreError> {
         let mut left = Vec::new();
-        if self.0.values().all(|seen| seen.accounted_for) {
+        if self.files.values().all(|seen| seen.accounted_for) {
             return Ok(left);
         }
-        each(store, |object| {
-            if self.0.get(&xxh3_128(object.key.as_bytes())).is_some_and(|seen| !seen.accounted_for) {
-                left.push(object);
-            }
+        survey(store, |page| {
+            left.extend(page.objects.into_iter().filter(|object| {
+                is_data(&object.key)
+                    && self.files.get(&xxh3_128(object.key.as_bytes())).is_some_and(|seen| !seen.accounted_for)
+            }));
         })
         .await?;
         Ok(left)
     }
+}
+
+/// What an engine makes of an entry that is not an object.
+pub(super) fn what_readers_meet(kind: PassedOverKind) -> &'static str {
+    match kind {
+        PassedOverKind::SymbolicLink => {
+            "a symbolic link: engines follow it and may read rows twice, or rows of elsewhere; remove it"
+        }
+        PassedOverKind::SpecialFile => "a device, FIFO or socket: a query that opens it may never end; remove it",
+        PassedOverKind::NoText => {
+            "the name is not UTF-8, so no distributor wrote it, but engines read it; move it away"
+        }
+    }
+}
+
+/// The entry that has the name of a table's folder and is none: a link hides the whole table from the store.
+async fn instead_of(store: &dyn Store, table: &str) -> Result<Vec<PassedOver>, StoreError> {
+    let name = table.trim_end_matches('/');
+    let options = SurveyOptions { prefix: name.to_owned(), limit: Some(1), ..SurveyOptions::default() };
+    let mut first = store.survey(&options).await?.passed_over;
+    first.retain(|entry| entry.name == name);
+    Ok(first)
 }
 
 /// The data files of one topic by partition, some 150 bytes a file.
@@ -157,6 +236,23 @@ pub(super) async fn chains(store: &dyn Store, topic: &str) -> Result<Vec<i32>, S
     Ok(partitions)
 }
 
+/// Everything that can be listed.
+async fn survey(store: &dyn Store, mut visit: impl FnMut(SurveyPage)) -> Result<(), StoreError> {
+    for table in TABLES {
+        let mut options = SurveyOptions { prefix: table.to_owned(), ..SurveyOptions::default() };
+        loop {
+            let mut page = store.survey(&options).await?;
+            options.start_after = page.next.take();
+            visit(page);
+            if options.start_after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every data file; fails if one cannot be listed.
 async fn each(store: &dyn Store, mut visit: impl FnMut(ObjectMeta)) -> Result<(), StoreError> {
     for table in TABLES {
         let mut start_after = None;

@@ -101,8 +101,10 @@ pub enum FindingKind {
     FileAltered,
     /// A file of a complete batch that its completion does not list: its rows stand in another file, too.
     FileOrphaned,
-    /// A file that no cut accounts for.
+    /// A file that no cut accounts for, or an entry that is no file but that engines read.
     FileUnknown,
+    /// A folder or a file that the store refuses to list or to read: it was not checked.
+    Unreadable,
     /// Begun long ago and never completed: it holds parts that no listing of objects shows.
     UploadAbandoned,
     /// Two rows with the same key within the window.
@@ -123,6 +125,7 @@ impl FindingKind {
             Self::FileAltered => "file-altered",
             Self::FileOrphaned => "file-orphaned",
             Self::FileUnknown => "file-unknown",
+            Self::Unreadable => "unreadable",
             Self::UploadAbandoned => "upload-abandoned",
             Self::KeyRepeated => "key-repeated",
             Self::RowsDiffer => "rows-differ",

@@ -132,8 +132,19 @@ impl Work<'_> {
         let mut all_offsets: Vec<i64> = Vec::new();
         let mut all_keys: Vec<Key> = Vec::new();
         for (index, file) in completion.files.iter().enumerate() {
+            if self.present.is_hidden(&file.path) {
+                continue;
+            }
             let (store, scratch) = (&*self.auditor.store, &self.auditor.scratch);
-            let Some(body) = deep::fetch(store, &file.path, file.bytes, scratch).await? else { continue };
+            let body = match deep::fetch(store, &file.path, file.bytes, scratch).await {
+                Ok(Some(body)) => body,
+                Ok(None) => continue,
+                Err(AuditError::Store(error)) => {
+                    self.refused(&file.path, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match deep::written(&body) {
                 Ok(written) => {
                     all_offsets.extend(written.offsets);

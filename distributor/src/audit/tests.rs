@@ -2,6 +2,7 @@
 
 mod compacted;
 mod damaged;
+mod odd;
 
 use std::fs;
 use std::path::Path;

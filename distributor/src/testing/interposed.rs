@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::store::{
     DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, UnfinishedUpload,
-    UploadPage, Version,
+    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage,
+    TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -78,6 +78,9 @@ impl Store for Interposed {
     }
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {
         self.call("list", &options.prefix, self.inner.list(options)).await
+    }
+    async fn survey(&self, options: &SurveyOptions) -> Result<SurveyPage> {
+        self.call("list", &options.prefix, self.inner.survey(options)).await
     }
     async fn copy(&self, from: &str, version: &Version, to: &str) -> Result<()> {
         self.call("copy", from, self.inner.copy(from, version, to)).await
