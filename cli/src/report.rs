@@ -32,6 +32,15 @@ pub struct Report {
     pub problems_total: u64,
 }
 
+/// The zones of the roles that ran.
+#[derive(Debug, Clone, Copy)]
+pub struct Zones<'a> {
+    pub landing: Option<&'a Location>,
+    pub trusted: Option<&'a Location>,
+    /// The trusted zone has rows to query.
+    pub has_tables: bool,
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -51,25 +60,24 @@ impl Report {
         self.errors.extend(outcome.err().map(|error| error.to_string()));
     }
 
+    /// Whether the run added rows to `events`.
+    pub fn has_written_rows(&self) -> bool {
+        self.written.is_some_and(|written| written.rows > 0)
+    }
+
     /// All errors as one, if there are any.
     pub fn failure(&self) -> Option<anyhow::Error> {
         (!self.errors.is_empty()).then(|| anyhow!("{}", self.errors.join("\n")))
     }
 
-    pub fn print(
-        &self,
-        output: Output,
-        took: Duration,
-        landing: Option<&Location>,
-        trusted: Option<&Location>,
-    ) -> anyhow::Result<()> {
+    pub fn print(&self, output: Output, took: Duration, zones: Zones) -> anyhow::Result<()> {
         match output {
             Output::Json => print::json(self),
-            Output::Text => print::text(&self.text(took, landing, trusted)),
+            Output::Text => print::text(&self.text(took, zones)),
         }
     }
 
-    fn text(&self, took: Duration, landing: Option<&Location>, trusted: Option<&Location>) -> String {
+    fn text(&self, took: Duration, zones: Zones) -> String {
         let mut rows: Vec<(&str, String)> = Vec::new();
         let count = |number: u64| HumanCount(number).to_string();
         if let Some(report) = &self.ingest {
@@ -105,15 +113,15 @@ impl Report {
         }
         // After a failure the next step is to correct it.
         if self.errors.is_empty() {
-            text.push_str(&self.next_steps(landing, trusted));
+            text.push_str(&self.next_steps(zones));
         }
         text
     }
 
-    fn next_steps(&self, landing: Option<&Location>, trusted: Option<&Location>) -> String {
+    fn next_steps(&self, zones: Zones) -> String {
         let mut text = String::new();
         // A location comes from the configuration, but may contain any text.
-        let (landing, trusted) = (landing.map(Printable), trusted.map(Printable));
+        let (landing, trusted) = (zones.landing.map(Printable), zones.trusted.map(Printable));
         let nothing = self
             .ingest
             .is_some_and(|report| report.files.ingested + report.files.skipped + report.files.quarantined == 0);
@@ -142,19 +150,40 @@ impl Report {
         if self.ingest.is_some_and(|report| report.events.rejected > 0) {
             text.push_str("\nWhat was rejected, and why: event-distributor dlq list (with the same --brokers, --trusted or --data-dir)\n");
         }
-        if let Some(trusted) = trusted {
+        if let Some(trusted) = trusted.filter(|_| zones.has_tables) {
             let _ = writeln!(
                 text,
                 "\nThe tables are in {trusted}/events. Query them, for example with DuckDB:\n  \
                  duckdb -c \"SELECT domain_event_type, count(*) FROM read_parquet('{trusted}/events/**/*.parquet', hive_partitioning = true) GROUP BY ALL\""
             );
-            if self.written.is_some_and(|written| written.rejected > 0) {
-                let _ = writeln!(
-                    text,
-                    "Rejected rows are in {trusted}/rejected, with the reason in the column of that name."
-                );
-            }
+        }
+        if let Some(trusted) = trusted.filter(|_| self.written.is_some_and(|written| written.rejected > 0)) {
+            let before = if zones.has_tables { "" } else { "\n" };
+            let _ = writeln!(
+                text,
+                "{before}Rejected rows are in {trusted}/rejected, with the reason in the column of that name."
+            );
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_named_only_where_there_are_any() {
+        let trusted = Location::Local("t".into());
+        let text = |has_tables, rejected| {
+            let written = Some(DistributeReport { rejected, ..DistributeReport::default() });
+            let zones = Zones { landing: None, trusted: Some(&trusted), has_tables };
+            Report { written, ..Report::default() }.text(Duration::ZERO, zones)
+        };
+        assert!(text(true, 0).contains("The tables are in t/events"));
+        let none = text(false, 0);
+        assert!(!none.contains("tables") && !none.contains("duckdb"), "{none}");
+        let rejected = text(false, 1);
+        assert!(rejected.contains("Rejected rows are in t/rejected") && !rejected.contains("t/events"), "{rejected}");
     }
 }

@@ -12,7 +12,7 @@ use common::shutdown::Shutdown;
 use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, Store};
 
 use crate::args::{CommonArgs, LogArgs};
-use crate::wiring::{EMBEDDED_GROUP, kafka_log, required, s3};
+use crate::wiring::{EMBEDDED_GROUP, kafka_log, refuse_no_folder, required, s3};
 use crate::{Failure, configure};
 
 /// The trusted zone, its log, if that is known, and the group that wrote it.
@@ -80,6 +80,9 @@ pub async fn log(config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
         return Ok(Some(kafka_log(config)?));
     }
     let data_dir = data_dir(config)?;
+    if config.log.data_dir.is_some() {
+        refuse_no_folder("log.data_dir", &data_dir)?;
+    }
     if !EmbeddedLog::exists(&data_dir)? {
         return Ok(None);
     }

@@ -1,5 +1,6 @@
 //! Connects the components of each command.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use common::descriptors::raise_limit;
 use common::log::{EmbeddedLog, KafkaSettings, Log, connect_kafka};
 use common::shutdown::Shutdown;
 use common::store::{
-    LocalStore, Location, RetryPolicy, RetryingStore, Store, StoreError, check_writable, connect_s3, probe,
+    LocalStore, Location, RetryPolicy, RetryingStore, Store, StoreError, SurveyOptions, check_writable, connect_s3,
+    probe,
 };
 use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
@@ -21,7 +23,7 @@ use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
 use crate::progress::Progress;
-use crate::report::Report;
+use crate::report::{Report, Zones};
 use crate::{Failure, configure, logging};
 
 /// The group of the embedded log's only consumer.
@@ -87,12 +89,24 @@ impl Process {
         })
     }
 
-    /// Prints the report, even after a failure, and then fails with all errors.
-    fn conclude(&self, common: &CommonArgs, once: bool, report: &Report) -> Result<(), Failure> {
+    /// Prints the report, even after a failure, and then fails with all errors. `tables` is the store of a distributor.
+    async fn conclude(
+        &self,
+        common: &CommonArgs,
+        once: bool,
+        report: &Report,
+        tables: Option<&dyn Store>,
+    ) -> Result<(), Failure> {
         // A role concerns only its own zone, whatever else is configured.
-        let landing = self.config.landing.location.as_ref().filter(|_| report.ingest.is_some());
-        let trusted = self.config.trusted.location.as_ref().filter(|_| report.written.is_some());
-        report.print(common.output, self.begun.elapsed(), landing, trusted)?;
+        let zones = Zones {
+            landing: self.config.landing.location.as_ref().filter(|_| report.ingest.is_some()),
+            trusted: self.config.trusted.location.as_ref().filter(|_| report.written.is_some()),
+            has_tables: match tables {
+                Some(store) if report.errors.is_empty() => report.has_written_rows() || has_tables(store).await,
+                _ => false,
+            },
+        };
+        report.print(common.output, self.begun.elapsed(), zones)?;
         report.failure().map_or(Ok(()), |failure| Err(Failure::Runtime(failure)))?;
         self.refuse_interrupted(once)
     }
@@ -112,9 +126,10 @@ impl Process {
     /// The trusted store, after a check of the guarantees that exactly-once needs.
     async fn trusted(&self, once: bool) -> Result<Arc<dyn Store>, Failure> {
         let location = required(self.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
-        // A missing scratch folder is reported before anything is created.
+        // What cannot work is reported before anything is created.
         scratch(&self.config)?;
         if let Location::Local(path) = location {
+            refuse_no_folder("trusted.url", path)?;
             return Ok(Arc::new(LocalStore::new(path.clone())));
         }
         let store = s3(location).await?;
@@ -283,9 +298,31 @@ fn is_pending_itself(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == "pending") && path.is_dir() && !path.join("pending").exists()
 }
 
+/// Whether the trusted zone has a file of `events`. What cannot be listed counts as none: the report only advises.
+async fn has_tables(store: &dyn Store) -> bool {
+    let options = SurveyOptions { prefix: "events/".to_owned(), limit: Some(1), ..SurveyOptions::default() };
+    store.survey(&options).await.is_ok_and(|page| !page.objects.is_empty())
+}
+
 /// Checks that a store keeps the guarantees that exactly-once needs. Removes everything that it writes.
 pub async fn probe_trusted(store: &dyn Store) -> Result<(), StoreError> {
     probe(store, PROBE_PREFIX).await
+}
+
+/// Refuses a path where no folder can be, such as that of a file.
+pub fn refuse_no_folder(key: &str, path: &Path) -> Result<(), Failure> {
+    match check_writable(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {
+            let why = if path.is_file() {
+                "is a file, not a folder".to_owned()
+            } else {
+                format!("cannot be a folder: {error}")
+            };
+            Err(Failure::usage(anyhow!("{key}: {} {why}", path.display())))
+        }
+        // A role that needs the permission reports that it lacks it.
+        _ => Ok(()),
+    }
 }
 
 fn hint_sources(landing: &Landing) -> Vec<HintSource> {
@@ -333,15 +370,23 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
         ("--trusted", "trusted.url", args.trusted.as_ref()),
         ("--data-dir", "log.data_dir", args.data_dir.as_ref()),
     ];
-    let process = Process::start(configure::config(&args.common, &flags)?, EMBEDDED_PARTITIONS).await?;
+    let config = configure::config(&args.common, &flags)?;
+    if config.kafka.is_some() {
+        return Err(Failure::usage(anyhow!(
+            "kafka.brokers is set, but 'run' works over an embedded log of its own: start 'ingest' and 'distribute' to work \
+             over brokers, or leave kafka.brokers out"
+        )));
+    }
+    let process = Process::start(config, EMBEDDED_PARTITIONS).await?;
     let landing = process.landing().await?;
     let data_dir = process.config.data_dir();
     let data_dir = required(data_dir.as_ref(), "trusted.url", "--trusted")?;
+    refuse_no_folder("log.data_dir", data_dir)?;
     let trusted = process.trusted(args.once).await?;
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(data_dir, process.clock.clone()).await?);
     let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
     let ingestor = process.ingestor(landing, log.clone(), tries, EMBEDDED_LEDGER_PARTITIONS, None)?;
-    let distributor = process.distributor(trusted, log, args.once, EMBEDDED_GROUP, None)?;
+    let distributor = process.distributor(trusted.clone(), log, args.once, EMBEDDED_GROUP, None)?;
     let (end, shutdown) = (EndOfInput::later(), &process.shutdown);
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
     let ingesting = async {
@@ -377,7 +422,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     report.ingest_ended(ingested);
     report.distribute_ended(distributed);
-    process.conclude(&args.common, args.once, &report)
+    process.conclude(&args.common, args.once, &report, Some(&*trusted)).await
 }
 
 pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
@@ -393,7 +438,7 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     drop(progress);
     let mut report = Report { ingest: Some(ingestor.metrics.report()), ..Report::default() };
     report.ingest_ended(outcome);
-    process.conclude(&args.common, args.once, &report)
+    process.conclude(&args.common, args.once, &report, None).await
 }
 
 pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
@@ -403,12 +448,13 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     let kafka = required(process.config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let (group, instance_id) = (kafka.group.clone(), kafka.instance_id.clone());
     let log = kafka_log(&process.config)?;
-    let distributor = process.distributor(process.trusted(args.once).await?, log, args.once, &group, instance_id)?;
+    let trusted = process.trusted(args.once).await?;
+    let distributor = process.distributor(trusted.clone(), log, args.once, &group, instance_id)?;
     let progress = Progress::start(&args.common, None, Some(distributor.metrics.clone()));
     let end = if args.once { EndOfInput::now() } else { EndOfInput::later() };
     let outcome = distributor.run(&end, &process.shutdown).await;
     drop(progress);
     let mut report = Report { written: Some(distributor.metrics.report()), ..Report::default() };
     report.distribute_ended(outcome);
-    process.conclude(&args.common, args.once, &report)
+    process.conclude(&args.common, args.once, &report, Some(&*trusted)).await
 }

@@ -71,6 +71,11 @@ fn no_folder_is_made_of_a_text_that_means_something_else() {
         ("https://lake.s3.amazonaws.com", "did you mean 's3://lake'?"),
         ("C:\\trusted", "a path of Windows"),
         (" trusted", "did you mean 'trusted'?"),
+        ("s3//lake/x", "did you mean 's3://lake/x'?"),
+        ("lake.s3.eu-west-1.amazonaws.com/x", "did you mean 's3://lake/x'?"),
+        ("host:/trusted", "a folder of another machine"),
+        ("{env}/trusted", "a variable that nothing replaces"),
+        ("gs://lake", "the scheme 'gs'"),
     ] {
         for command in [&["run", "--once", "--landing", "land"][..], &["check"], &["verify"]] {
             let (code, output) = said(root, &[command, &["--trusted", trusted]].concat());
@@ -84,6 +89,53 @@ fn no_folder_is_made_of_a_text_that_means_something_else() {
     let (code, output) =
         said(root, &["run", "--once", "--landing", "land", "--trusted", &format!("file://{}/t", root.display())]);
     assert!(code == Some(0) && root.join("t/events").is_dir(), "{output}");
+    let (code, output) = said(root, &["run", "--once", "--landing", "land", "--trusted", "./{env}:/t"]);
+    assert!(code == Some(0) && root.join("{env}:/t/_log").is_dir(), "a folder that is really called so: {output}");
+}
+
+#[test]
+fn a_place_where_no_folder_can_be_is_wrong_usage() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    generate(&root.join("land/pending"), 10, "ndjson", 1);
+    std::fs::write(root.join("file"), "").unwrap();
+    std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
+    let run = ["run", "--once", "--landing", "land"];
+    for (args, key) in [
+        (["--trusted", "file", "--data-dir", "log"], "trusted.url: file is a file, not a folder"),
+        (["--trusted", "file/x", "--data-dir", "log"], "trusted.url: file/x cannot be a folder"),
+        (["--trusted", "dangling", "--data-dir", "log"], "trusted.url: dangling cannot be a folder"),
+        (["--trusted", "t", "--data-dir", "file"], "log.data_dir: file is a file, not a folder"),
+    ] {
+        let (code, output) = said(root, &[&run[..], &args].concat());
+        assert!(code == Some(2) && output.contains(key), "{args:?}: {code:?} {output}");
+        let (code, output) = said(root, &[&["check", "--landing", "land"], &args[..]].concat());
+        assert_eq!(code, Some(2), "{args:?}: {output}");
+    }
+    let (code, output) = said(root, &["verify", "--trusted", "land", "--data-dir", "file"]);
+    assert!(code == Some(2) && output.contains("log.data_dir: file is a file"), "{code:?} {output}");
+    assert_eq!(std::fs::read_dir(root).unwrap().count(), 3, "something was made");
+}
+
+#[test]
+fn a_control_character_in_a_place_is_named_readably() {
+    let root = tempfile::tempdir().unwrap();
+    generate(&root.path().join("land/pending"), 10, "ndjson", 1);
+    for command in [&["run", "--once", "--landing", "land"][..], &["check"], &["verify"]] {
+        let (code, output) = said(root.path(), &[command, &["--trusted", "t\u{1b}[2J"]].concat());
+        assert!(code == Some(2) && output.contains("control character U+001B"), "{command:?}: {output}");
+        assert!(!output.contains("u{5c}") && !output.contains('\u{1b}'), "{command:?}: {output}");
+    }
+}
+
+#[test]
+fn run_refuses_brokers_and_names_the_commands_for_them() {
+    let root = tempfile::tempdir().unwrap();
+    generate(&root.path().join("land/pending"), 10, "ndjson", 1);
+    let args = ["run", "--once", "--landing", "land", "--trusted", "t", "--set", "kafka.brokers=127.0.0.1:1"];
+    let (code, output) = said(root.path(), &args);
+    assert!(code == Some(2) && output.contains("start 'ingest' and 'distribute'"), "{code:?} {output}");
+    assert!(!root.path().join("t").exists(), "nothing was made");
 }
 
 #[test]

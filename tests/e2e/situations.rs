@@ -116,7 +116,7 @@ fn anything_a_role_could_not_use_is_an_error_of_check() {
         root,
         &[&zones[..], &["--data-dir", "file/log"]].concat(),
         2,
-        &["error: log.data_dir: no files can be made"],
+        &["error: log.data_dir: file/log cannot be a folder"],
         &[],
     );
     for scratch in ["scratch.dir=none", "scratch.dir=file"] {
