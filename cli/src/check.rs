@@ -30,7 +30,7 @@ pub async fn check(args: &CheckArgs) -> Result<(), Failure> {
             Err(anyhow!("{}", counted(warnings as u64, "warning", "s")).into())
         }
         (0, _) => Ok(()),
-        (errors, _) => Err(Failure::usage(anyhow!("{}: a role would not run", counted(errors as u64, "error", "s")))),
+        (errors, _) => Err(Failure::usage(anyhow!("a role would not run: {}", counted(errors as u64, "error", "s")))),
     }
 }
 

@@ -27,6 +27,7 @@ mod kills;
 mod landing;
 mod lost_chain;
 mod odd_landing;
+mod odd_tables;
 mod once;
 mod outage;
 mod places;

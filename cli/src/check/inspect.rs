@@ -1,6 +1,9 @@
 //! Inspects what the roles would find when they start: the topics, the trusted zone and the landing zone. Creates
 //! nothing that stays.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use common::config::Config;
@@ -8,17 +11,21 @@ use common::log::{Log, LogError, LogErrorKind};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
 use ingestor::IngestError;
 
-use super::archivable::try_archive;
+use super::archivable::{lack_of_room, try_archive};
 use super::pending::Pending;
 use super::report::Findings;
 use crate::wiring::{
     EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, landing, probe_trusted,
-    s3, scratch,
+    refuse_no_folder, s3, scratch,
 };
 use crate::{Failure, trusted};
 
 /// Types are counted up to here: more are equally bad.
 const MAX_TYPES_COUNTED: usize = 10_000;
+/// The name of the embedded log's file in its folder.
+const LOG_FILE: &str = "log.redb";
+/// The most folders that are named if they cannot be read.
+const MAX_NAMED: usize = 5;
 
 /// The findings about the log and the tables, as far as they exist.
 #[derive(Debug, Default)]
@@ -39,33 +46,36 @@ pub fn is_anything_named(config: &Config) -> bool {
 
 pub async fn inspect(config: &Config, findings: &mut Findings) -> Inspected {
     let mut inspected = Inspected::default();
-    inspect_folders(config, findings);
+    let is_log_usable = inspect_folders(config, findings);
     if let Some(location) = &config.trusted.location {
         inspect_trusted(location, &mut inspected, findings).await;
     }
     if let Some(location) = &config.landing.location {
         inspect_landing(location, config, findings).await;
     }
-    inspect_log(config, &mut inspected, findings).await;
+    if is_log_usable {
+        inspect_log(config, &mut inspected, findings).await;
+    }
     inspected
 }
 
-/// Checks that files can be created wherever the roles need to.
-fn inspect_folders(config: &Config, findings: &mut Findings) {
+/// Checks that files can be created wherever the roles need to. Returns whether the log can be inspected.
+fn inspect_folders(config: &Config, findings: &mut Findings) -> bool {
     let trusted = match &config.trusted.location {
         // One that is not a folder is reported when it is inspected.
         Some(Location::Local(path)) if path.is_dir() || !path.exists() => Some(path.clone()),
         _ => None,
     };
-    // By default it is inside a local trusted zone.
-    let is_own = config.log.data_dir.is_some() || matches!(config.trusted.location, Some(Location::S3 { .. }));
-    let data_dir = config.data_dir().filter(|_| config.kafka.is_none() && is_own);
-    for (key, folder) in [("trusted.url", trusted), ("log.data_dir", data_dir)] {
-        if let Some(folder) = folder
-            && let Err(error) = check_writable(&folder)
-        {
-            findings.error(key, format!("no files can be made in {}: {error}", folder.display()));
-        }
+    if let Some(folder) = trusted
+        && let Err(error) = check_writable(&folder)
+    {
+        findings.error("trusted.url", format!("no files can be made in {}: {error}", folder.display()));
+    }
+    let data_dir = config.data_dir().filter(|_| config.kafka.is_none());
+    let log_problem = data_dir.and_then(|data_dir| log_problem(config, &data_dir).err());
+    let is_log_usable = log_problem.is_none();
+    if let Some(problem) = log_problem {
+        findings.error("log.data_dir", problem);
     }
     // Only the distributor needs it.
     if config.trusted.location.is_some()
@@ -73,6 +83,26 @@ fn inspect_folders(config: &Config, findings: &mut Findings) {
     {
         findings.error("scratch.dir", format!("{error:#}"));
     }
+    is_log_usable
+}
+
+/// Checks by trying that the embedded log can be created, or written to. Changes nothing.
+fn log_problem(config: &Config, data_dir: &Path) -> Result<(), String> {
+    if let Err(Failure::Usage(error) | Failure::Runtime(error)) = refuse_no_folder("log.data_dir", data_dir) {
+        return Err(format!("{error:#}"));
+    }
+    // By default it is inside a local trusted zone, which is reported by itself.
+    let is_own = config.log.data_dir.is_some() || matches!(config.trusted.location, Some(Location::S3 { .. }));
+    if is_own || data_dir.is_dir() {
+        check_writable(data_dir).map_err(|error| format!("no files can be made in {}: {error}", data_dir.display()))?;
+    }
+    let file = data_dir.join(LOG_FILE);
+    if !file.is_file() {
+        // None, or one that is refused with its reason when it is opened.
+        return Ok(());
+    }
+    let opened = OpenOptions::new().write(true).open(&file);
+    opened.map(|_| ()).map_err(|error| format!("{} cannot be written to, as `run` has to: {error}", file.display()))
 }
 
 async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
@@ -159,13 +189,17 @@ async fn inspect_trusted(location: &Location, inspected: &mut Inspected, finding
         },
     };
     let counted = async {
-        if matches!(location, Location::S3 { .. }) {
-            probe_trusted(&*store).await?;
+        match location {
+            Location::Local(root) => count_folders(root),
+            Location::S3 { .. } => {
+                probe_trusted(&*store).await?;
+                Ok((count_types(&*store).await?, Vec::new()))
+            }
         }
-        count_types(&*store).await
     };
     match counted.await {
-        Ok(types) => {
+        Ok((types, unreadable)) => {
+            report_unreadable(&unreadable, findings);
             inspected.types = Some(types).filter(|types| *types > 0);
             findings.note(ABOUT, tables(location, types));
         }
@@ -173,7 +207,47 @@ async fn inspect_trusted(location: &Location, inspected: &mut Inspected, finding
     }
 }
 
-/// Folders of the events table.
+/// The number of folders of the events table, and those of them that cannot be read.
+fn count_folders(root: &Path) -> Result<(u64, Vec<String>), StoreError> {
+    let (mut types, mut unreadable) = (0, Vec::new());
+    let events = root.join("events");
+    let failed = |error: &std::io::Error| StoreError::new(StoreErrorKind::Denied, "list", "events/", error);
+    let entries = match std::fs::read_dir(&events) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok((0, unreadable)),
+        Err(error) => return Err(failed(&error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(&error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("domain_event_type=") || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        match std::fs::read_dir(entry.path()).and_then(|mut inner| inner.next().transpose()) {
+            Ok(first) => types += u64::from(first.is_some()),
+            Err(error) => {
+                types += 1;
+                unreadable.push(format!("events/{name}/: {error}"));
+            }
+        }
+        if types >= MAX_TYPES_COUNTED as u64 {
+            break;
+        }
+    }
+    unreadable.sort();
+    Ok((types, unreadable))
+}
+
+fn report_unreadable(folders: &[String], findings: &mut Findings) {
+    for folder in folders.iter().take(MAX_NAMED) {
+        findings.warn("trusted zone", format!("{folder}; batches with events of this type cannot be written"));
+    }
+    if folders.len() > MAX_NAMED {
+        findings.warn("trusted zone", format!("{} more folders cannot be read", folders.len() - MAX_NAMED));
+    }
+}
+
+/// Folders of the events table, in a bucket.
 async fn count_types(store: &dyn Store) -> Result<u64, StoreError> {
     let mut types = 0;
     let mut options =
@@ -223,6 +297,9 @@ async fn inspect_landing(location: &Location, config: &Config, findings: &mut Fi
             pending.report(findings);
             if let Err(why) = try_archive(location, &*store, archive).await {
                 findings.warn(ABOUT, why);
+            }
+            if let Some(lack) = lack_of_room(location, archive, pending.bytes()) {
+                findings.warn(ABOUT, lack);
             }
             if let Some(misplaced) = waiting.misplaced(location) {
                 findings.warn(ABOUT, misplaced);

@@ -16,6 +16,8 @@ const MAX_NAMED: usize = 5;
 #[derive(Debug, Default)]
 pub struct Pending {
     has_files: bool,
+    /// Of the files that were listed: there may be more.
+    bytes: u64,
     passed_over: PassedOverCounts,
     unlisted: Vec<StoreError>,
     unlisted_total: usize,
@@ -47,6 +49,7 @@ impl Pending {
                 self.passed_over.count(Reason::IgnoredName);
             } else {
                 self.has_files = true;
+                self.bytes = self.bytes.saturating_add(object.size_bytes);
             }
         }
         for entry in page.passed_over {
@@ -63,6 +66,11 @@ impl Pending {
     /// Whether files wait there.
     pub fn has_files(&self) -> bool {
         self.has_files
+    }
+
+    /// The least size of all files there.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub fn report(&self, findings: &mut Findings) {

@@ -56,7 +56,7 @@ pub use survey::{PassedOver, PassedOverKind, SurveyOptions, SurveyPage};
 pub use unfinished::{ListUploads, UnfinishedUpload, UploadMarker, UploadPage};
 #[cfg(not(feature = "s3"))]
 pub use without_s3::connect_s3;
-pub use writable::check_writable;
+pub use writable::{check_writable, free_bytes};
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, statvfs};
 
 /// Whether this process may create files in a folder, or may create the folder if it does not exist. Creates nothing.
 ///
@@ -17,6 +17,15 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::NotADirectory.into());
     }
     Ok(access(nearest, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Bytes that this process may still write to the disk of a folder.
+///
+/// # Errors
+/// The folder does not exist, or its file system does not say.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disk = statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(test)]
