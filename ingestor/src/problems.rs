@@ -128,6 +128,10 @@ struct State {
 #[derive(Debug, Default)]
 pub(crate) struct ProblemBook(Mutex<State>);
 
+/// Some stores list a character that their answers cannot carry, such as a control character, as U+FFFD.
+const NO_SUCH_NAME: &str = "it cannot be addressed: the listing gives its name with U+FFFD in place of a character that \
+                            the store's answers cannot carry, such as a control character, and no object has that name; \
+                            rename it with a client that knows the real name, or delete it";
 /// The most problems kept; further ones are only counted.
 const MOST: usize = 10_000;
 /// The most changed files that are named.
@@ -189,9 +193,13 @@ impl ProblemBook {
         };
         for path in changed {
             let key = format!("{}{path}", crate::identity::PENDING);
-            let error =
-                StoreError::new(StoreErrorKind::VersionMismatch, "get", &key, "it changed at every try to read it");
-            self.note(&key, Kind::Changing, error, seen);
+            let (kind, error) = if path.contains(char::REPLACEMENT_CHARACTER) {
+                (Kind::Unreadable, StoreError::new(StoreErrorKind::InvalidKey, "get", &key, NO_SUCH_NAME))
+            } else {
+                let message = "it changed at every try to read it";
+                (Kind::Changing, StoreError::new(StoreErrorKind::VersionMismatch, "get", &key, message))
+            };
+            self.note(&key, kind, error, seen);
         }
     }
 
@@ -318,5 +326,17 @@ mod tests {
         let all = book.all(9).map(|all| all.to_string()).unwrap_or_default();
         assert!(all.contains("pending/y.json keeps changing") && !all.contains("x.json"), "{all}");
         assert!(all.contains("hidden name"), "{all}");
+    }
+
+    /// Some S3 servers list a control character as U+FFFD.
+    #[test]
+    fn an_object_whose_listed_name_is_not_its_own_does_not_keep_changing() {
+        let book = ProblemBook::default();
+        book.changed("a\u{fffd}[2J.json");
+        book.give_changing_up(at(1));
+        let all = book.all(9).map(|all| all.to_string()).unwrap_or_default();
+        assert!(all.contains("pending/a\u{fffd}[2J.json cannot be read: "), "{all}");
+        assert!(all.contains("it cannot be addressed") && all.contains("rename it"), "{all}");
+        assert!(!all.contains("changing") && !all.contains("hidden name"), "{all}");
     }
 }

@@ -14,7 +14,7 @@ use common::store::{
 use serde::{Deserialize, Serialize};
 
 use super::json;
-use super::storage::{KEY_RUN_LIMIT_BYTES, inverted};
+use super::storage::{FOREIGN, KEY_RUN_LIMIT_BYTES, inverted};
 use super::{ChainError, ChainStore, Completion, Cut, PutDocument};
 use crate::batch::Encoding;
 use crate::layout::Layout;
@@ -117,7 +117,7 @@ impl ChainStore {
             for object in &page.objects {
                 let (begin, revision) = parse(&prefix, &object.key).ok_or_else(|| ChainError::Damaged {
                     key: object.key.clone(),
-                    message: "this is not a revision's name".to_owned(),
+                    message: format!("this is not a revision's name; {FOREIGN}"),
                 })?;
                 if begin < from {
                     return Ok(newest);
@@ -209,7 +209,8 @@ impl ChainStore {
                 let number = key.strip_prefix(&prefix).and_then(|name| name.split_once('-')).map(|(number, _)| number);
                 let number = number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok());
                 let Some(number) = number else {
-                    return Err(ChainError::Damaged { key, message: "this is not a key run's name".to_owned() });
+                    let message = format!("this is not a key run's name; {FOREIGN}");
+                    return Err(ChainError::Damaged { key, message });
                 };
                 runs.entry(i64::MAX - number).or_default().push(key);
             }

@@ -82,6 +82,10 @@ pub(crate) struct ChainStore {
     summary: Arc<Mutex<Option<Arc<Summary>>>>,
 }
 
+/// What to do about an object that is in a folder of the chain and not of it.
+pub(super) const FOREIGN: &str = "no distributor put it there and none needs it: move it out of '_batches', and what \
+                                  stopped goes on at its next start";
+
 fn without_folders(cut: Cut) -> Cut {
     Cut { folders: None, ..cut }
 }
@@ -96,7 +100,7 @@ pub(super) fn begin_of(key: &str, prefix: &str, suffix: &str) -> Result<i64, Cha
     let number = number.filter(|digits| digits.len() == 19).and_then(|digits| digits.parse::<i64>().ok());
     number.map(|inverted| i64::MAX - inverted).ok_or_else(|| ChainError::Damaged {
         key: key.to_owned(),
-        message: "this is not the name of an object of the chain".to_owned(),
+        message: format!("this is not the name of an object of the chain; {FOREIGN}"),
     })
 }
 
@@ -397,5 +401,22 @@ mod tests {
             "the first one stays"
         );
         Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_foreign_object_in_the_chain_is_named_with_what_to_do() {
+        for (folder, name) in [("cuts", "notes.txt"), ("revisions", "notes.txt")] {
+            let directory = tempfile::tempdir().unwrap();
+            let store: Arc<dyn Store> = Arc::new(LocalStore::new(directory.path().to_owned()));
+            let key = format!("_batches/events/3/{folder}/{name}");
+            store.put(&key, Bytes::from_static(b"x"), PutCondition::None, &Metadata::new()).await.unwrap();
+            let chain = ChainStore::new(store, "events", 3);
+            let error = match folder {
+                "cuts" => chain.last_cut().await.err(),
+                _ => chain.revisions(0, 10).await.err(),
+            };
+            let message = error.map(|error| error.to_string()).unwrap_or_default();
+            assert!(message.contains(&key) && message.contains("move it out of '_batches'"), "{message}");
+        }
     }
 }
