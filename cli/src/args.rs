@@ -33,8 +33,8 @@ Examples:
 
 Exit codes:
   0  done
-  1  something failed while running, or a file could not be dealt with: everything else is done, and the error names what
-     is not; start it again when the cause is mended
+  1  something failed while running, or a file could not be processed; everything else is done, and
+     the error names what is not: correct the cause and start it again
   2  wrong usage or configuration; nothing was done";
 
 #[derive(Debug, Parser)]

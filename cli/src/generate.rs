@@ -237,7 +237,8 @@ pub fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let output = match args.output {
         Output::Json => serde_json::to_string(&made)?,
         Output::Text => {
-            format!("{} events, {} unique, in {} files, {} bytes", made.events, made.unique, made.files, made.bytes)
+            let files = if made.files == 1 { "1 file".to_owned() } else { format!("{} files", made.files) };
+            format!("{} events, {} unique, in {files}, {} bytes", made.events, made.unique, made.bytes)
         }
     };
     if args.out.is_some() {
