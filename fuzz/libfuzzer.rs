@@ -5,7 +5,7 @@
 
 use std::sync::OnceLock;
 
-use fuzz::{TARGETS, Target, limit_memory};
+use fuzz::{TARGETS, Target, limit_memory, silence_caught_panics};
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 
@@ -17,6 +17,7 @@ fn target() -> Target {
     if let Err(error) = limit_memory() {
         panic!("memory is not limited: {error}");
     }
+    silence_caught_panics();
     target
 }
 

@@ -1,5 +1,6 @@
 //! The fuzz targets. The documentation of each function says what it checks.
 
+use common::guard::panic_is_caught;
 use rustix::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -13,7 +14,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "archive_names", run: ingestor::fuzz::archive_names },
     Target { name: "chunk", run: common::fuzz::chunk },
     Target { name: "content", run: ingestor::fuzz::content },
@@ -25,6 +26,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "json", run: common::fuzz::json },
     Target { name: "key_run", run: distributor::fuzz::key_run },
     Target { name: "ledger", run: ingestor::fuzz::ledger },
+    Target { name: "pages", run: distributor::fuzz::pages },
     Target { name: "queue_message", run: ingestor::fuzz::queue_message },
     Target { name: "timestamp", run: common::fuzz::timestamp },
 ];
@@ -39,4 +41,14 @@ const MEMORY_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 pub fn limit_memory() -> io::Result<()> {
     let Rlimit { maximum, .. } = getrlimit(Resource::As);
     setrlimit(Resource::As, Rlimit { current: Some(MEMORY_BYTES), maximum })
+}
+
+/// After this call a panic that the program catches, and reports as a damaged file, is no finding and prints nothing.
+pub fn silence_caught_panics() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if !panic_is_caught() {
+            report(panic);
+        }
+    }));
 }

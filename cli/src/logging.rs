@@ -5,7 +5,7 @@ mod fields;
 
 use std::io::{self, IsTerminal, Write};
 
-use common::log::panic_is_caught;
+use common::guard::panic_is_caught;
 use common::printable::json_text;
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error};

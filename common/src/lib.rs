@@ -13,6 +13,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod glob;
+pub mod guard;
 pub mod json;
 pub mod log;
 pub mod printable;

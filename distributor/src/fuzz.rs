@@ -19,6 +19,11 @@ pub fn footer(input: &[u8]) {
     crate::footer::fuzz::footer(input);
 }
 
+/// Rows of Parquet files.
+pub fn pages(input: &[u8]) {
+    crate::decode::fuzz::pages(input);
+}
+
 /// Key runs.
 pub fn key_run(input: &[u8]) {
     crate::window::key_run(input);

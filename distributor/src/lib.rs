@@ -9,6 +9,7 @@ mod audit;
 mod batch;
 mod chain;
 mod compaction;
+mod decode;
 mod footer;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use common::event::EventFormat;
 use common::store::Store;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::decode::{Decoder, metadata_of};
 use crate::footer::{Footer, FooterError, read_range};
 use crate::route::{fingerprint, read_event};
 
@@ -87,7 +87,7 @@ impl Written {
     ) -> Result<(), FooterError> {
         let unreadable = |error: ParquetError| FooterError::Unreadable(error.to_string());
         let metadata = footer.metadata();
-        let arrow = ArrowReaderMetadata::try_new(metadata.clone(), ArrowReaderOptions::new()).map_err(unreadable)?;
+        let arrow = metadata_of(footer).map_err(unreadable)?;
         let mask = ProjectionMask::columns(arrow.parquet_schema(), COLUMNS);
         for (number, group) in metadata.row_groups().iter().enumerate() {
             let mut pieces = Pieces::default();
@@ -98,12 +98,9 @@ impl Written {
                 let end = start.saturating_add(length);
                 pieces.0.push((start..end, read_range(store, path, start..end).await?));
             }
-            let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(pieces, arrow.clone())
-                .with_projection(mask.clone())
-                .with_row_groups(vec![number])
-                .build()
-                .map_err(unreadable)?;
-            for batch in batches {
+            let decoder = Decoder::new(pieces, arrow.clone(), vec![number], mask.clone()).map_err(unreadable)?;
+            let at_once = decoder.rows_at_once();
+            for batch in decoder.rows(at_once).map_err(unreadable)? {
                 let batch = batch.map_err(|error| FooterError::Unreadable(error.to_string()))?;
                 self.add(&batch).map_err(FooterError::Unreadable)?;
                 self.add_rejected(&batch, reader).map_err(FooterError::Unreadable)?;

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
-use fuzz::{TARGETS, Target, limit_memory};
+use fuzz::{TARGETS, Target, limit_memory, silence_caught_panics};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -15,6 +16,15 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 const MUTANTS: u32 = 500;
 /// Everybody clones them.
 const CORPORA_BYTES: u64 = 300_000;
+
+/// Both concern the whole process, and the tests run side by side.
+fn prepare() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        limit_memory().unwrap();
+        silence_caught_panics();
+    });
+}
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name)
@@ -49,7 +59,7 @@ fn mutant(inputs: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
 
 #[test]
 fn every_input_of_the_corpora_passes() {
-    limit_memory().unwrap();
+    prepare();
     let mut failed = Vec::new();
     for target in TARGETS {
         let inputs = corpus(target);
@@ -63,7 +73,7 @@ fn every_input_of_the_corpora_passes() {
 
 #[test]
 fn small_mutations_of_the_corpora_pass() {
-    limit_memory().unwrap();
+    prepare();
     for target in TARGETS {
         println!("{}", target.name);
         let inputs = corpus(target).into_iter().map(|(_, input)| input).collect();

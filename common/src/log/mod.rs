@@ -34,9 +34,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use embedded::EmbeddedLog;
 #[cfg(feature = "fuzz")]
 pub(crate) use embedded::chunk;
-pub use embedded::{EmbeddedLog, panic_is_caught};
 pub use error::{LogError, LogErrorKind};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaLog, client_setting_fault, connect_kafka};

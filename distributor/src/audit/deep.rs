@@ -5,24 +5,17 @@ use std::sync::Arc;
 
 use common::log::{Log, LogError};
 use common::store::{GetOptions, Store};
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
-};
-use parquet::errors::ParquetError;
 
 use super::AuditError;
 use crate::batch::{Body, Encoded, Encoding, Place, Spool};
 use crate::chain::{Completion, Cut};
-use crate::footer::Footer;
+use crate::decode::Decoder;
 use crate::partition::file_entries;
 use crate::remake::{Remade, Remake, Room};
 use crate::scratch::Scratch;
 use crate::window::Window;
 pub(super) use crate::written::Key;
 use crate::written::Written;
-
-/// Rows are decoded so many at a time, for both sides of a comparison.
-const DECODED_ROWS: usize = 8_192;
 
 /// A file is taken from the store a piece of this size after another, and waits on local disk.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -55,15 +48,6 @@ pub(super) async fn fetch(
     Ok(Some(spool.finish()))
 }
 
-type Batches = ParquetRecordBatchReader;
-
-fn batches(body: &Body) -> Result<Batches, ParquetError> {
-    let footer = Footer::of_file(body)?;
-    let metadata = ArrowReaderMetadata::try_new(footer.metadata().clone(), ArrowReaderOptions::new())?;
-    let rows = ParquetRecordBatchReaderBuilder::new_with_metadata(body.clone(), metadata);
-    rows.with_batch_size(DECODED_ROWS).build()
-}
-
 /// Offsets of all rows of a file, and keys of those that have one.
 ///
 /// # Errors
@@ -71,7 +55,9 @@ fn batches(body: &Body) -> Result<Batches, ParquetError> {
 pub(super) fn written(body: &Body) -> Result<Written, String> {
     let mut written = Written::default();
     let unreadable = |error: &dyn fmt::Display| format!("its rows cannot be read: {error}");
-    for batch in batches(body).map_err(|error| unreadable(&error))? {
+    let decoder = Decoder::of_file(body.clone()).map_err(|error| unreadable(&error))?;
+    let at_once = decoder.rows_at_once();
+    for batch in decoder.rows(at_once).map_err(|error| unreadable(&error))? {
         written.add(&batch.map_err(|error| unreadable(&error))?)?;
     }
     Ok(written)
@@ -85,13 +71,16 @@ pub(super) fn same_rows(made: &Body, there: &Body) -> Result<bool, AuditError> {
     if made.is_same(there)? {
         return Ok(true);
     }
-    let (mut made, mut there) = (batches(made)?, batches(there)?);
+    let (made, there) = (Decoder::of_file(made.clone())?, Decoder::of_file(there.clone())?);
+    // Batches are equal only if they are divided alike.
+    let at_once = made.rows_at_once().min(there.rows_at_once());
+    let (mut made, mut there) = (made.rows(at_once)?, there.rows(at_once)?);
     loop {
         match (made.next().transpose(), there.next().transpose()) {
             (Ok(None), Ok(None)) => return Ok(true),
             (Ok(made), Ok(there)) if made == there => {}
             (Ok(_), Ok(_)) => return Ok(false),
-            (Err(error), _) | (_, Err(error)) => return Err(ParquetError::from(error).into()),
+            (Err(error), _) | (_, Err(error)) => return Err(error.into()),
         }
     }
 }

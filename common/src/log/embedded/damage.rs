@@ -3,22 +3,12 @@
 //! Records and positions have checksums of their own. redb verifies its pages only after a crash; otherwise it may
 //! panic on an altered one. Such a panic is caught here and becomes the same error.
 
-use std::cell::Cell;
 use std::fmt::Display;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use super::file::FILE_NAME;
+use crate::guard;
 use crate::log::{LogError, LogErrorKind, Result};
-
-thread_local! {
-    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a panic of this thread will be caught and become an error, so that it is not reported as a bug.
-pub fn panic_is_caught() -> bool {
-    IS_GUARDED.get()
-}
 
 /// The error for a file in `directory` that differs from what was written.
 pub(super) fn damaged(directory: &Path, what: impl Display) -> LogError {
@@ -34,15 +24,9 @@ pub(super) fn damaged(directory: &Path, what: impl Display) -> LogError {
 
 /// Runs `work` on the file in `directory`.
 pub(super) fn guarded<T>(directory: &Path, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    let outer = IS_GUARDED.replace(true);
     // Shared state is behind locks: redb's are poisoned and refuse from now on, the log's own protect data that is
     // always consistent.
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    IS_GUARDED.set(outer);
-    outcome.unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-        Err(damaged(directory, message.unwrap_or("it cannot be read")))
-    })
+    guard::catch(work).unwrap_or_else(|panic| Err(damaged(directory, panic)))
 }
 
 #[cfg(test)]
@@ -53,13 +37,11 @@ mod tests {
     fn a_panic_becomes_an_error_that_names_the_file_and_says_what_to_do() {
         let directory = Path::new("/data");
         let outcome = guarded(directory, || -> Result<()> {
-            assert!(panic_is_caught());
             panic!("page 7 is odd");
         });
         let message = outcome.unwrap_err().to_string();
         assert!(message.contains("/data/log.redb is damaged: page 7 is odd. "), "{message}");
         assert!(message.contains("backup"), "{message}");
-        assert!(!panic_is_caught());
         assert_eq!(guarded(directory, || Ok(3)).unwrap(), 3);
     }
 }

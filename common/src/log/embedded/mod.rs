@@ -33,7 +33,6 @@ pub(crate) use self::chunk::fuzz::chunk;
 use super::{Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec};
 use crate::clock::Clock;
 use damage::guarded;
-pub use damage::panic_is_caught;
 use db::Db;
 
 /// A log in one local file. Clones share it.
