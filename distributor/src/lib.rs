@@ -4,6 +4,7 @@
 //! of its files becomes visible. Files, key run and completion follow; the offset is committed last. Every owner of a
 //! partition, also after a crash, relies on the chain alone.
 
+mod abandon;
 mod again;
 mod audit;
 mod batch;
@@ -22,6 +23,7 @@ mod metrics;
 mod owner;
 mod partition;
 mod records;
+mod refusals;
 mod remake;
 mod replay;
 mod rewrite;
@@ -38,6 +40,7 @@ mod window;
 mod worker;
 mod written;
 
+pub use abandon::{AbandonError, AbandonPlan, BatchAbandoner};
 pub use audit::{
     Audit, AuditError, Auditor, ChainRebuild, ChainRebuilder, Finding, FindingKind, OpenBatch, PartitionAudit,
     PartitionRebuild, Repair, UnfinishedRewrite,

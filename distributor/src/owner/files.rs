@@ -10,12 +10,14 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::{Partition, Phase, Writing};
-use crate::batch::{Body, FinishedFile, Place, Series, Stated};
+use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Series, Stated};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
 use crate::partition::{Context, MULTIPART_FROM_BYTES, PartitionError};
 
+/// The files of a batch are tried so often, each time after a proof of the tail, which lasts for minutes.
+const MAX_ROUNDS: u32 = 100;
 /// A file that is removed repeatedly while it is put is given up after this many puts.
 const MAX_PUTS: usize = 10;
 const HASHED_BYTES: usize = 256 * 1024;
@@ -34,6 +36,12 @@ pub(super) fn deadline(now_ms: i64, proof: Proof) -> Instant {
 impl Partition {
     /// Puts files of the batch that is encoded. A request is not sent, nor repeated, once the proof does not count any more.
     pub(super) async fn put(&mut self, files: &[u32], proof: Proof) -> Result<Vec<(u32, PutFile)>, PartitionError> {
+        self.puts += 1;
+        if self.puts > MAX_ROUNDS {
+            let message =
+                "files of this batch cannot be put: files without rows have their names, or the store is too slow";
+            return Err(PartitionError::Damaged { key: self.commits.entry_key(0), message: message.to_owned() });
+        }
         let Self { phase: Phase::Write(writing), shared, clocks, id, .. } = self else {
             return Err(PartitionError::Internal("files were to be put, and no batch is encoded".to_owned()));
         };
@@ -79,7 +87,7 @@ async fn put_until(
     deadline: Instant,
 ) -> Result<(u32, PutFile), PartitionError> {
     let put = match tokio::time::timeout_at(deadline, put_file(store, place, file, stated)).await {
-        Ok(stored) => PutFile::Stands(stored?),
+        Ok(put) => put?,
         Err(_) => PutFile::TooOld,
     };
     Ok((file.sequence, put))
@@ -90,7 +98,7 @@ async fn put_file(
     place: Place<'_>,
     file: &FinishedFile,
     stated: &Stated,
-) -> Result<Stored, PartitionError> {
+) -> Result<PutFile, PartitionError> {
     let key = place.path(&file.folder, file.sequence);
     let facts = place.footer_facts(file.sequence)?;
     let mut metadata = facts.clone();
@@ -98,10 +106,12 @@ async fn put_file(
     let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: hash_of(&file.body)? };
     for _ in 0..MAX_PUTS {
         if put_once(store, &key, &file.body, &metadata).await? {
-            return Ok(ours);
+            return Ok(PutFile::Stands(ours));
         }
         match stands(store, &key, place.from, &facts, &ours).await? {
-            Some(stored) => return Ok(stored),
+            Some(Stands::File(stored)) => return Ok(PutFile::Stands(stored)),
+            // The batch is being abandoned, and the commit log says so.
+            Some(Stands::Blank) => return Ok(PutFile::TooOld),
             None => tracing::info!(key, "it was there and has just been removed; it is put again"),
         }
     }
@@ -125,18 +135,25 @@ async fn put_once(
     Ok(matches!(outcome, PutOutcome::Written(_)))
 }
 
-/// What stands under the name of a file of ours: it, or one of the same rows that another build made. None: nothing any
-/// more.
+/// What stands under the name of a file of ours.
+enum Stands {
+    /// It, or one of the same rows that another build made.
+    File(Stored),
+    /// A file without rows, so that no other one gets the name.
+    Blank,
+}
+
+/// What stands under the name of a file of ours. None: nothing any more.
 async fn stands(
     store: &dyn Store,
     key: &str,
     from: i64,
     facts: &[(&'static str, String)],
     ours: &Stored,
-) -> Result<Option<Stored>, PartitionError> {
+) -> Result<Option<Stands>, PartitionError> {
     let Some((bytes, sha256)) = hash_in(store, key).await? else { return Ok(None) };
     if (bytes, sha256) == (ours.bytes, ours.sha256) {
-        return Ok(Some(*ours));
+        return Ok(Some(Stands::File(*ours)));
     }
     let footer = match Footer::read(store, key, bytes).await {
         Ok(footer) => footer,
@@ -149,10 +166,13 @@ async fn stands(
     if !footer.says(facts) {
         return Err(foreign(key, from, "its footer names another batch"));
     }
+    if footer.fact(STANDS_IN).is_some() {
+        return Ok(Some(Stands::Blank));
+    }
     if footer.rows() != ours.rows {
         return Err(foreign(key, from, "its footer names another number of rows"));
     }
-    Ok(Some(Stored { rows: ours.rows, bytes, sha256 }))
+    Ok(Some(Stands::File(Stored { rows: ours.rows, bytes, sha256 })))
 }
 
 fn foreign(key: &str, from: i64, message: &str) -> PartitionError {

@@ -13,6 +13,7 @@ use crate::again::witness;
 use crate::batch::{Batch, Encoded, Encoding, Ends};
 use crate::layout::Layout;
 use crate::partition::{Context, PartitionError, Phases};
+use crate::refusals;
 
 /// How often the core is asked whether files that could not be restored can be now.
 const WAKE_EVERY: Duration = Duration::from_secs(300);
@@ -260,6 +261,7 @@ impl Partition {
         let intent = Intent { to, clock_ms, first: witness(first), last: witness(last), folders, ..intent };
         let counts = serde_json::to_value(encoded.counts)
             .map_err(|error| PartitionError::Internal(format!("counts cannot be written: {error}")))?;
+        self.puts = 0;
         self.phase = Phase::Write(Box::new(Writing { intent: intent.clone(), encoded, phases }));
         Ok(Filled::Batch(Box::new(CoreEncoded { intent, counts, header })))
     }
@@ -297,7 +299,7 @@ fn new_batch(
 ) -> Result<Box<Batch>, PartitionError> {
     let Context { topic, layout, encoding, scratch, .. } = context;
     let batch = Batch::new(topic, id, at, clock_ms.unwrap_or(i64::MIN), layout, *encoding, scratch);
-    let refused = |message: String| super::refusals::text(context, id, &message);
+    let refused = |message: String| refusals::text(&context.topic, id, &message);
     let mut batch = batch.map_err(refused)?.of_files(context.max_files);
     if let Some(ratio) = ratio {
         batch.expect_ratio(ratio);
@@ -318,5 +320,5 @@ fn understood(context: &Context, id: i32, intent: &Intent) -> Result<(Layout, En
 
 fn cannot_make(context: &Context, id: i32, intent: &Intent, message: &str) -> PartitionError {
     let Intent { from, to, .. } = intent;
-    super::refusals::text(context, id, &format!("the batch {from}..{to} cannot be made by this build: {message}"))
+    refusals::text(&context.topic, id, &format!("the batch {from}..{to} cannot be made by this build: {message}"))
 }

@@ -9,7 +9,6 @@ mod collection;
 mod files;
 mod fill;
 mod reading;
-mod refusals;
 mod restore;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -33,6 +32,7 @@ use crate::known::Known;
 use crate::lane::{LaneHandle, LaneState, ORDERS_IN_FLIGHT, Observed, Order, Report, Shared};
 use crate::metrics::BatchDone;
 use crate::partition::{Context, PartitionError, Phases};
+use crate::refusals;
 use crate::watch::Progress;
 use crate::window::encode_key_run;
 use collection::Collection;
@@ -97,18 +97,19 @@ async fn own(
         log: Bounds { earliest: 0, latest: 0 },
         reached: None,
         end: 0,
+        puts: 0,
         ratio: None,
         is_tight: false,
         failure: None,
     };
     match Owning::new(session, recipe, true, work).run().await? {
         Ended::Done => Ok(()),
-        Ended::Refused(refusal) => Err(refusals::refused(&context, id, &refusal)),
+        Ended::Refused(refusal) => Err(refusals::refused(&context.topic, &context.group, id, &refusal)),
     }
 }
 
 /// By it an appender knows its own entry: random for each process and partition, and counted.
-fn writer() -> Writer {
+pub(crate) fn writer() -> Writer {
     let who = RandomState::new().build_hasher().finish();
     let mut entries = 0_u64;
     Box::new(move || {
@@ -174,6 +175,8 @@ struct Partition {
     reached: Option<(i64, Option<i64>)>,
     /// The end of the commit log as of the last entry.
     end: i64,
+    /// How often files of the open batch were put.
+    puts: u32,
     /// Encoded bytes for each byte of rows in the last batch.
     ratio: Option<f64>,
     /// The last batch was written for lack of memory although its rows were on disk: its encoders took too much.

@@ -1,9 +1,10 @@
 //! The commit logs as they are, folded anew from their entries.
 
-use commitlog::{Entry, Fate, Hash, LiveFile, PassReason, State};
+use commitlog::{BatchSlot, Entry, Fate, Hash, Intent, LiveFile, Op, PassReason, State};
 
 use common::store::PutCondition;
 
+use super::log::MemoryLog;
 use super::store::MemoryStore;
 use crate::chain::{Cut, CutKind};
 use crate::layout::Layout;
@@ -16,19 +17,43 @@ pub(super) fn has_entries(store: &MemoryStore, partition: i32) -> bool {
     !store.keys(&prefix(partition)).is_empty()
 }
 
-/// The fold of a partition's entries. None is ever collected: a run is shorter than they are kept.
-pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<State, String> {
+/// The fold of a partition's entries, and the names that abandoned batches had. No entry is ever collected: a run is
+/// shorter than they are kept.
+pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<(State, Vec<String>), String> {
     let mut keys = store.keys(&prefix(partition));
     // The newest entry comes first in a listing.
     keys.reverse();
-    let (mut state, mut last) = (State::default(), None);
+    let (mut state, mut last, mut blanked) = (State::default(), None, Vec::new());
     for (n, key) in (0..).zip(keys) {
         let bytes = store.get(&key).ok_or_else(|| format!("{key} is not there"))?;
         let sealed = Entry::open(&bytes, n, last).map_err(|error| format!("{key}: {error}"))?;
+        if let [Op::Abandoned(_)] = &sealed.entry.ops[..] {
+            let Intent { from, folders, .. } = state.head.intent().ok_or("nothing is under way")?;
+            let names = (0..).zip(folders);
+            blanked
+                .extend(names.map(|(k, folder): (u32, _)| format!("{folder}/events-{partition}-{from}-{k}.parquet")));
+        }
         state.apply(&sealed.entry.ops).map_err(|error| format!("{key}: {error}"))?;
         last = Some(sealed.hash);
     }
-    Ok(state)
+    Ok((state, blanked))
+}
+
+/// Whether the log has let go of the head of what is under way.
+pub(super) fn has_lost_head(store: &MemoryStore, log: &MemoryLog, partition: i32) -> Result<bool, String> {
+    let (state, _) = state(store, partition)?;
+    let earliest = log.bounds(partition).earliest;
+    Ok(match &state.head.batch {
+        BatchSlot::Open(intent) => earliest > intent.from,
+        BatchSlot::Abandoning { .. } => true,
+        BatchSlot::Free => false,
+    })
+}
+
+/// How many batches were abandoned.
+pub(super) fn abandoned(store: &MemoryStore, partition: i32) -> u64 {
+    let state = state(store, partition);
+    state.map_or(0, |(state, _)| state.spans.values().filter(|span| span.fate == Fate::Abandoned).count() as u64)
 }
 
 /// Appends to the entries of one store those that another one has beyond them.

@@ -97,7 +97,7 @@ fn committed_tables(
     partition: i32,
     skipped_to: &[(i32, i64)],
 ) -> Result<model::Tables, String> {
-    let state = commits::state(store, partition)?;
+    let (state, blanked) = commits::state(store, partition)?;
     let Some(header) = &state.head.header else {
         let Bounds { earliest, .. } = log.bounds(partition);
         let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
@@ -110,14 +110,17 @@ fn committed_tables(
         return Err(format!("{}..{} were skipped unasked", cut.from, cut.to));
     }
     let cuts: Vec<_> = cuts.into_iter().map(|cut| (cut, None)).collect();
-    log.look(partition, |log| model::tables(partition, header.start, &cuts, log))
+    let mut tables = log.look(partition, |log| model::tables(partition, header.start, &cuts, log))?;
+    tables.extend(blanked.into_iter().map(|path| (path, Vec::new())));
+    Ok(tables)
 }
 
 /// How many batches were closed after the log had let go of their head.
 pub(super) fn damaged(store: &MemoryStore, log: &MemoryLog) -> u64 {
     let keys = log.partitions().into_iter().flat_map(|id| store.keys(&format!("_batches/events/{id}/done/")));
     let completions = keys.filter_map(|key| document::<Completion>(store, &key).ok());
-    completions.filter(|completion| completion.damage.is_some()).count() as u64
+    let damaged = completions.filter(|completion| completion.damage.is_some()).count() as u64;
+    damaged + log.partitions().into_iter().map(|id| commits::abandoned(store, id)).sum::<u64>()
 }
 
 /// A deep audit finds nothing.

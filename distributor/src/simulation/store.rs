@@ -280,8 +280,15 @@ impl Store for StoreOf {
         self.look("list", &options.prefix, |memory| memory.list(options)).await
     }
 
-    async fn copy(&self, from: &str, _: &Version, _: &str) -> StoreResult<()> {
-        Err(Self::never("copy", from))
+    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        let (source, version, target) = (from.to_owned(), version.clone(), to.to_owned());
+        let copied = self.change("copy", from, move |memory| {
+            let body =
+                memory.get(&source).filter(|_| memory.head(&source).is_some_and(|meta| meta.version == version))?;
+            Some(memory.put(&target, body, &PutCondition::None))
+        });
+        let missing = || StoreError::new(StoreErrorKind::Other, "copy", from, "another version is there");
+        copied.await?.map(drop).ok_or_else(missing)
     }
 
     async fn rename(&self, from: &str, _: &Version, _: &str) -> StoreResult<RenameOutcome> {

@@ -16,7 +16,7 @@ use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
-use crate::{DistributeReport, Distributor, EndOfInput, Record, Settings};
+use crate::{BatchAbandoner, DistributeReport, Distributor, EndOfInput, Record, Settings};
 
 const MEMBERS: usize = 2;
 /// Longer than any call is under way.
@@ -58,8 +58,6 @@ impl World {
             let partitions = random.pick(&[1, 1, 2]);
             (partitions, random.one_in(2), random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo]))
         });
-        // A batch that loses its head is closed by a person.
-        let trouble = if record == Record::CommitLog { Trouble::FilesAreLost } else { trouble };
         Self {
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
@@ -91,6 +89,7 @@ impl World {
             }))
             .await;
             self.look_after_roles().await?;
+            self.abandon().await;
         }
         self.finish().await?;
         reckoning::compare(&self.store, &self.log, self.record, &self.skipped_to)?;
@@ -229,6 +228,8 @@ impl World {
                 match ended {
                     Ok(Ok(_)) if asked => {}
                     Ok(Ok(_)) => return Err(format!("{name} ended unasked")),
+                    // A person is asked, and comes soon.
+                    Ok(Err(error)) if error.to_string().contains("'abandon'") => {}
                     Ok(Err(error)) => return Err(format!("{name} gave up: {error}")),
                     Err(error) => return Err(format!("{name} panicked: {error}")),
                 }
@@ -292,6 +293,33 @@ impl World {
         }
     }
 
+    /// What a person does who is told that a batch has lost its head.
+    async fn abandon(&mut self) {
+        for partition in self.log.partitions() {
+            let has_lost_head = commits::has_lost_head(&self.store, &self.log, partition);
+            if !has_lost_head.is_ok_and(|has_lost_head| has_lost_head) {
+                continue;
+            }
+            self.lives += 1;
+            let life = Arc::new(Life::new(format!("o{}", self.lives)));
+            self.chance.tell(format_args!("{} abandons what is under way of {partition}", life.name));
+            let abandoner = BatchAbandoner {
+                store: Arc::new(StoreOf { memory: self.store.clone(), life: life.clone(), script: None }),
+                log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
+                boot_clock: self.chance.clone(),
+                topic: roles::TOPIC.into(),
+                group: roles::GROUP.into(),
+                scratch: roles::scratch(),
+            };
+            // Killed, or failed: tried again at the next look.
+            let ended = tokio::time::timeout(QUIET, abandoner.abandon(partition)).await;
+            life.end();
+            if let Ok(Err(error)) = ended {
+                self.chance.tell(format_args!("{} gave up: {error}", life.name));
+            }
+        }
+    }
+
     /// One role alone, to the end of the log.
     async fn finish(&mut self) -> Result<(), String> {
         self.end_all();
@@ -301,6 +329,7 @@ impl World {
         if self.chance.is_anything_under_way() {
             return Err("a call was under way for longer than they ever are".to_owned());
         }
+        self.abandon().await;
         self.set_all_back();
         for partition in self.log.partitions() {
             self.log.rebalance(partition, 0);

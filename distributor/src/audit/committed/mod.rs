@@ -16,6 +16,7 @@ use common::store::DeleteOutcome;
 
 use super::{Audit, AuditError, Auditor, Finding, FindingKind, OpenBatch, PartitionAudit, Present, Repair};
 use crate::batch::Counts;
+use crate::footer::{Footer, FooterError};
 use crate::window::Budget;
 use std::sync::Arc;
 
@@ -249,6 +250,7 @@ impl Work<'_> {
             let state = self.states.get(&name.partition);
             match state.map_or(Unlisted::Unknown, |state| unlisted(state, name.id)) {
                 Unlisted::Expected => {}
+                Unlisted::Blank => self.blank(&object.key, object.size_bytes).await?,
                 Unlisted::Unknown => {
                     let message = "no entry accounts for it: was '_commits' brought back from an older backup? Nothing is removed";
                     self.find(FindingKind::FileUnknown, object.key, message);
@@ -270,11 +272,28 @@ impl Work<'_> {
     }
 }
 
+impl Work<'_> {
+    /// A file under a name of an abandoned batch.
+    async fn blank(&mut self, key: &str, size_bytes: u64) -> Result<(), AuditError> {
+        let message = match Footer::read(&*self.auditor.store, key, size_bytes).await {
+            Ok(footer) if footer.rows() == 0 => return Ok(()),
+            Ok(footer) => format!("it has {} rows of a batch that was abandoned", footer.rows()),
+            Err(FooterError::Gone) => return Ok(()),
+            Err(FooterError::Unreadable(error)) => format!("its footer cannot be read: {error}"),
+            Err(FooterError::Store(error)) => return Err(error.into()),
+        };
+        self.find(FindingKind::FileAltered, key, message);
+        Ok(())
+    }
+}
+
 /// What a file is that is not live.
 #[derive(Debug, PartialEq, Eq)]
 enum Unlisted {
     /// Of what is under way.
     Expected,
+    /// Of an abandoned batch: a file without rows has its name.
+    Blank,
     /// Of what is decided: its name is never used again.
     Orphan,
     /// Of what the commit log does not know.
@@ -288,8 +307,7 @@ fn unlisted(state: &State, id: FileId) -> Unlisted {
     let is_decided = match id {
         FileId::Batch { from, .. } => match state.spans.get(&from).map(|span| &span.fate) {
             Some(Fate::Batch(_)) => true,
-            // A file without rows has its name.
-            Some(Fate::Abandoned) => return Unlisted::Expected,
+            Some(Fate::Abandoned) => return Unlisted::Blank,
             Some(Fate::Passed(_)) | None => false,
         },
         FileId::Replace { replace, .. } => replace < state.head.next_replace,

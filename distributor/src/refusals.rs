@@ -2,16 +2,15 @@
 
 use commitlog::decide::Refusal;
 
-use crate::partition::{Context, PartitionError};
+use crate::partition::PartitionError;
 
 /// A refusal in any words.
-pub(super) fn text(context: &Context, partition: i32, message: &str) -> PartitionError {
-    PartitionError::Refused(crate::chain::Refusal(format!("{}/{partition}: {message}", context.topic)))
+pub(crate) fn text(topic: &str, partition: i32, message: &str) -> PartitionError {
+    PartitionError::Refused(crate::chain::Refusal(format!("{topic}/{partition}: {message}")))
 }
 
 /// A refusal of the core.
-pub(super) fn refused(context: &Context, partition: i32, refusal: &Refusal) -> PartitionError {
-    let group = &context.group;
+pub(crate) fn refused(topic: &str, group: &str, partition: i32, refusal: &Refusal) -> PartitionError {
     let other_log = "the topic was truncated, recreated or replaced. Use a new log.events_topic for the new log";
     let backup = "Bring _commits back from a backup";
     let remedy = match refusal {
@@ -37,5 +36,5 @@ pub(super) fn refused(context: &Context, partition: i32, refusal: &Refusal) -> P
         Refusal::NothingToAbandon => "Nothing is to be done".to_owned(),
         Refusal::StagedGone { .. } | Refusal::Damaged { .. } => backup.to_owned(),
     };
-    text(context, partition, &format!("{refusal}. {remedy}"))
+    text(topic, partition, &format!("{refusal}. {remedy}"))
 }
