@@ -27,7 +27,7 @@ use crate::batch::{Encoding, series_of};
 use crate::chain::{ChainError, ChainStore, Cut, CutKind, Origin, Revisions, Standing};
 use crate::scratch::Scratch;
 use crate::window::Budget;
-use present::{FileName, Present, chains, what_readers_meet};
+use present::{FileName, Present, chains};
 
 pub use error::AuditError;
 pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
@@ -98,7 +98,7 @@ impl Auditor {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
-        work.beside_the_objects();
+        work.audit.findings.extend(work.present.findings());
         work.abandoned_uploads(repair).await?;
         work.audit.findings.sort();
         // What one file lacks may be found by its footer and by its rows.
@@ -343,28 +343,6 @@ impl Work<'_> {
             self.find(FindingKind::OffsetOffChain, place, message);
         }
         Ok(())
-    }
-
-    /// Branches that could not be listed, and entries that are not objects but that engines read.
-    fn beside_the_objects(&mut self) {
-        let unlisted = self.present.unlisted().map(|(branch, unlisted)| {
-            let what = if unlisted.files == 0 {
-                "what it holds is unknown".to_owned()
-            } else {
-                format!("{} files of complete batches there were not checked", unlisted.files)
-            };
-            Finding {
-                kind: FindingKind::Unreadable,
-                place: branch.clone(),
-                message: format!("it cannot be listed, {what}: {}", unlisted.error),
-            }
-        });
-        let odd = self.present.odd().iter().map(|entry| Finding {
-            kind: FindingKind::FileUnknown,
-            place: entry.name.clone(),
-            message: what_readers_meet(entry.kind).to_owned(),
-        });
-        self.audit.findings.extend(unlisted.chain(odd));
     }
 
     /// A file that the store refuses to show. The rest of the audit does not depend on it.

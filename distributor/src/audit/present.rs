@@ -11,6 +11,8 @@ use common::store::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::{Finding, FindingKind};
+
 /// The folders of the two tables.
 pub(super) const TABLES: [&str; 2] = ["events/", "rejected/"];
 
@@ -30,10 +32,10 @@ pub(super) struct Present {
 
 /// A branch of the tables that could not be listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unlisted {
-    pub error: String,
+struct Unlisted {
+    error: String,
     /// Files of complete batches that are in it.
-    pub files: u64,
+    files: u64,
 }
 
 /// The parts of a data file's name.
@@ -127,14 +129,26 @@ impl Present {
         folders.chain([key]).find(|branch| self.unlisted.contains_key(*branch))
     }
 
-    /// Branches that could not be listed.
-    pub(super) fn unlisted(&self) -> impl Iterator<Item = (&String, &Unlisted)> {
-        self.unlisted.iter()
-    }
-
-    /// Links, special files and names that no key has, where engines read.
-    pub(super) fn odd(&self) -> &[PassedOver] {
-        &self.odd
+    /// Branches that could not be listed, and entries that are not objects but that engines read.
+    pub(super) fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
+        let unlisted = self.unlisted.iter().map(|(branch, unlisted)| {
+            let what = if unlisted.files == 0 {
+                "what it holds is unknown".to_owned()
+            } else {
+                format!("{} files of complete batches there were not checked", unlisted.files)
+            };
+            Finding {
+                kind: FindingKind::Unreadable,
+                place: branch.clone(),
+                message: format!("it cannot be listed, {what}: {}", unlisted.error),
+            }
+        });
+        let odd = self.odd.iter().map(|entry| Finding {
+            kind: FindingKind::FileUnknown,
+            place: entry.name.clone(),
+            message: what_readers_meet(entry.kind).to_owned(),
+        });
+        unlisted.chain(odd)
     }
 
     /// The files that nothing accounted for and that are still there.
@@ -158,7 +172,7 @@ impl Present {
 }
 
 /// What an engine makes of an entry that is not an object.
-pub(super) fn what_readers_meet(kind: PassedOverKind) -> &'static str {
+fn what_readers_meet(kind: PassedOverKind) -> &'static str {
     match kind {
         PassedOverKind::SymbolicLink => {
             "a symbolic link: engines follow it and may read rows twice, or rows of elsewhere; remove it"

@@ -28,10 +28,13 @@ impl Work<'_> {
         let listed: Vec<(Live<'_>, String, Option<u64>)> = state
             .live
             .iter()
-            .map(|live| {
+            .filter_map(|live| {
                 let path = path(&auditor.topic, partition, live);
+                if present.count_hidden(&path) {
+                    return None;
+                }
                 let size = present.account_for(&path);
-                (live, path, size)
+                Some((live, path, size))
             })
             .collect();
         let mut checks = stream::iter(listed)

@@ -54,6 +54,7 @@ impl Auditor {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
+        work.audit.findings.extend(work.present.findings());
         work.audit.findings.sort();
         Ok(work.audit)
     }
