@@ -45,6 +45,8 @@ pub(crate) enum Order {
     },
     /// Reading begins where the lane last requested. Everything before is dropped.
     Restarted,
+    /// The log cannot be read further.
+    Unreadable(LogError),
 }
 
 /// A report of a lane to the worker.
@@ -209,10 +211,17 @@ impl Lane {
         let Some(partition) = &mut self.partition else { return Ok(()) };
         match order {
             Order::Restarted => self.is_waiting = false,
-            Order::Chunk(_) | Order::EndReached { .. } if self.is_waiting => {}
+            Order::Chunk(_) | Order::EndReached { .. } | Order::Unreadable(_) if self.is_waiting => {}
             Order::EndReached { announced } => {
                 self.at_end = true;
                 partition.end_seen = announced;
+            }
+            Order::Unreadable(error) => {
+                // The records before it are not kept waiting, and are not read again at each retry.
+                self.flush(context).await?;
+                if !self.is_waiting {
+                    return Err(error.into());
+                }
             }
             Order::Chunk(chunk) => {
                 self.at_end = false;

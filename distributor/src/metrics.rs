@@ -49,6 +49,7 @@ pub struct Metrics {
     log_errors: IntCounterVec,
     assigned: IntGauge,
     paused: IntGauge,
+    parked: IntGauge,
     position: IntGaugeVec,
     last_append_ms: IntGaugeVec,
     oldest_unflushed_ms: IntGauge,
@@ -99,6 +100,7 @@ pub(crate) struct Behind {
 pub(crate) struct WorkerState {
     pub assigned: usize,
     pub paused: usize,
+    pub parked: usize,
     pub window_entries: usize,
     pub window_bytes: usize,
     pub scratch_bytes: u64,
@@ -221,6 +223,10 @@ impl Metrics {
                 "ed_distribute_paused_partitions",
                 "Partitions whose reading is paused until they have processed their records; the others continue",
             )?,
+            parked: gauge(
+                "ed_distribute_parked_partitions",
+                "Partitions that cannot continue until an operator acts or a retry succeeds; the others continue",
+            )?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
             last_append_ms: gauges(
                 "ed_distribute_completed_append_time_ms",
@@ -272,6 +278,16 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn paused_partitions(&self) -> i64 {
         self.paused.get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn log_errors(&self, kind: &str) -> u64 {
+        self.log_errors.with_label_values(&[kind]).get()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn parked_partitions(&self) -> i64 {
+        self.parked.get()
     }
 
     pub(crate) fn compaction_failed(&self) {
@@ -396,6 +412,7 @@ impl Metrics {
     pub(crate) fn worker_state(&self, state: &WorkerState) {
         self.assigned.set(gauge(state.assigned));
         self.paused.set(gauge(state.paused));
+        self.parked.set(gauge(state.parked));
         self.window_entries.set(gauge(state.window_entries));
         self.window_bytes.set(gauge(state.window_bytes));
         self.scratch_bytes.set(i64::try_from(state.scratch_bytes).unwrap_or(i64::MAX));

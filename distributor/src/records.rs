@@ -42,6 +42,7 @@ impl Records {
                 ReadEvent::Idle => {
                     return Err(LogError::new(LogErrorKind::Transient, format!("{topic}/{partition} does not answer")));
                 }
+                ReadEvent::Failed { error, .. } => return Err(error),
                 ReadEvent::Revoked(_) | ReadEvent::Chunk(_) | ReadEvent::EndReached(_) => {}
             }
         }
@@ -102,6 +103,7 @@ impl Records {
                     return Ok(true);
                 }
                 ReadEvent::EndReached(_) => return Ok(false),
+                ReadEvent::Failed { error, .. } => return Err(error.into()),
                 ReadEvent::Idle => {
                     let message = format!("{}/{} went silent", self.topic, self.partition);
                     return Err(LogError::new(LogErrorKind::Transient, message).into());

@@ -50,14 +50,13 @@ impl PartitionError {
         match self {
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
+            // With `once` a person waits, and the records stay unreadable.
+            Self::Log(error) if error.kind == LogErrorKind::Corrupt => !once,
             // The next session checks a missing offset, and refuses with the remedy if it must.
             Self::Log(error) => {
                 matches!(
                     error.kind,
-                    LogErrorKind::Transient
-                        | LogErrorKind::NotAssigned
-                        | LogErrorKind::OffsetOutOfRange
-                        | LogErrorKind::Corrupt
+                    LogErrorKind::Transient | LogErrorKind::NotAssigned | LogErrorKind::OffsetOutOfRange
                 )
             }
             // The next session rebuilds the window; there may be disk space then.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use common::clock::Clock;
-use common::log::{Bounds, Log, LogError, Membership, ReadEvent};
+use common::log::{Bounds, Log, LogError, LogErrorKind, Membership, ReadEvent};
 use common::store::Store;
 
 use crate::lane::LaneState;
@@ -61,6 +61,9 @@ pub(crate) async fn is_drained(log: &dyn Log, topic: &str, partition: i32, from:
                 ReadEvent::Assigned(_) => reader.start(partition, from).await?,
                 ReadEvent::EndReached(_) => return Ok(true),
                 ReadEvent::Chunk(_) | ReadEvent::Idle => return Ok(false),
+                // There is something, which its owner cannot read either.
+                ReadEvent::Failed { error, .. } if error.kind == LogErrorKind::Corrupt => return Ok(false),
+                ReadEvent::Failed { error, .. } => return Err(error),
                 ReadEvent::Revoked(_) => {}
             }
         }

@@ -254,21 +254,28 @@ impl<'a> Worker<'a> {
             ReadEvent::Revoked(partitions) => {
                 self.role.metrics.rebalanced("revoked", &partitions);
                 for partition in partitions {
-                    // Its next owner retries it.
-                    self.parked.forget(partition);
+                    self.parked.is_revoked(partition);
                     self.starting.remove(&partition);
                     self.give_up(partition).await;
                 }
                 self.tell_health();
             }
             ReadEvent::Chunk(chunk) => {
+                self.parked.was_read(chunk.partition, chunk.offsets.last().copied());
                 self.tell_health();
                 self.order(chunk.partition, Order::Chunk(chunk))?;
             }
             ReadEvent::EndReached(id) => {
+                self.parked.was_read(id, None);
                 self.tell_health();
                 let announced = self.targets.borrow().is_some();
                 self.order(id, Order::EndReached { announced })?;
+            }
+            ReadEvent::Failed { partition, offset, error } => {
+                self.role.metrics.log_failed(&error);
+                self.parked.cannot_be_read(partition, offset, &error);
+                self.tell_health();
+                self.order(partition, Order::Unreadable(error))?;
             }
             ReadEvent::Idle => {}
         }
@@ -362,6 +369,7 @@ impl<'a> Worker<'a> {
         self.role.metrics.worker_state(&WorkerState {
             assigned: self.lanes.len(),
             paused: self.lanes.values().filter(|lane| lane.is_paused).count(),
+            parked: self.parked.count(),
             window_entries: self.states().map(LaneState::window_entries).sum(),
             window_bytes: self.states().map(LaneState::window_bytes).sum(),
             scratch_bytes: self.context.budget.disk_bytes(),

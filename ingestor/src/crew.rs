@@ -160,7 +160,7 @@ impl<'a> Crew<'a> {
                 self.update_health(None);
             }
             // No partition is ever started, so nothing is read.
-            Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Idle) => {}
+            Ok(ReadEvent::Chunk(_) | ReadEvent::EndReached(_) | ReadEvent::Failed { .. } | ReadEvent::Idle) => {}
             // The client recovers by itself; a failure that it cannot recover from causes a revocation.
             Err(error) if error.kind == LogErrorKind::Transient => self.group_failed(&error),
             Err(error) => return Err(error.into()),

@@ -54,6 +54,8 @@ impl IngestError {
     /// Whether owning the partition again may succeed without an operator's action.
     pub(crate) fn is_retryable(&self, once: bool) -> bool {
         match self {
+            // A person waits for `--once`, and the records stay unreadable.
+            Self::Log(error) if error.kind == LogErrorKind::Corrupt => !once,
             // A fence means another owner, or a coordinator that gave up on a slow transaction. The group decides which
             // of the two owns the partition, so it is owned again as long as it is assigned.
             Self::Log(error) => matches!(
@@ -63,9 +65,8 @@ impl IngestError {
                     | LogErrorKind::UnknownOutcome
                     | LogErrorKind::Fenced
                     | LogErrorKind::NotAssigned
-                    | LogErrorKind::Corrupt
             ),
-            // A person waits for `--once`, so an error that only an operator can correct is reported at once.
+            // Likewise an error that only an operator can correct.
             Self::Store(error) if once => error.kind == StoreErrorKind::Transient,
             Self::Store(error) => error.is_retryable(),
             // It can be corrected in the landing zone while a service runs.

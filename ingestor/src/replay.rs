@@ -182,6 +182,7 @@ impl Replay<'_> {
                     }
                 }
                 ReadEvent::EndReached(_) => return Ok(()),
+                ReadEvent::Failed { error, .. } => return Err(error),
                 ReadEvent::Revoked(_) => {}
                 ReadEvent::Idle => {
                     return Err(LogError::new(

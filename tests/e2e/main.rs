@@ -38,3 +38,4 @@ mod status;
 mod stuck;
 mod topic;
 mod transactions;
+mod unreadable;

@@ -10,6 +10,7 @@
 #![cfg(any(test, feature = "conformance"))]
 
 mod paused;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::{
 };
 
 pub use paused::a_partition_that_was_revoked_while_paused_comes_back_without_the_pause;
+pub use unreadable::{Place, unreadable_records_stop_only_their_partition, write_after, write_before};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -17,7 +17,8 @@ pub enum LogErrorKind {
     NotAssigned,
     /// The requested offset is not in the log (trimmed, truncated or recreated).
     OffsetOutOfRange,
-    /// Records failed the client's checks: read them again from a known position, and never skip them.
+    /// Records failed the checks of the client or of the file: read them again from a known position, and never skip
+    /// them.
     Corrupt,
     /// An operator must change topic or client settings.
     Misconfigured,

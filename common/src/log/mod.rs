@@ -16,6 +16,9 @@
 //! 5. **The log's clock.** Every record carries its log-append time. A record with another kind of time is refused.
 //! 6. **No partition waits for another.** Between [`LogReader::pause`] and [`LogReader::resume`] no record of that
 //!    partition is yielded, while the others continue. Read-ahead is bounded, and none of it is lost or repeated.
+//! 7. **Unreadable records stop only their partition.** Records that fail the client's or the file's checks are never
+//!    skipped: [`ReadEvent::Failed`] takes their place, once everything before them has been yielded. The partition
+//!    yields nothing more until it is started again, while the others continue.
 //!
 //! One conformance suite ([`conformance`]) runs over every implementation.
 
@@ -102,6 +105,13 @@ pub enum ReadEvent {
     /// Every record that could be read when this poll began has been yielded: all committed records up to the first
     /// transaction that is still open (see [`settled_bounds`]).
     EndReached(i32),
+    /// The partition cannot be read from `offset` on, and yields nothing more until it is started again. The error
+    /// names the partition, the offset and the remedy.
+    Failed {
+        partition: i32,
+        offset: i64,
+        error: LogError,
+    },
     /// Nothing within the requested time.
     Idle,
 }
@@ -148,6 +158,10 @@ pub trait Log: Send + Sync {
 #[async_trait]
 pub trait LogReader: Send {
     /// Waits for at most `max_wait`. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// What concerns the whole reader, passes by itself ([`LogErrorKind::Transient`]), or needs a new reader. Records that
+    /// cannot be read are an event ([`ReadEvent::Failed`]).
     async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent>;
 
     /// (Re)starts an assigned partition at `offset`: no earlier record is yielded.
@@ -205,6 +219,7 @@ pub async fn read_to_end(
                 ReadEvent::Assigned(_) => reader.start(partition, earliest).await?,
                 ReadEvent::Chunk(chunk) => visit(&chunk)?,
                 ReadEvent::EndReached(_) => return Ok(()),
+                ReadEvent::Failed { error, .. } => return Err(error),
                 ReadEvent::Revoked(_) => {}
                 ReadEvent::Idle => {
                     return Err(LogError::new(

@@ -41,6 +41,7 @@ impl Metrics {
         vec![
             ("partitions", self.assigned.get().into()),
             ("partitions_paused", self.paused.get().into()),
+            ("partitions_parked", self.parked.get().into()),
             ("oldest_unflushed_seconds", oldest.into()),
             ("files", self.open_files.get().into()),
             ("memory_bytes", self.batch_memory_bytes.get().into()),

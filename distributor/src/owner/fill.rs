@@ -56,6 +56,9 @@ impl Partition {
             if is_full || self.is_due() || self.make_room(&context)? {
                 return self.close(&context);
             }
+            if let Some(error) = self.reading.unreadable.take() {
+                return Err(error.into());
+            }
             if wake_at <= Instant::now() {
                 return Ok(Filled::Woken);
             }
@@ -103,6 +106,9 @@ impl Partition {
                 Took::Others => return Ok(Filled::OtherRecords),
                 Took::Full => return self.finish_again(intent),
                 Took::All => {}
+            }
+            if let Some(error) = self.reading.unreadable.take() {
+                return Err(error.into());
             }
             self.make_room(&context)?;
             let far = Instant::now() + WAKE_EVERY;
@@ -180,7 +186,8 @@ impl Partition {
     fn is_due(&self) -> bool {
         let Phase::Fill(filling) = &self.phase else { return false };
         let is_old = filling.due.is_some_and(|due| due <= Instant::now());
-        !filling.batch.is_empty() && (is_old || self.has_read_all())
+        // Before records that cannot be read, the others are not kept waiting.
+        !filling.batch.is_empty() && (is_old || self.has_read_all() || self.reading.unreadable.is_some())
     }
 
     /// Frees memory, if the worker asked for it: rows go to disk, and if that frees less than half, a new batch is to be

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use commitlog::Witness;
-use common::log::Chunk;
+use common::log::{Chunk, LogError};
 use tokio::sync::{Notify, mpsc};
 
 use crate::lane::{Order, Report};
@@ -25,6 +25,8 @@ pub(super) struct Reading {
     /// The chunk whose records are taken, and the index of the next one.
     chunk: Chunk,
     index: usize,
+    /// Why nothing further can be read.
+    pub unreadable: Option<LogError>,
     /// No record has arrived since the log's end was reached.
     pub at_end: bool,
     /// The same, after the end of input was announced.
@@ -50,6 +52,7 @@ impl Reading {
             expected: None,
             chunk: Chunk::default(),
             index: 0,
+            unreadable: None,
             at_end: false,
             end_seen: false,
         }
@@ -69,6 +72,7 @@ impl Reading {
         self.expected = last.map(|last| (at - 1, last));
         (self.chunk, self.index) = (Chunk::default(), 0);
         (self.at_end, self.end_seen) = (false, false);
+        self.unreadable = None;
         self.is_waiting = true;
         self.next = Some(at);
         self.report(Report::Start(if last.is_some() { at - 1 } else { at }));
@@ -80,7 +84,8 @@ impl Reading {
         self.room.notify_one();
         match order {
             Order::Restarted => self.is_waiting = false,
-            Order::Chunk(_) | Order::EndReached { .. } if self.is_waiting => {}
+            Order::Chunk(_) | Order::EndReached { .. } | Order::Unreadable(_) if self.is_waiting => {}
+            Order::Unreadable(error) => self.unreadable = Some(error),
             Order::EndReached { announced } => (self.at_end, self.end_seen) = (true, announced),
             Order::Chunk(chunk) => {
                 self.at_end = false;

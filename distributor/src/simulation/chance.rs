@@ -123,6 +123,11 @@ impl Chance {
         })
     }
 
+    /// Whether the records that come next cannot be read, this time.
+    pub fn is_unreadable(&self) -> bool {
+        !self.is_calm.load(Ordering::SeqCst) && self.draw(|random| random.one_in(self.calls_per_fault * 4))
+    }
+
     /// How long a call is under way.
     pub fn latency(&self) -> Duration {
         let is_calm = self.is_calm.load(Ordering::SeqCst);

@@ -280,8 +280,14 @@ impl Reader {
         for id in turn {
             let Some(held) = self.held.get_mut(&id) else { continue };
             let Some((next, end_told)) = held.position.filter(|_| !held.is_paused) else { continue };
-            let chunk = self.log.memory.look(id, |log| chunk(log, id, next, usize::try_from(most).unwrap()))?;
             self.last = id;
+            if self.log.memory.chance.is_unreadable() {
+                let error = LogError::new(LogErrorKind::Corrupt, format!("{id} at {next}: the simulation says so"));
+                self.log.memory.chance.tell(format_args!("{} log poll: {error}", self.log.life.name));
+                held.position = None;
+                return Ok(Some(ReadEvent::Failed { partition: id, offset: next, error }));
+            }
+            let chunk = self.log.memory.look(id, |log| chunk(log, id, next, usize::try_from(most).unwrap()))?;
             if let Some(mut chunk) = chunk {
                 held.position = chunk.offsets.last().map(|last| (last + 1, false));
                 if self.log.memory.sabotage == Some(Sabotage::RecordSkipped) && most == 9 {

@@ -1,6 +1,6 @@
 //! A log whose calls a test observes and can refuse.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ pub(crate) trait Watcher: Send + Sync + 'static {
     }
     /// After something was read.
     fn was_read(&self, _event: &ReadEvent) {}
+    /// The first offset of a partition that cannot be read.
+    fn unreadable_from(&self, _partition: i32) -> Option<i64> {
+        None
+    }
 }
 
 pub(crate) fn watched(inner: Arc<dyn Log>, watcher: Arc<impl Watcher>) -> Arc<dyn Log> {
@@ -29,17 +33,58 @@ struct Watched {
 struct WatchedReader {
     inner: Box<dyn LogReader>,
     watcher: Arc<dyn Watcher>,
+    /// Partitions that could not be read, and have not been started again.
+    failed: BTreeSet<i32>,
+    next: Option<ReadEvent>,
+}
+
+impl WatchedReader {
+    /// `None` for what a failed partition would yield.
+    fn spoil(&mut self, event: ReadEvent) -> Option<ReadEvent> {
+        let mut chunk = match event {
+            ReadEvent::EndReached(partition) if self.failed.contains(&partition) => return None,
+            ReadEvent::Chunk(chunk) if self.failed.contains(&chunk.partition) => return None,
+            ReadEvent::Chunk(chunk) => chunk,
+            event => return Some(event),
+        };
+        let partition = chunk.partition;
+        let from = self.watcher.unreadable_from(partition).unwrap_or(i64::MAX);
+        let sound = chunk.offsets.partition_point(|offset| *offset < from);
+        if sound == chunk.offsets.len() {
+            return Some(ReadEvent::Chunk(chunk));
+        }
+        self.failed.insert(partition);
+        let error = LogError::new(LogErrorKind::Corrupt, format!("the test damaged {partition} at offset {from}"));
+        let failed = ReadEvent::Failed { partition, offset: from, error };
+        chunk.offsets.truncate(sound);
+        chunk.times_ms.truncate(sound);
+        chunk.records.truncate(sound);
+        if sound == 0 {
+            return Some(failed);
+        }
+        self.next = Some(failed);
+        Some(ReadEvent::Chunk(chunk))
+    }
 }
 
 #[async_trait]
 impl LogReader for WatchedReader {
     async fn poll(&mut self, max_wait: Duration) -> Result<ReadEvent> {
-        let event = self.inner.poll(max_wait).await?;
-        self.watcher.was_read(&event);
-        Ok(event)
+        if let Some(event) = self.next.take() {
+            return Ok(event);
+        }
+        loop {
+            let event = self.inner.poll(max_wait).await?;
+            if let Some(event) = self.spoil(event) {
+                self.watcher.was_read(&event);
+                return Ok(event);
+            }
+        }
     }
     async fn start(&mut self, partition: i32, offset: i64) -> Result<()> {
-        self.inner.start(partition, offset).await
+        self.inner.start(partition, offset).await?;
+        self.failed.remove(&partition);
+        Ok(())
     }
     fn pause(&mut self, partition: i32) {
         self.inner.pause(partition);
@@ -84,7 +129,8 @@ impl Log for Watched {
     }
     async fn reader(&self, topic: &str, membership: &Membership) -> Result<Box<dyn LogReader>> {
         let inner = self.inner.reader(topic, membership).await?;
-        Ok(Box::new(WatchedReader { inner, watcher: self.watcher.clone() }))
+        let watcher = self.watcher.clone();
+        Ok(Box::new(WatchedReader { inner, watcher, failed: BTreeSet::new(), next: None }))
     }
     async fn writer(&self, id: &str) -> Result<Box<dyn LogWriter>> {
         self.inner.writer(id).await

@@ -1,9 +1,11 @@
 //! Partitions that cannot continue while others of this member do: a refusal or a failing store affects only its
-//! partition. A service retries them from time to time; a run with `once` reports them at its end.
+//! partition, as do records that cannot be read. A service retries them from time to time; a run with `once` reports
+//! them at its end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use common::log::{LogError, LogErrorKind};
 use tokio::time::Instant;
 
 use crate::partition::PartitionError;
@@ -12,6 +14,8 @@ use crate::partition::PartitionError;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait, and the wait after a failure for an operator.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// The same for unreadable records: each retry rebuilds the window.
+const LONGEST_WAIT_TO_READ: Duration = Duration::from_secs(240);
 
 #[derive(Debug)]
 struct Failure {
@@ -22,36 +26,71 @@ struct Failure {
     times: u32,
 }
 
+/// Where a partition cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    offset: i64,
+    reason: String,
+}
+
 #[derive(Debug, Default)]
-pub(super) struct Parked(BTreeMap<i32, Failure>);
+pub(super) struct Parked {
+    failed: BTreeMap<i32, Failure>,
+    /// Also during retries, until something further is read.
+    unreadable: BTreeMap<i32, Unreadable>,
+}
 
 impl Parked {
     /// With `once` a partition is not retried here: the role does that, when the others are done.
     pub(super) fn park(&mut self, id: i32, error: PartitionError, once: bool, now: Instant) {
-        let times = self.0.get(&id).map_or(0, |failure| failure.times);
-        let wait = if error.is_retryable(once) { wait_after(times) } else { LONGEST_WAIT };
+        let times = self.failed.get(&id).map_or(0, |failure| failure.times);
+        let wait = match &error {
+            PartitionError::Log(error) if error.kind == LogErrorKind::Corrupt => {
+                wait_after(times, LONGEST_WAIT_TO_READ)
+            }
+            error if error.is_retryable(once) => wait_after(times, LONGEST_WAIT),
+            _ => LONGEST_WAIT,
+        };
         let retry_at = (!once).then(|| now + wait);
-        self.0.insert(id, Failure { error: Some(error), retry_at, times: times.saturating_add(1) });
+        self.failed.insert(id, Failure { error: Some(error), retry_at, times: times.saturating_add(1) });
     }
 
     /// It is being retried; only the number of its failures is kept.
     pub(super) fn is_tried(&mut self, id: i32) {
-        if let Some(failure) = self.0.get_mut(&id) {
+        if let Some(failure) = self.failed.get_mut(&id) {
             (failure.error, failure.retry_at) = (None, None);
         }
     }
 
-    /// It works again, or was assigned to another member.
+    /// It works again.
     pub(super) fn forget(&mut self, id: i32) {
-        self.0.remove(&id);
+        self.failed.remove(&id);
+    }
+
+    /// Another member retries it.
+    pub(super) fn is_revoked(&mut self, id: i32) {
+        self.failed.remove(&id);
+        self.unreadable.remove(&id);
+    }
+
+    pub(super) fn cannot_be_read(&mut self, id: i32, offset: i64, error: &LogError) {
+        self.unreadable.insert(id, Unreadable { offset, reason: error.to_string() });
+    }
+
+    /// Records up to `offset` were read, or with `None` all that there are.
+    pub(super) fn was_read(&mut self, id: i32, offset: Option<i64>) {
+        let is_behind = |unreadable: &Unreadable| offset.is_some_and(|offset| offset < unreadable.offset);
+        if self.unreadable.get(&id).is_some_and(|unreadable| !is_behind(unreadable)) {
+            self.unreadable.remove(&id);
+        }
     }
 
     fn open(&self) -> impl Iterator<Item = (i32, &PartitionError)> {
-        self.0.iter().filter_map(|(id, failure)| Some((*id, failure.error.as_ref()?)))
+        self.failed.iter().filter_map(|(id, failure)| Some((*id, failure.error.as_ref()?)))
     }
 
     pub(super) fn holds(&self, id: i32) -> bool {
-        self.0.get(&id).is_some_and(|failure| failure.error.is_some())
+        self.failed.get(&id).is_some_and(|failure| failure.error.is_some())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -59,33 +98,45 @@ impl Parked {
     }
 
     pub(super) fn next_retry(&self) -> Option<Instant> {
-        self.0.values().filter_map(|failure| failure.retry_at).min()
+        self.failed.values().filter_map(|failure| failure.retry_at).min()
     }
 
     /// Those that are due for a retry.
     pub(super) fn due(&self, now: Instant) -> Vec<i32> {
         let is_due = |failure: &Failure| failure.retry_at.is_some_and(|at| at <= now);
-        self.0.iter().filter(|(_, failure)| is_due(failure)).map(|(id, _)| *id).collect()
+        self.failed.iter().filter(|(_, failure)| is_due(failure)).map(|(id, _)| *id).collect()
     }
 
-    /// The reason why this member is not ready, if partitions are parked.
+    /// The reasons why partitions cannot continue, whether or not they are being retried.
+    fn reasons(&self) -> BTreeMap<i32, String> {
+        let unreadable = self.unreadable.iter().map(|(id, unreadable)| (*id, unreadable.reason.clone()));
+        unreadable.chain(self.open().map(|(id, error)| (id, error.to_string()))).collect()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        let others = self.open().filter(|(id, _)| !self.unreadable.contains_key(id));
+        self.unreadable.len() + others.count()
+    }
+
+    /// The reason why this member is not ready, if partitions cannot continue.
     pub(super) fn reason(&self) -> Option<String> {
-        let (id, error) = self.open().next()?;
-        let others = self.open().count() - 1;
+        let reasons = self.reasons();
+        let (id, error) = reasons.first_key_value()?;
+        let others = reasons.len() - 1;
         let more = if others == 0 { String::new() } else { format!(" (and {others} more partitions)") };
         Some(format!("partition {id}: {error}{more}"))
     }
 
     /// All their errors, as one.
     pub(super) fn take_errors(&mut self) -> PartitionError {
-        let failed = std::mem::take(&mut self.0);
+        let failed = std::mem::take(&mut self.failed);
         let errors = failed.into_iter().filter_map(|(id, failure)| Some((id, failure.error?)));
         PartitionError::Partitions(errors.collect())
     }
 }
 
-fn wait_after(times: u32) -> Duration {
-    FIRST_WAIT.saturating_mul(1 << times.min(10)).min(LONGEST_WAIT)
+fn wait_after(times: u32, longest: Duration) -> Duration {
+    FIRST_WAIT.saturating_mul(1 << times.min(10)).min(longest)
 }
 
 #[cfg(test)]
@@ -114,6 +165,28 @@ mod tests {
         assert_eq!(parked.due(now + FIRST_WAIT), [3]);
         parked.park(4, error(StoreErrorKind::Other), false, now);
         assert_eq!((parked.due(now + FIRST_WAIT), parked.due(now + LONGEST_WAIT)), (vec![3], vec![3, 4]));
+    }
+
+    #[tokio::test]
+    async fn unreadable_records_are_reported_until_something_behind_them_is_read() {
+        let unreadable = || LogError::new(LogErrorKind::Corrupt, "offset 7 is damaged");
+        let (mut parked, now) = (Parked::default(), Instant::now());
+        for wait in [1, 2, 4, 8, 16, 32, 64, 128, 240, 240] {
+            parked.cannot_be_read(3, 7, &unreadable());
+            assert_eq!(parked.count(), 1, "also while the records before are written");
+            parked.park(3, PartitionError::Log(unreadable()), false, now);
+            assert_eq!((parked.next_retry().unwrap() - now).as_secs(), wait);
+            parked.is_tried(3);
+            // The last record that was written is compared first.
+            parked.was_read(3, Some(6));
+            assert!(parked.is_empty() && parked.count() == 1, "nothing further was read yet");
+            assert!(parked.reason().unwrap().contains("partition 3: log: offset 7 is damaged"));
+        }
+        parked.was_read(3, Some(7));
+        assert_eq!((parked.count(), parked.reason()), (0, None));
+        parked.cannot_be_read(3, 7, &unreadable());
+        parked.was_read(3, None);
+        assert_eq!(parked.count(), 0, "the end was reached");
     }
 
     #[tokio::test]

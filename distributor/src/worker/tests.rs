@@ -1,6 +1,7 @@
 //! The worker with several lanes, over the embedded log and a store that hangs on demand.
 
 mod stuck;
+mod unreadable;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

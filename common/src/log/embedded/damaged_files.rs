@@ -68,6 +68,7 @@ async fn read(log: &EmbeddedLog, topic: &str, partition: i32, read: &mut Vec<Vec
             ReadEvent::Assigned(_) => reader.start(partition, 0).await?,
             ReadEvent::Chunk(chunk) => read.extend(chunk.records.iter().filter_map(|r| r.value.map(<[u8]>::to_vec))),
             ReadEvent::EndReached(_) => return Ok(()),
+            ReadEvent::Failed { error, .. } => return Err(error),
             ReadEvent::Revoked(_) | ReadEvent::Idle => {}
         }
     }
@@ -160,6 +161,61 @@ fn reads_after_any_changed_byte_are_correct_or_an_error() -> Outcome<()> {
     }
     assert!(noticed > CHANGES / 10, "only {noticed} changes were noticed: the file is mostly empty");
     Ok(())
+}
+
+/// Changes a byte of the log's file wherever `value` is stored. Freed pages may hold it too.
+fn damage(directory: &Path, value: &[u8]) -> Outcome<()> {
+    let path = directory.join(file::FILE_NAME);
+    let mut bytes = fs::read(&path)?;
+    let places = bytes.windows(value.len()).enumerate().filter(|(_, window)| *window == value);
+    let places: Vec<usize> = places.map(|(at, _)| at).collect();
+    assert!(!places.is_empty(), "the value is stored as it is");
+    places.into_iter().for_each(|at| bytes[at] ^= 1);
+    Ok(fs::write(&path, bytes)?)
+}
+
+#[test]
+fn a_damaged_chunk_stops_only_its_partition() -> Outcome<()> {
+    use crate::log::conformance::{unreadable_records_stop_only_their_partition, write_after, write_before};
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let directory = tempfile::tempdir()?;
+    runtime.block_on(async {
+        let value = &values("t", 0)[0];
+        let place = {
+            let log = open(directory.path()).await?;
+            let unreadable = write_before(&log, "t").await;
+            append(&log, "t", 0, std::slice::from_ref(value)).await?;
+            write_after(&log, "t", unreadable).await
+        };
+        damage(directory.path(), value)?;
+        let log = open(directory.path()).await?;
+        unreadable_records_stop_only_their_partition(&log, "t", place).await;
+        Ok(())
+    })
+}
+
+/// Ledgers are compacted when the log is opened.
+#[test]
+fn a_log_with_a_damaged_chunk_in_a_compacted_topic_opens() -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let directory = tempfile::tempdir()?;
+    runtime.block_on(async {
+        let value = &values("ledger", 0)[0];
+        {
+            let log = open(directory.path()).await?;
+            log.ensure_topic(&spec("ledger", 2, Retention::Compact)).await?;
+            append(&log, "ledger", 0, std::slice::from_ref(value)).await?;
+            append(&log, "ledger", 1, std::slice::from_ref(value)).await?;
+            append(&log, "ledger", 1, &[b"one more".to_vec()]).await?;
+        }
+        damage(directory.path(), value)?;
+        let log = open(directory.path()).await?;
+        let mut found = Vec::new();
+        let error = read(&log, "ledger", 1, &mut found).await.err().ok_or("the damage was not noticed")?;
+        assert_eq!(error.kind, LogErrorKind::Corrupt, "{error}");
+        append(&log, "ledger", 0, &[b"one more".to_vec()]).await?;
+        Ok(())
+    })
 }
 
 /// Every byte of a stored chunk matters. The message names its position and the remedy.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::checksum::checksum;
 use super::chunk::{self, Place};
-use super::damage::damaged;
+use super::damage::{damaged, unreadable};
 use super::file::Storage;
 use super::rows::{
     CHUNKS, COMMITTED, ENDS, End, LOG_ID, META, TOPICS, attempt, checked_end, committed_row, read_end, read_topics,
@@ -241,9 +241,10 @@ impl Db {
                 return Ok(Some(chunk));
             }
         }
-        Err(self.damaged(format_args!(
-            "topic '{topic}', partition {partition}: the record of offset {position} is not there"
-        )))
+        Err(unreadable(
+            self.storage.directory(),
+            format_args!("topic '{topic}', partition {partition}: the record of offset {position} is not there"),
+        ))
     }
 
     /// The records of a stored chunk from `position` on.
@@ -264,9 +265,10 @@ impl Db {
 
     fn damaged_chunk(&self, place: Place<'_>, why: chunk::Damage) -> LogError {
         let Place { topic, partition, first_offset } = place;
-        self.damaged(format_args!(
-            "topic '{topic}', partition {partition}, records from offset {first_offset} on: {why}"
-        ))
+        unreadable(
+            self.storage.directory(),
+            format_args!("topic '{topic}', partition {partition}, records from offset {first_offset} on: {why}"),
+        )
     }
 
     pub(super) fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> Result<Option<i64>> {

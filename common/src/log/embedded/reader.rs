@@ -23,7 +23,7 @@ pub(super) struct EmbeddedReader {
     topic: String,
     group: Option<String>,
     announced: bool,
-    /// `None` until started.
+    /// `None` until started, and again once it cannot be read.
     positions: BTreeMap<i32, Option<Position>>,
     paused: BTreeSet<i32>,
     /// The partition read last, so that all are read in turn.
@@ -66,8 +66,15 @@ impl EmbeddedReader {
         }
         for (partition, position) in self.turn() {
             let topic = self.topic.clone();
-            let chunk = blocking(&self.db, move |db| db.read(&topic, partition, position.next)).await?;
+            let read = blocking(&self.db, move |db| db.read(&topic, partition, position.next)).await;
             self.last = partition;
+            let chunk = match read {
+                Ok(chunk) => chunk,
+                Err(error) => {
+                    self.positions.insert(partition, None);
+                    return Ok(Some(ReadEvent::Failed { partition, offset: position.next, error }));
+                }
+            };
             if let Some(chunk) = chunk {
                 let next = chunk.offsets.last().map_or(position.next, |last| last + 1);
                 self.positions.insert(partition, Some(Position { next, end_reported: false }));

@@ -99,7 +99,12 @@ fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
         | Code::FencedInstanceId
         | Code::InvalidProducerIdMapping => LogErrorKind::Fenced,
         Code::AutoOffsetReset | Code::OffsetOutOfRange => LogErrorKind::OffsetOutOfRange,
-        Code::BadMessage | Code::BadCompression | Code::InvalidMessage => LogErrorKind::Corrupt,
+        // Not implemented: a codec or record format that librdkafka does not know. It goes on behind such a batch.
+        Code::BadMessage
+        | Code::BadCompression
+        | Code::InvalidMessage
+        | Code::NotImplemented
+        | Code::UnsupportedCompressionType => LogErrorKind::Corrupt,
         Code::TopicAuthorizationFailed
         | Code::GroupAuthorizationFailed
         | Code::ClusterAuthorizationFailed
@@ -115,5 +120,26 @@ fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
         }
         Code::Fatal => LogErrorKind::Other,
         _ => LogErrorKind::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a transient failure it would be waited for, while librdkafka goes on behind the records.
+    #[test]
+    fn records_that_cannot_be_read_are_not_waited_for() {
+        use RDKafkaErrorCode as Code;
+        for code in [
+            Code::NotImplemented,
+            Code::BadMessage,
+            Code::BadCompression,
+            Code::InvalidMessage,
+            Code::UnsupportedCompressionType,
+        ] {
+            let error = explain(&KafkaSettings::default(), "reading", &KafkaError::MessageConsumption(code));
+            assert_eq!(error.kind, LogErrorKind::Corrupt, "{error}");
+        }
     }
 }

@@ -35,6 +35,8 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
         ("queued.min.messages", &*share(QUEUED_MESSAGES, MIN_QUEUED_MESSAGES)),
         ("fetch.message.max.bytes", &*fetched),
         ("fetch.wait.max.ms", "100"),
+        // Off by default, and a changed byte would reach the tables.
+        ("check.crcs", "true"),
         ("session.timeout.ms", "10000"),
         ("partition.assignment.strategy", "cooperative-sticky"),
     ] {

@@ -44,6 +44,13 @@ impl Fetched {
         Some(self.raw().err).filter(|error| *error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR)
     }
 
+    /// librdkafka's description of [`Fetched::error`].
+    pub(super) fn error_text(&self) -> Option<String> {
+        self.error()?;
+        // The description of an error takes the place of the value (`rd_kafka_message_setup` in `rdkafka_msg.c`).
+        self.value().filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(text).into_owned())
+    }
+
     pub(super) fn offset(&self) -> i64 {
         self.raw().offset
     }

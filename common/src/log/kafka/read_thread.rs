@@ -207,6 +207,16 @@ impl ReadThread {
         Ok(())
     }
 
+    /// Ends reading of a partition until it is started again.
+    fn stop(&mut self, partition: i32) {
+        self.sources.remove(&partition);
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        if let Err(error) = self.consumer.pause(&list) {
+            tracing::debug!(partition, %error, "an unreadable partition was not paused; it is not assigned any more");
+        }
+    }
+
     /// Moves events to the reader while there is room. False when the reader has been dropped.
     fn send_outbox(&mut self) -> bool {
         while let Some(event) = self.outbox.pop_front() {
@@ -252,8 +262,11 @@ impl ReadThread {
         for partition in in_turn {
             let Some(source) = self.sources.get_mut(&partition).filter(|source| !source.is_paused) else { continue };
             let read = source.read(&self.settings, &self.topic);
-            if !read.is_empty() {
+            if let Some(last) = read.last() {
                 self.last = partition;
+                if matches!(last, Ok(Tagged { event: ReadEvent::Failed { .. }, .. })) {
+                    self.stop(partition);
+                }
                 self.outbox.extend(read);
                 return true;
             }

@@ -138,7 +138,9 @@ impl LogReader for KafkaReader {
                         self.forget(*partition);
                     }
                 }
-                ReadEvent::Chunk(Chunk { partition, .. }) | ReadEvent::EndReached(partition) => {
+                ReadEvent::Chunk(Chunk { partition, .. })
+                | ReadEvent::EndReached(partition)
+                | ReadEvent::Failed { partition, .. } => {
                     let partition = *partition;
                     if self.generations.get(&partition) != Some(&generation) {
                         continue;

@@ -64,6 +64,9 @@ impl Source {
 
     /// Returns the queued records, up to one chunk, and the event right after them: the partition's end, or a failure.
     /// Never waits.
+    ///
+    /// After [`ReadEvent::Failed`] the source is finished: librdkafka may go on behind the records that it could not
+    /// read.
     pub(super) fn read(&mut self, settings: &KafkaSettings, topic: &str) -> Vec<Sent> {
         let (records, bytes) = self.before;
         let mut chunk = Chunk::default();
@@ -80,16 +83,17 @@ impl Source {
                 Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF) => {
                     Ok(Some(ReadEvent::EndReached(self.partition)))
                 }
-                Some(error) => {
-                    let error = KafkaError::MessageConsumption(error.into());
-                    let place = format!("reading {topic}/{} at offset {}", self.partition, message.offset());
-                    Err(explain(settings, &place, &error))
-                }
+                Some(error) => Err(unreadable(settings, topic, self.partition, error, message)),
             };
+            let offset = message.offset();
             self.queue.advance();
             last = match gathered {
                 Ok(event) => event.map(|event| self.tagged(event)),
-                Err(error) => Some(self.failed(error)),
+                Err(error) if is_about_records(error.kind) => {
+                    Some(self.tagged(ReadEvent::Failed { partition: self.partition, offset, error }))
+                }
+                // The client fetches again, or a new one has to: after an offset out of range it cannot seek any more.
+                Err(error) => Some(self.interrupted(error)),
             };
         }
         let chunk = (!chunk.offsets.is_empty()).then(|| {
@@ -105,9 +109,41 @@ impl Source {
         Ok(Tagged { generation: self.generation, event })
     }
 
-    fn failed(&self, error: LogError) -> Sent {
+    fn interrupted(&self, error: LogError) -> Sent {
         Err(Failure { of: Some((self.partition, self.generation)), error })
     }
+}
+
+/// Whether the records are the reason, and not the way to them.
+fn is_about_records(kind: LogErrorKind) -> bool {
+    matches!(kind, LogErrorKind::Corrupt | LogErrorKind::BadRecord | LogErrorKind::Misconfigured)
+}
+
+/// The error of a message that stands for records which cannot be read.
+fn unreadable(
+    settings: &KafkaSettings,
+    topic: &str,
+    partition: i32,
+    code: RDKafkaRespErr,
+    message: &Fetched,
+) -> LogError {
+    let place = format!("reading {topic}/{partition} at offset {}", message.offset());
+    let mut error = explain(settings, &place, &KafkaError::MessageConsumption(code.into()));
+    if let Some(detail) = message.error_text() {
+        error.message = format!("{}: {detail}", error.message);
+    }
+    if matches!(error.kind, LogErrorKind::Corrupt | LogErrorKind::BadRecord) {
+        error.message.push_str(&remedy(topic, partition));
+    }
+    error
+}
+
+fn remedy(topic: &str, partition: i32) -> String {
+    format!(
+        ". Later records of this partition wait for it, other partitions go on. If a zstd batch is too large for the client, raise \
+         kafka.client.receive.message.max.bytes. To skip it, stop all distributors and set the group's offset past it: \
+         kafka-consumer-groups --reset-offsets --topic {topic}:{partition} --to-offset <the next readable offset>"
+    )
 }
 
 fn gather(chunk: &mut Chunk, message: &Fetched, topic: &str) -> Result<()> {

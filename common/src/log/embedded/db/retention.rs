@@ -6,7 +6,7 @@ use redb::WriteTransaction;
 
 use super::super::rows::{CHUNKS, End, attempt, read_topics, retention_code, write_end};
 use super::{Db, lock, store_batch, unknown};
-use crate::log::{RecordBatch, Result, Retention};
+use crate::log::{LogErrorKind, RecordBatch, Result, Retention};
 
 /// A compacted topic is rewritten on opening if it has more than this many records, and twice its live ones.
 const COMPACT_FROM_RECORDS: usize = 1_000;
@@ -71,7 +71,13 @@ impl Db {
         let compacted = topics.into_iter().filter(|(.., retention)| *retention == retention_code(Retention::Compact));
         for (topic, ..) in compacted {
             for partition in self.partitions(&topic)? {
-                self.compact_partition(&topic, partition)?;
+                match self.compact_partition(&topic, partition) {
+                    // The owner of the partition reports it; the other partitions can be used.
+                    Err(error) if error.kind == LogErrorKind::Corrupt => {
+                        tracing::warn!(%error, "a partition of a compacted topic stays as it is");
+                    }
+                    outcome => outcome?,
+                }
             }
         }
         Ok(())
