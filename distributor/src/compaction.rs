@@ -106,6 +106,7 @@ mod tests {
             ages: common::config::TypeAges::default(),
             budget: crate::window::Budget::new(u64::MAX, crate::Scratch::new(zone.folder.path())),
             scratch: crate::Scratch::new(zone.folder.path()),
+            uploads: crate::partition::UploadRoom::default(),
             missing: MissingFiles::Restore,
             metrics: metrics.clone(),
         };

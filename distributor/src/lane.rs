@@ -338,6 +338,7 @@ mod tests {
             scratch: crate::Scratch::new(zone.folder.path()),
             max_age: Duration::from_secs(3600),
             ages: common::config::TypeAges::default(),
+            uploads: crate::partition::UploadRoom::default(),
             missing: MissingFiles::Restore,
             metrics: zone.distributor().metrics,
         };

@@ -17,7 +17,7 @@ use crate::batch::Encoding;
 use crate::lane::Target;
 use crate::layout::Layout;
 use crate::metrics::{DistributeReport, Metrics};
-use crate::partition::{Context, PartitionError};
+use crate::partition::{Context, PartitionError, UploadRoom};
 use crate::scratch::Scratch;
 use crate::window::Budget;
 use crate::worker::Worker;
@@ -229,6 +229,7 @@ impl Distributor {
             max_bytes: settings.max_bytes,
             max_files: settings.max_files,
             scratch: settings.scratch.clone(),
+            uploads: UploadRoom::default(),
             budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,
             metrics: self.metrics.clone(),

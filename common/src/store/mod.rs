@@ -154,8 +154,8 @@ pub trait MultipartUpload: Send {
 /// The smallest part S3 accepts, except for the last.
 pub const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
 
-/// The part size of [`Store::put_in_parts`].
-const PART_BYTES: usize = 8 * 1024 * 1024;
+/// The part size of [`Store::put_in_parts`]: the memory that a body on disk takes.
+pub const PART_BYTES: usize = 8 * 1024 * 1024;
 const _: () = assert!(PART_BYTES >= MIN_PART_BYTES, "S3 takes no smaller parts");
 
 /// A body that need not be completely in memory.

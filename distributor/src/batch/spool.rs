@@ -122,6 +122,11 @@ impl Body {
         self.extents.iter().map(|extent| extent.len).sum::<usize>() + self.memory.len()
     }
 
+    /// The bytes on disk.
+    pub(crate) fn disk_bytes(&self) -> usize {
+        self.extents.iter().map(|extent| extent.len).sum()
+    }
+
     /// The whole file.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use common::store::{Metadata, PutCondition, PutOutcome, Store};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::PartitionError;
+use super::uploads::{UploadRoom, Uploads};
 use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Stated};
 use crate::chain::{Completion, FileEntry};
 use crate::footer::{Footer, FooterError};
@@ -16,6 +17,8 @@ const MAX_PUTS: usize = 10;
 pub(crate) const MULTIPART_FROM_BYTES: usize = if cfg!(test) { 16 * 1024 } else { 16 * 1024 * 1024 };
 
 /// Puts all files below `prefix`, and returns them as the completion lists them, in sequence and without the prefix.
+/// Those on local disk take memory within `room`.
+///
 /// `None` if a stand-in exists under the name of one of them: the batch is being closed without it, see `salvage`.
 pub(crate) async fn put_all(
     store: &dyn Store,
@@ -23,8 +26,10 @@ pub(crate) async fn put_all(
     place: Place<'_>,
     files: Vec<FinishedFile>,
     stated: Option<&Stated>,
+    room: &UploadRoom,
 ) -> Result<Option<Vec<FileEntry>>, PartitionError> {
-    let puts = in_turn(files.into_iter().map(|file| put(store, prefix, place, file, stated).boxed()));
+    let uploads = Uploads::new(room);
+    let puts = in_turn(files.into_iter().map(|file| put(store, prefix, place, file, stated, &uploads).boxed()));
     let outcomes: Vec<Option<FileEntry>> = puts.try_collect().await?;
     Ok(outcomes.into_iter().collect())
 }
@@ -45,6 +50,7 @@ async fn put(
     place: Place<'_>,
     file: FinishedFile,
     stated: Option<&Stated>,
+    uploads: &Uploads,
 ) -> Result<Option<FileEntry>, PartitionError> {
     let FinishedFile { folder, sequence, rows, body } = file;
     let path = place.path(&folder, sequence);
@@ -54,7 +60,11 @@ async fn put(
     let size = body.len() as u64;
     let key = format!("{prefix}{path}");
     for _ in 0..MAX_PUTS {
-        if put_once(store, &key, &body, &metadata).await? {
+        let is_put = {
+            let _held = uploads.room_for(body.disk_bytes()).await;
+            put_once(store, &key, &body, &metadata).await?
+        };
+        if is_put {
             return Ok(Some(FileEntry { path, rows, bytes: size }));
         }
         match known(store, place.from, &facts, &key).await? {
@@ -171,4 +181,63 @@ pub(crate) async fn missing(store: &dyn Store, completion: &Completion) -> Resul
         }
     }
     Ok(missing)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use common::store::LocalStore;
+
+    use super::*;
+    use crate::batch::Spool;
+    use crate::batch::testing::cut;
+    use crate::scratch::Scratch;
+    use crate::testing::interposed::{Fate, delayed};
+
+    const FILES: u32 = 40;
+    /// Put whole, one by one within the room of a partition.
+    const FILE_BYTES: usize = MULTIPART_FROM_BYTES / 2 + 1;
+
+    /// The most files that are put at the same time.
+    async fn most_at_once(on_disk: bool) -> usize {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Scratch::new(folder.path()).file().unwrap());
+        let file = |sequence: u32| {
+            let mut spool = Spool::default();
+            spool.push(&vec![1; FILE_BYTES]);
+            if on_disk {
+                spool.spill(&disk).unwrap();
+            }
+            FinishedFile { folder: "events/f".into(), sequence, rows: 1, body: spool.finish() }
+        };
+        let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let seen = most.clone();
+        let store = delayed(Arc::new(LocalStore::new(folder.path().join("trusted"))), move |operation, _| {
+            let (now, most) = (now.clone(), seen.clone());
+            async move {
+                if operation == "put" {
+                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    for _ in 0..10 {
+                        tokio::task::yield_now().await;
+                    }
+                    now.fetch_sub(1, Ordering::SeqCst);
+                }
+                Fate::Pass
+            }
+            .boxed()
+        });
+        let cut = cut(0, 10);
+        let files = (0..FILES).map(file).collect();
+        let put = put_all(&*store, "", Place::of(&cut), files, None, &UploadRoom::default()).await.unwrap().unwrap();
+        assert_eq!(put.len(), FILES as usize);
+        most.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn files_on_disk_are_put_within_their_room_however_many_there_are() {
+        assert_eq!(most_at_once(true).await, 2, "one in the partition's room, one in that of the process");
+        assert!(most_at_once(false).await > 2, "files in memory take no more of it");
+    }
 }

@@ -8,6 +8,7 @@ pub(crate) mod rebuild;
 mod rewritten;
 mod salvage;
 mod state;
+mod uploads;
 mod walk;
 mod write;
 
@@ -33,6 +34,7 @@ pub(crate) use files::{MULTIPART_FROM_BYTES, entries as file_entries, missing as
 pub(crate) use phases::Phases;
 use rewritten::refuse_while_rewritten;
 use salvage::Salvaging;
+pub(crate) use uploads::UploadRoom;
 
 const DOCUMENT_VERSION: u32 = 1;
 /// How often another owner may put a cut first; more than two in a row is no accident.
@@ -56,6 +58,8 @@ pub(crate) struct Context {
     /// For the windows of all partitions.
     pub budget: Arc<Budget>,
     pub scratch: Scratch,
+    /// For files of all partitions on their way to the store.
+    pub uploads: UploadRoom,
     /// What to do about missing files of complete batches.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,

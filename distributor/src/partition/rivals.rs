@@ -76,6 +76,7 @@ impl Zone {
             scratch: Scratch::new(self.folder.path()),
             max_age: std::time::Duration::from_secs(3_600),
             ages: common::config::TypeAges::default(),
+            uploads: crate::partition::UploadRoom::default(),
             missing: MissingFiles::Restore,
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
         };

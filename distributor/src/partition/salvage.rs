@@ -191,7 +191,7 @@ impl Partition {
         }
         phases.end("encode");
         if whole.is_none() {
-            match files::put_all(&*context.store, "", place, made, None).await? {
+            match files::put_all(&*context.store, "", place, made, None, &context.uploads).await? {
                 Some(entries) => files.extend(entries),
                 // Another worker has begun a further round.
                 None => return Ok(Start::ReadAgain),

@@ -103,7 +103,8 @@ impl Partition {
         let files = std::mem::take(&mut encoded.files);
         self.ratio = Some(encoded.ratio);
         let stated = Stated::new(&encoded.ends, encoded.counts, files.len());
-        let entries = files::put_all(&*context.store, "", Place::of(cut), files, Some(&stated)).await?;
+        let entries =
+            files::put_all(&*context.store, "", Place::of(cut), files, Some(&stated), &context.uploads).await?;
         let Some(entries) = entries else { return Ok(false) };
         phases.end("files");
         let completion = completion(cut, &encoded, entries);

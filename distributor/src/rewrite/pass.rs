@@ -9,7 +9,7 @@ use super::{ReplayError, Rewriter};
 use crate::batch::{Encoded, Place, Stated};
 use crate::chain::{ChainStore, Cut, PutDocument, Revision, Rewrite, Standing};
 use crate::partition::rebuild::rebuild;
-use crate::partition::{file_entries, put_files};
+use crate::partition::{UploadRoom, file_entries, put_files};
 use crate::remake::{Remade, Remake, Room};
 use crate::window::{Budget, encode_key_run};
 
@@ -242,7 +242,7 @@ impl Rewriter {
         // Other settings may make any number of files of it.
         chain.check(&chain.revision_key(cut.from, cut.revision), &revision)?;
         let staged = chain.staged_prefix(rewrite.id);
-        let Some(files) = put_files(store, &staged, place, files, Some(&stated)).await? else {
+        let Some(files) = put_files(store, &staged, place, files, Some(&stated), &UploadRoom::default()).await? else {
             let message = format!("a file below '{staged}' is none that was staged; the trusted zone was altered");
             return Err(self.refused(cut.partition, message));
         };

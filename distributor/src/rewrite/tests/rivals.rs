@@ -64,6 +64,7 @@ async fn a_distributor_that_was_given_up_takes_away_what_it_puts_of_an_older_rev
         scratch: Scratch::new(zone.folder.path()),
         max_age: std::time::Duration::from_secs(3_600),
         ages: TypeAges::default(),
+        uploads: crate::partition::UploadRoom::default(),
         missing: MissingFiles::Restore,
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
     };
