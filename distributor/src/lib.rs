@@ -50,5 +50,5 @@ pub use layout::{LAYOUT_VERSION, Layout};
 pub use metrics::{DistributeReport, Metrics};
 pub use replay::{PartitionReplay, ReplayError, ReplayTarget, Replayer};
 pub use rewrite::{PartitionRewrite, Rewriter};
-pub use role::{DistributeError, Distributor, EndOfInput, Record, Settings};
+pub use role::{DistributeError, Distributor, EndOfInput, Record, Settings, needed_rights};
 pub use scratch::{Scratch, ScratchError};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use common::backoff::Backoff;
 use common::clock::{BootClock, Clock};
 use common::config::{MissingFiles, TypeAges};
-use common::log::{Log, LogErrorKind, Membership, Retention, TopicSpec, settled_bounds};
+use common::log::{
+    DIRECT_GROUP, Log, LogErrorKind, Membership, Operation, Retention, Right, TopicSpec, settled_bounds, with_rights,
+};
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store, StoreError, StoreErrorKind};
 use common::telemetry::Health;
@@ -98,6 +100,15 @@ impl EndOfInput {
         // The sender lives as long as `self`.
         let _ = self.sender.subscribe().wait_for(|announced| *announced).await;
     }
+}
+
+/// The rights that a distributor needs at the log.
+pub fn needed_rights(topic: &str, group: &str) -> Vec<Right> {
+    vec![
+        Right::of_topic(topic, "log.events_topic", [Operation::Read, Operation::DescribeConfigs]),
+        Right::of_group(group, "kafka.group", Operation::Read),
+        Right::of_group(DIRECT_GROUP, "a fixed name", Operation::Describe),
+    ]
 }
 
 /// Where a distributor records what it has decided.
@@ -215,7 +226,8 @@ impl Distributor {
         let settings = &self.settings;
         let spec =
             TopicSpec { name: settings.topic.clone(), partitions: settings.partitions, retention: Retention::Delete };
-        self.log.ensure_topic(&spec).await?;
+        let ensured = self.log.ensure_topic(&spec).await;
+        with_rights(&*self.log, &needed_rights(&settings.topic, &settings.group), ensured).await?;
         let context = Context {
             store: store.clone(),
             topic: settings.topic.clone(),

@@ -42,7 +42,7 @@ pub use archive::TAG;
 pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
 pub use metrics::{IngestReport, Metrics};
-pub use ownership::topic_specs;
+pub use ownership::{needed_rights, topic_specs};
 pub use passed_over::{PassedOverCounts, Reason};
 pub use problems::{Problem, Problems};
 pub use replay::{DeadLetter, ReplayProgress, ReplayReport, ReplaySettings, replay};

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use common::log::{Log, LogError, LogErrorKind, LogWriter, RecordBatch, Retention, TopicSpec, read_to_end};
+use common::log::{
+    DIRECT_GROUP, Log, LogError, LogErrorKind, LogWriter, Operation, RecordBatch, Retention, Right, TopicSpec,
+    read_to_end, with_rights,
+};
 
 use crate::ledger::{self, Ledger, Meta};
 use crate::routes::Sweep;
@@ -36,6 +39,25 @@ pub fn topic_specs(events: (&str, u32), dlq: &str, ledger: (&str, u32)) -> [Topi
     ]
 }
 
+/// The group in which ingestors share the ledger's partitions. Derived from the topic, so that two ingestors cannot be
+/// configured with different groups.
+fn group_of(ledger: &str) -> String {
+    format!("event-distributor-ingest-{ledger}")
+}
+
+/// The rights that an ingestor needs at the log, besides those on its transactional ids, which nobody can ask for.
+pub fn needed_rights(events: &str, dlq: &str, ledger: &str) -> Vec<Right> {
+    use Operation::{Describe, DescribeConfigs, Read, Write};
+    const AFTER_EVENTS: &str = "named after log.events_topic";
+    vec![
+        Right::of_topic(events, "log.events_topic", [Write, DescribeConfigs]),
+        Right::of_topic(dlq, AFTER_EVENTS, [Write, DescribeConfigs]),
+        Right::of_topic(ledger, AFTER_EVENTS, [Read, Write, DescribeConfigs]),
+        Right::of_group(&group_of(ledger), AFTER_EVENTS, Read),
+        Right::of_group(DIRECT_GROUP, "a fixed name", Describe),
+    ]
+}
+
 impl Topics {
     /// Creates or verifies the topics.
     ///
@@ -47,9 +69,13 @@ impl Topics {
             &settings.dlq_topic,
             (&settings.ledger_topic, settings.ledger_partitions),
         );
-        let events = log.ensure_topic(&events).await?;
-        log.ensure_topic(&dlq).await?;
-        let ledger = log.ensure_topic(&ledger).await?;
+        let ensured = async {
+            let events = log.ensure_topic(&events).await?;
+            log.ensure_topic(&dlq).await?;
+            Ok((events, log.ensure_topic(&ledger).await?))
+        };
+        let needed = needed_rights(&settings.events_topic, &settings.dlq_topic, &settings.ledger_topic);
+        let (events, ledger) = with_rights(log, &needed, ensured.await).await?;
         Ok(Self {
             events: settings.events_topic.clone(),
             dlq: settings.dlq_topic.clone(),
@@ -59,10 +85,9 @@ impl Topics {
         })
     }
 
-    /// The group in which ingestors share the ledger's partitions. Derived from the topic, so that two ingestors cannot
-    /// be configured with different groups.
+    /// See [`group_of`].
     pub(crate) fn group(&self) -> String {
-        format!("event-distributor-ingest-{}", self.ledger)
+        group_of(&self.ledger)
     }
 
     /// The id of the single writer of a ledger partition, likewise derived.

@@ -32,6 +32,7 @@ mod once;
 mod outage;
 mod places;
 mod rewrite;
+mod rights;
 mod seams;
 mod situations;
 mod status;

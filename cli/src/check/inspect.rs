@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::config::Config;
-use common::log::{Log, LogError, LogErrorKind};
+use common::log::{Log, LogError, LogErrorKind, require_rights};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
 use ingestor::IngestError;
 
@@ -15,8 +15,8 @@ use super::archivable::{lack_of_room, try_archive};
 use super::pending::Pending;
 use super::report::Findings;
 use crate::wiring::{
-    EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, landing, probe_trusted,
-    refuse_no_folder, s3, scratch,
+    EMBEDDED_GROUP, EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS,
+    landing, probe_trusted, refuse_no_folder, s3, scratch,
 };
 use crate::{Failure, trusted};
 
@@ -160,6 +160,26 @@ async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspecte
                 findings.error(&about, error);
                 return;
             }
+        }
+    }
+    inspect_rights(log, config, findings).await;
+}
+
+/// Of the roles whose zones are named.
+async fn inspect_rights(log: &dyn Log, config: &Config, findings: &mut Findings) {
+    let topics = &config.log;
+    let group = config.kafka.as_ref().map_or(EMBEDDED_GROUP, |kafka| &kafka.group);
+    let ingest = config.landing.location.is_some().then(|| {
+        let needed = ingestor::needed_rights(&topics.events_topic, &topics.dlq_topic, &topics.ledger_topic);
+        ("rights of ingest", needed)
+    });
+    let distribute = config.trusted.location.is_some().then(|| {
+        let needed = distributor::needed_rights(&topics.events_topic, group);
+        ("rights of distribute", needed)
+    });
+    for (about, needed) in [ingest, distribute].into_iter().flatten() {
+        if let Err(error) = require_rights(log, &needed).await {
+            findings.error(about, error);
         }
     }
 }

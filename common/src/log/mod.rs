@@ -29,6 +29,7 @@ mod error;
 mod kafka;
 mod kafka_settings;
 mod record;
+mod rights;
 #[cfg(any(test, not(feature = "kafka")))]
 mod without_kafka;
 
@@ -45,6 +46,7 @@ pub use error::{LogError, LogErrorKind};
 pub use kafka::{KafkaLog, client_setting_fault, connect_kafka};
 pub use kafka_settings::{KafkaSettings, RESERVED_CLIENT_SETTINGS};
 pub use record::{Chunk, HeaderWriter, Headers, MAX_HEADER_NAME_BYTES, RecordBatch, RecordRef};
+pub use rights::{DIRECT_GROUP, Operation, Resource, Right, require_rights, with_rights};
 #[cfg(not(feature = "kafka"))]
 pub use without_kafka::{client_setting_fault, connect_kafka};
 
@@ -126,6 +128,16 @@ pub trait Log: Send + Sync {
 
     /// Verifies a topic as [`Log::ensure_topic`] does, and creates nothing; `None` if it does not exist.
     async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>>;
+
+    /// The part of `needed` that this client is certainly not permitted. A resource that does not exist yet lacks
+    /// nothing, nor does a log without rights.
+    ///
+    /// # Errors
+    /// The log did not answer.
+    async fn missing_rights(&self, needed: &[Right]) -> Result<Vec<Right>> {
+        let _ = needed;
+        Ok(Vec::new())
+    }
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>>;
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use common::log::{Bounds, Log, LogReader, LogWriter, Membership, ReadEvent, Result, TopicInfo, TopicSpec};
+use common::log::{
+    Bounds, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, Result, Right, TopicInfo,
+    TopicSpec,
+};
 
 /// A test's reactions to a log's calls.
 pub(crate) trait Watcher: Send + Sync + 'static {
@@ -110,6 +113,9 @@ impl Log for Watched {
     }
     async fn verify_topic(&self, spec: &TopicSpec) -> Result<Option<TopicInfo>> {
         self.inner.verify_topic(spec).await
+    }
+    async fn missing_rights(&self, needed: &[Right]) -> Result<Vec<Right>> {
+        self.inner.missing_rights(needed).await
     }
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {
         self.inner.bounds(topic).await

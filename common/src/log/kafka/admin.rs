@@ -86,7 +86,12 @@ pub(super) async fn create(settings: &KafkaSettings, spec: &TopicSpec, brokers: 
     match outcome.into_iter().next() {
         Some(Err((name, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
             let error = rdkafka::error::KafkaError::AdminOp(code);
-            Err(explain(settings, &format!("creating topic '{name}'"), &error))
+            let mut error = explain(settings, &format!("creating topic '{name}'"), &error);
+            if matches!(code, RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed)
+            {
+                error.message.push_str("; grant Create on the topic, or create it, see docs/permissions.md");
+            }
+            Err(error)
         }
         _ => Ok(()),
     }

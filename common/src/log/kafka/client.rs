@@ -90,7 +90,7 @@ pub(super) fn explain(settings: &KafkaSettings, doing: &str, error: &KafkaError)
     LogError::new(kind, format!("Kafka at {}, {doing}: {detail}", settings.brokers))
 }
 
-fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
+pub(super) fn kind_of(code: RDKafkaErrorCode) -> LogErrorKind {
     use RDKafkaErrorCode as Code;
     match code {
         Code::Fenced

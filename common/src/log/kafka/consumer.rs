@@ -4,7 +4,7 @@ use rdkafka::ClientConfig;
 
 use super::KafkaSettings;
 use super::client::base_config;
-use crate::log::Membership;
+use crate::log::{DIRECT_GROUP, Membership};
 
 /// The limit of librdkafka's queues of all partitions of a reader together. A queued message takes more memory than its
 /// bytes: with this and the number of messages the total is about 30 MB.
@@ -65,7 +65,7 @@ pub(super) fn consumer_config(settings: &KafkaSettings, membership: &Membership,
         }
         // librdkafka needs a group id for assigned partitions too; nothing is committed under it.
         Membership::Direct { .. } => {
-            config.set("group.id", "event-distributor-direct");
+            config.set("group.id", DIRECT_GROUP);
         }
     }
     config

@@ -18,6 +18,7 @@ mod queue;
 mod read_thread;
 mod reader;
 mod rebalance;
+mod rights;
 mod source;
 mod writer;
 mod writer_error;
@@ -31,7 +32,8 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{
-    Bounds, KafkaSettings, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, TopicInfo, TopicSpec,
+    Bounds, KafkaSettings, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, Result, Right, TopicInfo,
+    TopicSpec,
 };
 pub use client::client_setting_fault;
 use client::{LoggingContext, explain};
@@ -138,6 +140,15 @@ impl Log for KafkaLog {
         let Some(described) = self.describe(&spec.name).await? else { return Ok(None) };
         admin::verify(&self.settings, spec, &described).await?;
         Ok(Some(described.info()))
+    }
+
+    async fn missing_rights(&self, needed: &[Right]) -> Result<Vec<Right>> {
+        let needed = needed.to_vec();
+        self.with_meta("asking for the rights of this client", move |meta| {
+            let permitted = rights::ask(meta, &needed, REQUEST_TIMEOUT)?;
+            Ok(rights::missing(&needed, &permitted))
+        })
+        .await
     }
 
     async fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, Bounds>> {

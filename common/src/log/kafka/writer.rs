@@ -68,7 +68,13 @@ impl KafkaWriter {
             match writer.producer.init_transactions(Duration::from_secs(10)) {
                 Ok(()) => return Ok(writer),
                 Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < deadline => {}
-                Err(error) => return Err(writer.failed(Step::Own, "taking over", &error)),
+                Err(error) => {
+                    let mut failed = writer.failed(Step::Own, "taking over", &error);
+                    if failed.kind == LogErrorKind::Misconfigured {
+                        failed.message.push_str("; it takes Write on the transactional id, see docs/permissions.md");
+                    }
+                    return Err(failed);
+                }
             }
         }
     }

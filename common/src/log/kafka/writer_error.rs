@@ -7,7 +7,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::KafkaSettings;
-use super::client::explain;
+use super::client::{explain, kind_of};
 use crate::log::{LogError, LogErrorKind};
 
 /// The operation that failed.
@@ -43,6 +43,9 @@ impl Failure<'_> {
     /// `general` is the meaning of the error for any client.
     fn kind(&self, general: LogErrorKind) -> LogErrorKind {
         if let Some((code, _)) = &self.fatal {
+            if self.step == Step::Own && kind_of(*code) == LogErrorKind::Misconfigured {
+                return LogErrorKind::Misconfigured;
+            }
             return if is_fence(*code) && !self.may_have_timed_out {
                 LogErrorKind::Fenced
             } else {
@@ -111,6 +114,10 @@ mod tests {
         assert_eq!(kind(Step::Append, Code::MessageSizeTooLarge, None, false), LogErrorKind::BadRecord);
         let refused = kind(Step::Own, Code::TransactionalIdAuthorizationFailed, None, false);
         assert_eq!(refused, LogErrorKind::Misconfigured);
+        let denied = Code::TransactionalIdAuthorizationFailed;
+        assert_eq!(kind(Step::Own, Code::Fatal, Some(denied), false), LogErrorKind::Misconfigured);
+        let unknown = kind(Step::Commit, Code::Fatal, Some(denied), false);
+        assert_eq!(unknown, LogErrorKind::UnknownOutcome, "a right that is taken away during a commit");
         assert_eq!(kind(Step::Own, Code::OperationTimedOut, None, false), LogErrorKind::Transient);
         assert_eq!(kind(Step::Append, Code::MessageTimedOut, None, false), LogErrorKind::MustAbort);
     }
