@@ -7,6 +7,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// More than any role needs. Some systems report a limit of billions.
 const ENOUGH: u64 = 65_536;
 
+/// The limit in force; `None` if there is none.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Raises the soft limit towards the hard one, so that a burst of files or connections does not stop the roles. Returns
 /// the limit now in force; `None` if there is none.
 ///

@@ -3,16 +3,20 @@
 //! Anybody on the network may connect, send half a request, send it byte by byte, or never read the answer. The server
 //! guarantees:
 //!
-//! - at most [`Limits::connections`] are open, far fewer than the process has descriptors;
+//! - at most [`Limits::connections`] are open, and at most an eighth of the descriptors that the process may have;
 //! - a connection ends [`Limits::head`] after it began if no whole request has come, and after [`Limits::whole`] in any
 //!   case, read or not;
 //! - a new connection is always accepted. If the limit is reached, the oldest connection of the peer with the most
 //!   connections is closed. A probe from another address therefore gets through beside a peer that holds every
 //!   connection, and one from the same address too, because it needs only milliseconds;
-//! - a failed `accept`, as without descriptors, is retried; the roles do not notice it.
+//! - without free descriptors the port is still served: one is held in reserve, and a new connection takes that one, or
+//!   the one of the connection that is closed for it;
+//! - a failed `accept` is retried; the roles do not notice it.
 //!
 //! Connections are not kept alive: probes and scrapes are seconds apart, and without idle connections each has one
 //! deadline. HTTP/1 only; bodies are not read.
+
+mod reserve;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +34,8 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use super::Pages;
 use crate::backoff::Backoff;
+use crate::descriptors;
+use reserve::{Reserve, is_out_of_descriptors};
 
 /// Requests need a few hundred bytes; hyper's minimum is 8 KiB.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
@@ -37,6 +43,8 @@ const MAX_HEADERS: usize = 64;
 /// How long the client's further bytes are read after its answer: closing a socket with unread bytes resets the
 /// connection, and the client may lose the answer.
 const LINGER: Duration = Duration::from_millis(500);
+/// The most connections, of the descriptors that the process may have.
+const SHARE_OF_DESCRIPTORS: u64 = 8;
 /// How long answers in progress may take when the process ends.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -52,6 +60,16 @@ pub(crate) struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { connections: 64, head: Duration::from_secs(5), whole: Duration::from_secs(10) }
+    }
+}
+
+impl Limits {
+    /// As many connections as are useful, within `descriptors`.
+    fn within(descriptors: Option<u64>) -> Self {
+        let limits = Self::default();
+        let share = descriptors.map_or(u64::MAX, |descriptors| descriptors / SHARE_OF_DESCRIPTORS);
+        let share = usize::try_from(share).unwrap_or(usize::MAX);
+        Self { connections: limits.connections.min(share.max(1)), ..limits }
     }
 }
 
@@ -83,7 +101,7 @@ impl Http {
             Ok(listener)
         });
         let listener = bound.map_err(|error| HttpError(format!("http.listen: cannot listen on {address}: {error}")))?;
-        Ok(Self { listener, limits: Limits::default(), open: Arc::default() })
+        Ok(Self { listener, limits: Limits::within(descriptors::limit()), open: Arc::default() })
     }
 
     /// The address, with the port the system chose for port 0.
@@ -100,7 +118,8 @@ impl Http {
     /// The runtime cannot watch the socket.
     pub(crate) async fn serve(self, pages: Pages, stopped: impl Future<Output = ()>) -> Result<(), HttpError> {
         let listener = TcpListener::from_std(self.listener).map_err(|error| HttpError(error.to_string()))?;
-        let mut connections = Connections { limits: self.limits, pages, open: Vec::new(), count: self.open };
+        let (limits, count, reserve) = (self.limits, self.open, Reserve::new());
+        let mut connections = Connections { limits, pages, open: Vec::new(), count, reserve };
         tokio::select! {
             () = stopped => {}
             () = accept_all(&listener, &mut connections) => {}
@@ -124,6 +143,7 @@ async fn accept_all(listener: &TcpListener, connections: &mut Connections) {
             }
             // The peer disconnected before it was accepted.
             Err(error) if is_of_one_connection(&error) => {}
+            Err(error) if is_out_of_descriptors(&error) && connections.free_a_descriptor().await => {}
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "the HTTP port accepts no connections; trying again");
@@ -172,6 +192,7 @@ struct Connections {
     /// In the order of acceptance.
     open: Vec<(Peer, JoinHandle<()>)>,
     count: Arc<AtomicUsize>,
+    reserve: Reserve,
 }
 
 /// Counts a connection while its task holds this.
@@ -193,16 +214,28 @@ impl Drop for Counted {
 impl Connections {
     async fn admit(&mut self, stream: TcpStream, address: IpAddr) {
         self.open.retain(|(_, task)| !task.is_finished());
-        while self.open.len() >= self.limits.connections {
-            let Some(index) = victim(&self.open.iter().map(|(peer, _)| *peer)) else { break };
-            close(self.open.remove(index).1).await;
-        }
+        while self.open.len() >= self.limits.connections && self.close_one().await {}
         let (pages, limits, counted) = (self.pages.clone(), self.limits, Counted::new(&self.count));
+        let reserve = self.reserve.clone();
         let task = tokio::spawn(async move {
             let _counted = counted;
             converse(stream, pages, limits).await;
+            reserve.fill();
         });
         self.open.push((Peer::of(address), task));
+    }
+
+    /// Makes room for one connection. False if there is nothing to give up.
+    async fn close_one(&mut self) -> bool {
+        let Some(index) = victim(&self.open.iter().map(|(peer, _)| *peer)) else { return false };
+        close(self.open.remove(index).1).await;
+        true
+    }
+
+    /// Gives up the reserve, or else a connection. False if there is neither.
+    async fn free_a_descriptor(&mut self) -> bool {
+        self.open.retain(|(_, task)| !task.is_finished());
+        self.reserve.release() || self.close_one().await
     }
 
     async fn finish(self) {

@@ -194,6 +194,75 @@ async fn the_end_waits_for_an_answer_under_way_and_for_nothing_else() {
 }
 
 #[test]
+fn connections_take_at_most_an_eighth_of_the_descriptors() {
+    let connections = |descriptors| Limits::within(descriptors).connections;
+    assert_eq!([None, Some(65_536), Some(1_024), Some(512)].map(connections), [64; 4]);
+    assert_eq!([Some(256), Some(64), Some(7), Some(0)].map(connections), [32, 8, 1, 1]);
+}
+
+/// Without descriptors in the server's process, so from another one.
+#[test]
+fn the_port_answers_when_no_descriptor_is_left() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "telemetry::server::tests::a_server_without_descriptors_in_its_own_process"])
+        .args(["--ignored", "--nocapture"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(|line| line.unwrap());
+    let address: SocketAddr =
+        lines.find_map(|line| line.strip_prefix("address ").map(|text| text.parse().unwrap())).unwrap();
+    let connect = || {
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    };
+    let probe = || {
+        let (mut stream, mut answer) = (connect(), String::new());
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    for _ in 0..20 {
+        assert!(probe().ends_with("ok\n"));
+    }
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        let mut stream = connect();
+        stream.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+        held.push(stream);
+    }
+    for _ in 0..20 {
+        assert!(probe().ends_with("ok\n"), "beside half-sent requests");
+    }
+    drop(child.stdin.take());
+    let rest: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{rest:?}");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above, because it uses up the descriptors of its process"]
+async fn a_server_without_descriptors_in_its_own_process() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = Rlimit { current: Some(48), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let server = serve(patient(4));
+    assert!(server.get("/livez").await.ends_with("ok\n"));
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    // The test runner has begun a line.
+    std::io::Write::write_all(&mut std::io::stdout(), format!("\naddress {}\n", server.address).as_bytes()).unwrap();
+    let ended = tokio::task::spawn_blocking(|| std::io::read_to_string(std::io::stdin()));
+    assert_eq!(ended.await.unwrap().unwrap(), "");
+    assert!(taken.len() > 10);
+}
+
+#[test]
 fn room_is_made_by_the_peer_that_has_the_most_connections() {
     let peer = |text: &str| Peer::of(text.parse().unwrap());
     let of = |peers: &[&str]| victim(&peers.iter().map(|text| peer(text)));
