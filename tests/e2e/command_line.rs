@@ -204,6 +204,14 @@ fn check_finds_a_topic_that_roles_refuse_and_creates_none() {
     let output = looked();
     let printed = text(&output.stdout);
     assert!(output.status.code() == Some(0) && printed.contains("with 7 partitions"), "{printed}");
+    services.kafka_tool(
+        "kafka.admin.ConfigCommand",
+        &["--alter", "--topic", &zone.topic, "--add-config", "max.message.bytes=200000000"],
+    );
+    let output = looked();
+    let printed = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{printed}");
+    assert!(printed.contains("kafka.client.receive.message.max.bytes to at least 200000512"), "{printed}");
 }
 
 /// A log that cannot be reached may be in order, so this is a warning.

@@ -13,6 +13,12 @@ use crate::log::{LogError, LogErrorKind, Result, Retention, TopicInfo, TopicSpec
 /// The largest event with its key and headers must be accepted, or a file could never be finished.
 const MIN_MESSAGE_LIMIT_BYTES: u64 = 1_048_576;
 
+/// librdkafka drops a connection whose answer is larger, and asks for the same again.
+const RECEIVE_LIMIT_SETTING: &str = "receive.message.max.bytes";
+const DEFAULT_RECEIVE_LIMIT_BYTES: u64 = 100_000_000;
+/// The rest of an answer beside its records, as librdkafka reckons with it (`rd_kafka_conf_finalize`).
+const ANSWER_OVERHEAD_BYTES: u64 = 512;
+
 /// A topic as the cluster describes it.
 #[derive(Debug, Clone)]
 pub(super) struct Described {
@@ -105,11 +111,15 @@ pub(super) async fn verify(settings: &KafkaSettings, spec: &TopicSpec, described
         .await
         .map_err(|error| explain(settings, "reading topic settings", &error))?;
     let entries = entries_of(settings, &spec.name, described_configs.into_iter().next())?;
-    let wrong = wrong_settings(spec, described.replicas, &entries);
+    let wrong = wrong_settings(spec, described.replicas, &entries, receive_limit_bytes(settings));
     if wrong.is_empty() {
         return Ok(());
     }
-    let message = format!("topic '{}' has settings that would break exactly-once: {}", spec.name, wrong.join("; "));
+    let message = format!(
+        "topic '{}' has settings that would break exactly-once, or stop its readers: {}",
+        spec.name,
+        wrong.join("; ")
+    );
     Err(LogError::new(LogErrorKind::Misconfigured, message))
 }
 
@@ -141,7 +151,17 @@ fn entries_of(
     }
 }
 
-fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, String>) -> Vec<String> {
+fn receive_limit_bytes(settings: &KafkaSettings) -> u64 {
+    let set = settings.client.get(RECEIVE_LIMIT_SETTING).and_then(|value| value.parse().ok());
+    set.unwrap_or(DEFAULT_RECEIVE_LIMIT_BYTES)
+}
+
+fn wrong_settings(
+    spec: &TopicSpec,
+    replicas: usize,
+    entries: &BTreeMap<String, String>,
+    receive_limit_bytes: u64,
+) -> Vec<String> {
     let mut expected = vec![
         ("cleanup.policy", cleanup_policy(spec.retention)),
         ("message.timestamp.type", "LogAppendTime"),
@@ -164,6 +184,15 @@ fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, 
             limit.unwrap_or_default()
         ));
     }
+    // A batch may be as large as the topic allows, however little is fetched at a time (KIP-74).
+    let largest = limit.map_or(0, |limit| limit.saturating_add(ANSWER_OVERHEAD_BYTES));
+    if largest > receive_limit_bytes {
+        wrong.push(format!(
+            "max.message.bytes={} accepts records that could never be read: lower it, or set \
+             kafka.client.{RECEIVE_LIMIT_SETTING} to at least {largest} (it is {receive_limit_bytes})",
+            limit.unwrap_or_default()
+        ));
+    }
     let in_sync = entries.get("min.insync.replicas").and_then(|value| value.parse::<usize>().ok());
     if replicas >= 3 && in_sync.is_some_and(|count| count < 2) {
         wrong.push(format!("min.insync.replicas=1 must be at least 2 with {replicas} replicas"));
@@ -174,6 +203,8 @@ fn wrong_settings(spec: &TopicSpec, replicas: usize, entries: &BTreeMap<String, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LIMIT: u64 = DEFAULT_RECEIVE_LIMIT_BYTES;
 
     #[test]
     fn settings_that_the_broker_withholds_do_not_count_as_correct() {
@@ -198,7 +229,7 @@ mod tests {
         };
         let good =
             [("cleanup.policy", "delete"), ("message.timestamp.type", "LogAppendTime"), ("min.insync.replicas", "2")];
-        assert!(wrong_settings(&spec, 3, &entries(&good)).is_empty());
+        assert!(wrong_settings(&spec, 3, &entries(&good), LIMIT).is_empty());
         let bad = [
             ("cleanup.policy", "compact,delete"),
             ("message.timestamp.type", "CreateTime"),
@@ -206,10 +237,29 @@ mod tests {
             ("min.insync.replicas", "1"),
             ("max.message.bytes", "100000"),
         ];
-        let wrong = wrong_settings(&spec, 3, &entries(&bad));
+        let wrong = wrong_settings(&spec, 3, &entries(&bad), LIMIT);
         assert_eq!(wrong.len(), 5, "{wrong:?}");
         assert!(wrong[1].contains("CreateTime must be LogAppendTime"), "{wrong:?}");
         let forever = TopicSpec { retention: Retention::Forever, ..spec };
-        assert_eq!(wrong_settings(&forever, 1, &entries(&[("retention.ms", "604800000")])).len(), 1);
+        assert_eq!(wrong_settings(&forever, 1, &entries(&[("retention.ms", "604800000")]), LIMIT).len(), 1);
+    }
+
+    #[test]
+    fn a_topic_may_not_accept_what_the_client_could_never_receive() {
+        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
+        let wrong = |limit: u64, settings: &KafkaSettings| {
+            let entries = BTreeMap::from([("max.message.bytes".to_owned(), limit.to_string())]);
+            wrong_settings(&spec, 1, &entries, receive_limit_bytes(settings))
+        };
+        let default = KafkaSettings::default();
+        assert!(wrong(LIMIT - 512, &default).is_empty());
+        let refused = wrong(LIMIT - 511, &default).join("");
+        for part in ["max.message.bytes=99999489", "kafka.client.receive.message.max.bytes to at least 100000001"] {
+            assert!(refused.contains(part), "{part:?} is missing in {refused}");
+        }
+        let client = BTreeMap::from([(RECEIVE_LIMIT_SETTING.to_owned(), "2000000".to_owned())]);
+        let settings = KafkaSettings { client, ..default };
+        assert!(wrong(2_000_000 - 512, &settings).is_empty());
+        assert_eq!(wrong(2_000_000, &settings).len(), 1);
     }
 }
