@@ -235,3 +235,30 @@ fn a_file_whose_dead_letters_were_cut_is_not_deleted() {
         assert_eq!(files(&root.join("landing"), ""), [root.join("landing/pending/cut")]);
     }
 }
+
+#[test]
+fn a_log_that_cannot_be_written_to_is_named_with_what_to_do() {
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path();
+    land(root, "a", &event("a"));
+    fs::create_dir(root.join("trusted")).unwrap();
+    give_to_nobody(root);
+    run(root).without_rights().report();
+    let log = files(&root.join("trusted"), "log.redb").remove(0);
+    let status = std::process::Command::new("chown").arg("0:0").arg(&log).status().unwrap();
+    assert!(status.success());
+    for (mode, action) in [(0o444, "for writing"), (0o600, "open log.redb")] {
+        fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
+        land(root, "b", &event("b"));
+        give_to_nobody(&root.join("landing"));
+        let output = run(root).without_rights().output();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for part in ["embedded log in trusted/_log", "log.redb", action, "Permission denied", "must be able to"] {
+            assert!(message.contains(part), "mode {mode:o}: {part:?} is missing in {message}");
+        }
+    }
+    give_to_nobody(root);
+    run(root).without_rights().report();
+    assert_eq!(ids(root), ["a", "b"], "nothing was lost");
+}

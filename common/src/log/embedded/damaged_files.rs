@@ -245,7 +245,32 @@ fn a_file_that_was_cut_off_is_an_error() -> Outcome<()> {
     for length in [1, 9, 100, 4_096, whole.bytes.len() / 2] {
         fs::write(&path, &whole.bytes[..length])?;
         let outcome = whole.runtime.block_on(examine(whole.directory.path(), &whole.identity));
-        assert!(outcome.is_err(), "{length} bytes were taken for a log");
+        let message = outcome.err().ok_or_else(|| format!("{length} bytes were taken for a log"))?.message;
+        let directory = whole.directory.path().display().to_string();
+        for part in [directory.as_str(), "log.redb", "ackup"] {
+            assert!(message.contains(part), "{length} bytes: {part:?} is missing in {message}");
+        }
+        assert!(!message.contains("unreachable"), "{message}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_unchanged() -> Outcome<()> {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join(file::FILE_NAME);
+    {
+        let foreign = redb::Database::create(&path)?;
+        let write = foreign.begin_write()?;
+        write.open_table(redb::TableDefinition::<u64, u64>::new("theirs"))?.insert(1, 2)?;
+        write.commit()?;
+    }
+    let before = fs::read(&path)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let message = runtime.block_on(open(directory.path())).err().ok_or("it was taken for a log")?.message;
+    for part in [path.to_str().unwrap_or_default(), "another program wrote it", "--data-dir"] {
+        assert!(message.contains(part), "{part:?} is missing in {message}");
+    }
+    assert_eq!(fs::read(&path)?, before);
     Ok(())
 }

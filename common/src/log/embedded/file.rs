@@ -9,17 +9,19 @@
 //! pipe) and never overwritten.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Deref;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{
+    Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, StorageError, WriteTransaction,
+};
 use rustix::fs::{FlockOperation, OFlags, flock};
 
-use super::damage::guarded;
+use super::damage::{damaged, guarded};
 use crate::log::{LogError, LogErrorKind, Result};
 
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
@@ -64,6 +66,20 @@ fn failed(directory: &Path, what: &str, error: &dyn std::fmt::Display) -> LogErr
     LogError::new(LogErrorKind::Other, format!("embedded log in {}: cannot {what}: {error}", directory.display()))
 }
 
+/// As [`failed`], with what to do about missing rights.
+fn refused(directory: &Path, what: &str, error: &std::io::Error) -> LogError {
+    let advice = match error.kind() {
+        ErrorKind::PermissionDenied => {
+            ": the user of this process must be able to read and write the folder and its files, and none may be \
+             immutable (lsattr shows that); or give another --data-dir"
+        }
+        ErrorKind::ReadOnlyFilesystem => ": mount it for writing, or give another --data-dir",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": make room, or give another --data-dir",
+        _ => "",
+    };
+    failed(directory, what, &format_args!("{error}{advice}"))
+}
+
 impl Storage {
     /// Opens the log in `directory`, and creates it if necessary. `prepare` runs on a new log before it becomes
     /// visible.
@@ -71,23 +87,23 @@ impl Storage {
     /// # Errors
     /// [`LogErrorKind::Locked`] if another process holds it; otherwise the error of the file system or redb.
     pub(super) fn open(directory: &Path, prepare: impl FnOnce(&Database) -> Result<()>) -> Result<Self> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| failed(directory, what, error);
-        create_folder(directory).map_err(|error| failed("create the folder", &error))?;
-        let lock = open_lock(&directory.join(LOCK_NAME)).map_err(|error| failed("open the lock file", &error))?;
+        let refused = |what: &str, error: &std::io::Error| refused(directory, what, error);
+        create_folder(directory).map_err(|error| refused("create the folder", &error))?;
+        let lock = open_lock(&directory.join(LOCK_NAME)).map_err(|error| refused("open the lock file", &error))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(in_use(directory)),
-            Err(error) => return Err(failed("lock it", &error)),
+            Err(error) => return Err(refused("lock it", &error.into())),
         }
         let path = directory.join(FILE_NAME);
-        if !path.try_exists().map_err(|error| failed("look for the log", &error))? {
+        if !path.try_exists().map_err(|error| refused("look for the log", &error))? {
             create(directory, &path, prepare)?;
         }
         refuse_foreign(directory, &path)?;
         // A file that was not closed properly needs a repair, which writes.
         let handle = match Database::builder().set_cache_size(CACHE_BYTES).open_read_only(&path) {
             Ok(database) => Handle::ReadOnly(database),
-            Err(redb::DatabaseError::DatabaseAlreadyOpen) => return Err(in_use(directory)),
+            Err(DatabaseError::DatabaseAlreadyOpen) => return Err(in_use(directory)),
             Err(_) => Handle::ReadWrite(open_for_writing(directory)?),
         };
         Ok(Self { directory: directory.to_owned(), handle: RwLock::new(handle), _lock: lock })
@@ -99,7 +115,8 @@ impl Storage {
             Handle::ReadOnly(database) => database.begin_read(),
             Handle::ReadWrite(database) => database.begin_read(),
             Handle::Closed => {
-                return Err(failed(&self.directory, "read", &"it could not be opened for writing before"));
+                let why = "it could not be opened for writing before, which the first error explains";
+                return Err(failed(&self.directory, "read", &why));
             }
         };
         let transaction = transaction.map_err(|error| failed(&self.directory, "begin reading", &error))?;
@@ -149,29 +166,47 @@ impl Drop for Storage {
 
 fn open_for_writing(directory: &Path) -> Result<Database> {
     let database = Database::builder().set_cache_size(CACHE_BYTES).open(directory.join(FILE_NAME));
-    database.map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => in_use(directory),
-        other => failed(directory, "open the log", &other),
-    })
+    database.map_err(|error| cannot_open(directory, error))
+}
+
+fn cannot_open(directory: &Path, error: DatabaseError) -> LogError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => in_use(directory),
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() != ErrorKind::UnexpectedEof => {
+            refused(directory, &format!("open {FILE_NAME} for writing"), &error)
+        }
+        DatabaseError::UpgradeRequired(version) => {
+            let why = format!(
+                "it has format {version} of redb, which this build does not read: use the build that wrote it, or give \
+                 another --data-dir"
+            );
+            failed(directory, &format!("open {FILE_NAME}"), &why)
+        }
+        // An end before the end among them: the file was cut off.
+        other => damaged(directory, other),
+    }
 }
 
 fn create(directory: &Path, path: &Path, prepare: impl FnOnce(&Database) -> Result<()>) -> Result<()> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| failed(directory, what, error);
+    let refused = |what: &str, error: &std::io::Error| refused(directory, what, error);
     let unfinished = directory.join(UNFINISHED_NAME);
     match std::fs::remove_file(&unfinished) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(failed("remove an unfinished log", &error));
+            return Err(refused("remove an unfinished log", &error));
         }
         _ => {}
     }
     let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&unfinished);
-    let file = file.map_err(|error| failed("create the log", &error))?;
+    let file = file.map_err(|error| refused("create the log", &error))?;
     let database = FileBackend::new(file).and_then(|file| Database::builder().create_with_backend(file));
-    let database = database.map_err(|error| failed("create the log", &error))?;
+    let database = database.map_err(|error| match error {
+        DatabaseError::Storage(StorageError::Io(error)) => refused("create the log", &error),
+        other => failed(directory, "create the log", &other),
+    })?;
     prepare(&database)?;
     drop(database);
-    std::fs::rename(&unfinished, path).map_err(|error| failed("name the log", &error))?;
-    File::open(directory).and_then(|folder| folder.sync_all()).map_err(|error| failed("sync the folder", &error))
+    std::fs::rename(&unfinished, path).map_err(|error| refused("name the log", &error))?;
+    File::open(directory).and_then(|folder| folder.sync_all()).map_err(|error| refused("sync the folder", &error))
 }
 
 /// Creates the log's folder for its owner only. Its parents may be shared, as the tables are.
@@ -195,24 +230,25 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
 
 /// Refuses a file that redb would wait for, or would overwrite with a new log.
 fn refuse_foreign(directory: &Path, path: &Path) -> Result<()> {
-    let refused = |why: &str| failed(directory, &format!("open {FILE_NAME}"), &why);
-    let opened = OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path);
-    let file = opened.map_err(|error| refused(&error.to_string()))?;
-    let facts = file.metadata().map_err(|error| refused(&error.to_string()))?;
+    let action = format!("open {FILE_NAME}");
+    let foreign = |why: &str| failed(directory, &action, &why);
+    let unreadable = |error: std::io::Error| refused(directory, &action, &error);
+    let file = OpenOptions::new().read(true).custom_flags(NO_WAIT).open(path).map_err(unreadable)?;
+    let facts = file.metadata().map_err(unreadable)?;
     if !facts.is_file() {
-        return Err(refused("it is not a regular file; give another --data-dir"));
+        return Err(foreign("it is not a regular file; give another --data-dir"));
     }
     if facts.len() == 0 {
-        return Err(refused(
+        return Err(foreign(
             "it is empty, which no log ever is: it was cut off. Bring it back from a backup; if there never was a log here, remove the file",
         ));
     }
     let mut begin = Vec::new();
-    file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(|error| refused(&error.to_string()))?;
+    file.take(MAGIC.len() as u64).read_to_end(&mut begin).map_err(unreadable)?;
     if begin == MAGIC {
         return Ok(());
     }
-    Err(refused("it does not begin as a log does. Bring it back from a backup, or give another --data-dir"))
+    Err(foreign("it does not begin as a log does. Bring it back from a backup, or give another --data-dir"))
 }
 
 fn in_use(directory: &Path) -> LogError {

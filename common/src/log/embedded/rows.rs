@@ -21,14 +21,20 @@ pub(super) const ENDS: TableDefinition<(&str, i32), (i64, i64, i64, u64)> = Tabl
 pub(super) const COMMITTED: TableDefinition<(&str, &str, i32), (i64, u64)> = TableDefinition::new("committed");
 pub(super) const LOG_ID: &str = "log_id";
 
+/// [`super::damage::guarded`] adds the name of the file.
 pub(super) fn failed(action: &str) -> impl Fn(redb::Error) -> LogError {
     move |error| {
         let advice = match error {
             redb::Error::Corrupted(_) => "; the file is damaged: bring its folder back from a backup",
-            redb::Error::TableTypeMismatch { .. } => "; another version of the program wrote it, or it is damaged",
+            redb::Error::TableTypeMismatch { .. } | redb::Error::TableDoesNotExist(_) => {
+                "; another program wrote it, or another version of this one: give another --data-dir"
+            }
+            redb::Error::PreviousIo | redb::Error::LockPoisoned(_) => {
+                "; it failed before, which the first error explains: start the program again after that is corrected"
+            }
             _ => "",
         };
-        LogError::new(LogErrorKind::Other, format!("embedded log, {action}: {error}{advice}"))
+        LogError::new(LogErrorKind::Other, format!("{action}: {error}{advice}"))
     }
 }
 
