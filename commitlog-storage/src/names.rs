@@ -53,6 +53,21 @@ impl CommitLog {
         format!("{}{}-{short}.run", self.keys_prefix(), inverted(from.unsigned_abs()))
     }
 
+    /// Below it the outputs of a replace are staged, each by the name that it gets when it is published.
+    pub fn staged_prefix(&self, replace: u64) -> String {
+        format!("{}{replace}/", self.staged_root())
+    }
+
+    /// Below it are the outputs of all replaces that are not done, and those that were left of others.
+    pub fn staged_root(&self) -> String {
+        format!("{}staged/", self.prefix)
+    }
+
+    /// Key of an object whose time of modification tells the time of the store. It is put and deleted as needed.
+    pub fn store_clock_key(&self) -> String {
+        format!("{}clock", self.staged_root())
+    }
+
     /// Of a key run: where its batch begins.
     pub(crate) fn begin_of_key_run(&self, key: &str) -> Result<i64> {
         let name = key.strip_prefix(&self.keys_prefix()).and_then(|name| name.strip_suffix(".run"));

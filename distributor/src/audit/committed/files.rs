@@ -1,10 +1,11 @@
 //! The live files, against what stands in the store.
 
 use commitlog::{Fate, FileId, State};
+use commitlog_storage::CommitLog;
 use common::store::Store;
 use futures_util::{StreamExt, stream};
 
-use super::super::{AT_ONCE, AuditError, FindingKind, PartitionAudit};
+use super::super::{AT_ONCE, AuditError, Auditor, FindingKind, PartitionAudit};
 use super::{Live, Work};
 use crate::batch::{Place, Series};
 use crate::footer::{Footer, FooterError};
@@ -25,6 +26,7 @@ impl Work<'_> {
         summary.files = state.live.len() as u64;
         summary.bytes = state.live.values().map(|file| file.stored.bytes).sum();
         let (auditor, present) = (self.auditor, &mut self.present);
+        let commits = CommitLog::new(auditor.store.clone(), &auditor.topic, partition);
         let listed: Vec<(Live<'_>, String, Option<u64>)> = state
             .live
             .iter()
@@ -39,22 +41,61 @@ impl Work<'_> {
             .collect();
         let mut checks = stream::iter(listed)
             .map(async |(live, path, size)| {
-                let facts = facts(&auditor.topic, partition, state, *live.0);
-                let outcome = check(&*auditor.store, live, &path, size, facts.as_deref()).await;
-                (path, outcome)
+                let outcome = check_live(auditor, &commits, partition, state, live, &path, size).await;
+                (*live.0, path, outcome)
             })
             .buffered(AT_ONCE);
         let mut findings = Vec::new();
-        while let Some((path, outcome)) = checks.next().await {
-            findings.extend(outcome?.map(|(kind, message)| (kind, path, message)));
+        while let Some((id, path, outcome)) = checks.next().await {
+            findings.extend(outcome?.map(|(kind, message)| (id, kind, path, message)));
         }
         drop(checks);
-        // Replaces that began while the files were looked at take some of them away.
-        for (kind, path, message) in findings {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        // Replaces that went on while the files were looked at have taken some of them away, and published others.
+        let now = commits.load_state().await;
+        let now = self.understood(now)?.map(|(now, _, _)| now);
+        for (id, mut kind, path, mut message) in findings {
+            if let Some(now) = now.as_ref().filter(|_| kind == FindingKind::FileMissing) {
+                let Some(file) = now.live.get(&id) else { continue };
+                match check_live(auditor, &commits, partition, now, (&id, file), &path, None).await? {
+                    Some(found) => (kind, message) = found,
+                    None => continue,
+                }
+            }
             self.find(kind, path, message);
         }
         Ok(())
     }
+}
+
+/// Checks a live file, where it is staged if its replace has not published it yet.
+async fn check_live(
+    auditor: &Auditor,
+    commits: &CommitLog,
+    partition: i32,
+    state: &State,
+    live: Live<'_>,
+    path: &str,
+    listed_size: Option<u64>,
+) -> Result<Option<(FindingKind, String)>, AuditError> {
+    let facts = facts(&auditor.topic, partition, state, *live.0);
+    let store = &*auditor.store;
+    let outcome = check(store, live, path, listed_size, facts.as_deref()).await?;
+    match (&outcome, unpublished(state, *live.0)) {
+        (Some((FindingKind::FileMissing, _)), Some(replace)) => {
+            let staged = format!("{}{path}", commits.staged_prefix(replace));
+            check(store, live, &staged, None, None).await
+        }
+        _ => Ok(outcome),
+    }
+}
+
+/// The replace that has decided on an output and may not have published it yet.
+fn unpublished(state: &State, id: FileId) -> Option<u64> {
+    let FileId::Replace { replace, .. } = id else { return None };
+    state.head.replaces().any(|open| open.intent.replace == replace).then_some(replace)
 }
 
 /// What the footer of a batch's file has to say.
