@@ -6,7 +6,7 @@ use commitlog::{Batch as Decided, Fate, Intent, Witness};
 use commitlog_storage::{CommitLog, Recent};
 use common::log::Log;
 
-use crate::batch::{Batch, Encoded, Ends};
+use crate::batch::{Batch, Encoded, Encoding, Ends};
 use crate::known::Known;
 use crate::layout::Layout;
 use crate::partition::PartitionError;
@@ -30,6 +30,14 @@ pub(crate) struct Again<'a> {
     pub memory: u64,
     pub known: Known,
     pub records: Option<Records>,
+}
+
+/// How a batch is made.
+pub(crate) struct Under {
+    pub layout: Layout,
+    pub encoding: Encoding,
+    /// Number of the replace whose outputs its files are, and of the first of them.
+    pub replace: Option<(u64, u32)>,
 }
 
 /// What came of making a batch again.
@@ -56,21 +64,38 @@ impl Again<'_> {
         let Some((to, Fate::Batch(decided))) = spans.get(&from).map(|span| (span.to, &span.fate)) else {
             return Ok(Made::Cannot("no batch begins there".to_owned()));
         };
-        let Decided { recipe, clock_ms, window_from, .. } = &**decided;
-        if self.log_from > from {
-            return Ok(Made::Cannot(format!("the log begins at {}, after the batch does", self.log_from)));
-        }
-        let layout: Result<Layout, _> = serde_json::from_value(recipe.layout.clone());
-        let encoding = serde_json::from_value(recipe.encoding.clone());
+        let layout: Result<Layout, _> = serde_json::from_value(decided.recipe.layout.clone());
+        let encoding = serde_json::from_value(decided.recipe.encoding.clone());
         let (Ok(layout), Ok(encoding)) = (layout, encoding) else {
             return Ok(Made::Cannot("this build does not know its layout".to_owned()));
         };
+        self.make_under((from, to), decided, Under { layout, encoding, replace: None }).await
+    }
+
+    /// Makes a batch under another layout or encoding. The layout must read the same keys, within the same window.
+    ///
+    /// # Errors
+    /// Of log, store and disk.
+    pub(crate) async fn make_under(
+        &mut self,
+        (from, to): (i64, i64),
+        decided: &Decided,
+        under: Under,
+    ) -> Result<Made, PartitionError> {
+        let Under { layout, encoding, replace } = under;
+        let Decided { recipe, clock_ms, window_from, .. } = decided;
+        if self.log_from > from {
+            return Ok(Made::Cannot(format!("the log begins at {}, after the batch does", self.log_from)));
+        }
         self.known.rebuild(self.commits, self.recent, from, layout.window_ms, self.budget, self.log_from).await?;
         let begun_ms = self.known.clock_ms().unwrap_or(i64::MIN);
         let mut batch = match Batch::new(self.topic, self.partition, from, begun_ms, &layout, encoding, self.scratch) {
             Ok(batch) => batch,
             Err(reason) => return Ok(Made::Cannot(reason)),
         };
+        if let Some((replace, first)) = replace {
+            batch = batch.of_replace(replace, first);
+        }
         let records = match &mut self.records {
             Some(records) => {
                 records.go_to(from).await?;

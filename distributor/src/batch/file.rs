@@ -1,5 +1,6 @@
 //! One Parquet file of a batch, encoded while its rows arrive.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
@@ -112,6 +113,8 @@ pub(super) struct OpenFile {
     /// Created when there is something to encode: most files of a batch with many types are small.
     writer: Option<Box<ArrowWriter<Spool>>>,
     total_rows: u64,
+    /// From the offset of the first row to after that of the last one.
+    offsets: Range<i64>,
     /// Bytes of the rows passed to the encoder, before encoding.
     raw_bytes: usize,
     /// Bytes of the rows in finished row groups, before and after encoding.
@@ -126,6 +129,8 @@ pub(crate) struct FinishedFile {
     pub folder: String,
     pub sequence: u32,
     pub rows: u64,
+    /// From the offset of the first row to after that of the last one.
+    pub offsets: Range<i64>,
     pub body: Body,
 }
 
@@ -138,19 +143,23 @@ impl OpenFile {
             rows,
             writer: None,
             total_rows: 0,
+            offsets: 0..0,
             raw_bytes: 0,
             finished: [0; 2],
             encoder_memory_bytes: 0,
         }
     }
 
-    /// Adds a row by `push`. Rows are encoded as soon as a batch of them is complete, or all at the end.
+    /// Adds the row of the record at `offset` by `push`. Rows are encoded as soon as a batch of them is complete, or all at the end.
     pub(super) fn push(
         &mut self,
         is_deferred: bool,
+        offset: i64,
         push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
         push(&mut self.rows)?;
+        let first = if self.total_rows == 0 { offset } else { self.offsets.start };
+        self.offsets = first..offset + 1;
         self.total_rows += 1;
         if self.rows.len() >= ROWS_PER_BATCH && !is_deferred { self.encode(None) } else { Ok(()) }
     }
@@ -245,7 +254,13 @@ impl OpenFile {
             writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
         }
         let body = writer.into_inner()?.finish();
-        Ok(FinishedFile { folder: self.folder, sequence: self.sequence, rows: self.total_rows, body })
+        Ok(FinishedFile {
+            folder: self.folder,
+            sequence: self.sequence,
+            rows: self.total_rows,
+            offsets: self.offsets,
+            body,
+        })
     }
 }
 

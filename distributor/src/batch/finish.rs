@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::file::{FinishedFile, OpenFile};
 use super::promoted::Promoted;
 use super::spool::Overflow;
-use super::{Batch, BatchError, Encoded, Place, Series, Stated};
+use super::{Batch, BatchError, Encoded, Place, Stated};
 use crate::scratch::ScratchFile;
 
 /// Footer key: values of promoted columns that did not fit and are null in this file. Omitted if there are none.
@@ -103,9 +103,8 @@ impl Batch {
     /// # Errors
     /// The encoder's error, or the disk's.
     pub(crate) fn finish(self) -> Result<Option<Encoded>, BatchError> {
-        let Self { topic, partition, from, revision, layout, promoted, mut overflow, .. } = self;
+        let Self { topic, partition, from, series, layout, promoted, mut overflow, .. } = self;
         let Some(ends) = self.ends else { return Ok(None) };
-        let series = Series::of_revision(revision);
         let place = Place { topic: &topic, partition, from, to: ends.to, series, layout: &layout };
         let stated = Stated::new(&ends, self.counts, self.files.len()).fact()?;
         let Ended { files, unfit } = end_all(self.files, &promoted, &mut overflow, |file| {

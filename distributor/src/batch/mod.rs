@@ -27,7 +27,7 @@ pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
 pub(crate) use finish::UNFIT;
-pub(crate) use place::{Place, STANDS_IN, Series};
+pub(crate) use place::{LAYOUT, Place, STANDS_IN, Series};
 use promoted::Promoted;
 pub(crate) use remaining::{Remaining, RemainingFiles, StandIns, distinct, series_of};
 use rows::{Kind, Lineage, Rows};
@@ -75,7 +75,7 @@ pub(crate) struct Batch {
     topic: String,
     partition: i32,
     from: i64,
-    revision: u32,
+    series: Series,
     layout: Layout,
     reader: EventFormat,
     promoted: Arc<Promoted>,
@@ -142,7 +142,7 @@ impl Batch {
             topic: topic.to_owned(),
             partition,
             from,
-            revision: 0,
+            series: Series::Cut,
             reader: layout.reader()?,
             events: Table::events(encoding, &promoted),
             rejected: Table::rejected(encoding),
@@ -170,7 +170,12 @@ impl Batch {
 
     /// Marks the batch as rewritten: its files are named by the revision.
     pub(crate) fn of_revision(self, revision: u32) -> Self {
-        Self { revision, ..self }
+        Self { series: Series::of_revision(revision), ..self }
+    }
+
+    /// Marks the batch as part of a replace: its files are outputs of it, numbered from `first` on.
+    pub(crate) fn of_replace(self, replace: u64, first: u32) -> Self {
+        Self { series: Series::Replace(replace), next_sequence: first, ..self }
     }
 
     /// Takes no record that would begin a file beyond this number (at least one). For batches whose end is not fixed
@@ -401,15 +406,21 @@ impl Batch {
         self.push_to(index, |rows| rows.push_rejected((rejection.code(), &detail), event_id, record.value, lineage))
     }
 
+    /// Of the record that was taken last.
+    fn last_offset(&self) -> i64 {
+        self.ends.map_or(self.from, |ends| ends.to - 1)
+    }
+
     fn push_to(
         &mut self,
         index: usize,
         push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
         let (is_deferred, max_rows) = (self.is_deferred, self.layout.max_rows_per_file);
+        let offset = self.last_offset();
         let mut is_full = false;
         self.account(index, |file| {
-            file.push(is_deferred, push)?;
+            file.push(is_deferred, offset, push)?;
             is_full = file.total_rows() >= max_rows;
             // It is ended with the batch, because its footer names the batch's end.
             if is_full && !is_deferred { file.seal(None) } else { Ok(()) }

@@ -1,5 +1,6 @@
 //! The keys of a batch's files, and the facts about them in their footers.
 
+use commitlog::FileId;
 use parquet::errors::ParquetError;
 
 use crate::chain::Cut;
@@ -7,6 +8,9 @@ use crate::layout::Layout;
 
 /// Footer key of a stand-in: a file without rows under the name of one that must not appear any more.
 pub(crate) const STANDS_IN: &str = "event_distributor.stands_in";
+
+/// Footer key of the layout that the rows were made under.
+pub(crate) const LAYOUT: &str = "event_distributor.layout";
 
 /// The series of files that a batch may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +21,8 @@ pub(crate) enum Series {
     Revision(u32),
     /// The rows that remained after its head was lost: round 1, 2, …
     Salvage(u32),
+    /// Outputs of a replace of the commit log, numbered through all of its batches.
+    Replace(u64),
 }
 
 impl Series {
@@ -50,6 +56,10 @@ impl<'a> Place<'a> {
             Series::Cut => format!("{batch}-{sequence}.parquet"),
             Series::Revision(revision) => format!("{batch}-r{revision}-{sequence}.parquet"),
             Series::Salvage(round) => format!("{batch}-s{round}-{sequence}.parquet"),
+            Series::Replace(replace) => {
+                let id = FileId::Replace { replace, k: sequence };
+                format!("{folder}/{}-{}-{id}.parquet", self.topic, self.partition)
+            }
         }
     }
 
@@ -65,12 +75,13 @@ impl<'a> Place<'a> {
             ("event_distributor.from", self.from.to_string()),
             ("event_distributor.to", self.to.to_string()),
             ("event_distributor.sequence", sequence.to_string()),
-            ("event_distributor.layout", layout),
+            (LAYOUT, layout),
         ];
         match self.series {
             Series::Cut => {}
             Series::Revision(revision) => facts.push(("event_distributor.revision", revision.to_string())),
             Series::Salvage(round) => facts.push(("event_distributor.salvage", round.to_string())),
+            Series::Replace(replace) => facts.push(("event_distributor.replace", replace.to_string())),
         }
         Ok(facts)
     }

@@ -198,8 +198,8 @@ impl Batch {
         index: usize,
         push: impl FnOnce(&mut Rows) -> Result<(), BatchError>,
     ) -> Result<(), BatchError> {
-        let is_deferred = self.is_deferred;
-        self.account(index, |file| file.push(is_deferred, push))
+        let (is_deferred, offset) = (self.is_deferred, self.last_offset());
+        self.account(index, |file| file.push(is_deferred, offset, push))
     }
 
     /// Ends the files of a round of salvage, one for each folder of the cut.

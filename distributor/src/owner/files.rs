@@ -23,12 +23,12 @@ const MAX_PUTS: usize = 10;
 const HASHED_BYTES: usize = 256 * 1024;
 
 /// Key of a file.
-pub(super) fn path(topic: &str, partition: i32, folder: &str, id: FileId) -> String {
+pub(crate) fn path(topic: &str, partition: i32, folder: &str, id: FileId) -> String {
     format!("{folder}/{topic}-{partition}-{id}.parquet")
 }
 
 /// When a proof does not count any more.
-pub(super) fn deadline(now_ms: i64, proof: Proof) -> Instant {
+pub(crate) fn deadline(now_ms: i64, proof: Proof) -> Instant {
     let left_ms = proof.proved_ms.saturating_add(PROOF_LASTS_MS).saturating_sub(now_ms).clamp(0, PROOF_LASTS_MS);
     Instant::now() + Duration::from_millis(left_ms.unsigned_abs())
 }
@@ -99,7 +99,17 @@ async fn put_file(
     file: &FinishedFile,
     stated: &Stated,
 ) -> Result<PutFile, PartitionError> {
-    let key = place.path(&file.folder, file.sequence);
+    put_under(store, place.path(&file.folder, file.sequence), place, file, stated).await
+}
+
+/// Puts a file under this key if it is free, and says what stands there.
+pub(crate) async fn put_under(
+    store: &dyn Store,
+    key: String,
+    place: Place<'_>,
+    file: &FinishedFile,
+    stated: &Stated,
+) -> Result<PutFile, PartitionError> {
     let facts = place.footer_facts(file.sequence)?;
     let mut metadata = facts.clone();
     metadata.push(stated.fact()?);

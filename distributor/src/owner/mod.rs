@@ -6,7 +6,7 @@
 //! any point leaves the same state as a crash.
 
 mod collection;
-mod files;
+pub(crate) mod files;
 mod fill;
 mod reading;
 mod restore;

@@ -52,7 +52,7 @@ async fn put(
     stated: Option<&Stated>,
     uploads: &Uploads,
 ) -> Result<Option<FileEntry>, PartitionError> {
-    let FinishedFile { folder, sequence, rows, body } = file;
+    let FinishedFile { folder, sequence, rows, body, .. } = file;
     let path = place.path(&folder, sequence);
     let facts = place.footer_facts(sequence)?;
     let mut metadata = facts.clone();
@@ -210,7 +210,7 @@ mod tests {
             if on_disk {
                 spool.spill(&disk).unwrap();
             }
-            FinishedFile { folder: "events/f".into(), sequence, rows: 1, body: spool.finish() }
+            FinishedFile { folder: "events/f".into(), sequence, rows: 1, offsets: 0..1, body: spool.finish() }
         };
         let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let seen = most.clone();

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use common::config::Compression;
 use common::store::Store;
 use futures_util::{FutureExt, StreamExt, stream};
-use serde_json::Value;
 
 use super::Rewriter;
 use crate::batch::Encoding;
 use crate::chain::{ChainStore, Rewrite, Standing};
 use crate::footer::{Footer, FooterError};
-use crate::layout::Layout;
 use crate::replay::ReplayError;
+use crate::rewriting::{differences, encoding_words};
 
 /// Footers read at the same time.
 const AT_ONCE: usize = 16;
@@ -89,46 +87,6 @@ async fn is_encoded(store: &dyn Store, standing: &Standing, encoding: Encoding) 
     Ok(true)
 }
 
-fn encoding_words(encoding: Encoding) -> String {
-    let filter = if encoding.bloom_filter { "a Bloom filter" } else { "no Bloom filter" };
-    let compression = match encoding.compression {
-        Compression::Zstd => "zstd",
-        Compression::Snappy => "snappy",
-    };
-    format!("{compression} and {filter}")
-}
-
-/// Settings in which two layouts differ.
-fn differences(before: &Layout, wanted: &Layout) -> Vec<String> {
-    let mut found = Vec::new();
-    match (serde_json::to_value(before), serde_json::to_value(wanted)) {
-        (Ok(before), Ok(wanted)) => compare("", &before, &wanted, &mut found),
-        // Never for a layout that was read or configured.
-        _ => found.push("layout".to_owned()),
-    }
-    found
-}
-
-fn compare(path: &str, before: &Value, wanted: &Value, found: &mut Vec<String>) {
-    if before == wanted {
-        return;
-    }
-    let (Value::Object(old), Value::Object(new)) = (before, wanted) else {
-        let is_plain = |value: &Value| !value.is_array() && !value.is_object() && !value.is_null();
-        found.push(if is_plain(before) && is_plain(wanted) {
-            format!("{path}: {before} -> {wanted}")
-        } else {
-            path.to_owned()
-        });
-        return;
-    };
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    for name in names {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        compare(&path, old.get(name).unwrap_or(&Value::Null), new.get(name).unwrap_or(&Value::Null), found);
-    }
-}
-
 /// How a rewrite is begun where another one may be unfinished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Opening {
@@ -190,15 +148,5 @@ mod tests {
         assert!(open(unfinished(), other(30)).is_err_and(|message| message.contains("--to 20")));
         let covering = Rewrite { all: true, ..other(20) };
         assert_eq!(open(unfinished(), other(20)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), covering)));
-    }
-
-    #[test]
-    fn settings_that_differ_are_named() {
-        let wanted = Layout { timezone: "Europe/Berlin".into(), max_types: 7, ..layout() };
-        assert_eq!(differences(&layout(), &wanted), ["max_types: 1000 -> 7", "timezone: \"UTC\" -> \"Europe/Berlin\""]);
-        let mut other = layout();
-        other.rules.max_depth += 1;
-        assert_eq!(differences(&layout(), &other), ["rules.max_depth: 128 -> 129"]);
-        assert!(differences(&layout(), &layout()).is_empty());
     }
 }

@@ -1,0 +1,188 @@
+//! What a rewrite comes to, before anything is changed.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use commitlog::{ReplaceSlot, State};
+use commitlog_storage::CommitLog;
+use common::log::Bounds;
+use serde::Serialize;
+
+use super::CommitRewriter;
+use super::groups::groups;
+use super::judge::{Fate, Judge};
+use crate::partition::PartitionError;
+use crate::replay::{ReplayError, ReplayTarget};
+
+/// What a rewrite of one partition comes to, or came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CommitRewrite {
+    pub partition: i32,
+    /// Offsets that were looked at: from where a batch begins to the end of the last committed one.
+    pub from: i64,
+    pub to: i64,
+    pub batches: u64,
+    /// Batches to be made again, or that were.
+    pub rewritten: u64,
+    /// Batches that should be made again, but whose records the log no longer holds: they stay as they are.
+    pub not_in_log: u64,
+    /// Batches whose files another replace has: a later run looks at them again.
+    pub taken: u64,
+    /// Batches that stay as they are because two of their types have one folder.
+    pub mixed: u64,
+    /// Files of the batches to be made again, or that were, and their bytes.
+    pub files_removed: u64,
+    pub bytes_removed: u64,
+    /// Files made, their bytes and their rows, rejected ones too; known once they are.
+    pub files_made: u64,
+    pub bytes_made: u64,
+    pub rows_made: u64,
+    /// Settings in which batches differ from what is wanted.
+    pub differences: BTreeSet<String>,
+    /// An earlier rewrite was not finished, and is by this one.
+    pub unfinished: bool,
+    /// Number of the first replace of this run.
+    #[serde(skip)]
+    pub(super) since: u64,
+}
+
+impl CommitRewrite {
+    /// Whether anything is to be done.
+    pub fn is_due(&self) -> bool {
+        self.unfinished || self.rewritten > 0
+    }
+}
+
+impl CommitRewriter {
+    /// What [`Self::apply`] would do. Changes nothing.
+    ///
+    /// Skips partitions without a commit log, and those that have no record at or after a requested time.
+    ///
+    /// # Errors
+    /// An invalid target; a batch whose duplicates would be others under the wanted layout; records that the log no longer
+    /// holds, if all are required; the store's and the log's.
+    pub async fn plan(
+        &self,
+        target: ReplayTarget,
+        partitions: Option<&[i32]>,
+    ) -> Result<Vec<CommitRewrite>, ReplayError> {
+        let log_id = self.log.identity().await?;
+        let bounds = self.log.bounds(&self.topic).await?;
+        if let Some(unknown) = partitions.into_iter().flatten().find(|id| !bounds.contains_key(id)) {
+            return Err(ReplayError::Refused(format!("topic '{}' has no partition {unknown}", self.topic)));
+        }
+        let (mut plans, looked_at) = (Vec::new(), AtomicU64::new(0));
+        for (id, log) in bounds {
+            if partitions.is_some_and(|wanted| !wanted.contains(&id)) {
+                continue;
+            }
+            let state = self.state(id).await?;
+            let Some(header) = &state.head.header else { continue };
+            if header.log_id != log_id {
+                let message = format!("the trusted zone was written from log {}, this is {log_id}", header.log_id);
+                return Err(self.refusal(id, message).into());
+            }
+            if log.latest < state.head.end {
+                let message = format!(
+                    "the log ends at {}, the trusted zone at {}: it was truncated or recreated",
+                    log.latest, state.head.end
+                );
+                return Err(self.refusal(id, message).into());
+            }
+            let Some(from) = self.begin(id, &state, target).await? else { continue };
+            let mut judge = Judge::new(self, id, log.earliest, state.head.next_replace);
+            let plan = self.look(&mut judge, id, &state, from..state.head.end, &looked_at).await?;
+            self.check_all(&plan, log)?;
+            plans.push(CommitRewrite { since: state.head.next_replace, ..plan });
+        }
+        Ok(plans)
+    }
+
+    pub(super) async fn state(&self, id: i32) -> Result<State, PartitionError> {
+        Ok(CommitLog::new(self.store.clone(), &self.topic, id).load_state().await?.0)
+    }
+
+    fn check_all(&self, plan: &CommitRewrite, log: Bounds) -> Result<(), PartitionError> {
+        if !self.require_all || plan.not_in_log == 0 {
+            return Ok(());
+        }
+        let message = format!(
+            "the log no longer holds the records of {} batches before offset {}, which cannot be rewritten",
+            plan.not_in_log, log.earliest
+        );
+        Err(self.refusal(plan.partition, message))
+    }
+
+    /// Where the batch begins that a target names. None: every record at or after that time is still to be read.
+    async fn begin(&self, id: i32, state: &State, target: ReplayTarget) -> Result<Option<i64>, ReplayError> {
+        let end = state.head.end;
+        let start = state.head.header.as_ref().map_or(end, |header| header.start);
+        let offset = match target {
+            ReplayTarget::Earliest => start,
+            ReplayTarget::Offset(offset) | ReplayTarget::Batch(offset) => offset,
+            ReplayTarget::Time(time_ms) => match self.log.offset_for_time(&self.topic, id, time_ms).await? {
+                Some(offset) if offset < end => offset,
+                Some(_) | None => return Ok(None),
+            },
+        };
+        if offset >= end && offset > start {
+            let message = format!(
+                "offset {offset} is not written yet: written offsets end at {end}. Name an earlier place, or leave the partition out with --partitions"
+            );
+            return Err(self.refusal(id, message).into());
+        }
+        let Some((from, span)) = state.spans.range(..=offset.max(start)).next_back() else { return Ok(Some(start)) };
+        if matches!(target, ReplayTarget::Batch(wanted) if wanted != *from) {
+            let message = format!("no batch begins at {offset}; the one that holds it is {from}..{}", span.to);
+            return Err(self.refusal(id, message).into());
+        }
+        Ok(Some(*from))
+    }
+
+    /// Judges every group that lies within `range` or begins before it and reaches into it.
+    pub(super) async fn look(
+        &self,
+        judge: &mut Judge<'_>,
+        partition: i32,
+        state: &State,
+        range: std::ops::Range<i64>,
+        looked_at: &AtomicU64,
+    ) -> Result<CommitRewrite, PartitionError> {
+        let mut plan = CommitRewrite {
+            partition,
+            from: range.start,
+            to: range.end,
+            batches: 0,
+            rewritten: 0,
+            not_in_log: 0,
+            taken: 0,
+            mixed: 0,
+            files_removed: 0,
+            bytes_removed: 0,
+            files_made: 0,
+            bytes_made: 0,
+            rows_made: 0,
+            differences: BTreeSet::new(),
+            unfinished: state.head.replace(ReplaceSlot::Remaking).is_some(),
+            since: 0,
+        };
+        for group in groups(state).iter().filter(|group| group.to > range.start && group.to <= range.end) {
+            let batches = group.batches.len() as u64;
+            plan.batches += batches;
+            match judge.judge(state, group).await? {
+                Fate::Stands => {}
+                Fate::NotInLog => plan.not_in_log += batches,
+                Fate::Taken => plan.taken += batches,
+                Fate::Mixed => plan.mixed += batches,
+                Fate::Again => {
+                    plan.rewritten += batches;
+                    plan.files_removed += group.files.len() as u64;
+                    plan.bytes_removed += group.files.iter().map(|(_, file)| file.stored.bytes).sum::<u64>();
+                }
+            }
+            (self.on_batch)(looked_at.fetch_add(batches, Ordering::Relaxed) + batches);
+        }
+        plan.differences = judge.differences.clone();
+        Ok(plan)
+    }
+}
