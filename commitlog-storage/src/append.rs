@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use commitlog::{ENTRY_VERSION, Entry, MAX_ENTRY_BYTES, Op, Sealed};
-use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind, read_all};
+use common::store::{LockKind, Metadata, PutCondition, PutOutcome, StoreErrorKind, StoreLock, read_all};
 
 use crate::error::{CommitLogError, Result};
 use crate::{CommitLog, Damage, Tail};
@@ -75,6 +75,21 @@ impl CommitLog {
             entries.push(entry);
         }
         Ok((entries, tail))
+    }
+
+    /// Whether these are all entries.
+    pub(crate) async fn is_tail(&self, tail: Tail) -> Result<bool> {
+        // Below the floor an absent entry is a hole.
+        Ok(self.store.head(&self.entry_key(tail.next)).await?.is_none() && self.floor().await? <= tail.next)
+    }
+
+    /// The lock between puts that make rows visible, which share it, and deletes of replacers. None: this store has none,
+    /// and a replacer has to wait.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub async fn fence(&self, kind: LockKind) -> Result<Option<StoreLock>> {
+        Ok(self.store.lock(&self.fence_key(), kind).await?)
     }
 
     /// When entry `n` was put, by the store's clock. None: it was collected.

@@ -9,6 +9,7 @@
 //! | `segments/<sha256>.json` | if absent | consecutive spans with their live files |
 //! | `floor.json` | if the version is the one read, only up | entries below may have been deleted |
 //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
+//! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
 //! | `staged/<replace>/<path>` | if absent | an output of a replace until it is done |
 //!
 //! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry and the newest checkpoint are one listing

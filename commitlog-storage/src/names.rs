@@ -68,6 +68,11 @@ impl CommitLog {
         format!("{}clock", self.staged_root())
     }
 
+    /// The lock between puts that make rows visible and deletes of replacers.
+    pub(crate) fn fence_key(&self) -> String {
+        format!("{}fence", self.prefix)
+    }
+
     /// Of a key run: where its batch begins.
     pub(crate) fn begin_of_key_run(&self, key: &str) -> Result<i64> {
         let name = key.strip_prefix(&self.keys_prefix()).and_then(|name| name.strip_suffix(".run"));

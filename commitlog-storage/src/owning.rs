@@ -9,7 +9,7 @@ use commitlog::actor::{Action, Answer, Encoded, Misheard, Unrestored};
 use commitlog::decide::{Facts, Refusal};
 use commitlog::{FileId, Head, Intent, LiveFile, Op, Owner, Recipe, Stored, Witness};
 
-use crate::session::{Proof, Session};
+use crate::session::{Entered, Proof, Session};
 use crate::{CommitLogError, Recent};
 
 /// What came of reading records.
@@ -175,7 +175,9 @@ impl<W: Work> Owning<W> {
 
     async fn put_files(&mut self, files: &[u32]) -> Result<(), W::Error> {
         let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
+        let Entered::Open(lock) = self.session.enter().await? else { return self.hear(Answer::TooOld) };
         let (mut is_too_old, outcomes) = (false, self.work.put_files(files, proof).await?);
+        drop(lock);
         for (k, outcome) in outcomes {
             match outcome {
                 PutFile::Stands(stored) => self.hear(Answer::Stands { k, stored })?,
@@ -187,7 +189,9 @@ impl<W: Work> Owning<W> {
 
     async fn put_again(&mut self, files: &[FileId]) -> Result<(), W::Error> {
         let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
+        let Entered::Open(lock) = self.session.enter().await? else { return self.hear(Answer::TooOld) };
         let (mut is_too_old, outcomes) = (false, self.work.put_again(files, self.session.recent(), proof).await?);
+        drop(lock);
         for (id, outcome) in outcomes {
             match outcome {
                 Restored::Present => self.hear(Answer::PutAgain(id))?,

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use commitlog::actor::{Action, Answer, Choice, Misheard};
 use commitlog::decide::Refusal;
 use commitlog::{FileId, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
+use common::store::LockKind;
 
 use crate::CommitLogError;
-use crate::session::{Proof, Session};
+use crate::session::{Entered, Proof, Session};
 
 /// What came of making an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,7 @@ pub trait Files: Send {
     /// it was collected.
     async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Self::Error>;
 
-    /// Deletes inputs, and returns those that are certainly gone. Must exclude puts that rest on an older proof, where the
-    /// store's fence is a lock.
+    /// Deletes inputs, and returns those that are certainly gone. Where the store has locks, the fence is held meanwhile.
     async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Self::Error>;
 
     /// Copies output `k` to its name, if that is free.
@@ -137,10 +137,13 @@ impl<F: Files> Replacing<F> {
                 }
             }
             Action::Delete { files, .. } => {
+                let lock = self.session.log.fence(LockKind::Exclusive).await?;
                 let deleted = self.files.delete(&intent, files).await?;
+                drop(lock);
                 self.hear(Answer::Deleted(deleted))?;
             }
             Action::Publish { outputs, .. } => {
+                let Entered::Open(_lock) = self.session.enter().await? else { return self.hear(Answer::TooOld) };
                 for k in outputs.iter().copied() {
                     let Some(proof) = self.session.proof() else { return self.hear(Answer::TooOld) };
                     match self.files.publish(&intent, k, proof).await? {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use commitlog::actor::Answer;
 use commitlog::{Head, Invalid, Op};
 use common::clock::BootClock;
+use common::store::{LockKind, StoreLock};
 
 use crate::error::Result;
 use crate::{Append, CommitLog, CommitLogError, Recent, Tail};
@@ -18,6 +19,15 @@ pub struct Proof {
     pub entries: u64,
     /// By this machine's time since it booted, before the request that proved it was sent.
     pub proved_ms: i64,
+}
+
+/// Whether files may be made visible now.
+#[derive(Debug)]
+pub(crate) enum Entered {
+    /// As long as the lock lives, if the store has locks.
+    Open(Option<StoreLock>),
+    /// Entries were appended: the tail has to be proved again.
+    Behind,
 }
 
 /// Random text, new for each call: by it an appender knows its own entry.
@@ -81,6 +91,14 @@ impl Session {
 
     pub(crate) async fn floor(&self) -> Result<Answer> {
         Ok(Answer::Floor(self.log.floor().await?))
+    }
+
+    /// Excludes deletes of replacers while files become visible, where the store has locks: whoever holds the lock and sees
+    /// that nothing was appended puts no file that was deleted.
+    pub(crate) async fn enter(&self) -> Result<Entered> {
+        let Some(lock) = self.log.fence(LockKind::Shared).await? else { return Ok(Entered::Open(None)) };
+        let is_at_tail = self.log.is_tail(self.tail).await?;
+        Ok(if is_at_tail { Entered::Open(Some(lock)) } else { Entered::Behind })
     }
 
     fn follow(&mut self, entries: &[Vec<Op>], tail: Tail) -> Result<()> {

@@ -261,3 +261,41 @@ async fn an_append_and_its_checkpoint_between_two_listings_are_no_damage() -> Te
     assert_eq!(loaded.head, history.state.head);
     Ok(())
 }
+
+/// In a directory a put that makes rows visible is begun under the lock, and only if nothing was appended.
+#[test]
+fn nobody_makes_files_visible_who_does_not_know_the_last_entry() -> TestResult {
+    use crate::session::Entered;
+    let folder = tempfile::tempdir()?;
+    runtime_with_time().block_on(async {
+        let store: Arc<dyn Store> = Arc::new(common::store::LocalStore::new(folder.path().to_owned()));
+        let log = CommitLog::new(store.clone(), "t", 3);
+        let session = || {
+            let writer: Writer = Box::new(|| "w".to_owned());
+            Session::new(log.clone(), Arc::new(common::clock::SystemClock), writer)
+        };
+        let history = History::of(&[9, 9]);
+        let mut tail = Tail::default();
+        for (n, ops) in history.entries.iter().enumerate() {
+            let mut one = session();
+            one.load().await?;
+            assert!(matches!(one.enter().await?, Entered::Open(Some(_))), "it knows all entries");
+            match log.append(tail, &format!("w{n}"), ops).await? {
+                Append::Appended { tail: after } => tail = after,
+                other => panic!("nobody else appends: {other:?}"),
+            }
+            assert!(matches!(one.enter().await?, Entered::Behind), "entry {n} is not known to it");
+            one.prove().await?;
+            assert!(matches!(one.enter().await?, Entered::Open(Some(_))), "it knows all entries again");
+        }
+        log.raise_floor(tail.next + 1).await?;
+        let mut one = session();
+        one.load().await?;
+        assert!(matches!(one.enter().await?, Entered::Behind), "an absent entry below the floor is a hole");
+        Ok(())
+    })
+}
+
+fn runtime_with_time() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}

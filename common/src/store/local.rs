@@ -15,12 +15,14 @@
 //! - File names that are not UTF-8 cannot be keys; they are skipped with a warning.
 //! - Paths longer than the longest key are not listed.
 //! - A listing reads the directories on its way again for each page: use large pages to sweep a large directory.
+//! - A lock is a file without content, locked by `flock`. File systems without `flock` have no locks.
 //! - User metadata is dropped, tags are unsupported.
 
 mod entries;
 mod failure;
 mod folders;
 mod list;
+mod lock;
 mod read;
 mod relocate;
 #[cfg(test)]
@@ -30,22 +32,25 @@ mod unfinished;
 mod walk;
 mod write;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinError;
 
 use self::failure::Outcome;
+use self::lock::Held;
 use self::relocate::{Relocation, Removal};
 use self::tree::{Place, Root, meta_of, stat_object};
 use self::write::Temporary;
 use super::batch::{answer_all, sort_out};
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions,
-    SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move, MultipartUpload,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
+    StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
 /// Whether `now` is a later state of the same file as `then`: the same inode, written to since. Never true for versions
@@ -60,26 +65,34 @@ pub fn is_later_state(then: &Version, now: &Version) -> bool {
 #[derive(Debug, Clone)]
 pub struct LocalStore {
     root: Arc<Root>,
+    held: Arc<Held>,
 }
+
+/// A lock that another one holds is tried again so often.
+const LOCK_POLL: Duration = Duration::from_millis(20);
 
 impl LocalStore {
     /// A store whose directory the first put creates; until then it is empty.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root: Arc::new(Root::new(root, true)) }
+        Self::at(Root::new(root, true))
     }
 
     /// A store whose directory must exist: while it is missing every call returns [`StoreErrorKind::NoSuchStore`]. For
     /// directories that other programs fill: an unmounted volume must not look empty.
     #[must_use]
     pub fn open(root: PathBuf) -> Self {
-        Self { root: Arc::new(Root::new(root, false)) }
+        Self::at(Root::new(root, false))
     }
 
     /// As [`LocalStore::open`], for a landing zone: `pending` and `processed` may be symbolic links to directories.
     #[must_use]
     pub fn landing(root: PathBuf) -> Self {
-        Self { root: Arc::new(Root::new(root, false).following(&["pending", "processed"])) }
+        Self::at(Root::new(root, false).following(&["pending", "processed"]))
+    }
+
+    fn at(root: Root) -> Self {
+        Self { root: Arc::new(root), held: Arc::default() }
     }
 
     /// File system calls block, so they run off the async threads.
@@ -89,8 +102,8 @@ impl LocalStore {
         key: &str,
         work: impl FnOnce(&Root) -> Outcome<T> + Send + 'static,
     ) -> Result<T> {
-        let root = Arc::clone(&self.root);
-        run_blocking(move || work(&root))
+        let (root, held) = (Arc::clone(&self.root), self.held.now());
+        run_blocking(move || under(held, || work(&root)))
             .await
             .map_err(|error| join_error(&error, operation, key))?
             .map_err(|failure| failure.into_error(operation, key))
@@ -103,11 +116,18 @@ impl LocalStore {
         entries: Vec<E>,
         work: fn(&Root, &[E]) -> Vec<Result<T>>,
     ) -> Vec<Result<T>> {
-        let (root, length) = (Arc::clone(&self.root), entries.len());
-        run_blocking(move || work(&root, &entries)).await.unwrap_or_else(|error| {
+        let (root, length, held) = (Arc::clone(&self.root), entries.len(), self.held.now());
+        run_blocking(move || under(held, || work(&root, &entries))).await.unwrap_or_else(|error| {
             (0..length).map(|_| Err(join_error(&error, operation, "an entry of a batch"))).collect()
         })
     }
+}
+
+/// Keeps locks until the work is done.
+fn under<T>(held: Vec<Arc<OwnedFd>>, work: impl FnOnce() -> T) -> T {
+    let outcome = work();
+    drop(held);
+    outcome
 }
 
 fn relocation(from: &str, version: &Version, to: &str) -> Result<Relocation> {
@@ -194,6 +214,22 @@ impl Store for LocalStore {
         let (source, target) = (Place::parse("copy", from)?, Place::parse("copy", to)?);
         let version = source_version.clone();
         self.run("copy", from, move |root| relocate::copy(root, &source, &version, &target)).await
+    }
+
+    async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
+        let place = Place::parse("lock", key)?;
+        loop {
+            let (root, place) = (Arc::clone(&self.root), place.clone());
+            let taken = run_blocking(move || lock::try_lock(&root, &place, kind))
+                .await
+                .map_err(|error| join_error(&error, "lock", key))?;
+            match taken {
+                Ok(Some(file)) => return Ok(Some(StoreLock::new(self.held.add(file)))),
+                Ok(None) => tokio::time::sleep(LOCK_POLL).await,
+                Err(failure) if failure.kind == StoreErrorKind::Unsupported => return Ok(None),
+                Err(failure) => return Err(failure.into_error("lock", key)),
+            }
+        }
     }
 
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome> {

@@ -13,6 +13,7 @@
 //! 4. A rename or a delete that names a version affects only that version: a newer object under the key stays. Stores
 //!    without conditional deletes are read first, which leaves a small window; each implementation documents it.
 //! 5. A failed look-up is never reported as an absent object: only a definite answer becomes `None`.
+//! 6. [`Store::lock`] excludes other processes until the lock is dropped and every call that began meanwhile has ended.
 //!
 //! One conformance suite (`conformance`, behind the feature of that name) runs over every implementation.
 
@@ -23,6 +24,7 @@ mod error;
 mod key;
 mod local;
 mod location;
+mod lock;
 #[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod place;
@@ -45,6 +47,7 @@ use bytes::Bytes;
 pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, is_later_state};
 pub use location::{Location, LocationError};
+pub use lock::{LockKind, StoreLock};
 #[cfg(any(test, feature = "conformance"))]
 pub use memory::MemoryStore;
 pub use place::{FileId, Place};
@@ -285,6 +288,17 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Besides the usual ones, [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome>;
+
+    /// Takes a lock that every process sees which uses this store, as soon as no other excludes it. `None`: this store has
+    /// no locks. The lock is released when it is dropped and every call of this store that began meanwhile has ended, also
+    /// one whose future was dropped; and when its process ends.
+    ///
+    /// # Errors
+    /// Of the store.
+    async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
+        let (_, _) = (key, kind);
+        Ok(None)
+    }
 
     /// Uploads that were begun and neither completed nor aborted, including those of living writers. Unordered. If a
     /// page ends at a key with several uploads, a store may leave out those that do not fit.

@@ -19,9 +19,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
-    SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move, MultipartUpload,
+    ObjectMeta, ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError,
+    StoreErrorKind, StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -286,6 +286,10 @@ impl Store for RetryingStore {
 
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         repeat!(self, "tag", key, self.shared.inner.tag_version(key, version, tags))
+    }
+
+    async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
+        repeat!(self, "lock", key, self.shared.inner.lock(key, kind))
     }
 
     async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {

@@ -22,6 +22,8 @@ pub enum Fence {
     /// The group has no members, when the rewrite begins and again before files are deleted. A distributor that its group
     /// gave up and that stopped between two instructions is not seen by it.
     Offline,
+    /// The store has locks, of which distributors hold one while they make files visible. They go on meanwhile.
+    Locks,
     /// The store's clock is so far past the entry that began the replace. Distributors go on meanwhile.
     Wait(Duration),
 }

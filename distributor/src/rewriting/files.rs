@@ -5,7 +5,7 @@ use commitlog::actor::Choice;
 use commitlog::{FileId, Planned, ReplaceIntent, State};
 use commitlog_storage::replacing::{Files, Published, Staged};
 use commitlog_storage::{CommitLog, Proof};
-use common::store::{ListOptions, Store, StoreErrorKind};
+use common::store::{ListOptions, LockKind, Store, StoreErrorKind};
 use futures_util::{FutureExt, StreamExt};
 
 use super::CommitRewriter;
@@ -41,6 +41,14 @@ impl Files for Work<'_, '_> {
     async fn await_fence(&mut self, _entry: u64, put_ms: Option<i64>) -> Result<(), PartitionError> {
         match (self.rewriter.fence, put_ms) {
             (Fence::Offline, _) => self.check_members(self.range.end).await,
+            (Fence::Locks, _) => match self.commits.fence(LockKind::Shared).await? {
+                Some(_) => Ok(()),
+                None => {
+                    let message =
+                        "the trusted zone's file system has no locks: stop the distributors and rewrite offline";
+                    Err(self.rewriter.refusal(self.partition, message))
+                }
+            },
             (Fence::Wait(_), None) => Ok(()),
             (Fence::Wait(wait), Some(put_ms)) => {
                 let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
@@ -93,7 +101,7 @@ impl Work<'_, '_> {
     async fn check_members(&self, end: i64) -> Result<(), PartitionError> {
         match self.rewriter.fence {
             Fence::Offline => self.rewriter.refuse_members(self.partition, end).await,
-            Fence::Wait(_) => Ok(()),
+            Fence::Locks | Fence::Wait(_) => Ok(()),
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions, SurveyPage,
-    TagOutcome, UnfinishedUpload, UploadPage, Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, StoreLock,
+    SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -96,6 +96,9 @@ impl Store for Interposed {
     }
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         self.call("tag", key, self.inner.tag_version(key, version, tags)).await
+    }
+    async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
+        self.call("lock", key, self.inner.lock(key, kind)).await
     }
     async fn unfinished_uploads(&self, options: &ListUploads) -> Result<UploadPage> {
         self.call("list uploads", &options.prefix, self.inner.unfinished_uploads(options)).await

@@ -57,7 +57,7 @@ async fn a_distributor_goes_on_beside_a_rewrite() {
             for number in 0..30 {
                 zone.append_one(&format!("r{round}-{number}")).await;
             }
-            let rewriter = CommitRewriter { fence: Fence::Wait(Duration::ZERO), ..rewriter(&zone, layout, ENCODING) };
+            let rewriter = CommitRewriter { fence: Fence::Locks, ..rewriter(&zone, layout, ENCODING) };
             let outcome = rewrite(&rewriter).await.unwrap();
             assert!(outcome.rewritten >= 3, "{outcome:?}");
             assert!(audit(&zone).await.is_sound());
@@ -117,6 +117,30 @@ async fn files_are_deleted_when_the_clock_of_the_store_has_passed_the_fence() {
     let expected = rows(&zone);
     rewrite(&waiting).await.unwrap();
     assert_ne!(zone.files("events", ".parquet"), before);
+    assert_eq!(rows(&zone), expected);
+    assert_sound(&zone).await;
+}
+
+/// Whoever makes files visible holds the lock, and sees under it that nothing was appended.
+#[tokio::test]
+async fn files_are_not_deleted_while_another_makes_files_visible() {
+    let zone = zone().await;
+    let before = zone.files("events", ".parquet");
+    let expected = rows(&zone);
+    let rewriter = CommitRewriter { fence: Fence::Locks, ..rewriter(&zone, small(5), ENCODING) };
+    let commits = commitlog_storage::CommitLog::new(zone.store(), "events", 0);
+    let lock = commits.fence(common::store::LockKind::Shared).await.unwrap();
+    let rewriting = rewrite(&rewriter);
+    let decided = async {
+        // The intent and the decision.
+        while zone.files("_commits/events/0/log", ".json").len() < 8 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(zone.files("events", ".parquet"), before);
+        drop(lock);
+    };
+    let (rewritten, ()) = tokio::join!(rewriting, decided);
+    assert_eq!(rewritten.unwrap().files_removed, 6);
     assert_eq!(rows(&zone), expected);
     assert_sound(&zone).await;
 }
