@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use commitlog::Checkpoint;
 use common::store::{DeleteOutcome, ListOptions, ObjectMeta};
 
+use crate::CommitLog;
 use crate::error::Result;
 use crate::names::number_of;
-use crate::{CommitLog, CommitLogError, Damage};
 
-/// Checkpoints that are kept whatever their age, newest first.
-const KEPT_CHECKPOINTS: usize = 3;
 /// Deletes of one request.
 const DELETED_AT_ONCE: usize = 1_000;
 
@@ -24,47 +21,58 @@ pub struct Collected {
 }
 
 impl CommitLog {
-    /// The checkpoint of the first `entries` entries.
-    ///
-    /// # Errors
-    /// Of the store; it is missing or damaged.
-    pub async fn checkpoint(&self, entries: u64) -> Result<Checkpoint> {
-        let key = self.checkpoint_key(entries);
-        let checkpoint = self.find_checkpoint(entries).await?;
-        checkpoint.ok_or_else(|| CommitLogError::damaged(key, Damage::Missing))
-    }
-
     /// Deletes entries below `floor` that were put before `before_ms`. The floor has to be raised before.
     ///
     /// # Errors
     /// Of the store.
     pub async fn delete_entries(&self, floor: u64, before_ms: i64) -> Result<usize> {
-        let start_after = self.entry_key(floor);
+        let start_after = self.entry_key(self.first_to_keep(floor, before_ms).await?);
         let old = self.objects(&self.entries_prefix(), Some(start_after), before_ms).await?;
         self.delete(old).await
     }
 
-    /// Deletes checkpoints and segments that were put before `before_ms` and are no longer needed: all checkpoints but the
-    /// newest three, and every segment that none of the checkpoints names which stay.
+    /// The entry below `floor` that was put at `before_ms` or later, with the lowest number. Listings begin with the
+    /// newest entry: young ones are many.
+    async fn first_to_keep(&self, floor: u64, before_ms: i64) -> Result<u64> {
+        let (mut low, mut high) = (0, floor);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let meta = self.store.head(&self.entry_key(middle)).await?;
+            if meta.is_some_and(|meta| meta.modified_ms >= before_ms) { high = middle } else { low = middle + 1 }
+        }
+        Ok(low)
+    }
+
+    /// Deletes checkpoints and segments that were put before `before_ms` and are no longer needed: those that are not newer
+    /// than the newest checkpoint that counts, and that no checkpoint that counts is or names.
     ///
     /// # Errors
     /// Of the store, and a checkpoint that is damaged: what it names is then unknown, and nothing is deleted.
     pub async fn delete_checkpoints(&self, before_ms: i64) -> Result<Collected> {
-        let prefix = self.checkpoints_prefix();
-        let mut all = self.objects(&prefix, None, i64::MAX).await?;
-        let newest = all.drain(..all.len().min(KEPT_CHECKPOINTS)).collect::<Vec<_>>();
-        let (old, young): (Vec<_>, Vec<_>) = all.into_iter().partition(|object| object.modified_ms < before_ms);
+        let root = self.root().await?;
+        let Some(newest) = root.newest() else { return Ok(Collected::default()) };
         let mut named = BTreeSet::new();
-        for object in newest.iter().chain(&young) {
-            // One that is gone by now was collected by somebody else.
-            if let Some(checkpoint) = self.find_checkpoint(number_of(&object.key, &prefix)?).await? {
-                named.extend(checkpoint.segments.iter().map(|segment| self.segment_key(segment.sha256)));
+        for counts in root.checkpoints {
+            named.insert(self.checkpoint_key(counts.entries, counts.sha256));
+            match self.find_checkpoint(counts).await? {
+                Some(checkpoint) => named.extend(checkpoint.segments.iter().map(|named| self.segment_key(named))),
+                // Others have put newer ones since, and collected. What those name is unknown here.
+                None if counts == newest => return Ok(Collected::default()),
+                None => {}
             }
         }
-        let checkpoints = self.delete(old).await?;
-        let mut segments = self.objects(&self.segments_prefix(), None, before_ms).await?;
-        segments.retain(|object| !named.contains(&object.key));
-        Ok(Collected { checkpoints, segments: self.delete(segments).await?, ..Collected::default() })
+        let mut deleted = [0, 0];
+        for (prefix, deleted) in [self.checkpoints_prefix(), self.segments_prefix()].iter().zip(&mut deleted) {
+            let mut garbage = Vec::new();
+            for object in self.objects(prefix, None, before_ms).await? {
+                if !named.contains(&object.key) && number_of(&object.key, prefix)? <= newest.entries {
+                    garbage.push(object);
+                }
+            }
+            *deleted = self.delete(garbage).await?;
+        }
+        let [checkpoints, segments] = deleted;
+        Ok(Collected { checkpoints, segments, ..Collected::default() })
     }
 
     /// Deletes key runs of batches that begin before offset `from`, if they were put before `before_ms`.
@@ -73,7 +81,7 @@ impl CommitLog {
     /// Of the store, and an object among them that is none.
     pub async fn delete_key_runs(&self, from: i64, before_ms: i64) -> Result<usize> {
         let mut old = Vec::new();
-        for object in self.objects(&self.keys_prefix(), None, before_ms).await? {
+        for object in self.objects(&self.keys_prefix(), Some(self.key_runs_from(from)), before_ms).await? {
             if self.begin_of_key_run(&object.key)? < from {
                 old.push(object);
             }

@@ -1,7 +1,7 @@
 //! Runs the collector of the core over a store.
 
+use commitlog::Collector;
 use commitlog::actor::{Action, Answer, Misheard};
-use commitlog::{Collector, State};
 
 use crate::error::Result;
 use crate::{Collected, CommitLog, Loaded};
@@ -26,21 +26,21 @@ impl CommitLog {
     pub async fn collect(&self, keep: Keep) -> Result<Collected> {
         let mut collector = Collector::new(keep.entries);
         let mut collected = Collected::default();
-        let mut loaded: Option<(State, Loaded)> = None;
+        let mut loaded: Option<Loaded> = None;
         loop {
             let answer = match collector.next() {
                 Action::Load => {
-                    let (state, _, at) = self.load_state().await?;
+                    let at = self.load().await?;
                     let head = at.head.clone();
-                    loaded = Some((state, at));
+                    loaded = Some(at);
                     Answer::Loaded(Box::new(head))
                 }
                 Action::Checkpoint { .. } => {
-                    if let Some((state, at)) = &loaded {
-                        let before = at.recent.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.segments);
-                        self.put_checkpoint(state, at.tail, before).await?;
-                    }
-                    Answer::CheckpointRead
+                    let counts = match &loaded {
+                        Some(at) => self.put_checkpoint(at).await?,
+                        None => false,
+                    };
+                    if counts { Answer::CheckpointRead } else { Answer::Behind }
                 }
                 Action::ReadFloor => Answer::Floor(self.floor().await?),
                 Action::RaiseFloor(floor) => {

@@ -21,6 +21,9 @@ pub enum CommitLogError {
         #[source]
         damage: Damage,
     },
+    /// It was not damage: newer ones hold what it held.
+    #[error("the checkpoint of {entries} entries was superseded and collected while it was read; load again")]
+    Superseded { entries: u64 },
     /// A fault of this program.
     #[error(transparent)]
     Misheard(#[from] Misheard),
@@ -41,10 +44,8 @@ pub enum Damage {
     EntriesLost { entries: u64 },
     #[error("its name is none of the commit log's")]
     Name,
-    #[error("it is no floor: {message}")]
-    Floor { message: String },
-    #[error("the floor is {floor}, above the {next} entries that are there")]
-    FloorAboveTail { floor: u64, next: u64 },
+    #[error("it is no root: {message}")]
+    Root { message: String },
     #[error("it has {found} bytes, {expected} are named")]
     Length { expected: u64, found: u64 },
     #[error("its hash is {found}, {expected} is named: it was altered or exchanged")]

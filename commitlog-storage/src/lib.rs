@@ -5,18 +5,18 @@
 //! | Object | Put | Content |
 //! |---|---|---|
 //! | `log/<inv>.json` | if absent | entry n |
-//! | `checkpoints/<inv>.json` | if absent | the state after n entries: head and names of segments |
-//! | `segments/<sha256>.json` | if absent | consecutive spans with their live files |
-//! | `floor.json` | if the version is the one read, only up | entries below may have been deleted |
+//! | `root.json` | if the version is the one read | which checkpoints count, and the floor: entries below may be gone |
+//! | `checkpoints/<inv>-<hash>.json` | if absent | the state after n entries: head and names of segments |
+//! | `segments/<inv>-<hash>.json` | if absent | consecutive spans with their live files; n is the checkpoint's that made it |
 //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
 //! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
 //! | `staged/<replace>/<path>` | if absent | an output of a replace until it is done |
 //!
-//! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry and the newest checkpoint are one listing
-//! of one object each, after years of batches, too.
+//! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry is one listing of one object, after years
+//! of batches, too.
 //!
-//! Every object is checked when it is read: an entry by the hash in the one after it or in the checkpoint, a segment by
-//! the hash in the checkpoint, a key run by the hash in its commit.
+//! Every object is checked when it is read: an entry by the hash in the one after it or in the checkpoint, a checkpoint by
+//! the hash in the root, a segment by the hash in the checkpoint, a key run by the hash in its commit.
 
 pub mod abandoning;
 mod append;
@@ -24,12 +24,12 @@ mod checkpoints;
 mod collect;
 mod collecting;
 mod error;
-mod floor;
 mod keys;
 mod load;
 mod names;
 pub mod owning;
 pub mod replacing;
+mod root;
 mod session;
 
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub use collect::Collected;
 pub use collecting::Keep;
 pub use error::{CommitLogError, Damage};
 pub use load::{Loaded, Recent};
+pub use root::{CheckpointRef, Root};
 pub use session::{PROOF_LASTS_MS, Proof, Session, Writer};
 
 /// Requests of one kind that are under way at the same time.

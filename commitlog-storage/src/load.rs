@@ -1,19 +1,16 @@
 //! The state at the tail: the newest checkpoint and the entries after it.
 
-use commitlog::{Checkpoint, Entry, Head, Invalid, MAX_ENTRY_BYTES, Op, Segment, SegmentRef, Span, State};
 use std::collections::BTreeMap;
 
+use commitlog::{Checkpoint, Entry, Head, Invalid, MAX_ENTRY_BYTES, Op, Places, Span, State};
 use common::store::ListOptions;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{CommitLogError, Result};
 use crate::names::number_of;
+use crate::root::CheckpointRef;
 use crate::{AT_ONCE, CommitLog, Damage, Tail};
 
-/// A checkpoint has head and names of segments: 100 million batches have 100,000 segments, of 130 bytes each.
-const MAX_CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
-/// 1,000 batches of 10 files are some 2 MB; one batch may have 10,000 files.
-const MAX_SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 /// How often entries may vanish while they are read, each time because collection got further.
 const MAX_RETRIES: usize = 5;
 
@@ -28,7 +25,8 @@ pub struct Loaded {
 /// What was decided since a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recent {
-    pub checkpoint: Option<Checkpoint>,
+    /// The checkpoint, and its name in the root.
+    pub(crate) base: Option<(CheckpointRef, Checkpoint)>,
     /// The entries after the checkpoint.
     entries: Vec<Vec<Op>>,
     /// The fate of the offsets that these entries decide, by the first.
@@ -38,52 +36,79 @@ pub struct Recent {
 impl Recent {
     /// Whether the commit log has no entry.
     pub fn is_empty(&self) -> bool {
-        self.checkpoint.is_none() && self.entries.is_empty()
+        self.base.is_none() && self.entries.is_empty()
+    }
+
+    /// What was decided since `base`: nothing yet.
+    fn since(base: Option<(CheckpointRef, Checkpoint)>) -> Self {
+        Self { base, ..Self::default() }
+    }
+
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.base.as_ref().map(|(_, checkpoint)| checkpoint)
+    }
+
+    pub(crate) fn entries(&self) -> &[Vec<Op>] {
+        &self.entries
+    }
+
+    /// Number of the first of the entries.
+    pub(crate) fn first_entry(&self) -> u64 {
+        self.checkpoint().map_or(0, |checkpoint| checkpoint.entries)
     }
 
     /// Takes one entry more. `before` is the head before it.
     pub(crate) fn push(&mut self, before: &Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
-        let mut state = State { head: before.clone(), ..State::default() };
-        state.apply(&ops)?;
-        self.spans.extend(state.spans);
+        let mut spans = State { head: before.clone(), ..State::default() };
+        spans.apply(&ops)?;
+        self.spans.extend(spans.spans);
         self.entries.push(ops);
         Ok(())
+    }
+
+    /// Forgets what a newer checkpoint holds.
+    pub(crate) fn rest_on(&mut self, named: CheckpointRef, checkpoint: Checkpoint) {
+        let held = usize::try_from(checkpoint.entries.saturating_sub(self.first_entry())).unwrap_or(usize::MAX);
+        self.entries.drain(..held.min(self.entries.len()));
+        self.spans = self.spans.split_off(&checkpoint.head.end);
+        self.base = Some((named, checkpoint));
     }
 }
 
 impl CommitLog {
-    /// Reads the newest checkpoint and the entries after it: two listings, one object, and the entries, side by side.
+    /// Reads the newest checkpoint and the entries after it: root, checkpoint, a listing of one object, and the entries,
+    /// side by side.
     ///
     /// # Errors
     /// Of the store, and whatever is damaged or missing.
     pub async fn load(&self) -> Result<Loaded> {
         let mut retries = 0;
         loop {
-            // In this order: entries that a newer checkpoint holds may be gone, and this one is then found.
-            let newest = self.newest(&self.entries_prefix()).await?;
-            let checkpointed = self.newest(&self.checkpoints_prefix()).await?;
-            let checkpoint = match checkpointed {
-                Some(entries) => self.find_checkpoint(entries).await?,
+            let base = match self.root().await?.newest() {
+                Some(named) => match self.find_checkpoint(named).await? {
+                    Some(checkpoint) => Some((named, checkpoint)),
+                    None => {
+                        // It was superseded and collected.
+                        self.retry(&mut retries, self.checkpoint_key(named.entries, named.sha256))?;
+                        continue;
+                    }
+                },
                 None => None,
             };
-            if let (Some(entries), None) = (checkpointed, &checkpoint) {
-                // A newer one was put, and this one collected.
-                self.retry(&mut retries, self.checkpoint_key(entries))?;
-                continue;
-            }
-            let from = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.entries);
-            let end = newest.map_or(0, |n| n + 1);
+            let from = base.as_ref().map_or(0, |(named, _)| named.entries);
+            // After the root: the newest entry is never collected, and not older than the checkpoint's last.
+            let end = self.newest_entry().await?.map_or(0, |n| n.saturating_add(1));
             if end < from {
-                // Others may have appended, and put the checkpoint, between the two listings.
-                if self.newest(&self.entries_prefix()).await?.is_some_and(|n| n >= from.saturating_sub(1)) {
-                    self.retry(&mut retries, self.entry_key(from.saturating_sub(1)))?;
-                    continue;
-                }
                 return Err(CommitLogError::damaged(self.entries_prefix(), Damage::EntriesLost { entries: from }));
             }
-            match self.fold(checkpoint, end).await? {
-                Ok(loaded) => return Ok(loaded),
-                Err(missing) => self.retry(&mut retries, self.entry_key(missing))?,
+            match self.fold(Recent::since(base), end).await {
+                Ok(Ok(loaded)) => return Ok(loaded),
+                Ok(Err(missing)) => self.retry(&mut retries, self.entry_key(missing))?,
+                // What who slept put into holes does not follow, and is no damage.
+                Err(CommitLogError::Damaged { .. }) if self.floor().await? > from => {
+                    self.retry(&mut retries, self.entry_key(from))?;
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -94,18 +119,19 @@ impl CommitLog {
         if *retries > MAX_RETRIES { Err(CommitLogError::damaged(key, Damage::Missing)) } else { Ok(()) }
     }
 
-    /// The number of the newest object below a prefix.
-    async fn newest(&self, prefix: &str) -> Result<Option<u64>> {
-        let options = ListOptions { prefix: prefix.to_owned(), start_after: None, limit: Some(1), delimiter: false };
+    /// The number of the newest entry.
+    async fn newest_entry(&self) -> Result<Option<u64>> {
+        let prefix = self.entries_prefix();
+        let options = ListOptions { prefix: prefix.clone(), start_after: None, limit: Some(1), delimiter: false };
         let page = self.store.list(&options).await?;
-        page.objects.first().map(|object| number_of(&object.key, prefix)).transpose()
+        page.objects.first().map(|object| number_of(&object.key, &prefix)).transpose()
     }
 
     /// Folds the entries up to `end`; or the number of one that is missing.
-    async fn fold(&self, checkpoint: Option<Checkpoint>, end: u64) -> Result<std::result::Result<Loaded, u64>> {
-        let mut head = checkpoint.as_ref().map(|checkpoint| checkpoint.head.clone()).unwrap_or_default();
-        let mut tail = Tail { next: head.next, last: checkpoint.as_ref().map(|checkpoint| checkpoint.last_entry) };
-        let mut recent = Recent { checkpoint, ..Recent::default() };
+    async fn fold(&self, mut recent: Recent, end: u64) -> Result<std::result::Result<Loaded, u64>> {
+        let checkpoint = recent.checkpoint();
+        let mut head = checkpoint.map(|checkpoint| checkpoint.head.clone()).unwrap_or_default();
+        let mut tail = Tail { next: head.next, last: checkpoint.map(|checkpoint| checkpoint.last_entry) };
         let mut bodies = stream::iter(tail.next..end)
             .map(|n| async move { self.read(&self.entry_key(n), MAX_ENTRY_BYTES as u64).await })
             .buffered(AT_ONCE);
@@ -122,24 +148,8 @@ impl CommitLog {
         Ok(Ok(Loaded { head, tail, recent }))
     }
 
-    pub(crate) async fn find_checkpoint(&self, entries: u64) -> Result<Option<Checkpoint>> {
-        let key = self.checkpoint_key(entries);
-        let Some(body) = self.read(&key, MAX_CHECKPOINT_BYTES).await? else { return Ok(None) };
-        Checkpoint::decode(&body, entries).map(Some).map_err(|error| CommitLogError::damaged(key, error))
-    }
-
-    /// A segment that a checkpoint names.
-    ///
-    /// # Errors
-    /// Of the store, and a segment that is missing or altered.
-    pub async fn segment(&self, named: &SegmentRef) -> Result<Segment> {
-        let key = self.segment_key(named.sha256);
-        let body = self.read(&key, MAX_SEGMENT_BYTES).await?;
-        let body = body.ok_or_else(|| CommitLogError::damaged(&key, Damage::Missing))?;
-        named.decode(&body).map_err(|error| CommitLogError::damaged(key, error))
-    }
-
-    /// The whole state at the tail: every span and every live file.
+    /// The whole state at the tail: every span and every live file. After years of batches it may not fit into memory:
+    /// [`CommitLog::state_within`] reads a part of it.
     ///
     /// # Errors
     /// As [`CommitLog::load`] and [`CommitLog::segment`].
@@ -154,22 +164,22 @@ impl CommitLog {
     /// # Errors
     /// As [`CommitLog::segment`].
     pub async fn state_at(&self, recent: &Recent) -> Result<State> {
-        let mut state = State::default();
-        if let Some(checkpoint) = &recent.checkpoint {
-            let segments: Vec<Segment> = stream::iter(checkpoint.segments.clone())
-                .map(|named| async move { self.segment(&named).await })
-                .buffered(AT_ONCE)
-                .try_collect()
-                .await?;
-            state = checkpoint
-                .join(segments)
-                .map_err(|error| CommitLogError::damaged(self.checkpoint_key(checkpoint.entries), error))?;
-        }
-        for ops in &recent.entries {
-            let n = state.head.next;
-            state.apply(ops).map_err(|invalid| CommitLogError::damaged(self.entry_key(n), invalid))?;
-        }
-        Ok(state)
+        let all = recent.checkpoint().map(Checkpoint::all).unwrap_or_default();
+        self.state_of(recent, &all).await
+    }
+
+    /// A part of the state after the entries of `recent`: the fate of every offset in `[from, to)`, every live file that
+    /// may hold rows of them, and perhaps more. It reads the segments that hold these, and those in which the entries
+    /// changed files.
+    ///
+    /// # Errors
+    /// As [`CommitLog::segment`]; and [`CommitLogError::Superseded`] if newer checkpoints took the place of the one that
+    /// `recent` rests on, and it was collected.
+    pub async fn state_within(&self, recent: &Recent, from: i64, to: i64) -> Result<State> {
+        let places: Places = recent.checkpoint().map_or_else(Places::new, |checkpoint| {
+            checkpoint.within(from, to).into_iter().chain(checkpoint.changed_by(recent.entries())).collect()
+        });
+        self.state_of(recent, &places).await
     }
 
     /// Spans in order, those just before `offset`: since the checkpoint, or of one segment. Empty where the commit log
@@ -180,10 +190,12 @@ impl CommitLog {
     pub async fn spans_before(&self, recent: &Recent, offset: i64) -> Result<BTreeMap<i64, Span>> {
         let lately: BTreeMap<i64, Span> =
             recent.spans.range(..offset).map(|(from, span)| (*from, span.clone())).collect();
-        let named = recent.checkpoint.as_ref().and_then(|checkpoint| checkpoint.segment_of(offset - 1));
+        let named = recent.base.as_ref().and_then(|(checkpoint, held)| {
+            held.segment_of(offset.saturating_sub(1)).map(|segment| (*checkpoint, segment))
+        });
         match named {
-            Some(named) if lately.is_empty() => {
-                let segment = self.segment(named).await?;
+            Some((checkpoint, segment)) if lately.is_empty() => {
+                let segment = self.segment_of(checkpoint, segment).await?;
                 Ok(segment.spans.into_iter().filter(|(from, _)| *from < offset).collect())
             }
             _ => Ok(lately),

@@ -1,6 +1,6 @@
 //! Names of the objects of a commit log.
 
-use commitlog::Hash;
+use commitlog::{Hash, SegmentRef};
 
 use crate::CommitLog;
 use crate::error::{CommitLogError, Damage, Result};
@@ -32,25 +32,28 @@ impl CommitLog {
         format!("{}{}.json", self.entries_prefix(), inverted(n))
     }
 
-    /// Key of the checkpoint of the first `entries` entries.
-    pub fn checkpoint_key(&self, entries: u64) -> String {
-        format!("{}{}.json", self.checkpoints_prefix(), inverted(entries))
+    /// Key of the checkpoint of the first `entries` entries that has this hash.
+    pub fn checkpoint_key(&self, entries: u64, hash: Hash) -> String {
+        format!("{}{}-{}.json", self.checkpoints_prefix(), inverted(entries), short(hash))
     }
 
-    pub(crate) fn segment_key(&self, hash: Hash) -> String {
-        format!("{}{hash}.json", self.segments_prefix())
+    pub(crate) fn segment_key(&self, named: &SegmentRef) -> String {
+        format!("{}{}-{}.json", self.segments_prefix(), inverted(named.made), short(named.sha256))
     }
 
-    pub(crate) fn floor_key(&self) -> String {
-        format!("{}floor.json", self.prefix)
+    pub(crate) fn root_key(&self) -> String {
+        format!("{}root.json", self.prefix)
+    }
+
+    /// Every key run of a batch that begins at `from` or later comes before it, or has it as prefix.
+    pub(crate) fn key_runs_from(&self, from: i64) -> String {
+        format!("{}{}", self.keys_prefix(), inverted(u64::try_from(from).unwrap_or(0)))
     }
 
     /// Key of the key run with this hash, of the batch that begins at offset `from`. The hash is part of the name, so that
     /// a key run may be put before it is decided who makes the batch.
     pub fn key_run_key(&self, from: i64, hash: Hash) -> String {
-        let hash = hash.to_string();
-        let short = hash.get(..16).unwrap_or_default();
-        format!("{}{}-{short}.run", self.keys_prefix(), inverted(from.unsigned_abs()))
+        format!("{}{}-{}.run", self.keys_prefix(), inverted(from.unsigned_abs()), short(hash))
     }
 
     /// Below it the outputs of a replace are staged, each by the name that it gets when it is published.
@@ -81,15 +84,21 @@ impl CommitLog {
     }
 }
 
+/// Enough of a hash to tell objects of one number apart. The whole of it is in the object that names this one.
+fn short(hash: Hash) -> String {
+    hash.to_string().chars().take(16).collect()
+}
+
 fn parsed(digits: &str) -> Option<u64> {
     let all_digits = digits.len() == 19 && digits.bytes().all(|byte| byte.is_ascii_digit());
     let inverted = all_digits.then(|| digits.parse::<u64>().ok()).flatten()?;
     i64::MAX.unsigned_abs().checked_sub(inverted)
 }
 
-/// The number in the name of an object below `prefix`.
+/// The number in the name of an entry, a checkpoint or a segment below `prefix`.
 pub(crate) fn number_of(key: &str, prefix: &str) -> Result<u64> {
-    let digits = key.strip_prefix(prefix).and_then(|name| name.strip_suffix(".json"));
+    let name = key.strip_prefix(prefix).and_then(|name| name.strip_suffix(".json"));
+    let digits = name.map(|name| name.split_once('-').map_or(name, |(digits, _)| digits));
     digits.and_then(parsed).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
 }
 
@@ -112,7 +121,10 @@ mod tests {
             let (log, [n, m]) = (log(), [a.unsigned_abs(), b.unsigned_abs()]);
             prop_assert_eq!(n.cmp(&m), log.entry_key(m).cmp(&log.entry_key(n)));
             prop_assert_eq!(number_of(&log.entry_key(n), &log.entries_prefix()).unwrap(), n);
-            prop_assert_eq!(number_of(&log.checkpoint_key(n), &log.checkpoints_prefix()).unwrap(), n);
+            let checkpoint = log.checkpoint_key(n, Hash::of(b""));
+            prop_assert_eq!(number_of(&checkpoint, &log.checkpoints_prefix()).unwrap(), n);
+            let key_run = log.key_run_key(a, Hash::of(b""));
+            prop_assert_eq!(key_run > log.key_runs_from(b), a <= b);
             prop_assert_eq!(log.begin_of_key_run(&log.key_run_key(a, Hash::of(b""))).unwrap(), a);
         }
     }

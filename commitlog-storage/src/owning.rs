@@ -141,9 +141,13 @@ impl<W: Work> Owning<W> {
                 Answer::KeysStand(self.session.log.put_key_run(from, keys, run).await?)
             }
             Action::FindMissing { from, .. } => {
-                let state = self.session.log.state_at(self.session.recent()).await?;
-                let live = state.live.into_iter().filter(|(_, file)| file.to > from).collect();
-                Answer::Missing(self.work.missing(live).await?)
+                match self.session.log.state_within(self.session.recent(), from, i64::MAX).await {
+                    Err(CommitLogError::Superseded { .. }) => Answer::Behind,
+                    state => {
+                        let live = state?.live.into_iter().filter(|(_, file)| file.to > from).collect();
+                        Answer::Missing(self.work.missing(live).await?)
+                    }
+                }
             }
             Action::PutAgain { files, .. } => return self.put_again(&files).await,
             Action::CommitOffset(offset) => {

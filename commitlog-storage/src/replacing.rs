@@ -98,11 +98,14 @@ impl<F: Files> Replacing<F> {
             Action::ReadFloor => self.session.floor().await?,
             Action::Prove { .. } => self.session.prove().await?,
             Action::Append { ops, .. } => self.session.append(&ops).await?,
-            Action::Choose { .. } => {
-                let state = self.session.log.state_at(self.session.recent()).await?;
-                let choice = self.files.choose(&state).await?.filter(|choice| is_of(&state, choice));
-                choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
-            }
+            Action::Choose { .. } => match self.session.log.state_at(self.session.recent()).await {
+                Err(CommitLogError::Superseded { .. }) => Answer::Behind,
+                state => {
+                    let state = state?;
+                    let choice = self.files.choose(&state).await?.filter(|choice| is_of(&state, choice));
+                    choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
+                }
+            },
             Action::AwaitFence { entry } => {
                 let put_ms = self.session.log.entry_put_ms(entry).await?;
                 self.files.await_fence(entry, put_ms).await?;

@@ -55,6 +55,11 @@ impl Session {
         &self.recent
     }
 
+    #[cfg(test)]
+    pub(crate) fn tail(&self) -> Tail {
+        self.tail
+    }
+
     pub(crate) async fn load(&mut self) -> Result<Answer> {
         let asked_ms = self.clock.since_boot_ms();
         let loaded = self.log.load().await?;
@@ -64,6 +69,11 @@ impl Session {
     }
 
     pub(crate) async fn append(&mut self, ops: &[Op]) -> Result<Answer> {
+        let (first, answer) = (self.tail.next, self.try_to_append(ops).await);
+        self.unless_behind(first, answer).await
+    }
+
+    async fn try_to_append(&mut self, ops: &[Op]) -> Result<Answer> {
         let (asked_ms, writer) = (self.clock.since_boot_ms(), (self.writer)());
         match self.log.append(self.tail, &writer, ops).await? {
             Append::Appended { tail } => {
@@ -81,6 +91,11 @@ impl Session {
     }
 
     pub(crate) async fn prove(&mut self) -> Result<Answer> {
+        let (first, answer) = (self.tail.next, self.try_to_prove().await);
+        self.unless_behind(first, answer).await
+    }
+
+    async fn try_to_prove(&mut self) -> Result<Answer> {
         let asked_ms = self.clock.since_boot_ms();
         let (entries, tail) = self.log.follow(self.tail).await?;
         let entries: Vec<Vec<Op>> = entries.into_iter().map(|sealed| sealed.entry.ops).collect();
@@ -89,8 +104,26 @@ impl Session {
         Ok(Answer::Tail(entries))
     }
 
-    pub(crate) async fn floor(&self) -> Result<Answer> {
-        Ok(Answer::Floor(self.log.floor().await?))
+    /// Reads the root. It says which checkpoint is the newest, too: what that holds is not kept here.
+    pub(crate) async fn floor(&mut self) -> Result<Answer> {
+        let root = self.log.root().await?;
+        if let Some(named) = root.newest()
+            && named.entries > self.recent.first_entry()
+            && named.entries <= self.tail.next
+            && let Some(checkpoint) = self.log.find_checkpoint(named).await?
+        {
+            self.recent.rest_on(named, checkpoint);
+        }
+        Ok(Answer::Floor(root.floor))
+    }
+
+    /// What is there does not follow what was folded, or is not valid after it. Below the floor that is no damage: others
+    /// who slept put it where entries were deleted.
+    async fn unless_behind(&self, first: u64, answer: Result<Answer>) -> Result<Answer> {
+        match answer {
+            Err(CommitLogError::Damaged { .. }) if first < self.log.floor().await? => Ok(Answer::Behind),
+            answer => answer,
+        }
     }
 
     /// Excludes deletes of replacers while files become visible, where the store has locks: whoever holds the lock and sees

@@ -5,12 +5,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-mod between;
+mod collectors;
+mod cost;
+pub(crate) mod pauses;
+pub(crate) mod watched;
 
 type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
 const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, keys_from: 0 };
 
+#[derive(Clone)]
 struct Zone {
     store: MemoryStore,
     log: CommitLog,
@@ -213,7 +217,10 @@ async fn a_key_run_is_the_one_that_was_named() -> TestResult {
 
 #[tokio::test]
 async fn the_floor_only_rises() -> TestResult {
-    let zone = Zone::new();
+    let (zone, history) = (Zone::new(), History::of(&[9; 12]));
+    zone.append_all(Tail::default(), &history.entries).await;
+    assert!(matches!(zone.log.raise_floor(1).await, Err(CommitLogError::Unwritable { .. })), "no checkpoint holds it");
+    assert!(zone.log.put_checkpoint(&zone.log.load().await?).await?);
     assert_eq!(zone.log.floor().await?, 0);
     for (to, then) in [(5, 5), (3, 5), (9, 9), (9, 9)] {
         assert_eq!(zone.log.raise_floor(to).await?, then);
@@ -231,12 +238,14 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
         zone.log.collect(Keep { entries: 4, since_ms: 0, keys_from: 0 }).await?;
     }
     assert_eq!((zone.keys("log").len(), zone.keys("checkpoints").len()), (40, 5), "all of it is young");
+    assert_eq!(zone.keys("segments").len(), 5, "each checkpoint made the last segment longer");
     for from in [0, 10, 20] {
         zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
     }
     let keep = Keep { entries: 4, since_ms: i64::MAX, keys_from: 10 };
     let collected = zone.log.collect(keep).await?;
-    assert_eq!((collected.entries, collected.checkpoints, collected.key_runs), (0, 2, 1), "the floor was there");
+    assert_eq!((collected.checkpoints, collected.segments, collected.key_runs), (2, 2, 1), "three checkpoints stay");
+    assert_eq!(collected.entries, 0, "the floor was there");
     let tail = zone.append_all(tail, &[history.one_more()]).await;
     let collected = zone.log.collect(keep).await?;
     assert_eq!(collected.entries, 37, "all below the floor, what an earlier run left among it");
@@ -244,21 +253,116 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     Ok(())
 }
 
+/// Others append these entries, collect, and one of them puts garbage into a hole.
+async fn others_collect(zone: Zone, tail: Tail, ops: Vec<Vec<commitlog::Op>>, garbage: bool) {
+    zone.append_all(tail, &ops).await;
+    zone.log.collect(NOTHING).await.expect("collected");
+    if garbage {
+        let put = zone.log.append(tail, "who slept", &ops[0]).await.expect("appended");
+        assert!(matches!(put, Append::Appended { .. }), "a hole: {put:?}");
+    }
+}
+
 #[tokio::test]
-async fn an_append_and_its_checkpoint_between_two_listings_are_no_damage() -> TestResult {
-    let (zone, history) = (Zone::new(), History::of(&[9, 9, 9]));
-    let (first, last) = history.entries.split_at(2);
-    let tail = zone.append_all(Tail::default(), first).await;
-    let (log, ops) = (zone.log.clone(), last[0].clone());
-    let others = move || -> futures_util::future::BoxFuture<'static, ()> {
-        Box::pin(async move {
-            log.append(tail, "rival", &ops).await.expect("appended");
-            log.collect(NOTHING).await.expect("collected");
-        })
-    };
-    let store = between::Between::new(zone.store.clone(), Box::new(others));
-    let loaded = CommitLog::new(Arc::new(store), "t", 3).load().await?;
-    assert_eq!(loaded.head, history.state.head);
+async fn what_others_do_while_it_is_loaded_is_no_damage() -> TestResult {
+    for garbage in [false, true] {
+        let (zone, history) = (Zone::new(), History::of(&[9; 8]));
+        let (first, rest) = history.entries.split_at(3);
+        let tail = zone.append_all(Tail::default(), &first[..2]).await;
+        zone.append_all(tail, &first[2..]).await;
+        let others = others_collect(zone.clone(), zone.log.load().await?.tail, rest.to_vec(), garbage);
+        let others: std::sync::Mutex<Option<futures_util::future::BoxFuture<'static, ()>>> =
+            std::sync::Mutex::new(Some(Box::pin(others)));
+        let store = watched::Watched::new(zone.store.clone(), move |call| {
+            let is_listed = call.is_answered && call.request == watched::Request::List;
+            let others = is_listed.then(|| others.lock().expect("not poisoned").take()).flatten();
+            others.unwrap_or_else(|| Box::pin(std::future::ready(())))
+        });
+        let loaded = CommitLog::new(Arc::new(store), "t", 3).load().await?;
+        assert_eq!(loaded.head, history.state.head);
+    }
+    Ok(())
+}
+
+/// A session that has folded two entries of eight, of which the first six are collected.
+async fn asleep() -> std::result::Result<(Zone, Session), CommitLogError> {
+    let (zone, history) = (Zone::new(), History::of(&[9; 8]));
+    let tail = zone.append_all(Tail::default(), &history.entries[..2]).await;
+    let mut number = 0;
+    let writer = Box::new(move || {
+        number += 1;
+        format!("asleep {number}")
+    });
+    let mut session = Session::new(zone.log.clone(), Arc::new(common::clock::ManualClock::at(0)), writer);
+    session.load().await?;
+    let tail = zone.append_all(tail, &history.entries[2..]).await;
+    zone.log.collect(Keep { entries: 5, ..NOTHING }).await?;
+    assert_eq!((tail.next, zone.log.floor().await?), (8, 3));
+    Ok((zone, session))
+}
+
+#[tokio::test]
+async fn garbage_in_a_hole_before_real_entries_is_no_damage() -> TestResult {
+    let ops = History::of(&[9; 2]).one_more();
+    let garbage = Tail { next: 2, last: Some(Hash::of(b"another")) };
+    // What is in the hole does not follow what was folded.
+    let (zone, mut session) = asleep().await?;
+    zone.log.append(garbage, "another who slept", &ops).await?;
+    assert_eq!(session.append(&ops).await?, commitlog::actor::Answer::Behind);
+    assert_eq!(session.prove().await?, commitlog::actor::Answer::Behind);
+    // It does, and the real entry behind it does not follow it.
+    let (zone, mut session) = asleep().await?;
+    let tail = zone.log.load().await?.tail;
+    zone.log.append(Tail { next: 2, last: session.tail().last }, "another who slept", &ops).await?;
+    assert_eq!(session.prove().await?, commitlog::actor::Answer::Behind);
+    session.load().await?;
+    assert_eq!(session.tail(), tail);
+    // Above the floor it is damage.
+    let (zone, mut session) = asleep().await?;
+    session.load().await?;
+    zone.log.append(Tail { next: tail.next, ..garbage }, "who alters", &ops).await?;
+    assert!(matches!(session.append(&ops).await, Err(CommitLogError::Damaged { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_session_forgets_what_a_newer_checkpoint_holds() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9; 40]));
+    let mut session =
+        Session::new(zone.log.clone(), Arc::new(common::clock::ManualClock::at(0)), Box::new(|| "w".into()));
+    let tail = zone.append_all(Tail::default(), &history.entries[..20]).await;
+    session.load().await?;
+    zone.append_all(tail, &history.entries[20..]).await;
+    zone.log.collect(Keep { entries: 5, since_ms: 0, keys_from: 0 }).await?;
+    session.prove().await?;
+    assert_eq!(session.recent().entries().len(), 40);
+    session.floor().await?;
+    assert_eq!((session.recent().entries().len(), session.recent().first_entry()), (0, 40));
+    assert_eq!(zone.log.state_at(session.recent()).await?, history.state);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_part_of_the_state_is_read_from_the_segments_that_hold_it() -> TestResult {
+    let (zone, history) = (Zone::new(), History::of(&[9; 40]));
+    zone.append_all(Tail::default(), &history.entries).await;
+    zone.log.collect(NOTHING).await?;
+    let (recent, whole) = (zone.log.load().await?.recent, history.state);
+    let part = zone.log.state_within(&recent, 5, 9).await?;
+    assert_eq!(part.head, whole.head);
+    for (id, file) in whole.live.iter().filter(|(_, file)| file.from < 9 && 5 < file.to) {
+        assert_eq!(part.live.get(id), Some(file));
+    }
+    zone.remove(&zone.keys("segments")[0]);
+    let missing = zone.log.state_within(&recent, 5, 9).await;
+    assert!(matches!(missing, Err(CommitLogError::Damaged { damage: Damage::Missing, .. })), "{missing:?}");
+    // It is no damage if the checkpoint does not count any more.
+    let root = zone.log.root().await?;
+    let superseded = Root { checkpoints: vec![CheckpointRef { entries: 99, ..root.checkpoints[0] }], ..root };
+    let key = "_commits/t/3/root.json";
+    zone.store.set(key, Some(serde_json::to_vec(&superseded)?.into()));
+    let missing = zone.log.state_within(&recent, 5, 9).await;
+    assert!(matches!(missing, Err(CommitLogError::Superseded { entries: 40 })), "{missing:?}");
     Ok(())
 }
 
@@ -288,9 +392,17 @@ fn nobody_makes_files_visible_who_does_not_know_the_last_entry() -> TestResult {
             one.prove().await?;
             assert!(matches!(one.enter().await?, Entered::Open(Some(_))), "it knows all entries again");
         }
-        log.raise_floor(tail.next + 1).await?;
         let mut one = session();
         one.load().await?;
+        let known = tail.next;
+        for ops in History::of(&[9, 9, 9, 9]).entries.get(2..).unwrap_or_default() {
+            match log.append(tail, "further", ops).await? {
+                Append::Appended { tail: after } => tail = after,
+                other => panic!("nobody else appends: {other:?}"),
+            }
+        }
+        log.collect(NOTHING).await?;
+        assert_eq!(log.read(&log.entry_key(known), u64::MAX).await?, None, "it is collected");
         assert!(matches!(one.enter().await?, Entered::Behind), "an absent entry below the floor is a hole");
         Ok(())
     })

@@ -85,7 +85,7 @@ pub enum Answer {
     Appended,
     /// Another entry has the number. These follow the ones that were folded, at least one.
     Lost(Vec<Vec<Op>>),
-    /// What is there does not follow what was folded, or is gone again: collection has passed who asks.
+    /// What is there does not follow what was folded, or is gone: collection has passed who asks.
     Behind,
     Floor(u64),
     /// These follow the ones that were folded; none: the tail is proved.

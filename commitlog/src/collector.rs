@@ -55,6 +55,8 @@ impl Collector {
             }
             (Phase::Load, Answer::Loaded(head)) => Phase::ReadFloor { to: head.next - self.keep },
             (Phase::Checkpoint { entries }, Answer::CheckpointRead) => Phase::ReadFloor { to: entries - self.keep },
+            // Another one has put a newer checkpoint meanwhile.
+            (Phase::Checkpoint { .. }, Answer::Behind) => Phase::Load,
             (Phase::ReadFloor { to }, Answer::Floor(floor)) if floor >= *to => Phase::Rest,
             (Phase::ReadFloor { to }, Answer::Floor(_)) if holds(Rule::FloorBeforeCollection) => {
                 Phase::Raise { to: *to }

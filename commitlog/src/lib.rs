@@ -41,11 +41,12 @@ mod op;
 mod owner;
 mod replacer;
 pub mod rules;
+mod segment;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use abandoner::Abandoner;
-pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError, Segment, SegmentRef, Split};
+pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError, Places, Split};
 pub use collector::Collector;
 pub use entry::{ENTRY_VERSION, Entry, EntryError, MAX_ENTRY_BYTES, MAX_OPS, Sealed};
 pub use files::{Batch, Fate, LiveFile, Span, State};
@@ -57,3 +58,4 @@ pub use op::{
 };
 pub use owner::Owner;
 pub use replacer::Replacer;
+pub use segment::{Segment, SegmentRef};

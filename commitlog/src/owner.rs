@@ -228,7 +228,9 @@ impl Owner {
             (Action::Fill { .. } | Action::Make(_), Answer::OutOfRange) => self.phase = Phase::Look,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
-            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => self.begin_again(),
+            (Action::Append { .. } | Action::Prove { .. } | Action::FindMissing { .. }, Answer::Behind) => {
+                self.begin_again();
+            }
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => self.proved(&entries),
             (Action::PutFiles { .. } | Action::PutAgain { .. }, Answer::TooOld) => self.check = Check::Tail,

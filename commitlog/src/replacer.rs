@@ -174,7 +174,9 @@ impl Replacer {
             (Action::Rest, Answer::Woken) => self.phase = Phase::Load,
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
-            (Action::Append { .. } | Action::Prove { .. }, Answer::Behind) => *self = Self::new(self.slot),
+            (Action::Append { .. } | Action::Prove { .. } | Action::Choose { .. }, Answer::Behind) => {
+                *self = Self::new(self.slot);
+            }
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => {
                 if self.fold_all(&entries) {

@@ -6,6 +6,8 @@
     reason = "for tests: a history that is not valid is a bug here"
 )]
 
+use std::cell::Cell;
+
 use crate::files::State;
 use crate::hash::Hash;
 use crate::head::{BatchSlot, ReplaceSlot, Stage};
@@ -13,6 +15,22 @@ use crate::op::{
     AbandonIntent, Abandoned, Commit, FileId, Header, InFolder, Intent, Op, Pass, PassReason, Planned, Reason, Recipe,
     ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
 };
+
+thread_local! {
+    static FULL_SPANS: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Runs `work` on this thread with segments of so few spans.
+pub fn with_full_spans<T>(spans: usize, work: impl FnOnce() -> T) -> T {
+    FULL_SPANS.set(Some(spans));
+    let done = work();
+    FULL_SPANS.set(None);
+    done
+}
+
+pub(crate) fn full_spans() -> Option<usize> {
+    FULL_SPANS.get()
+}
 
 /// A state and the choices that led to it.
 #[derive(Debug, Clone, Default)]

@@ -4,91 +4,19 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use commitlog::actor::Choice;
 use commitlog::{Fate, Hash, Header, InFolder, Planned, Reason, ReplaceIntent, ReplaceSlot, Scope, Source, State};
 use common::clock::ManualClock;
-use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, TagOutcome, Version,
-};
+use common::store::{MemoryStore, Metadata, PutCondition, Store};
 use proptest::prelude::*;
 
 use super::*;
 use crate::replacing::{self, Files, Published, Replacing, Staged};
+use crate::tests::pauses::{Pause, now, polled};
+use crate::tests::watched::Watched;
 use crate::{CommitLog, Keep};
-
-/// Lets others act before and after each request.
-struct Interleaved(MemoryStore);
-
-/// Ready at the second poll.
-struct Pause(bool);
-
-impl Future for Pause {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        context.waker().wake_by_ref();
-        if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
-    }
-}
-
-macro_rules! between_pauses {
-    ($request:expr) => {{
-        Pause(false).await;
-        let answer = $request.await;
-        Pause(false).await;
-        answer
-    }};
-}
-
-#[async_trait]
-impl Store for Interleaved {
-    fn location(&self) -> String {
-        self.0.location()
-    }
-
-    async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
-        between_pauses!(self.0.head(key))
-    }
-
-    async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
-        between_pauses!(self.0.open(key, options))
-    }
-
-    async fn put(&self, key: &str, body: Bytes, condition: PutCondition, data: &Metadata) -> StoreResult<PutOutcome> {
-        between_pauses!(self.0.put(key, body, condition, data))
-    }
-
-    async fn multipart(&self, key: &str, data: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.0.multipart(key, data).await
-    }
-
-    async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
-        between_pauses!(self.0.list(options))
-    }
-
-    async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
-        self.0.copy(from, version, to).await
-    }
-
-    async fn rename(&self, from: &str, version: &Version, to: &str) -> StoreResult<RenameOutcome> {
-        self.0.rename(from, version, to).await
-    }
-
-    async fn delete(&self, key: &str, version: Option<&Version>) -> StoreResult<DeleteOutcome> {
-        between_pauses!(self.0.delete(key, version))
-    }
-
-    async fn tag(&self, key: &str, tags: &Metadata) -> StoreResult<()> {
-        self.0.tag(key, tags).await
-    }
-
-    async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> StoreResult<TagOutcome> {
-        self.0.tag_version(key, version, tags).await
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 enum Failed {
@@ -179,13 +107,13 @@ impl Rows {
     async fn put(&self, intent: &Intent, k: u32, proof: Proof) -> Result<Option<Stored>, Failed> {
         let folder = &intent.folders[k as usize];
         let key = key(folder, FileId::Batch { from: intent.from, k });
-        Pause(false).await;
+        Pause::default().await;
         if self.outside.is_too_old(proof) {
             return Ok(None);
         }
         self.memory.put(&key, body(&rows(intent, k)), PutCondition::IfAbsent, &Metadata::new()).await?;
         let stands = self.memory.get(&key).expect("just put");
-        Pause(false).await;
+        Pause::default().await;
         Ok(Some(stored(&stands)))
     }
 }
@@ -200,13 +128,13 @@ impl Work for Rows {
     type Error = Failed;
 
     async fn facts(&mut self) -> Result<Facts, Failed> {
-        Pause(false).await;
+        Pause::default().await;
         let (earliest, committed) = (*of(&self.outside.earliest), *of(&self.outside.committed));
         Ok(Facts { log_id: "log".into(), earliest, latest: self.outside.offsets, committed })
     }
 
     async fn fill(&mut self, at: i64, _: Option<Witness>, recent: &Recent) -> Result<Filled, Failed> {
-        Pause(false).await;
+        Pause::default().await;
         if at >= self.outside.offsets {
             return Ok(Filled::Ended);
         }
@@ -219,7 +147,7 @@ impl Work for Rows {
     }
 
     async fn make(&mut self, intent: &Intent, _: &Recent) -> Result<Filled, Failed> {
-        Pause(false).await;
+        Pause::default().await;
         let encoded = self.encode(intent.from, intent.to, intent.recipe.clone(), false);
         self.encoded = Some(encoded.clone());
         Ok(Filled::Batch(Box::new(encoded)))
@@ -279,7 +207,7 @@ impl Work for Rows {
     }
 
     async fn commit_offset(&mut self, offset: i64) -> Result<(), Failed> {
-        Pause(false).await;
+        Pause::default().await;
         *of(&self.outside.committed) = Some(offset);
         Ok(())
     }
@@ -313,7 +241,7 @@ impl Files for Compaction {
     type Error = Failed;
 
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, Failed> {
-        Pause(false).await;
+        Pause::default().await;
         let mut folders: BTreeMap<String, Vec<(FileId, i64, i64)>> = BTreeMap::new();
         for (id, file) in &state.live {
             folders.entry(file.folder.clone()).or_default().push((*id, file.from, file.to));
@@ -337,19 +265,19 @@ impl Files for Compaction {
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, Failed> {
         let mut rows: Vec<i64> = Vec::new();
         for (folder, id) in intent.scopes[k as usize].inputs() {
-            Pause(false).await;
+            Pause::default().await;
             let Some(input) = self.memory.get(&key(folder, id)) else { return Ok(Staged::InputGone(id)) };
             rows.extend(serde_json::from_slice::<Vec<i64>>(&input).expect("rows"));
         }
         rows.sort_unstable();
         let staged = Self::staged(Self::output(intent, k).0);
-        Pause(false).await;
+        Pause::default().await;
         self.memory.put(&staged, body(&rows), PutCondition::IfAbsent, &Metadata::new()).await?;
         Ok(Staged::Stands(stored(&self.memory.get(&staged).expect("just put"))))
     }
 
     async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Failed> {
-        Pause(false).await;
+        Pause::default().await;
         assert!(put_ms.is_some(), "nothing was collected");
         let mut fence = of(&self.outside.fence);
         *fence = (*fence).max(Some(entry));
@@ -358,7 +286,7 @@ impl Files for Compaction {
 
     async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Failed> {
         for (folder, id) in intent.inputs().filter(|(_, id)| files.contains(id)) {
-            Pause(false).await;
+            Pause::default().await;
             self.memory.set(&key(folder, id), None);
         }
         Ok(files.to_vec())
@@ -366,7 +294,7 @@ impl Files for Compaction {
 
     async fn publish(&mut self, intent: &ReplaceIntent, k: u32, proof: Proof) -> Result<Published, Failed> {
         let (id, to) = Self::output(intent, k);
-        Pause(false).await;
+        Pause::default().await;
         if self.outside.is_too_old(proof) {
             return Ok(Published::TooOld);
         }
@@ -379,7 +307,7 @@ impl Files for Compaction {
     }
 
     async fn drop_staged(&mut self, replace: u64) -> Result<(), Failed> {
-        Pause(false).await;
+        Pause::default().await;
         for key in self.memory.keys(&format!("staged/c{replace}-")) {
             self.memory.set(&key, None);
         }
@@ -408,7 +336,7 @@ impl Scene {
             fence: Mutex::new(None),
             unrestored: Mutex::default(),
         });
-        Self { store: Arc::new(Interleaved(memory.clone())), memory, clock, outside, owners: 0 }
+        Self { store: Arc::new(Watched::interleaved(memory.clone())), memory, clock, outside, owners: 0 }
     }
 
     fn session(&mut self) -> Session {
@@ -453,7 +381,7 @@ impl Scene {
 }
 
 fn is_done(run: &mut Run) -> bool {
-    match run.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match polled(&mut run.as_mut()) {
         Poll::Pending => false,
         Poll::Ready(ended) => {
             ended.expect("no failure, and no answer to another question");
@@ -587,15 +515,6 @@ proptest! {
         expected.sort();
         prop_assert_eq!(&there, &expected);
         prop_assert!(there.len() <= 3, "a file for each folder: {:?}", there);
-    }
-}
-
-/// The value of a future that never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("it waits"),
     }
 }
 

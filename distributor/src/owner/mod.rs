@@ -452,7 +452,9 @@ impl From<CommitLogError> for PartitionError {
                 Self::Damaged { key, message: format!("{damage}; bring it back from a backup") }
             }
             unwritable @ CommitLogError::Unwritable { .. } => Self::Unwritable(unwritable.to_string()),
-            CommitLogError::Misheard(misheard) => Self::Internal(misheard.to_string()),
+            error @ (CommitLogError::Misheard(_) | CommitLogError::Superseded { .. }) => {
+                Self::Internal(error.to_string())
+            }
         }
     }
 }

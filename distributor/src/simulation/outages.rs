@@ -23,11 +23,10 @@ const OUTAGE: Duration = Duration::from_secs(90);
 const RECOVERY: Duration = Duration::from_secs(60);
 
 /// Over a commit log.
-const COMMIT_LOG_CALLS: [(&str, &str, bool); 14] = [
+const COMMIT_LOG_CALLS: [(&str, &str, bool); 13] = [
     ("list", "/log/", false),
-    ("list", "/checkpoints/", false),
     ("get", "/log/", false),
-    ("get", "floor.json", false),
+    ("get", "root.json", false),
     ("get", ".run", false),
     ("get (body)", "/log/", false),
     ("get (body)", ".run", false),

@@ -132,7 +132,9 @@ async fn a_file_is_removed(record: Record, looks_with: &'static str) {
         Record::CommitLog => zone.store.keys("_commits/events/0/log/"),
     };
     zone.store.remove(&completion[0]);
-    zone.store.keys("_commits/events/0/checkpoints/").iter().for_each(|key| zone.store.remove(key));
+    for prefix in ["_commits/events/0/checkpoints/", "_commits/events/0/root.json"] {
+        zone.store.keys(prefix).iter().for_each(|key| zone.store.remove(key));
+    }
     let (store, removed) = (zone.store.clone(), AtomicU64::new(0));
     let before = move |operation: &str, key: &str| {
         let is_file = files.iter().any(|file| file == key);

@@ -84,7 +84,9 @@ impl Work<'_> {
             CommitLogError::Damaged { key, damage } | CommitLogError::Unwritable { key, damage } => {
                 Ok((key, damage.to_string()))
             }
-            CommitLogError::Misheard(misheard) => Err(AuditError::Layout(misheard.to_string())),
+            error @ (CommitLogError::Misheard(_) | CommitLogError::Superseded { .. }) => {
+                Err(AuditError::Layout(error.to_string()))
+            }
         }
     }
 
