@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use commitlog::Head;
 use common::store::{DeleteOutcome, ListOptions, ObjectMeta};
 
 use crate::CommitLog;
@@ -18,6 +19,7 @@ pub struct Collected {
     pub checkpoints: usize,
     pub segments: usize,
     pub key_runs: usize,
+    pub staged: usize,
 }
 
 impl CommitLog {
@@ -87,6 +89,22 @@ impl CommitLog {
             }
         }
         self.delete(old).await
+    }
+
+    /// Deletes what was staged before `before_ms` for replaces that have ended: their numbers are spent, so nobody publishes
+    /// it.
+    ///
+    /// # Errors
+    /// Of the store, and an object among them whose name has no number.
+    pub async fn delete_staged(&self, head: &Head, before_ms: i64) -> Result<usize> {
+        let mut garbage = Vec::new();
+        for object in self.objects(&self.staged_root(), None, before_ms).await? {
+            let number = self.replace_of_staged(&object.key)?;
+            if number < head.next_replace && !head.replaces().any(|open| open.intent.replace == number) {
+                garbage.push(object);
+            }
+        }
+        self.delete(garbage).await
     }
 
     /// Every object below a prefix and after a key that was put before `before_ms`.

@@ -58,6 +58,10 @@ impl CommitLog {
         }
         let objects = self.delete_checkpoints(keep.since_ms).await?;
         let key_runs = self.delete_key_runs(keep.keys_from, keep.since_ms).await?;
-        Ok(Collected { key_runs, entries: collected.entries, ..objects })
+        let staged = match &loaded {
+            Some(at) => self.delete_staged(&at.head, keep.since_ms).await?,
+            None => 0,
+        };
+        Ok(Collected { key_runs, staged, entries: collected.entries, ..objects })
     }
 }

@@ -57,11 +57,9 @@ impl Recent {
         self.checkpoint().map_or(0, |checkpoint| checkpoint.entries)
     }
 
-    /// Takes one entry more. `before` is the head before it.
-    pub(crate) fn push(&mut self, before: &Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
-        let mut spans = State { head: before.clone(), ..State::default() };
-        spans.apply(&ops)?;
-        self.spans.extend(spans.spans);
+    /// Takes one entry more, which is folded into `head`.
+    pub(crate) fn push(&mut self, head: &mut Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
+        self.spans.extend(State::spans_of(head, &ops)?);
         self.entries.push(ops);
         Ok(())
     }
@@ -140,10 +138,8 @@ impl CommitLog {
             let key = self.entry_key(tail.next);
             let damaged = |damage: Damage| CommitLogError::damaged(&key, damage);
             let sealed = Entry::open(&body, tail.next, tail.last).map_err(|error| damaged(error.into()))?;
-            let before = head.clone();
-            head.apply(&sealed.entry.ops).map_err(|invalid| damaged(invalid.into()))?;
             tail = tail.after(&sealed);
-            recent.push(&before, sealed.entry.ops).map_err(|invalid| damaged(invalid.into()))?;
+            recent.push(&mut head, sealed.entry.ops).map_err(|invalid| damaged(invalid.into()))?;
         }
         Ok(Ok(Loaded { head, tail, recent }))
     }

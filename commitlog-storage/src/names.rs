@@ -45,6 +45,14 @@ impl CommitLog {
         format!("{}root.json", self.prefix)
     }
 
+    /// Of something that is staged: for which replace.
+    pub(crate) fn replace_of_staged(&self, key: &str) -> Result<u64> {
+        let number = key.strip_prefix(&self.staged_root()).and_then(|name| name.split_once('/'));
+        let number = number.and_then(|(digits, _)| digits.parse().ok());
+        let number = number.filter(|number| key.starts_with(&self.staged_prefix(*number)));
+        number.ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
+    }
+
     /// Every key run of a batch that begins at `from` or later comes before it, or has it as prefix.
     pub(crate) fn key_runs_from(&self, from: i64) -> String {
         format!("{}{}", self.keys_prefix(), inverted(u64::try_from(from).unwrap_or(0)))
@@ -68,7 +76,7 @@ impl CommitLog {
 
     /// Key of an object whose time of modification tells the time of the store. It is put and deleted as needed.
     pub fn store_clock_key(&self) -> String {
-        format!("{}clock", self.staged_root())
+        format!("{}clock", self.prefix)
     }
 
     /// The lock between puts that make rows visible and deletes of replacers.

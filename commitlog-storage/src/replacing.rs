@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use commitlog::actor::{Action, Answer, Choice, Misheard};
 use commitlog::decide::Refusal;
-use commitlog::{FileId, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
+use commitlog::{FileId, Op, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
 use common::store::LockKind;
 
 use crate::CommitLogError;
@@ -102,7 +102,7 @@ impl<F: Files> Replacing<F> {
                 Err(CommitLogError::Superseded { .. }) => Answer::Behind,
                 state => {
                     let state = state?;
-                    let choice = self.files.choose(&state).await?.filter(|choice| is_of(&state, choice));
+                    let choice = self.files.choose(&state).await?.filter(|choice| is_valid(&state, choice));
                     choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
                 }
             },
@@ -162,7 +162,12 @@ impl<F: Files> Replacing<F> {
     }
 }
 
-/// Whether every input counts: the head alone does not know.
-fn is_of(state: &State, choice: &Choice) -> bool {
-    state.are_live(choice.scopes.iter().flat_map(commitlog::Scope::inputs))
+/// The core asks the head alone, which does not know files.
+fn is_valid(state: &State, choice: &Choice) -> bool {
+    let intent = choice.clone().intent(state.head.next_replace);
+    let (reason, allowed) = (intent.reason, state.allows(&[Op::ReplaceIntent(intent)]));
+    if let Err(invalid) = &allowed {
+        tracing::warn!(?reason, %invalid, "nothing is replaced: what was chosen is not valid");
+    }
+    allowed.is_ok()
 }

@@ -70,7 +70,7 @@ impl Session {
 
     pub(crate) async fn append(&mut self, ops: &[Op]) -> Result<Answer> {
         let (first, answer) = (self.tail.next, self.try_to_append(ops).await);
-        self.unless_behind(first, answer).await
+        Self::unless_behind(&self.log, first, answer).await
     }
 
     async fn try_to_append(&mut self, ops: &[Op]) -> Result<Answer> {
@@ -92,7 +92,7 @@ impl Session {
 
     pub(crate) async fn prove(&mut self) -> Result<Answer> {
         let (first, answer) = (self.tail.next, self.try_to_prove().await);
-        self.unless_behind(first, answer).await
+        Self::unless_behind(&self.log, first, answer).await
     }
 
     async fn try_to_prove(&mut self) -> Result<Answer> {
@@ -119,9 +119,9 @@ impl Session {
 
     /// What is there does not follow what was folded, or is not valid after it. Below the floor that is no damage: others
     /// who slept put it where entries were deleted.
-    async fn unless_behind(&self, first: u64, answer: Result<Answer>) -> Result<Answer> {
+    async fn unless_behind(log: &CommitLog, first: u64, answer: Result<Answer>) -> Result<Answer> {
         match answer {
-            Err(CommitLogError::Damaged { .. }) if first < self.log.floor().await? => Ok(Answer::Behind),
+            Err(CommitLogError::Damaged { .. }) if first < log.floor().await? => Ok(Answer::Behind),
             answer => answer,
         }
     }
@@ -138,8 +138,7 @@ impl Session {
         for ops in entries {
             let n = self.head.next;
             let damaged = |invalid: Invalid| CommitLogError::damaged(self.log.entry_key(n), invalid);
-            self.recent.push(&self.head, ops.clone()).map_err(damaged)?;
-            self.head.apply(ops).map_err(|invalid| CommitLogError::damaged(self.log.entry_key(n), invalid))?;
+            self.recent.push(&mut self.head, ops.clone()).map_err(damaged)?;
         }
         self.tail = tail;
         Ok(())

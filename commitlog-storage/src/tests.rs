@@ -254,10 +254,11 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
 }
 
 /// Others append these entries, collect, and one of them puts garbage into a hole.
-async fn others_collect(zone: Zone, tail: Tail, ops: Vec<Vec<commitlog::Op>>, garbage: bool) {
+async fn others_collect(zone: Zone, tail: Tail, ops: Vec<Vec<commitlog::Op>>, garbage: Option<Tail>) {
     zone.append_all(tail, &ops).await;
     zone.log.collect(NOTHING).await.expect("collected");
-    if garbage {
+    if let Some(Tail { next, .. }) = garbage {
+        let tail = Tail { next, last: Some(Hash::of(b"another")) };
         let put = zone.log.append(tail, "who slept", &ops[0]).await.expect("appended");
         assert!(matches!(put, Append::Appended { .. }), "a hole: {put:?}");
     }
@@ -267,10 +268,10 @@ async fn others_collect(zone: Zone, tail: Tail, ops: Vec<Vec<commitlog::Op>>, ga
 async fn what_others_do_while_it_is_loaded_is_no_damage() -> TestResult {
     for garbage in [false, true] {
         let (zone, history) = (Zone::new(), History::of(&[9; 8]));
-        let (first, rest) = history.entries.split_at(3);
-        let tail = zone.append_all(Tail::default(), &first[..2]).await;
-        zone.append_all(tail, &first[2..]).await;
-        let others = others_collect(zone.clone(), zone.log.load().await?.tail, rest.to_vec(), garbage);
+        let tail = zone.append_all(Tail::default(), &history.entries[..2]).await;
+        assert!(zone.log.put_checkpoint(&zone.log.load().await?).await?);
+        let last = zone.append_all(tail, &history.entries[2..4]).await;
+        let others = others_collect(zone.clone(), last, history.entries[4..].to_vec(), garbage.then_some(tail));
         let others: std::sync::Mutex<Option<futures_util::future::BoxFuture<'static, ()>>> =
             std::sync::Mutex::new(Some(Box::pin(others)));
         let store = watched::Watched::new(zone.store.clone(), move |call| {
@@ -410,4 +411,24 @@ fn nobody_makes_files_visible_who_does_not_know_the_last_entry() -> TestResult {
 
 fn runtime_with_time() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+#[tokio::test]
+async fn what_is_staged_goes_when_its_replace_has_ended() -> TestResult {
+    // Replace 0 is done, replace 1 under way.
+    let (zone, history) = (Zone::new(), History::of(&[9, 9, 36, 0, 0, 9, 9, 36]));
+    let numbers: Vec<u64> = history.state.head.replaces().map(|open| open.intent.replace).collect();
+    assert_eq!((numbers, history.state.head.next_replace), (vec![1], 2));
+    zone.append_all(Tail::default(), &history.entries).await;
+    for replace in 0..3 {
+        zone.store.set(&format!("{}f0/c{replace}-0.parquet", zone.log.staged_prefix(replace)), Some(Bytes::new()));
+    }
+    let collected = zone.log.collect(Keep { since_ms: 0, ..NOTHING }).await?;
+    assert_eq!((collected.staged, zone.keys("staged").len()), (0, 3), "all of it is young");
+    assert_eq!(zone.log.collect(NOTHING).await?.staged, 1);
+    let left = [1, 2].map(|replace| format!("{}f0/c{replace}-0.parquet", zone.log.staged_prefix(replace)));
+    assert_eq!(zone.keys("staged"), left, "the last one belongs to a replace that this collector has not seen");
+    zone.store.set("_commits/t/3/staged/01/a", Some(Bytes::new()));
+    assert!(matches!(zone.log.collect(NOTHING).await, Err(CommitLogError::Damaged { damage: Damage::Name, .. })));
+    Ok(())
 }

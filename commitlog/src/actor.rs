@@ -7,7 +7,7 @@
 use crate::decide::{Facts, Refusal};
 use crate::files::LiveFile;
 use crate::head::Head;
-use crate::op::{FileId, Intent, Op, Planned, Reason, Recipe, Scope, Source, Stored, Witness};
+use crate::op::{FileId, Intent, Op, Planned, Reason, Recipe, ReplaceIntent, Scope, Source, Stored, Witness};
 use crate::rules::{Rule, holds};
 
 /// The number of entries that were folded when the tail was last proved: what puts that make rows visible rest on.
@@ -169,6 +169,12 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// The intent of it, under this number.
+    pub fn intent(self, replace: u64) -> ReplaceIntent {
+        let Self { reason, source, recipe, scopes } = self;
+        ReplaceIntent { replace, reason, source, recipe, scopes }
+    }
+
     pub fn outputs(&self) -> impl Iterator<Item = &Planned> {
         self.scopes.iter().flat_map(|scope| &scope.outputs)
     }

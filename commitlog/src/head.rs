@@ -13,7 +13,8 @@
 //! | `ReplaceAbort` | the slot holds its intent, not ready | slot free, the number is spent |
 //! | `ReplaceDone` | ready | slot free |
 //!
-//! Batches and replaces never wait for each other.
+//! Batches and replaces never wait for each other. Whether the inputs of a replace count, and whether its outputs have
+//! all of their rows, the files say ([`crate::State::allows`]): a head does not know them.
 
 use std::collections::BTreeSet;
 
@@ -32,6 +33,8 @@ pub enum BatchSlot {
     Abandoning {
         intent: Intent,
         resume_at: i64,
+        /// Number of the entry that said so.
+        entry: u64,
     },
 }
 
@@ -141,6 +144,16 @@ pub enum Invalid {
     TimeBack { clock_ms: i64, before: i64 },
     #[error("a scope of offsets {from}..{to} has inputs or outputs beyond it, outputs that overlap, or no inputs")]
     Scope { from: i64, to: i64 },
+    #[error("input {id} does not count in folder {folder}")]
+    InputNotLive { id: FileId, folder: String },
+    #[error("input {id} has rows beyond its scope of offsets {from}..{to}")]
+    InputBeyondScope { id: FileId, from: i64, to: i64 },
+    #[error("rows of offsets {from}..{to} of input {id} go into no output")]
+    Uncovered { id: FileId, from: i64, to: i64 },
+    #[error("the output of offsets {from}..{to} in folder {folder} is made of no input")]
+    NoInputs { folder: String, from: i64, to: i64 },
+    #[error("{id} is no input, and rows of it would be in an output that is made from the log")]
+    Bystander { id: FileId },
     #[error("no number comes after {number}")]
     NoMoreNumbers { number: u64 },
 }
@@ -287,13 +300,13 @@ impl Head {
         if resume_at <= from || resume_at > intent.to {
             return Err(Invalid::EmptyRange { from, to: resume_at });
         }
-        self.batch = BatchSlot::Abandoning { intent: intent.clone(), resume_at };
+        self.batch = BatchSlot::Abandoning { intent: intent.clone(), resume_at, entry: self.next };
         Ok(())
     }
 
     fn fold_abandoned(&mut self, from: i64) -> Result<(), Invalid> {
         let resume_at = match &self.batch {
-            BatchSlot::Abandoning { intent, resume_at } if intent.from == from => *resume_at,
+            BatchSlot::Abandoning { intent, resume_at, .. } if intent.from == from => *resume_at,
             _ => return Err(Invalid::NoSuchBatch { from }),
         };
         (self.end, self.last) = (resume_at, None);

@@ -49,7 +49,7 @@ pub use abandoner::Abandoner;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError, Places, Split};
 pub use collector::Collector;
 pub use entry::{ENTRY_VERSION, Entry, EntryError, MAX_ENTRY_BYTES, MAX_OPS, Sealed};
-pub use files::{Batch, Fate, LiveFile, Span, State};
+pub use files::{Batch, Blanks, Fate, LiveFile, Span, State};
 pub use hash::{Hash, Hasher, NotAHash};
 pub use head::{BatchSlot, Head, Invalid, Replace, ReplaceSlot, Stage};
 pub use op::{

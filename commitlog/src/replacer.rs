@@ -230,12 +230,11 @@ impl Replacer {
     }
 
     fn begin(&mut self, choice: Choice) {
-        let Choice { reason, source, recipe, scopes } = choice;
-        let replace = self.head.next_replace;
-        let intent = ReplaceIntent { replace, reason, source, recipe, scopes };
-        // What was chosen badly is not begun: inputs of a batch under way, or of another replace.
+        let is_ours = ReplaceSlot::of(choice.reason) == self.slot;
+        let intent = choice.intent(self.head.next_replace);
+        // What was chosen badly is not begun: inputs of a batch under way, or of another replace. Who chose has seen the
+        // files, and asked `State::allows`.
         let is_valid = self.head.allows(&[Op::ReplaceIntent(intent.clone())]).is_ok();
-        let is_ours = ReplaceSlot::of(reason) == self.slot;
         self.phase = if is_valid && is_ours { Phase::Begin(Box::new(intent)) } else { Phase::Rest };
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::checkpoint::CheckpointError;
-use crate::files::{Batch, Fate, LiveFile, Span};
+use crate::files::{Batch, Blanks, Fate, LiveFile, Span};
 use crate::hash::Hash;
 use crate::op::{FileId, PassReason, Recipe, Stored};
 
@@ -55,7 +55,7 @@ struct StoredSpan {
 enum StoredFate {
     Batch(StoredBatch),
     Passed(PassReason),
-    Abandoned,
+    Abandoned(Blanks),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -90,7 +90,7 @@ impl Segment {
                     StoredFate::Batch(StoredBatch { recipe, window_from, clock_ms, keys, counts })
                 }
                 Fate::Passed(reason) => StoredFate::Passed(*reason),
-                Fate::Abandoned => StoredFate::Abandoned,
+                Fate::Abandoned(blanks) => StoredFate::Abandoned(blanks.clone()),
             };
             spans.insert(*from, StoredSpan { to: span.to, fate });
         }
@@ -110,7 +110,7 @@ impl Segment {
                     Fate::Batch(Box::new(Batch { recipe, window_from, clock_ms, keys, counts }))
                 }
                 StoredFate::Passed(reason) => Fate::Passed(reason),
-                StoredFate::Abandoned => Fate::Abandoned,
+                StoredFate::Abandoned(blanks) => Fate::Abandoned(blanks),
             };
             spans.insert(from, Span { to, fate });
         }

@@ -76,7 +76,7 @@ impl BatchAbandoner {
                 let resume_at = earliest.min(intent.to);
                 (intent, resume_at)
             }
-            BatchSlot::Abandoning { intent, resume_at } => (intent, resume_at),
+            BatchSlot::Abandoning { intent, resume_at, .. } => (intent, resume_at),
             BatchSlot::Open(_) | BatchSlot::Free => return Ok(None),
         };
         let mut visible_files = Vec::new();

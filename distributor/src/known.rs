@@ -186,7 +186,7 @@ pub(crate) async fn collected_before(
     let spans = commits.spans_before(recent, log_from.saturating_add(1)).await?;
     let window_from = spans.iter().next_back().and_then(|(_, span)| match &span.fate {
         Fate::Batch(batch) => Some(batch.window_from),
-        Fate::Passed(_) | Fate::Abandoned => None,
+        Fate::Passed(_) | Fate::Abandoned(_) => None,
     });
     Ok(window_from.unwrap_or(i64::MIN))
 }
@@ -195,7 +195,7 @@ async fn missing_run(commits: &CommitLog, recent: &Recent, from: i64) -> Result<
     let spans = commits.spans_before(recent, from.saturating_add(1)).await?;
     let keys = spans.get(&from).and_then(|span| match &span.fate {
         Fate::Batch(batch) => Some(commits.key_run_key(from, batch.keys.sha256)),
-        Fate::Passed(_) | Fate::Abandoned => None,
+        Fate::Passed(_) | Fate::Abandoned(_) => None,
     });
     let message =
         "this key run is missing, and duplicates could not be detected without it; bring it back from a backup"

@@ -315,7 +315,8 @@ impl Files for Compaction {
     }
 }
 
-type Run = Pin<Box<dyn Future<Output = Result<(), Failed>>>>;
+/// Owners and replacers can be run by a runtime of several threads.
+type Run = Pin<Box<dyn Future<Output = Result<(), Failed>> + Send>>;
 
 struct Scene {
     memory: MemoryStore,

@@ -4,11 +4,18 @@
 //!
 //! Deduplication is left out: it is a function of the ranges. A row is an offset; a set of rows is a bit mask.
 
+mod accidents;
 mod actors;
+mod choosing;
 mod intern;
+mod logs;
+mod requests;
 mod scenarios;
 mod search;
+mod shared;
 mod world;
+
+use std::io::Write;
 
 use crate::rules::{Rule, without};
 use scenarios::{mutants, scenarios};
@@ -37,25 +44,38 @@ fn no_interleaving_shows_a_row_twice_or_loses_one() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// A line that is seen of a passed test, too.
+fn show(line: &str) {
+    writeln!(std::io::stdout().lock(), "{line}").expect("standard output is open");
+}
+
 #[test]
 fn every_rule_is_needed() {
     let mut survivors = Vec::new();
+    let mut table = Vec::new();
     for rule in Rule::ALL {
         let scenarios = mutants(rule);
         assert!(!scenarios.is_empty(), "{rule:?} has no scenario");
         let caught = scenarios.into_iter().find_map(|scenario| {
             let outcome = without(Some(rule), || search(&scenario, Bounds { max_states: 1_000_000 }));
-            let (fault, states) = (outcome.faults.keys().next().cloned()?, outcome.states);
+            let states = outcome.states;
+            let (fault, path) = outcome.faults.into_iter().next()?;
             // The fault is the rule's, not the scenario's.
             let with_it = search(&scenario, Bounds { max_states: (2 * states).clamp(1_000, 200_000) });
             assert!(with_it.faults.is_empty(), "{rule:?}: {}", with_it.explain());
-            Some((fault, states))
+            let rule = format!("{rule:?}");
+            Some(format!("{rule:24} {:>5} {states:>8}  {:38} {fault}", path.len(), scenario.name))
         });
         match caught {
-            Some((fault, states)) => println!("without {rule:<26?} {states:>8} states: {fault}"),
+            Some(line) => table.push(line),
             None => survivors.push(rule),
         }
     }
+    show(&format!(
+        "{:24} {:>5} {:>8}  {:38} {}",
+        "rule dropped", "steps", "states", "scenario that shows it", "what is seen"
+    ));
+    table.iter().for_each(|line| show(line));
     assert!(survivors.is_empty(), "these rules can be dropped, or no scenario shows why not: {survivors:?}");
 }
 

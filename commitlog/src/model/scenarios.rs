@@ -7,9 +7,9 @@ use crate::rules::Rule;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choosing {
-    /// A scope for each folder.
-    ByFolder,
-    /// One scope, one output.
+    /// A scope for each file.
+    ByFile,
+    /// One scope, and an output for each folder.
     Together,
 }
 
@@ -87,8 +87,8 @@ impl Scenario {
         self
     }
 
-    fn by_folder(mut self) -> Self {
-        self.choosing = Choosing::ByFolder;
+    fn by_file(mut self) -> Self {
+        self.choosing = Choosing::ByFile;
         self
     }
 
@@ -131,7 +131,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         .moves(1),
         of("2 offsets: two owners, a compactor, 1 crash", 2, &[ONE, OTHER, COMPACTOR]).crashes(1),
         of("2 offsets: an owner, a compactor of two scopes, 2 crashes", 2, &[ONE, COMPACTOR])
-            .by_folder()
+            .by_file()
             .of_one()
             .crashes(2),
         of("2 offsets: an owner, a compactor, 3 crashes", 2, &[ONE, COMPACTOR]).crashes(3),

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::intern::Interned;
 use super::scenarios::Scenario;
-use super::world::{Rows, Shared, Step, World, rows_of};
+use super::shared::{Shared, Step};
+use super::world::{Key, Rows, World, rows_of};
 use crate::files::Fate;
 use crate::op::FileId;
 
@@ -121,7 +122,7 @@ impl Search<'_> {
             }
             visible |= rows;
         }
-        let Some(state) = self.shared.state(world.log) else { return Some("row order: an entry is not valid") };
+        let Some(state) = self.shared.state(world) else { return Some("row order: an entry is not valid") };
         let mut at = state.head.header.as_ref().map_or(state.head.end, |header| header.start);
         for (from, span) in &state.spans {
             if *from != at {
@@ -140,7 +141,7 @@ impl Search<'_> {
     }
 
     fn rest(&mut self, world: &World, number: u32, steps: &mut Vec<Step>) {
-        let Some(state) = self.shared.state(world.log).cloned() else { return };
+        let Some(state) = self.shared.state(world).cloned() else { return };
         let offsets = self.shared.scenario.offsets;
         let start = state.head.header.as_ref().map_or(world.start, |header| header.start);
         let is_gone = |offset: i64| {
@@ -165,8 +166,9 @@ impl Search<'_> {
         } else {
             self.note("row lost", number);
         }
-        let counts = |(id, rows): (&FileId, &Rows)| {
-            *rows == 0 || state.live.get(id).is_some_and(|file| rows_of(&file.stored) == *rows)
+        let counts = |(key, rows): (&Key, &Rows)| {
+            let live = state.live.get(&key.id).filter(|file| Key::new(&file.folder, key.id) == *key);
+            *rows == 0 || live.is_some_and(|file| rows_of(&file.stored) == *rows)
         };
         if !world.files.iter().all(counts) {
             self.note("row visible of a file that does not count", number);

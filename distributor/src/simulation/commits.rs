@@ -53,7 +53,9 @@ pub(super) fn has_lost_head(store: &MemoryStore, log: &MemoryLog, partition: i32
 /// How many batches were abandoned.
 pub(super) fn abandoned(store: &MemoryStore, partition: i32) -> u64 {
     let state = state(store, partition);
-    state.map_or(0, |(state, _)| state.spans.values().filter(|span| span.fate == Fate::Abandoned).count() as u64)
+    state.map_or(0, |(state, _)| {
+        state.spans.values().filter(|span| matches!(span.fate, Fate::Abandoned(_))).count() as u64
+    })
 }
 
 /// Appends to the entries of one store those that another one has beyond them.
@@ -98,7 +100,7 @@ pub(super) fn cuts(partition: i32, state: &State) -> Result<Vec<Cut>, String> {
             };
             Ok(cut(*from, span.to, kind, crate::batch::testing::layout()))
         }
-        Fate::Abandoned => Ok(cut(*from, span.to, CutKind::Lost, crate::batch::testing::layout())),
+        Fate::Abandoned(_) => Ok(cut(*from, span.to, CutKind::Lost, crate::batch::testing::layout())),
     });
     spans.collect()
 }

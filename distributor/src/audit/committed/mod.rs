@@ -144,7 +144,7 @@ impl Work<'_> {
                     summary.lost_offsets += offsets;
                     continue;
                 }
-                Fate::Abandoned => {
+                Fate::Abandoned(_) => {
                     summary.damaged_batches += 1;
                     summary.damaged_offsets += offsets;
                     continue;
@@ -304,14 +304,16 @@ enum Unlisted {
 }
 
 fn unlisted(state: &State, id: FileId) -> Unlisted {
-    if state.live.contains_key(&id) || state.expected_besides_live().any(|expected| expected == id) {
+    if state.blanks().any(|(_, blank, _)| blank == id) {
+        return Unlisted::Blank;
+    }
+    if state.live.contains_key(&id) || state.expected_besides_live().any(|(_, expected)| expected == id) {
         return Unlisted::Expected;
     }
     let is_decided = match id {
         FileId::Batch { from, .. } => match state.spans.get(&from).map(|span| &span.fate) {
             Some(Fate::Batch(_)) => true,
-            Some(Fate::Abandoned) => return Unlisted::Blank,
-            Some(Fate::Passed(_)) | None => false,
+            Some(Fate::Abandoned(_) | Fate::Passed(_)) | None => false,
         },
         FileId::Replace { replace, .. } => replace < state.head.next_replace,
     };
