@@ -106,7 +106,8 @@ pub(super) fn refuse_schemes(text: &str) -> Result<(), LocationError> {
         if is_url || FOREIGN_SCHEMES.contains(&scheme.as_str()) {
             return wrong(foreign_scheme(text, &scheme));
         }
-        if scheme.len() == 1 && (text.len() == 2 || text[2..].starts_with(['\\', '/'])) {
+        let is_drive = scheme.len() == 1 && scheme.bytes().all(|byte| byte.is_ascii_alphabetic());
+        if is_drive && (text.len() == 2 || text[2..].starts_with(['\\', '/'])) {
             return wrong(format!("'{text}' is a path of Windows; give it as this system names it, such as /mnt/c/…"));
         }
         refuse_hosts(text, &scheme, rest)?;

@@ -173,6 +173,14 @@ fn names_are_joined_in_both_kinds() -> Result<(), LocationError> {
     Ok(())
 }
 
+#[test]
+fn a_drive_has_a_letter() -> Result<(), LocationError> {
+    assert_eq!(Location::parse("file:///:")?.to_string(), "/:");
+    assert_eq!(Location::parse("/:")?.to_string(), "/:");
+    assert!(Location::parse("c:").is_err_and(|error| error.to_string().contains("Windows")));
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn any_text_is_a_location_or_refused_and_what_is_printed_is_read_again(text in "(s3|S3|file|gs|[a-z~$.C]{0,3})?:?/{0,3}[a-zA-Z0-9._/~ \\\\$%@:-]{0,12}") {
