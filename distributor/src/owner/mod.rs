@@ -202,6 +202,14 @@ impl Partition {
         }
     }
 
+    /// A batch that was encoded and is not committed is of no use any more.
+    fn tell_of_rival(&self) {
+        let Phase::Write(writing) = &self.phase else { return };
+        let Intent { from, to, .. } = writing.intent;
+        let (topic, partition) = (&self.shared.context.topic, self.id);
+        tracing::info!(topic, partition, from, to, "another owner was faster; this batch is dropped");
+    }
+
     fn batch(&self) -> Option<&Batch> {
         match &self.phase {
             Phase::Fill(Filling { batch, .. }) | Phase::Make { batch, .. } => Some(batch),
@@ -333,11 +341,13 @@ impl Work for Partition {
 
     async fn fill(&mut self, at: i64, last: Option<Witness>, recent: &Recent) -> Result<Filled, PartitionError> {
         self.check()?;
+        self.tell_of_rival();
         self.fill_from(at, last, recent).await
     }
 
     async fn make(&mut self, intent: &Intent, recent: &Recent) -> Result<Filled, PartitionError> {
         self.check()?;
+        self.tell_of_rival();
         self.make_again(intent, recent).await
     }
 
