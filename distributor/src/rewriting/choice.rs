@@ -1,5 +1,6 @@
 //! Chooses the scopes of the next replace and plans their outputs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use commitlog::actor::Choice;
@@ -73,7 +74,7 @@ impl<'a> Work<'_, 'a> {
     }
 
     async fn plan_outputs(&self, again: &mut Again<'_>, group: &Group<'_>) -> Result<Outputs, PartitionError> {
-        let mut outputs = Vec::new();
+        let (mut outputs, mut is_mixed) = (Vec::new(), false);
         for (from, to, batch) in &group.batches {
             let (layout, encoding) = (self.rewriter.layout.clone(), self.rewriter.encoding);
             let made = match again.make_under((*from, *to), batch, Under { layout, encoding, replace: None }).await? {
@@ -83,10 +84,12 @@ impl<'a> Work<'_, 'a> {
                     return Err(self.rewriter.refusal(self.partition, message));
                 }
             };
-            outputs.extend(made.encoded.files.iter().map(planned));
+            let exact: Vec<Planned> = made.encoded.files.iter().map(exact).collect();
+            is_mixed |= are_mixed(&exact);
+            outputs.extend(tiled(*from, *to, &made.encoded.files));
             again.keep(*made)?;
         }
-        if is_mixed(&outputs) {
+        if is_mixed {
             return Ok(Outputs::Mixed);
         }
         Ok(Outputs::Planned(Scope { from: group.from, to: group.to, inputs: inputs(group), outputs }))
@@ -133,19 +136,36 @@ impl<'a> Work<'_, 'a> {
     }
 }
 
-/// The output that a file of a batch becomes.
-pub(super) fn planned(file: &FinishedFile) -> Planned {
+/// The outputs that the files of a batch become. Those of one folder divide all of its offsets: of some there are no rows,
+/// and nobody but the log knows of which.
+pub(super) fn tiled(from: i64, to: i64, files: &[FinishedFile]) -> Vec<Planned> {
+    let mut begins: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for file in files {
+        begins.entry(&file.folder).or_default().insert(file.offsets.start);
+    }
+    let tile = |file: &FinishedFile| {
+        let (folder, begin) = (file.folder.clone(), file.offsets.start);
+        let of_folder = begins.get(folder.as_str());
+        let is_first = of_folder.and_then(BTreeSet::first).is_none_or(|first| *first == begin);
+        let next = of_folder.and_then(|begins| begins.range(begin.saturating_add(1)..).next());
+        Planned { folder, from: if is_first { from } else { begin }, to: next.copied().unwrap_or(to) }
+    };
+    files.iter().map(tile).collect()
+}
+
+/// A file with the offsets from its first row to its last.
+fn exact(file: &FinishedFile) -> Planned {
     Planned { folder: file.folder.clone(), from: file.offsets.start, to: file.offsets.end }
 }
 
-fn is_mixed(outputs: &[Planned]) -> bool {
+fn are_mixed(outputs: &[Planned]) -> bool {
     let mut sorted: Vec<&Planned> = outputs.iter().collect();
     sorted.sort_unstable_by_key(|planned| (&planned.folder, planned.from));
     sorted.array_windows().any(|[one, next]| one.folder == next.folder && next.from < one.to)
 }
 
 fn inputs(group: &Group<'_>) -> Vec<InFolder> {
-    let mut folders: std::collections::BTreeMap<&str, Vec<FileId>> = std::collections::BTreeMap::new();
+    let mut folders: BTreeMap<&str, Vec<FileId>> = BTreeMap::new();
     for (id, file) in &group.files {
         folders.entry(&file.folder).or_default().push(*id);
     }

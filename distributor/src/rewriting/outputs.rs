@@ -5,7 +5,7 @@ use commitlog_storage::CommitLog;
 use commitlog_storage::owning::PutFile;
 use futures_util::{FutureExt, StreamExt};
 
-use super::choice::planned;
+use super::choice::tiled;
 use super::run::Work;
 use crate::again::{Again, Made, MadeBatch, Under};
 use crate::batch::{Place, Series, Stated};
@@ -69,8 +69,9 @@ impl Work<'_, '_> {
                 }
             };
             let of_batch = intent.outputs().skip(k as usize).map(|(_, output)| output);
-            let is_as_planned = made.encoded.files.len() <= intent.outputs().count().saturating_sub(k as usize)
-                && made.encoded.files.iter().zip(of_batch).all(|(file, output)| planned(file) == *output);
+            let outputs = tiled(from, to, &made.encoded.files);
+            let is_as_planned = outputs.len() <= intent.outputs().count().saturating_sub(k as usize)
+                && outputs.iter().zip(of_batch).all(|(made, planned)| made == planned);
             if !is_as_planned {
                 return Ok(Err(Unmakeable(format!("the batch {from}..{to} makes other files than were planned"))));
             }

@@ -100,7 +100,7 @@ async fn files_are_deleted_when_the_clock_of_the_store_has_passed_the_fence() {
     let before = zone.files("events", ".parquet");
     let waiting = CommitRewriter { fence: Fence::SIGNED, ..rewriter(&zone, small(5), ENCODING) };
     let staged_and_waiting = async {
-        while zone.files("_commits/events/0/staged", "clock").is_empty() {
+        while zone.files("_commits/events/0", "clock").is_empty() {
             tokio::task::yield_now().await;
         }
     };
