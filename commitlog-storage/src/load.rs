@@ -44,6 +44,12 @@ impl Recent {
         Self { base, ..Self::default() }
     }
 
+    /// Everything before this offset is decided, if anything is.
+    pub fn end(&self) -> Option<i64> {
+        let lately = self.spans.values().next_back().map(|span| span.to);
+        lately.or_else(|| self.checkpoint().map(|checkpoint| checkpoint.head.end))
+    }
+
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
         self.base.as_ref().map(|(_, checkpoint)| checkpoint)
     }

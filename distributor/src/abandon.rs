@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use commitlog::decide::Facts;
-use commitlog::{BatchSlot, Intent};
+use commitlog::{BatchSlot, FileId, Intent};
 use commitlog_storage::abandoning::{Abandoning, Ended, Names};
 use commitlog_storage::{CommitLog, Session};
 use common::clock::BootClock;
@@ -21,6 +21,7 @@ use serde::Serialize;
 use crate::batch::{Batch, Place, STANDS_IN, Series, StandIns};
 use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
+use crate::owner::files::path;
 use crate::partition::PartitionError;
 use crate::refusals;
 use crate::scratch::Scratch;
@@ -81,7 +82,7 @@ impl BatchAbandoner {
         };
         let mut visible_files = Vec::new();
         for (k, folder) in (0_u32..).zip(&intent.folders) {
-            let key = format!("{folder}/{}-{partition}-{}-{k}.parquet", self.topic, intent.from);
+            let key = path(&self.topic, partition, folder, FileId::Batch { from: intent.from, k });
             if let Some(meta) = self.store.head(&key).await?
                 && !is_blank(&*self.store, &key, meta.size_bytes).await?
             {
@@ -106,8 +107,8 @@ impl BatchAbandoner {
         match Abandoning::new(session, Blanks { of: self, partition }).run().await? {
             Ended::Abandoned { from, resume_at } => {
                 tracing::warn!(topic = self.topic, partition, from, resume_at, "the batch is abandoned");
-                let visible_files = plan.map(|plan| plan.visible_files).unwrap_or_default();
-                Ok(AbandonPlan { partition, from, to: resume_at, resume_at, visible_files })
+                let (to, visible_files) = plan.map_or((resume_at, Vec::new()), |plan| (plan.to, plan.visible_files));
+                Ok(AbandonPlan { partition, from, to, resume_at, visible_files })
             }
             Ended::Refused(refusal) => Err(refusals::refused(&self.topic, &self.group, partition, &refusal)),
         }

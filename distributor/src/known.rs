@@ -49,13 +49,13 @@ impl Known {
         self.batches.front().map_or(at, |(from, _)| *from)
     }
 
-    /// Takes the keys of the batch that begins where the window is valid.
+    /// Takes the keys of the batch that begins where the window is valid; with any other, it is valid nowhere.
     ///
     /// # Errors
     /// The disk's. The window is then valid nowhere.
     pub(crate) fn take(&mut self, overlay: Overlay, batch: &Intent) -> Result<(), ScratchError> {
-        let before = self.at.take();
-        if before != Some(batch.from) && before.is_some() {
+        // Elsewhere the window lacks keys. Valid nowhere, it is rebuilt before it is used.
+        if self.at.take() != Some(batch.from) {
             return Ok(());
         }
         self.window.merge(overlay, batch.clock_ms)?;
@@ -178,17 +178,30 @@ async fn body(commits: &CommitLog, run: &Run) -> Result<Option<bytes::Bytes>, Pa
 }
 
 /// Key runs of batches before this offset may have been collected: no batch that the log still holds reached back to them.
+/// All of these are looked at, for one with a longer window reaches further back than those before it.
 pub(crate) async fn collected_before(
     commits: &CommitLog,
     recent: &Recent,
     log_from: i64,
 ) -> Result<i64, CommitLogError> {
-    let spans = commits.spans_before(recent, log_from.saturating_add(1)).await?;
-    let window_from = spans.iter().next_back().and_then(|(_, span)| match &span.fate {
-        Fate::Batch(batch) => Some(batch.window_from),
-        Fate::Passed(_) | Fate::Abandoned(_) => None,
-    });
-    Ok(window_from.unwrap_or(i64::MIN))
+    let mut oldest: Option<i64> = None;
+    let mut newer_from = recent.end().unwrap_or(i64::MIN);
+    loop {
+        let spans = commits.spans_before(recent, newer_from).await?;
+        for (from, span) in spans.iter().rev() {
+            newer_from = *from;
+            if let Fate::Batch(batch) = &span.fate {
+                oldest = Some(oldest.map_or(batch.window_from, |oldest| oldest.min(batch.window_from)));
+                // Of the last batch at least, for the next one begins with its window.
+                if span.to <= log_from {
+                    return Ok(oldest.unwrap_or(i64::MIN));
+                }
+            }
+        }
+        if spans.is_empty() {
+            return Ok(oldest.unwrap_or(i64::MIN));
+        }
+    }
 }
 
 async fn missing_run(commits: &CommitLog, recent: &Recent, from: i64) -> Result<PartitionError, CommitLogError> {
@@ -208,4 +221,76 @@ fn gap(commits: &CommitLog, to: i64, newer_from: i64) -> PartitionError {
         "the commit log says nothing of the offsets {to} up to before {newer_from}; bring it back from a backup"
     );
     PartitionError::Damaged { key: commits.entry_key(0), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use commitlog::{Commit, Hash, Header, Op, Recipe, Witness};
+    use commitlog_storage::{Append, Keep, Tail};
+    use common::store::MemoryStore;
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Batches of ten offsets, of which the second was made with a longer window than those beside it.
+    fn entries() -> Vec<Vec<Op>> {
+        let witness = Witness { append_ms: 0, key_hash: 0 };
+        let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b"") };
+        let batch = |(from, window_from): (i64, i64)| {
+            let intent = Intent {
+                from,
+                to: from + 10,
+                recipe: Recipe { layout: Value::Null, encoding: Value::Null },
+                window_from,
+                clock_ms: from,
+                first: witness,
+                last: witness,
+                folders: Vec::new(),
+            };
+            let commit = Commit { from, files: Vec::new(), keys: nothing, counts: Value::Null };
+            vec![Op::Intent(intent), Op::Commit(commit)]
+        };
+        let mut entries: Vec<Vec<Op>> = [(0, 0), (10, 10), (20, 0), (30, 30)].map(batch).into();
+        let header = Header { topic: "t".into(), partition: 0, log_id: "log".into(), start: 0, first: witness };
+        entries[0].insert(0, Op::Header(header));
+        entries
+    }
+
+    #[tokio::test]
+    async fn keys_are_kept_for_every_batch_that_the_log_still_holds() {
+        let commits = CommitLog::new(Arc::new(MemoryStore::default()), "t", 0);
+        let mut tail = Tail::default();
+        for ops in entries() {
+            match commits.append(tail, "w", &ops).await.unwrap() {
+                Append::Appended { tail: after } => tail = after,
+                other => panic!("nobody else appends: {other:?}"),
+            }
+        }
+        let keep = Keep { entries: 1, since_ms: 0, keys_from: 0 };
+        for is_checkpointed in [false, true] {
+            if is_checkpointed {
+                commits.collect(keep).await.unwrap();
+            }
+            let recent = commits.load().await.unwrap().recent;
+            assert_eq!(recent.checkpoint().is_some(), is_checkpointed);
+            let before = async |log_from| collected_before(&commits, &recent, log_from).await.unwrap();
+            assert_eq!(before(10).await, 0, "the batch from 20 on reached back to the first one");
+            assert_eq!(before(30).await, 0, "as above: it ends there, and is the last before what the log holds");
+            assert_eq!(before(40).await, 30, "the next batch begins with the window of the last one");
+        }
+    }
+
+    #[test]
+    fn keys_of_a_batch_elsewhere_leave_the_window_to_be_rebuilt() {
+        let budget = Budget::new(u64::MAX, crate::Scratch::new(std::env::temp_dir()));
+        let mut known = Known::new(1_000, &budget);
+        let Some(Op::Intent(intent)) = entries().into_iter().flatten().find(|op| matches!(op, Op::Intent(_))) else {
+            panic!("an intent")
+        };
+        known.take(Window::overlay(), &intent).unwrap();
+        assert_eq!(known.at, None, "it was valid nowhere, and lacks keys");
+        known.at = Some(intent.from);
+        known.take(Window::overlay(), &intent).unwrap();
+        assert_eq!(known.at, Some(intent.to));
+    }
 }

@@ -130,7 +130,7 @@ impl Partition {
     /// Takes the records that are there.
     fn take(&mut self, context: &Context) -> Result<Took, PartitionError> {
         loop {
-            if !self.reading.is_as_expected()? {
+            if !self.reading.is_as_expected() {
                 return Ok(Took::Others);
             }
             let Some((chunk, index)) = self.reading.rest() else { return Ok(Took::All) };

@@ -7,7 +7,6 @@ use common::log::{Chunk, LogError};
 use tokio::sync::{Notify, mpsc};
 
 use crate::lane::{Order, Report};
-use crate::partition::PartitionError;
 
 pub(super) struct Reading {
     id: i32,
@@ -112,14 +111,11 @@ impl Reading {
     }
 
     /// Compares the record before the first one, if it comes next. False: it is another one.
-    ///
-    /// # Errors
-    /// Never; a record is there.
-    pub(super) fn is_as_expected(&mut self) -> Result<bool, PartitionError> {
-        let Some((offset, expected)) = self.expected else { return Ok(true) };
-        let Some((chunk, index)) = self.rest() else { return Ok(true) };
+    pub(super) fn is_as_expected(&mut self) -> bool {
+        let Some((offset, expected)) = self.expected else { return true };
+        let Some((chunk, index)) = self.rest() else { return true };
         let (Some(found), Some(append_ms)) = (chunk.offsets.get(index), chunk.times_ms.get(index)) else {
-            return Ok(true);
+            return true;
         };
         let is_same = *found == offset
             && expected
@@ -133,7 +129,7 @@ impl Reading {
             self.took_to(index + 1);
             self.next = next;
         }
-        Ok(is_same)
+        is_same
     }
 }
 
