@@ -17,8 +17,8 @@ pub struct Target {
 pub const TARGETS: [Target; 14] = [
     Target { name: "archive_names", run: ingestor::fuzz::archive_names },
     Target { name: "chunk", run: common::fuzz::chunk },
+    Target { name: "commit_log", run: commitlog::fuzz::object },
     Target { name: "content", run: ingestor::fuzz::content },
-    Target { name: "document", run: distributor::fuzz::document },
     Target { name: "event", run: common::fuzz::event },
     Target { name: "folder", run: distributor::fuzz::folder },
     Target { name: "footer", run: distributor::fuzz::footer },

@@ -54,10 +54,16 @@ pub enum Command {
     Distribute(DistributeArgs),
     /// Check configuration, log and stores for problems before the roles run, such as a flood of small files
     Check(CheckArgs),
-    /// Audit the tables: no missing, repeated or unexpected rows or files
+    /// Audit the tables: no missing, repeated or unexpected rows or files. Changes nothing
     Verify(VerifyArgs),
-    /// Set the distributor's offsets back to restore missing files, or rewrite batches under other settings
+    /// Remove files whose rows are in other files too, and abort abandoned uploads
+    Repair(RepairArgs),
+    /// Set the distributor's offsets back, so that missing files are restored
     Replay(ReplayArgs),
+    /// Write batches again under the current settings
+    Rewrite(RewriteArgs),
+    /// Close a batch that can never be completed, because the log dropped its first records
+    Abandon(AbandonArgs),
     /// Generate sample events, the same ones for the same seed
     Generate(GenerateArgs),
     /// List invalid records, and publish them once their cause is corrected
@@ -81,7 +87,10 @@ impl Command {
             Self::Distribute(args) => &args.common,
             Self::Check(args) => &args.common,
             Self::Verify(args) => &args.common,
+            Self::Repair(args) => &args.common,
             Self::Replay(args) => &args.common,
+            Self::Rewrite(args) => &args.common,
+            Self::Abandon(args) => &args.common,
             Self::Dlq { command: DlqCommand::List(args) } => &args.common,
             Self::Dlq { command: DlqCommand::Replay(args) } => &args.common,
             Self::Config { command: ConfigCommand::Print(args) } => args,
@@ -275,27 +284,67 @@ pub struct LogArgs {
 
 #[derive(Debug, Args)]
 pub struct ReplayArgs {
-    /// earliest, an offset, batch:OFFSET where one begins, or a time such as 2026-11-24T08:00:00Z (when the log received it)
-    #[arg(long, value_name = "WHERE", allow_hyphen_values = true, required_unless_present = "rewrite")]
-    pub to: Option<String>,
-
-    /// Rewrite the batches from there on (all, without --to) under the current settings, while no distributor runs
-    #[arg(long)]
-    pub rewrite: bool,
-
-    /// Rewrite even batches that already match the settings
-    #[arg(long, requires = "rewrite")]
-    pub force: bool,
-
-    /// Refuse to rewrite if the log no longer holds the records of an affected batch
-    #[arg(long, requires = "rewrite")]
-    pub require_all: bool,
+    /// earliest, an offset, batch:OFFSET where one begins, a time such as 2026-11-24T08:00:00Z (when the log received
+    /// it), or end: where the tables end, for a group whose offset lies beyond
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true)]
+    pub to: String,
 
     /// Only these partitions of the topic, such as 0,3
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub partitions: Vec<i32>,
 
     /// Change nothing, only report what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RewriteArgs {
+    /// Begin at this batch: earliest, an offset, batch:OFFSET where one begins, or a time such as 2026-11-24T08:00:00Z
+    #[arg(long, value_name = "WHERE", allow_hyphen_values = true, default_value = "earliest")]
+    pub from: String,
+
+    /// Rewrite even batches that already match the settings
+    #[arg(long)]
+    pub force: bool,
+
+    /// Refuse to rewrite if the log no longer holds the records of an affected batch
+    #[arg(long)]
+    pub require_all: bool,
+
+    /// Every distributor is stopped: files are replaced at once. Without it distributors may go on; on S3 each step then
+    /// waits for 35 minutes
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Only these partitions of the topic, such as 0,3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub partitions: Vec<i32>,
+
+    /// Change nothing, only report what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AbandonArgs {
+    /// Only these partitions of the topic, such as 0,3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub partitions: Vec<i32>,
+
+    /// Change nothing, only report what would be lost
     #[arg(long)]
     pub dry_run: bool,
 
@@ -361,22 +410,22 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub deep: bool,
 
-    /// Remove files of complete batches that their completions do not list, and abort abandoned uploads; nothing else
-    #[arg(long)]
-    pub repair: bool,
+    /// Unfinished uploads older than this are abandoned; a running distributor may have younger ones
+    #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]
+    pub uploads_older_than: Duration,
 
-    /// Restore missing parts of the chain (_batches) from the files and the log; nothing else is changed. Needs the
-    /// log, and that no distributor runs
-    #[arg(long)]
-    pub rebuild_chain: bool,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
 
-    /// With --rebuild-chain: write nothing, only report what is missing
-    #[arg(long, requires = "rebuild_chain")]
+#[derive(Debug, Args)]
+pub struct RepairArgs {
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    /// Change nothing, only report what would be removed
+    #[arg(long)]
     pub dry_run: bool,
-
-    /// With --rebuild-chain: permanently skip offsets that neither files nor the log account for
-    #[arg(long, requires = "rebuild_chain")]
-    pub accept_gaps: bool,
 
     /// Unfinished uploads older than this are abandoned; a running distributor may have younger ones
     #[arg(long, value_name = "AGE", default_value = "24h", value_parser = parse_duration)]

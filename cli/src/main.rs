@@ -1,5 +1,6 @@
 //! The `event-distributor` binary: command line, wiring, progress and exit codes. The roles are in crates of their own.
 
+mod abandon;
 mod allocator;
 mod args;
 mod check;
@@ -9,6 +10,7 @@ mod generate;
 mod logging;
 mod print;
 mod progress;
+mod repair;
 mod replay;
 mod report;
 mod rewrite;
@@ -82,8 +84,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dlq { command: DlqCommand::Replay(args) } => {
             wiring::block_on(&args.common, dead_letters::replay(&args))
         }
-        Command::Replay(args) if args.rewrite => wiring::block_on(&args.common, rewrite::rewrite(&args)),
+        Command::Abandon(args) => wiring::block_on(&args.common, abandon::abandon(&args)),
+        Command::Repair(args) => wiring::block_on(&args.common, repair::repair(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
+        Command::Rewrite(args) => wiring::block_on(&args.common, rewrite::rewrite(&args)),
         Command::Check(args) => wiring::block_on(&args.common, check::check(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),

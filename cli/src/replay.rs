@@ -10,7 +10,7 @@ use crate::args::{Output, ReplayArgs};
 use crate::{Failure, print, trusted};
 
 pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
-    let target = self::target(args)?;
+    let target = target("--to", &args.to)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.need_log("replay")?;
     let replayer =
@@ -27,17 +27,19 @@ pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The offset to go back to: the beginning, unless another is given.
-pub fn target(args: &ReplayArgs) -> Result<ReplayTarget, Failure> {
-    let target = args.to.as_deref().map_or(Ok(ReplayTarget::Earliest), parse);
-    target.map_err(|message| Failure::usage(anyhow!("--to: {message}")))
+/// The place that a flag names.
+pub fn target(flag: &str, text: &str) -> Result<ReplayTarget, Failure> {
+    parse(text).map_err(|message| Failure::usage(anyhow!("{flag}: {message}")))
 }
 
-/// `earliest`, an offset, `batch:<offset>`, or a time.
+/// `earliest`, `end`, an offset, `batch:<offset>`, or a time.
 fn parse(text: &str) -> Result<ReplayTarget, String> {
     let number = |digits: &str| digits.parse::<i64>().ok().filter(|offset| *offset >= 0);
     if text == "earliest" {
         return Ok(ReplayTarget::Earliest);
+    }
+    if text == "end" {
+        return Ok(ReplayTarget::End);
     }
     if let Some(offset) = number(text) {
         return Ok(ReplayTarget::Offset(offset));
@@ -50,7 +52,7 @@ fn parse(text: &str) -> Result<ReplayTarget, String> {
     match utc.parse(text) {
         Ok(time_us) => Ok(ReplayTarget::Time(time_us.div_euclid(1_000))),
         Err(_) => Err(format!(
-            "'{text}' is none of: earliest, an offset such as 1200, a batch such as batch:1000, a time such as 2026-11-24T08:00:00Z"
+            "'{text}' is none of: earliest, end, an offset such as 1200, a batch such as batch:1000, a time such as 2026-11-24T08:00:00Z"
         )),
     }
 }
@@ -78,8 +80,13 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     }
     let missing: u64 = plans.iter().map(|plan| plan.missing).sum();
     let restorable: u64 = plans.iter().map(|plan| plan.restorable).sum();
-    if missing > restorable {
-        let gone = HumanCount(missing - restorable);
+    let of_rewrites: u64 = plans.iter().map(|plan| plan.of_rewrites).sum();
+    if of_rewrites > 0 {
+        let gone = HumanCount(of_rewrites);
+        line(format_args!("{gone} of the missing files were made by a rewrite, and only 'rewrite' makes them again"));
+    }
+    if missing > restorable + of_rewrites {
+        let gone = HumanCount(missing - restorable - of_rewrites);
         line(format_args!("{gone} of the missing files cannot be restored: the log no longer holds their records"));
     }
     let whole = if missing == 0 { "no file is missing" } else { "none of them can be restored" };
@@ -102,6 +109,7 @@ mod tests {
     #[test]
     fn a_target_is_recognized_by_its_form() {
         assert_eq!(parse("earliest"), Ok(ReplayTarget::Earliest));
+        assert_eq!(parse("end"), Ok(ReplayTarget::End));
         assert_eq!(parse("1200"), Ok(ReplayTarget::Offset(1_200)));
         assert_eq!(parse("batch:7"), Ok(ReplayTarget::Batch(7)));
         assert_eq!(parse("2021-01-14T10:15:30Z"), Ok(ReplayTarget::Time(1_610_619_330_000)));
@@ -113,16 +121,32 @@ mod tests {
 
     #[test]
     fn the_preview_counts_files_that_cannot_be_restored() {
-        let plan =
-            PartitionReplay { partition: 1, committed: Some(900), to: 300, batches: 4, missing: 5, restorable: 3 };
+        let plan = PartitionReplay {
+            partition: 1,
+            committed: Some(900),
+            to: 300,
+            batches: 4,
+            missing: 6,
+            restorable: 3,
+            of_rewrites: 1,
+        };
         let output = text(&[plan], true);
         assert!(output.contains("2 of the missing files cannot be restored"), "{output}");
+        assert!(output.contains("1 of the missing files were made by a rewrite"), "{output}");
         assert!(output.contains("nothing was set; 3 files would be restored"), "{output}");
     }
 
     #[test]
     fn nothing_is_restored_if_nothing_is_missing() {
-        let plan = PartitionReplay { partition: 0, committed: None, to: 0, batches: 1, missing: 0, restorable: 0 };
+        let plan = PartitionReplay {
+            partition: 0,
+            committed: None,
+            to: 0,
+            batches: 1,
+            missing: 0,
+            restorable: 0,
+            of_rewrites: 0,
+        };
         let output = [true, false].map(|dry_run| text(std::slice::from_ref(&plan), dry_run));
         assert!(output[0].ends_with("nothing was set; no file is missing\n"), "{}", output[0]);
         assert!(output[1].contains("set; no file is missing, so the next"), "{}", output[1]);

@@ -1,26 +1,34 @@
-//! `replay --rewrite`: rewrites batches under the current settings, and reports the result beforehand.
+//! `rewrite`: rewrites batches under the current settings, and reports the result beforehand.
 
 use std::collections::BTreeSet;
 
-use common::clock::{Clock, SystemClock};
+use anyhow::anyhow;
 use common::printable::push_line;
-use distributor::{PartitionRewrite, Replayer, Rewriter};
+use distributor::{Fence, Host, PartitionRewrite, Rewriter};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::args::{Output, ReplayArgs};
+use crate::args::{Output, RewriteArgs};
 use crate::trusted::{self, Trusted};
 use crate::wiring::{encoding, layout, scratch};
 use crate::{Failure, print, replay};
 
-pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
-    let target = replay::target(args)?;
+pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
+    let target = replay::target("--from", &args.from)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
-    let log = trusted.need_log("replay --rewrite")?;
-    let Trusted { config, store, group, .. } = trusted;
+    let log = trusted.need_log("rewrite")?;
+    let Trusted { config, location, store, group, .. } = trusted;
+    let beside = if args.offline || args.dry_run { Some(Fence::Offline) } else { Fence::beside(&*store).await? };
+    let no_fence =
+        || anyhow!("{location} has neither locks nor refuses old requests: stop every distributor, then use --offline");
+    let fence = beside.ok_or_else(|| Failure::Runtime(no_fence()))?;
     let bar = progress(args.common.output);
     let drawn = bar.clone();
     let rewriter = Rewriter {
-        replayer: Replayer { store, log, topic: config.log.events_topic.clone(), group },
+        store,
+        log,
+        host: Host::system(),
+        topic: config.log.events_topic.clone(),
+        group,
         layout: layout(&config),
         encoding: encoding(&config),
         window_memory: config.dedup.max_memory,
@@ -28,7 +36,7 @@ pub async fn rewrite(args: &ReplayArgs) -> Result<(), Failure> {
         scratch: scratch(&config)?,
         all: args.force,
         require_all: args.require_all,
-        now_ms: SystemClock.now_ms(),
+        fence,
         on_batch: Box::new(move |batches| drawn.set_position(batches)),
     };
     let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);
@@ -106,11 +114,19 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
         let stay = if not_in_log == 1 { "stays as it is" } else { "stay as they are" };
         line(format_args!("{} {stay}: the log no longer has the records", batches(not_in_log)));
     }
+    let taken: u64 = partitions.iter().map(|partition| partition.taken).sum();
+    if taken > 0 {
+        line(format_args!("{} are being replaced by another command; run this again when it is done", batches(taken)));
+    }
+    let mixed: u64 = partitions.iter().map(|partition| partition.mixed).sum();
+    if mixed > 0 {
+        line(format_args!("{} stay as they are: two of their types have one folder", batches(mixed)));
+    }
     let rewritten: u64 = partitions.iter().map(|partition| partition.rewritten).sum();
     let is_due = partitions.iter().any(PartitionRewrite::is_due);
     match (is_due, dry_run) {
         (false, _) => {
-            let every = if not_in_log > 0 { "every other batch" } else { "every batch" };
+            let every = if not_in_log + taken + mixed > 0 { "every other batch" } else { "every batch" };
             line(format_args!("nothing to do: {every} is as the settings say; --force rewrites it nevertheless"));
         }
         (true, true) => line(format_args!("nothing was changed; {} would be rewritten", batches(rewritten))),
@@ -135,7 +151,7 @@ mod tests {
             files_made: 11,
             rows_made: 1_100,
             differences: BTreeSet::from(["max_types: 1 -> 2".to_owned()]),
-            unfinished: false,
+            ..PartitionRewrite::default()
         }
     }
 

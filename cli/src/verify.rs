@@ -1,74 +1,70 @@
 //! `verify`: the audit, as a table or as JSON, with exit code 1 if there are findings.
 
+use std::time::Duration;
+
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
 use common::printable::push_line;
 use common::store::{ListOptions, Location, Store};
-use distributor::{Audit, Auditor, ChainRebuilder, PartitionAudit, Repair};
+use distributor::{Audit, Auditor, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{Output, VerifyArgs};
 use crate::replay::counted;
 use crate::trusted::{self, Trusted};
-use crate::wiring::{encoding, scratch};
+use crate::wiring::scratch;
 use crate::{Failure, print};
 
-mod rebuild_chain;
-
 /// The folder of the trusted zone with a folder for each topic.
-const BATCHES: &str = "_batches/";
+const COMMIT_LOGS: &str = "_commits/";
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
 
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     let trusted = trusted::open(&args.log, &args.common).await?;
-    let rebuild_log = if args.rebuild_chain { Some(trusted.need_log("verify --rebuild-chain")?) } else { None };
     let no_log = trusted::no_log(&trusted.config);
-    let Trusted { config, location, store, log, group } = trusted;
-    let bar = progress(args.common.output);
-    let encoding = encoding(&config);
-    if let Some(log) = rebuild_log {
-        let rebuilder = ChainRebuilder {
-            store: store.clone(),
-            log,
-            topic: config.log.events_topic.clone(),
-            group: group.clone(),
-            encoding,
-            window_memory: config.dedup.max_memory,
-            batch_memory: config.flush.max_memory,
-            scratch: scratch(&config)?,
-            accept_gaps: args.accept_gaps,
-            on_batch: on_batch(&bar),
-        };
-        rebuild_chain::run(args, &rebuilder, &bar).await?;
-        if args.dry_run {
-            return Ok(());
-        }
-    }
-    let auditor = Auditor {
-        store: store.clone(),
-        log,
-        topic: config.log.events_topic.clone(),
-        group,
-        encoding,
-        window_memory: config.dedup.max_memory,
-        batch_memory: config.flush.max_memory,
-        scratch: scratch(&config)?,
-        deep: args.deep,
-        uploads_older_than: args.uploads_older_than,
-        now_ms: SystemClock.now_ms(),
-        on_batch: on_batch(&bar),
-    };
-    let audit = auditor.verify(if args.repair { Repair::Orphans } else { Repair::No }).await;
-    bar.finish_and_clear();
-    let audit = audit?;
+    let Trusted { location, store, .. } = &trusted;
+    let audit = audit(&trusted, args.deep, args.uploads_older_than, Repair::No, args.common.output).await?;
     match args.common.output {
         Output::Json => print::json(&audit)?,
         Output::Text if audit.partitions.is_empty() && audit.is_sound() => {
-            print::text(&nothing(&audit, &location, &topics(&*store).await?))?;
+            print::text(&nothing(&audit, location, &topics(&**store).await?))?;
         }
         Output::Text => print::text(&text(&audit, &no_log))?,
     }
+    refuse_findings(&audit, location)
+}
+
+/// Audits, with a progress bar.
+pub async fn audit(
+    trusted: &Trusted,
+    deep: bool,
+    uploads_older_than: Duration,
+    repair: Repair,
+    output: Output,
+) -> Result<Audit, Failure> {
+    let Trusted { config, store, log, group, .. } = trusted;
+    let bar = progress(output);
+    let drawn = bar.clone();
+    let auditor = Auditor {
+        store: store.clone(),
+        log: log.clone(),
+        topic: config.log.events_topic.clone(),
+        group: group.clone(),
+        window_memory: config.dedup.max_memory,
+        batch_memory: config.flush.max_memory,
+        scratch: scratch(config)?,
+        deep,
+        uploads_older_than,
+        now_ms: SystemClock.now_ms(),
+        on_batch: Box::new(move |batches| drawn.set_position(batches)),
+    };
+    let audit = auditor.verify(repair).await;
+    bar.finish_and_clear();
+    Ok(audit?)
+}
+
+pub fn refuse_findings(audit: &Audit, location: &Location) -> Result<(), Failure> {
     match audit.findings.len() {
         0 => Ok(()),
         count => Err(anyhow!("{} in {location}", counted(count as u64, "finding")).into()),
@@ -77,9 +73,9 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
 
 /// The topics with batches in the trusted zone.
 async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
-    let options = ListOptions { prefix: BATCHES.to_owned(), delimiter: true, ..ListOptions::default() };
+    let options = ListOptions { prefix: COMMIT_LOGS.to_owned(), delimiter: true, ..ListOptions::default() };
     let page = store.list(&options).await?;
-    let names = page.prefixes.iter().filter_map(|prefix| prefix.strip_prefix(BATCHES));
+    let names = page.prefixes.iter().filter_map(|prefix| prefix.strip_prefix(COMMIT_LOGS));
     Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
 }
 
@@ -97,11 +93,6 @@ fn nothing(audit: &Audit, location: &Location, topics: &[String]) -> String {
         line(format_args!("note: {note}"));
     }
     text
-}
-
-fn on_batch(bar: &ProgressBar) -> Box<dyn Fn(u64) + Send + Sync> {
-    let bar = bar.clone();
-    Box::new(move |batches| bar.set_position(batches))
 }
 
 fn progress(output: Output) -> ProgressBar {
@@ -132,22 +123,22 @@ fn text(audit: &Audit, no_log: &str) -> String {
             let id = partition.partition;
             line(format_args!("partition {id}: the batch {}..{} is being written", open.from, open.to));
         }
-        if partition.revised_batches > 0 {
-            let revised = HumanCount(partition.revised_batches);
-            line(format_args!("partition {}: batches that were rewritten: {revised}", partition.partition));
+        if partition.rewritten_files > 0 {
+            let rewritten = HumanCount(partition.rewritten_files);
+            line(format_args!("partition {}: files that were rewritten: {rewritten}", partition.partition));
         }
-        if let Some(rewrite) = partition.rewrite {
+        if partition.open_replaces > 0 {
             line(format_args!(
-                "partition {}: the batches from {} on are being rewritten, or that was interrupted: 'replay --rewrite' finishes it",
-                partition.partition, rewrite.from
+                "partition {}: files are being replaced, or that was interrupted: 'rewrite' finishes it",
+                partition.partition
             ));
         }
         for (offsets, why) in [
             (partition.skipped_offsets, "were skipped, because the group's offset was set forward"),
             (partition.lost_offsets, "were lost: the log dropped them before they were written"),
             (
-                partition.damaged_offsets,
-                "were lost at the head of batches, less what of them were duplicates: the log dropped them before all files were written",
+                partition.abandoned_offsets,
+                "were abandoned: the log dropped the first of them before their batch was complete",
             ),
         ] {
             if offsets > 0 {
@@ -166,12 +157,6 @@ fn text(audit: &Audit, no_log: &str) -> String {
     }
     if !audit.log_compared {
         line(format_args!("not compared with the log: {no_log}"));
-    }
-    for removed in &audit.removed {
-        line(format_args!("removed {removed}"));
-    }
-    for aborted in &audit.aborted {
-        line(format_args!("aborted the upload of {aborted}"));
     }
     for note in &audit.notes {
         line(format_args!("note: {note}"));

@@ -35,7 +35,7 @@ pub const KAFKA_PARTITIONS: u32 = 4;
 pub const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
 pub const KAFKA_LEDGER_PARTITIONS: u32 = 8;
 /// The prefix of the objects that the start-up check of the trusted store writes and removes.
-const PROBE_PREFIX: &str = "_batches";
+const PROBE_PREFIX: &str = "_commits";
 
 /// Runs a command on an async runtime.
 pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -220,11 +220,10 @@ impl Process {
             store,
             log,
             clock: self.clock.clone(),
-            boot_clock: Arc::new(SystemClock),
+            host: distributor::Host::system(),
             metrics,
             health: self.health.clone(),
             settings: distributor::Settings {
-                record: distributor::Record::Chain,
                 topic: topics.events_topic.clone(),
                 partitions: self.partitions,
                 group: group.to_owned(),

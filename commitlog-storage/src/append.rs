@@ -89,7 +89,10 @@ impl CommitLog {
     /// # Errors
     /// Of the store.
     pub async fn fence(&self, kind: LockKind) -> Result<Option<StoreLock>> {
-        Ok(self.store.lock(&self.fence_key(), kind).await?)
+        match self.store.lock(&self.fence_key(), kind).await {
+            Err(error) if error.kind == StoreErrorKind::Unsupported => Ok(None),
+            lock => Ok(lock?),
+        }
     }
 
     /// When entry `n` was put, by the store's clock. None: it was collected.

@@ -156,9 +156,14 @@ impl CommitLog {
     /// # Errors
     /// As [`CommitLog::load`] and [`CommitLog::segment`].
     pub async fn load_state(&self) -> Result<(State, Tail, Loaded)> {
-        let loaded = self.load().await?;
-        let state = self.state_at(&loaded.recent).await?;
-        Ok((state, loaded.tail, loaded))
+        let mut retries = 0;
+        loop {
+            let loaded = self.load().await?;
+            match self.state_at(&loaded.recent).await {
+                Err(CommitLogError::Superseded { .. }) if retries < MAX_RETRIES => retries += 1,
+                state => return Ok((state?, loaded.tail, loaded)),
+            }
+        }
     }
 
     /// The whole state after the entries of `recent`.

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use commitlog::Hash;
-use common::store::{Metadata, PutCondition, PutOutcome, read_all};
+use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind, read_all};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CommitLogError, Result};
@@ -77,7 +77,14 @@ impl CommitLog {
 
     async fn read_root(&self) -> Result<(Root, PutCondition)> {
         let key = self.root_key();
-        let Some((meta, body)) = read_all(&*self.store, &key, MAX_ROOT_BYTES).await? else {
+        let read = loop {
+            match read_all(&*self.store, &key, MAX_ROOT_BYTES).await {
+                // It was replaced while it was read.
+                Err(error) if error.kind == StoreErrorKind::VersionMismatch => {}
+                read => break read?,
+            }
+        };
+        let Some((meta, body)) = read else {
             return Ok((Root::default(), PutCondition::IfAbsent));
         };
         let damaged = |message: String| CommitLogError::damaged(key.clone(), Damage::Root { message });

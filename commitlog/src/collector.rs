@@ -49,11 +49,13 @@ impl Collector {
     pub fn heard(&mut self, answer: Answer) -> Result<(), Misheard> {
         let action = self.next();
         self.phase = match (&self.phase, answer) {
-            (Phase::Load, Answer::Loaded(head)) if head.next <= self.keep => Phase::Rest,
+            (Phase::Load, Answer::Loaded(head)) if head.next == 0 => Phase::Rest,
             (Phase::Load, Answer::Loaded(head)) if holds(Rule::CheckpointBeforeFloor) => {
                 Phase::Checkpoint { entries: head.next }
             }
+            (Phase::Load, Answer::Loaded(head)) if head.next <= self.keep => Phase::Rest,
             (Phase::Load, Answer::Loaded(head)) => Phase::ReadFloor { to: head.next - self.keep },
+            (Phase::Checkpoint { entries }, Answer::CheckpointRead) if *entries <= self.keep => Phase::Rest,
             (Phase::Checkpoint { entries }, Answer::CheckpointRead) => Phase::ReadFloor { to: entries - self.keep },
             // Another one has put a newer checkpoint meanwhile.
             (Phase::Checkpoint { .. }, Answer::Behind) => Phase::Load,

@@ -33,6 +33,9 @@ mod collector;
 pub mod decide;
 mod entry;
 mod files;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod hash;
 mod head;
 #[cfg(test)]

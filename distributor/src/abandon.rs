@@ -13,16 +13,15 @@ use commitlog::decide::Facts;
 use commitlog::{BatchSlot, FileId, Intent};
 use commitlog_storage::abandoning::{Abandoning, Ended, Names};
 use commitlog_storage::{CommitLog, Session};
-use common::clock::BootClock;
 use common::log::{Bounds, Log, LogError, LogErrorKind};
 use common::store::{Metadata, PutCondition, Store};
 use serde::Serialize;
 
-use crate::batch::{Batch, Place, STANDS_IN, Series, StandIns};
+use crate::batch::{Batch, Place, STANDS_IN, Series, StandIns, path};
+use crate::error::PartitionError;
 use crate::footer::{Footer, FooterError};
+use crate::host::Host;
 use crate::layout::Layout;
-use crate::owner::files::path;
-use crate::partition::PartitionError;
 use crate::refusals;
 use crate::scratch::Scratch;
 
@@ -41,7 +40,7 @@ impl std::error::Error for AbandonError {}
 pub struct BatchAbandoner {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn Log>,
-    pub boot_clock: Arc<dyn BootClock>,
+    pub host: Host,
     pub topic: String,
     pub group: String,
     pub scratch: Scratch,
@@ -103,7 +102,7 @@ impl BatchAbandoner {
     async fn close(&self, partition: i32) -> Result<AbandonPlan, PartitionError> {
         let plan = self.look(partition).await?;
         let commits = CommitLog::new(self.store.clone(), &self.topic, partition);
-        let session = Session::new(commits, self.boot_clock.clone(), crate::owner::writer());
+        let session = Session::new(commits, self.host.boot_clock.clone(), self.host.writer());
         match Abandoning::new(session, Blanks { of: self, partition }).run().await? {
             Ended::Abandoned { from, resume_at } => {
                 tracing::warn!(topic = self.topic, partition, from, resume_at, "the batch is abandoned");
@@ -155,7 +154,7 @@ impl Names for Blanks<'_> {
             return Err(PartitionError::Internal(format!("the batch has no file {k}")));
         };
         let Intent { from, to, .. } = *intent;
-        let place = Place { topic, partition, from, to, series: Series::Cut, layout: &layout };
+        let place = Place { topic, partition, from, to, series: Series::Batch, layout: &layout };
         let key = place.path(folder, k);
         if let Some(meta) = store.head(&key).await? {
             if is_blank(store, &key, meta.size_bytes).await? {

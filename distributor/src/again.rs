@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use commitlog::{Batch as Decided, Fate, Intent, Witness};
+use commitlog::{Batch as Decided, Fate, Intent};
 use commitlog_storage::{CommitLog, Recent};
 use common::log::Log;
 
 use crate::batch::{Batch, Encoded, Encoding, Ends};
+use crate::error::PartitionError;
 use crate::known::Known;
 use crate::layout::Layout;
-use crate::partition::PartitionError;
 use crate::records::{Filled, Records};
-use crate::remake::RemakeError;
 use crate::scratch::{Scratch, ScratchError};
 use crate::window::Budget;
 
@@ -103,12 +102,8 @@ impl Again<'_> {
             }
             records => records.insert(Records::open(self.log, self.topic, self.partition, from).await?),
         };
-        match records.fill(&mut batch, &self.known.window, from, to, self.memory).await {
-            Ok(Filled::Whole) => {}
-            Ok(Filled::LogEnded) => return Ok(Made::Cannot("the log ends before the batch does".to_owned())),
-            Err(RemakeError::Log(error)) => return Err(error.into()),
-            Err(RemakeError::Batch(error)) => return Err(error.into()),
-            Err(RemakeError::Layout(reason)) => return Ok(Made::Cannot(reason)),
+        if records.fill(&mut batch, &self.known.window, from, to, self.memory).await? == Filled::LogEnded {
+            return Ok(Made::Cannot("the log ends before the batch does".to_owned()));
         }
         let others = || Made::Cannot("the records in the log are not those it was made from".to_owned());
         let Some(encoded) = batch.finish()? else { return Ok(others()) };
@@ -122,8 +117,8 @@ impl Again<'_> {
             recipe: recipe.clone(),
             window_from: *window_from,
             clock_ms: *clock_ms,
-            first: witness(first),
-            last: witness(last),
+            first,
+            last,
             folders: encoded.files.iter().map(|file| file.folder.clone()).collect(),
         };
         Ok(Made::Batch(Box::new(MadeBatch { intent, layout, encoded })))
@@ -142,9 +137,4 @@ impl Again<'_> {
             records.close().await;
         }
     }
-}
-
-/// A record as the commit log remembers it.
-pub(crate) fn witness(witness: crate::chain::Witness) -> Witness {
-    Witness { append_ms: witness.append_ms, key_hash: witness.key_hash }
 }

@@ -115,24 +115,6 @@ impl Footer {
         })
     }
 
-    /// The codec of all its columns; `None` if it is another one.
-    pub(crate) fn codec(&self) -> Option<Compression> {
-        let mut codecs =
-            self.0.row_groups().iter().flat_map(RowGroupMetaData::columns).map(|column| match column.compression() {
-                Codec::ZSTD(_) => Some(Compression::Zstd),
-                Codec::SNAPPY => Some(Compression::Snappy),
-                _ => None,
-            });
-        let first = codecs.next()??;
-        codecs.all(|codec| codec == Some(first)).then_some(first)
-    }
-
-    /// Whether it has a Bloom filter, which only files of `events` may have.
-    pub(crate) fn has_filter(&self) -> bool {
-        let mut columns = self.0.row_groups().iter().flat_map(RowGroupMetaData::columns);
-        columns.any(|column| column.bloom_filter_offset().is_some())
-    }
-
     /// The value of a key.
     pub(crate) fn fact(&self, key: &str) -> Option<&str> {
         let mut stated = self.0.file_metadata().key_value_metadata()?.iter();

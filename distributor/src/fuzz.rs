@@ -4,11 +4,6 @@
 //! Compiled with the feature `fuzz` only. The package `fuzz` runs the targets over its corpora in every test run, and
 //! under libFuzzer with `fuzz/run`.
 
-/// Documents of the chain in the trusted zone.
-pub fn document(input: &[u8]) {
-    crate::chain::fuzz::document(input);
-}
-
 /// Folders of the trusted zone.
 pub fn folder(input: &[u8]) {
     crate::route::fuzz::folder(input);

@@ -7,8 +7,8 @@ use commitlog::{Fate, Intent, Span, Stored};
 use commitlog_storage::{CommitLog, CommitLogError, Damage, Recent};
 use futures_util::{FutureExt, StreamExt};
 
+use crate::error::PartitionError;
 use crate::in_turn::in_turn;
-use crate::partition::PartitionError;
 use crate::scratch::ScratchError;
 use crate::window::{Budget, Overlay, Window, decode_key_run, most_bytes};
 

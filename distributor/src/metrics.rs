@@ -42,7 +42,7 @@ pub struct Metrics {
     passed_over: IntCounterVec,
     batch_seconds: Histogram,
     commit_failures: IntCounter,
-    compaction_failures: IntCounter,
+    collection_failures: IntCounter,
     rebalances: IntCounterVec,
     store_errors: IntCounterVec,
     store_seconds: HistogramVec,
@@ -178,7 +178,7 @@ impl Metrics {
             )?,
             passed_over: counters(
                 "ed_distribute_passed_over_offsets_total",
-                "Offsets that nothing was written of: skipped by an operator, or lost by the log, whole or the head of a batch (damaged)",
+                "Offsets that nothing was written of: skipped by an operator, or lost by the log",
                 "kind",
             )?,
             batch_seconds: seconds(
@@ -197,9 +197,9 @@ impl Metrics {
                 registry.register(Box::new(histogram.clone()))?;
                 histogram
             },
-            compaction_failures: counter(
-                "ed_distribute_compaction_failures_total",
-                "Old cuts that could not be compacted: no harm to the tables, but the chain keeps its many objects",
+            collection_failures: counter(
+                "ed_distribute_collection_failures_total",
+                "Checkpoints that could not be put, or old objects that could not be deleted; the next run tries again",
             )?,
             commit_failures: counter(
                 "ed_distribute_commit_failures_total",
@@ -265,14 +265,9 @@ impl Metrics {
         self.passed_over.with_label_values(&[kind]).inc_by(offsets.unsigned_abs());
     }
 
-    /// Offsets of a damaged batch that are not written.
-    pub(crate) fn damaged(&self, offsets: u64) {
-        self.passed_over.with_label_values(&["damaged"]).inc_by(offsets);
-    }
-
     #[cfg(test)]
-    pub(crate) fn compaction_failures(&self) -> u64 {
-        self.compaction_failures.get()
+    pub(crate) fn collection_failures(&self) -> u64 {
+        self.collection_failures.get()
     }
 
     #[cfg(test)]
@@ -290,8 +285,8 @@ impl Metrics {
         self.parked.get()
     }
 
-    pub(crate) fn compaction_failed(&self) {
-        self.compaction_failures.inc();
+    pub(crate) fn collection_failed(&self) {
+        self.collection_failures.inc();
     }
 
     pub(crate) fn files_missing(&self, count: usize) {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use common::log::{Chunk, Log, LogError, LogErrorKind, LogReader, Membership, ReadEvent};
 
 use crate::batch::{Batch, BatchError};
-use crate::chain::Witness;
-use crate::remake::RemakeError;
+use crate::error::PartitionError;
 use crate::window::Window;
 
 /// How long the log may be silent.
@@ -77,25 +76,8 @@ impl Records {
         self.seek(from).await
     }
 
-    /// The next record; `None` at the end of the log.
-    ///
-    /// # Errors
-    /// The log's error.
-    pub(crate) async fn next_witness(&mut self) -> Result<Option<(i64, Witness)>, RemakeError> {
-        loop {
-            if let (Some(offset), Some(time_ms)) =
-                (self.chunk.offsets.get(self.next), self.chunk.times_ms.get(self.next))
-            {
-                return Ok(Some((*offset, Witness::of(&self.chunk.records.get(self.next), *time_ms))));
-            }
-            if !self.read().await? {
-                return Ok(None);
-            }
-        }
-    }
-
     /// Reads the next chunk; false at the end of the log.
-    async fn read(&mut self) -> Result<bool, RemakeError> {
+    async fn read(&mut self) -> Result<bool, PartitionError> {
         loop {
             match self.reader.poll(PATIENCE).await? {
                 ReadEvent::Chunk(chunk) => {
@@ -125,7 +107,7 @@ impl Records {
         from: i64,
         to: i64,
         memory: u64,
-    ) -> Result<Filled, RemakeError> {
+    ) -> Result<Filled, PartitionError> {
         while batch.ends().is_none_or(|ends| ends.to < to) {
             let place = |offset: i64| self.chunk.offsets.partition_point(|other| *other < offset);
             let range = self.next.max(place(from))..place(to);

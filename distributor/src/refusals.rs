@@ -2,11 +2,11 @@
 
 use commitlog::decide::Refusal;
 
-use crate::partition::PartitionError;
+use crate::error::PartitionError;
 
 /// A refusal in any words.
 pub(crate) fn text(topic: &str, partition: i32, message: &str) -> PartitionError {
-    PartitionError::Refused(crate::chain::Refusal(format!("{topic}/{partition}: {message}")))
+    PartitionError::Refused(format!("{topic}/{partition}: {message}"))
 }
 
 /// A refusal of the core.

@@ -1,74 +1,20 @@
 //! Sets a group's offsets back, and reports the result beforehand.
 //!
-//! A replay needs no special worker: the next owner of the partition sees an offset before the chain's end, checks the
-//! batches from there, and restores missing files (see `partition`). Kafka's own tools can set the offsets too.
+//! A replay needs no special worker: the next owner of the partition sees an offset before the commit log's end, looks for
+//! the files of the batches from there on, and makes missing ones again (see [`crate::owner`]). Kafka's own tools can set
+//! the offsets too.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use common::log::{Bounds, Log, LogError};
-use common::store::{Store, StoreError};
+use commitlog::{Fate, FileId};
+use common::log::Log;
+use common::store::Store;
 use serde::Serialize;
 
-use crate::chain::{ChainError, ChainStore, Cut, Origin, Standing};
-use crate::partition::{PartitionError, missing_files};
-
-/// The place to go back to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplayTarget {
-    /// The beginning of the chain.
-    Earliest,
-    /// The batch that holds this offset.
-    Offset(i64),
-    /// The batch that begins exactly at this offset.
-    Batch(i64),
-    /// The batch that holds the first record that the log received at or after this time, Unix milliseconds.
-    Time(i64),
-}
-
-#[derive(Debug)]
-pub enum ReplayError {
-    /// Nothing was set; the message says what to do.
-    Refused(String),
-    Store(StoreError),
-    Log(LogError),
-}
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(message) => formatter.write_str(message),
-            Self::Store(error) => write!(formatter, "trusted zone: {error}"),
-            Self::Log(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for ReplayError {}
-
-impl From<StoreError> for ReplayError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<LogError> for ReplayError {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<ChainError> for ReplayError {
-    fn from(error: ChainError) -> Self {
-        match error {
-            ChainError::Store(error) => Self::Store(error),
-            refused @ (ChainError::Damaged { .. } | ChainError::Unwritable { .. }) => {
-                Self::Refused(refused.to_string())
-            }
-        }
-    }
-}
+use crate::error::PartitionError;
+use crate::owner::files::missing;
+use crate::target::{Found, ReplayError, ReplayTarget, find};
 
 /// The replay of one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -78,22 +24,14 @@ pub struct PartitionReplay {
     pub committed: Option<i64>,
     /// The group's offset after the replay: where a batch begins.
     pub to: i64,
-    /// Complete batches to check.
+    /// Batches whose files are looked for.
     pub batches: u64,
     /// Missing files.
     pub missing: u64,
-    /// Missing files whose records the log still has: they are restored.
+    /// Missing files of batches whose records the log still has: they are restored.
     pub restorable: u64,
-}
-
-/// A partition with a chain, and the place of a target in it.
-pub(crate) struct Place {
-    pub id: i32,
-    pub chain: ChainStore,
-    /// The batch to go back to, or the offsets that were not written.
-    pub holder: Cut,
-    pub committed: Option<i64>,
-    pub log: Bounds,
+    /// Missing files that a rewrite made, which only another one makes again.
+    pub of_rewrites: u64,
 }
 
 pub struct Replayer {
@@ -106,7 +44,7 @@ pub struct Replayer {
 impl Replayer {
     /// What `apply` would do. Changes nothing.
     ///
-    /// Skips partitions without a chain, and those without a record at or after a requested time.
+    /// Skips partitions without a commit log, and those without a record at or after a requested time.
     ///
     /// # Errors
     /// An invalid target, or one beyond the written offsets; the store's and the log's errors.
@@ -115,112 +53,37 @@ impl Replayer {
         target: ReplayTarget,
         partitions: Option<&[i32]>,
     ) -> Result<Vec<PartitionReplay>, ReplayError> {
+        let committed = self.log.committed(&self.group, &self.topic).await?;
         let mut plans = Vec::new();
-        for Place { id, chain, holder, committed, log } in self.places(target, partitions).await? {
-            plans.push(self.plan_one(&chain, id, holder, committed, log.earliest).await?);
+        for found in find(&self.store, &*self.log, &self.topic, target, partitions).await? {
+            plans.push(self.plan_one(&found, committed.get(&found.id).copied()).await?);
         }
         Ok(plans)
     }
 
-    /// The requested partitions that have a chain, and the place of the target in each.
-    pub(crate) async fn places(
-        &self,
-        target: ReplayTarget,
-        partitions: Option<&[i32]>,
-    ) -> Result<Vec<Place>, ReplayError> {
-        let log_id = self.log.identity().await?;
-        let bounds = self.log.bounds(&self.topic).await?;
-        let committed = self.log.committed(&self.group, &self.topic).await?;
-        if let Some(unknown) = partitions.into_iter().flatten().find(|id| !bounds.contains_key(id)) {
-            return Err(ReplayError::Refused(format!("topic '{}' has no partition {unknown}", self.topic)));
-        }
-        let mut places = Vec::new();
-        for (id, log) in bounds {
-            if partitions.is_some_and(|wanted| !wanted.contains(&id)) {
-                continue;
-            }
-            let chain = ChainStore::new(self.store.clone(), &self.topic, id);
-            let (Some(origin), Some(last)) = (chain.origin().await?, chain.last_cut().await?) else { continue };
-            if origin.log_id != log_id {
-                return Err(ReplayError::Refused(format!(
-                    "{}/{id}: the trusted zone was written from log {}, this is {log_id}",
-                    self.topic, origin.log_id
-                )));
-            }
-            let Some(holder) = self.holder(&chain, id, target, &origin, &last).await? else { continue };
-            let committed = committed.get(&id).copied();
-            places.push(Place { id, chain, holder, committed, log });
-        }
-        Ok(places)
-    }
-
-    /// The batch to go back to.
-    async fn holder(
-        &self,
-        chain: &ChainStore,
-        id: i32,
-        target: ReplayTarget,
-        origin: &Origin,
-        last: &Cut,
-    ) -> Result<Option<Cut>, ReplayError> {
-        let refused = |message: String| Err(ReplayError::Refused(format!("{}/{id}: {message}", self.topic)));
-        let offset = match target {
-            ReplayTarget::Earliest => origin.start,
-            ReplayTarget::Offset(offset) | ReplayTarget::Batch(offset) => offset,
-            ReplayTarget::Time(time_ms) => match self.log.offset_for_time(&self.topic, id, time_ms).await? {
-                Some(offset) if offset < last.to => offset,
-                // All later records are still to be read.
-                Some(_) | None => return Ok(None),
-            },
+    async fn plan_one(&self, found: &Found, committed: Option<i64>) -> Result<PartitionReplay, ReplayError> {
+        let Found { id, commits, loaded, from, log } = found;
+        let state = commits.state_within(&loaded.recent, *from, i64::MAX).await.map_err(PartitionError::from)?;
+        let batches = state.spans.range(*from..).filter(|(_, span)| matches!(span.fate, Fate::Batch(_))).count() as u64;
+        // What a replace is about to publish is not missing.
+        let is_under_way = |file: FileId| {
+            matches!(file, FileId::Replace { replace, .. }
+                if state.head.replaces().any(|open| open.intent.replace == replace))
         };
-        if offset >= last.to {
-            return refused(format!(
-                "offset {offset} is not written yet: written offsets end at {}. Name an earlier place, or leave the partition out with --partitions",
-                last.to
-            ));
-        }
-        let holder = chain.cut_at_or_before(offset.max(origin.start)).await?;
-        let Some(holder) = holder else { return refused(format!("no cut holds offset {offset}")) };
-        if let ReplayTarget::Batch(from) = target
-            && holder.from != from
-        {
-            return refused(format!(
-                "no batch begins at {from}; the one that holds it is {}..{}",
-                holder.from, holder.to
-            ));
-        }
-        Ok(Some(holder))
-    }
-
-    async fn plan_one(
-        &self,
-        chain: &ChainStore,
-        id: i32,
-        holder: Cut,
-        committed: Option<i64>,
-        log_begins_at: i64,
-    ) -> Result<PartitionReplay, ReplayError> {
-        let mut plan =
-            PartitionReplay { partition: id, committed, to: holder.from, batches: 0, missing: 0, restorable: 0 };
-        let revisions = chain.revisions(holder.from, i64::MAX).await?;
-        let mut next = Some(holder);
-        while let Some(cut) = next {
-            let revision = revisions.get(&cut.from).copied();
-            let standing = if cut.is_batch() { chain.standing(&cut, revision).await? } else { None };
-            if let Some(Standing { completion, .. }) = standing {
-                plan.batches += 1;
-                let missing = missing_files(&*self.store, &completion).await.map_err(|error| match error {
-                    PartitionError::Store(error) => ReplayError::Store(error),
-                    other => ReplayError::Refused(other.to_string()),
-                })?;
-                plan.missing += missing.len() as u64;
-                if log_begins_at <= cut.from {
-                    plan.restorable += missing.len() as u64;
-                }
-            }
-            next = chain.next_cut(&cut).await?;
-        }
-        Ok(plan)
+        let live = state.live.iter().filter(|(file, live)| live.to > *from && !is_under_way(**file));
+        let live = live.map(|(file, live)| (*file, live.clone())).collect();
+        let missing = missing(&*self.store, &self.topic, *id, live).await?;
+        let of_rewrites = missing.iter().filter(|(file, _)| matches!(file, FileId::Replace { .. })).count() as u64;
+        let is_in_log = |file: &FileId| matches!(file, FileId::Batch { from, .. } if log.earliest <= *from);
+        Ok(PartitionReplay {
+            partition: *id,
+            committed,
+            to: *from,
+            batches,
+            missing: missing.len() as u64,
+            restorable: missing.iter().filter(|(file, _)| is_in_log(file)).count() as u64,
+            of_rewrites,
+        })
     }
 
     /// Sets the offsets of a plan.
@@ -261,7 +124,15 @@ mod tests {
         }
         let end = committed(&zone).await;
         let plans = replayer(&zone).plan(ReplayTarget::Earliest, None).await.unwrap();
-        let expected = PartitionReplay { partition: 0, committed: end, to: 0, batches: 3, missing: 2, restorable: 2 };
+        let expected = PartitionReplay {
+            partition: 0,
+            committed: end,
+            to: 0,
+            batches: 3,
+            missing: 2,
+            restorable: 2,
+            of_rewrites: 0,
+        };
         assert_eq!(plans, [expected]);
         assert_eq!(committed(&zone).await, end, "a plan changes nothing");
         replayer(&zone).apply(&plans).await.unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::backoff::Backoff;
-use common::clock::{BootClock, Clock};
+use common::clock::Clock;
 use common::config::{MissingFiles, TypeAges};
 use common::log::{
     DIRECT_GROUP, Log, LogErrorKind, Membership, Operation, Retention, Right, TopicSpec, settled_bounds, with_rights,
@@ -16,11 +16,14 @@ use common::telemetry::Health;
 use tokio::time::Instant;
 
 use crate::batch::Encoding;
+use crate::context::Context;
+use crate::error::PartitionError;
+use crate::host::Host;
 use crate::lane::Target;
 use crate::layout::Layout;
 use crate::metrics::{DistributeReport, Metrics};
-use crate::partition::{Context, PartitionError, UploadRoom};
 use crate::scratch::Scratch;
+use crate::uploads::UploadRoom;
 use crate::window::Budget;
 use crate::worker::Worker;
 
@@ -63,6 +66,7 @@ impl PartitionError {
             }
             // The next session rebuilds the window; there may be disk space then.
             Self::Scratch(_) => !once,
+            Self::Overtaken(_) => true,
             Self::Partitions(failed) => failed.values().any(|error| error.is_retryable(once)),
             Self::Refused(_) | Self::Damaged { .. } | Self::Unwritable(_) | Self::Encode(_) | Self::Internal(_) => {
                 false
@@ -111,18 +115,8 @@ pub fn needed_rights(topic: &str, group: &str) -> Vec<Right> {
     ]
 }
 
-/// Where a distributor records what it has decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Record {
-    /// The chain of cuts, which `verify`, `replay` and `replay --rewrite` read.
-    Chain,
-    /// The commit log, which takes its place.
-    CommitLog,
-}
-
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub record: Record,
     pub topic: String,
     /// Used only to create the topic.
     pub partitions: u32,
@@ -153,7 +147,7 @@ pub struct Distributor {
     pub store: Arc<dyn Store>,
     pub log: Arc<dyn Log>,
     pub clock: Arc<dyn Clock>,
-    pub boot_clock: Arc<dyn BootClock>,
+    pub host: Host,
     pub metrics: Arc<Metrics>,
     pub health: Health,
     pub settings: Settings,

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::clock::{ManualClock, SystemClock};
+use commitlog::State;
+use commitlog_storage::{CommitLog, Keep};
+use common::clock::SystemClock;
 use common::config::{MissingFiles, TypeAges};
 use common::log::{EmbeddedLog, Log, RecordBatch, Retention, TopicSpec};
 use common::shutdown::Shutdown;
@@ -18,13 +20,12 @@ use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
 
 use crate::batch::testing::{ENCODING, event, layout};
-use crate::{Distributor, EndOfInput, Metrics, Record, Scratch, Settings};
+use crate::{Audit, Auditor, Distributor, EndOfInput, Metrics, Repair, Scratch, Settings};
 
 pub(crate) use faulty::Faulty;
 pub(crate) use settled::to_its_last_effect;
 
 const EVENTS: usize = 50;
-const DAY_MS: i64 = 86_400_000;
 
 /// A topic, and the tables written from it.
 pub(crate) struct Zone {
@@ -41,32 +42,6 @@ impl Zone {
     pub async fn new() -> Self {
         let zone = Self::filled(1).await;
         zone.distribute().await;
-        zone
-    }
-
-    /// The same events four times, ten days apart; the log only has the last of them.
-    pub async fn of_forty_days() -> Self {
-        Self::of_forty_days_and(async |_, _| {}).await
-    }
-
-    /// The same, with a call of `after` after each round, numbered from 0.
-    pub async fn of_forty_days_and(after: impl AsyncFn(&Self, usize)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(1_000 * DAY_MS));
-        let log = EmbeddedLog::open(&folder.path().join("log"), clock.clone()).await.unwrap();
-        let spec = TopicSpec { name: "events".into(), partitions: 1, retention: Retention::Delete };
-        log.ensure_topic(&spec).await.unwrap();
-        let zone = Self { folder, log: Arc::new(log) };
-        for round in 0..4 {
-            zone.append(1).await;
-            zone.distribute().await;
-            after(&zone, round).await;
-            clock.advance(10 * DAY_MS);
-        }
-        assert_eq!((zone.chain("cuts").len(), zone.completions(0)), (12, 12));
-        // A distributor trims the embedded log by its own clock.
-        let earliest = zone.log_begins_at().await;
-        assert_eq!(earliest, 165, "the last round was trimmed");
         zone
     }
 
@@ -124,11 +99,10 @@ impl Zone {
             store: self.store(),
             log: self.log.clone(),
             clock: Arc::new(SystemClock),
-            boot_clock: Arc::new(SystemClock),
+            host: crate::Host::system(),
             metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),
             health: Health::default(),
             settings: Settings {
-                record: Record::Chain,
                 topic: "events".into(),
                 partitions: 1,
                 group: "g".into(),
@@ -178,15 +152,76 @@ impl Zone {
         found
     }
 
-    /// Newest first.
-    pub fn chain(&self, kind: &str) -> Vec<PathBuf> {
-        self.files(&format!("_batches/events/0/{kind}"), "")
+    /// The number of batches that entries commit, of which none is collected while a test runs.
+    pub fn committed(&self, partition: i32) -> usize {
+        let entries = self.files(&format!("_commits/events/{partition}/log"), ".json");
+        let entries = entries.iter().filter_map(|path| fs::read(path).ok());
+        let commits = |bytes: Vec<u8>| {
+            let entry: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            entry["ops"].as_array().unwrap().iter().filter(|op| op["op"] == "commit").count()
+        };
+        entries.map(commits).sum()
     }
 
-    /// The number of complete batches of a partition.
-    pub fn completions(&self, partition: i32) -> usize {
-        let done = fs::read_dir(self.trusted(&format!("_batches/events/{partition}/done")));
-        let names = done.into_iter().flatten().map(|entry| entry.unwrap().file_name());
-        names.filter(|name| !name.to_string_lossy().starts_with('.')).count()
+    pub async fn state(&self) -> State {
+        CommitLog::new(self.store(), "events", 0).load_state().await.unwrap().0
+    }
+
+    /// Newest first.
+    pub fn entries(&self) -> Vec<PathBuf> {
+        self.files("_commits/events/0/log", ".json")
+    }
+
+    /// The entries alone say what is there.
+    pub fn without_checkpoints(&self) {
+        for kind in ["checkpoints", "segments"] {
+            for path in self.files(&format!("_commits/events/0/{kind}"), "") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let root = self.trusted("_commits/events/0/root.json");
+        if root.exists() {
+            fs::remove_file(root).unwrap();
+        }
+    }
+
+    /// The last commit is gone, as if its owner had died before.
+    pub fn uncommit(&self) {
+        self.without_checkpoints();
+        let newest = self.entries().remove(0);
+        assert!(fs::read_to_string(&newest).unwrap().contains("\"op\":\"commit\""));
+        fs::remove_file(newest).unwrap();
+    }
+
+    /// Puts a checkpoint of all entries.
+    pub async fn checkpoint(&self) {
+        let nothing = Keep { entries: 0, since_ms: 0, keys_from: i64::MIN };
+        CommitLog::new(self.store(), "events", 0).collect(nothing).await.unwrap();
+    }
+
+    pub fn deep_auditor(&self) -> Auditor {
+        Auditor {
+            store: self.store(),
+            log: Some(self.log.clone()),
+            topic: "events".into(),
+            group: "g".into(),
+            window_memory: 1_000_000_000,
+            batch_memory: 5_000,
+            scratch: Scratch::new(self.folder.path()),
+            deep: true,
+            uploads_older_than: Duration::from_secs(86_400),
+            now_ms: 0,
+            on_batch: Box::new(|_| {}),
+        }
+    }
+
+    /// A deep audit.
+    pub async fn audit(&self) -> Audit {
+        self.deep_auditor().verify(Repair::No).await.unwrap()
+    }
+
+    pub async fn assert_sound(&self) {
+        let audit = self.audit().await;
+        assert!(audit.is_sound(), "{:?}", audit.findings);
     }
 }

@@ -13,17 +13,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use common::log::{LogError, LogErrorKind, LogReader, ReadEvent, settled_bounds};
+use common::log::{LogErrorKind, LogReader, ReadEvent, settled_bounds};
 use common::shutdown::Shutdown;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::lane::{self, LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
+use crate::context::Context;
+use crate::error::PartitionError;
+use crate::lane::{LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
 use crate::metrics::WorkerState;
 use crate::owner::{self, Clocks};
-use crate::partition::{Context, PartitionError};
-use crate::role::{COMPONENT, Distributor, EndOfInput, Record};
+use crate::role::{COMPONENT, Distributor, EndOfInput};
 use crate::watch::{Lanes, Watch};
 use parked::Parked;
 
@@ -155,7 +156,7 @@ impl<'a> Worker<'a> {
                 () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
                     let due = self.parked.due(Instant::now());
                     due.iter().for_each(|id| self.reader.resume(*id));
-                    self.take_over(&due).await?;
+                    self.take_over(&due).await;
                     self.tell_health();
                     continue;
                 }
@@ -225,7 +226,7 @@ impl<'a> Worker<'a> {
     }
 
     fn clocks(&self) -> Clocks {
-        Clocks { wall: self.role.clock.clone(), boot: self.role.boot_clock.clone() }
+        Clocks { wall: self.role.clock.clone(), host: self.role.host.clone() }
     }
 
     fn watch(&self) -> Watch {
@@ -247,7 +248,7 @@ impl<'a> Worker<'a> {
         match event {
             ReadEvent::Assigned(partitions) => {
                 self.role.metrics.rebalanced("assigned", &partitions);
-                self.take_over(&partitions).await?;
+                self.take_over(&partitions).await;
                 self.assigned_once = true;
                 self.tell_health();
             }
@@ -293,30 +294,16 @@ impl<'a> Worker<'a> {
         }
     }
 
-    async fn take_over(&mut self, ids: &[i32]) -> Result<(), PartitionError> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        let (log, topic) = (&self.role.log, &self.context.topic);
-        let committed = log.committed(&self.context.group, topic).await?;
-        let bounds = log.bounds(topic).await?;
+    async fn take_over(&mut self, ids: &[i32]) {
         for id in ids {
-            let known = bounds.get(id).copied();
-            let bounds = known.ok_or_else(|| {
-                LogError::new(LogErrorKind::NotAssigned, format!("{}/{id} does not exist", self.context.topic))
-            })?;
             self.give_up(*id).await;
             self.parked.is_tried(*id);
             self.generation += 1;
-            let lane = match self.role.settings.record {
-                Record::Chain => lane::start(&self.shared, *id, self.generation, committed.get(id).copied(), bounds),
-                Record::CommitLog => owner::start(&self.shared, &self.clocks(), *id, self.generation),
-            };
+            let lane = owner::start(&self.shared, &self.clocks(), *id, self.generation);
             self.starting.insert(*id);
             self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
             self.lanes.insert(*id, lane);
         }
-        Ok(())
     }
 
     async fn heed(&mut self, id: i32, generation: u64, report: Report) -> Result<(), PartitionError> {
@@ -351,7 +338,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Commits a completed offset. A failure loses nothing: the chain is authoritative, and the next commit covers it.
+    /// Commits a completed offset. A failure loses nothing: the commit log is authoritative, and the next commit covers it.
     async fn commit(&mut self, id: i32, offset: i64) {
         if let Err(error) = self.reader.commit(&BTreeMap::from([(id, offset)])).await {
             self.role.metrics.commit_failed(&error);

@@ -1,6 +1,6 @@
 //! Several distributors on one topic, one of which is stopped while another replaces it.
 
-use crate::harness::{Ed, Process, Services, cuts, services, unique_keys, wait_until};
+use crate::harness::{Ed, Process, Services, entries, services, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 
 /// A distributor that is stopped in the middle of its batches resumes when another owns its partitions: its late puts
@@ -19,11 +19,11 @@ fn a_distributor_that_resumes_after_its_successor_took_over_does_no_harm() {
             .start(&logs.path().join(name))
     };
     let mut sleeper = start("sleeper");
-    wait_until("it is in the middle", || cuts(&zone.trusted.1) >= 4);
+    wait_until("it is in the middle", || entries(&zone.trusted.1) >= 4);
     sleeper.signal("STOP");
-    let before = cuts(&zone.trusted.1);
+    let before = entries(&zone.trusted.1);
     let mut heir = start("heir");
-    wait_until("the heir goes on", || cuts(&zone.trusted.1) > before + 4);
+    wait_until("the heir goes on", || entries(&zone.trusted.1) > before + 4);
     // Records that the stopped one has never read, so that both have something to write.
     expected += zone.land("second", 10_000, "ndjson", 22);
     zone.ingest().args(&["--once"]).report();
@@ -63,7 +63,7 @@ fn a_group_of_two_survives_a_kill(zone: &Zone, settings: &[&str], name_of_its_ow
     let mut victim = start("victim");
     wait_until("the first one works", || {
         assert!(!victim.has_ended(), "{}", output("victim"));
-        cuts(&zone.trusted.1) >= 2
+        entries(&zone.trusted.1) >= 2
     });
     let mut survivor = start("survivor");
     wait_until("the second one has partitions too", || {
@@ -160,7 +160,7 @@ fn two_groups_that_own_every_partition_write_each_event_once() {
     let output = |group: &str| std::fs::read_to_string(logs.path().join(group)).unwrap_or_default();
     wait_until("they have been in each other's way", || {
         assert!(rivals.iter_mut().all(|rival| !rival.has_ended()), "{}{}", output(&groups[0]), output(&groups[1]));
-        groups.iter().any(|group| output(group).contains("another owner cut this batch"))
+        groups.iter().any(|group| output(group).contains("another owner was faster"))
     });
     expected += zone.land("second", 10_000, "ndjson", 34);
     zone.ingest().args(&["--once"]).report();

@@ -12,7 +12,7 @@ use repository::{Names, Page, has_path, pages, root};
 const BEGIN: &str = "<!-- settings: written by `ED_WRITE_DOCS=1 cargo test -p tests the_configuration_page` -->\n\n";
 const END: &str = "\n\n<!-- end of settings -->";
 /// Names in the landing zone, the trusted zone and other places that are not files of the repository.
-const ELSEWHERE: [&str; 20] = [
+const ELSEWHERE: [&str; 19] = [
     "pending",
     "processed",
     "events",
@@ -20,14 +20,13 @@ const ELSEWHERE: [&str; 20] = [
     "trusted",
     "_",
     ".",
-    "cuts",
-    "done",
+    "log",
     "keys",
-    "revisions",
-    "revision-keys",
-    "salvages",
+    "checkpoints",
+    "segments",
     "staged",
-    "summaries",
+    "abandoned",
+    "clock",
     "target",
     "landing",
     "elsewhere",
@@ -35,7 +34,7 @@ const ELSEWHERE: [&str; 20] = [
     "lost+found",
 ];
 /// Objects of the trusted zone and well-known files of users.
-const OBJECTS: [&str; 5] = ["origin.json", "rewrite.json", "rebuild.json", "landing.toml", "config.toml"];
+const OBJECTS: [&str; 3] = ["root.json", "landing.toml", "config.toml"];
 
 fn table_of_settings() -> String {
     let limits = limits();

@@ -181,6 +181,6 @@ fn a_deleted_folder_of_tables_is_detected_and_a_data_dir_is_used_by_one_process(
     let refused = with_data_dir().output();
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{message}");
-    assert!(message.contains("has no _batches"), "{message}");
+    assert!(message.contains("Bring _commits back from a backup"), "{message}");
     assert!(!root.join("trusted/events").exists(), "nothing is written after a refusal");
 }

@@ -1,14 +1,17 @@
 //! Starts processes and services, waits for conditions, and reads the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::TimestampMicrosecondType;
+use commitlog_storage::CommitLog;
 use common::log::{KafkaLog, KafkaSettings};
+use common::store::{LocalStore, Store};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -367,62 +370,48 @@ pub fn generate(dir: &Path, events: u64, format: &str, seed: u64) -> u64 {
     report["unique"].as_u64().unwrap()
 }
 
-pub fn cuts(trusted: &Path) -> usize {
-    files(&trusted.join("_batches"), ".json").iter().filter(|path| path.to_string_lossy().contains("/cuts/")).count()
+/// The number of entries of all commit logs.
+pub fn entries(trusted: &Path) -> usize {
+    files(&trusted.join("_commits"), ".json").iter().filter(|path| path.parent().unwrap().ends_with("log")).count()
 }
 
-/// The checks of an audit on the chain, recomputed from the files on disk.
-pub fn assert_chain_is_whole(trusted: &Path) {
-    // For each batch, the files that its newest revision lists.
-    let mut batches: BTreeMap<(PathBuf, i64), (u64, Vec<String>)> = BTreeMap::new();
-    let mut by_partition: BTreeMap<PathBuf, Vec<(i64, i64)>> = BTreeMap::new();
-    for path in files(&trusted.join("_batches"), ".json") {
-        let document: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        let folder = path.parent().unwrap();
-        match folder.file_name().unwrap().to_str().unwrap() {
-            "cuts" => {
-                let range = (document["from"].as_i64().unwrap(), document["to"].as_i64().unwrap());
-                by_partition.entry(folder.to_owned()).or_default().push(range);
-                let done = folder.with_file_name("done").join(path.file_name().unwrap());
-                assert!(document["kind"] != "batch" || done.exists(), "{} has no completion", path.display());
-            }
-            kind @ ("done" | "revisions") => {
-                let completion = if kind == "done" { &document } else { &document["completion"] };
-                let (files, number) = (completion["files"].as_array().unwrap(), document["revision"].as_u64());
-                let paths = files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
-                let batch = (folder.parent().unwrap().to_owned(), completion["from"].as_i64().unwrap());
-                let newest = batches.entry(batch).or_default();
-                if newest.0 <= number.unwrap_or(0) {
-                    *newest = (number.unwrap_or(0), paths);
-                }
-            }
-            _ => {}
+/// The entries of partition 0, oldest first.
+pub fn entries_of(trusted: &Path, topic: &str) -> Vec<PathBuf> {
+    let mut entries = files(&trusted.join(format!("_commits/{topic}/0/log")), ".json");
+    entries.reverse();
+    entries
+}
+
+/// The files in the tables are those that the entries say, folded anew.
+pub fn assert_tables_are_as_committed(trusted: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(trusted.to_owned()));
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let folders = |path: &Path| std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let (mut live, mut blanks) = (BTreeSet::new(), BTreeSet::new());
+    for topic in folders(&trusted.join("_commits")).filter(|path| path.is_dir()) {
+        for partition in folders(&topic).filter(|path| path.is_dir()) {
+            let (topic, partition) = (name(&topic), name(&partition));
+            let commits = CommitLog::new(store.clone(), &topic, partition.parse().unwrap());
+            let (state, _, _) = runtime.block_on(commits.load_state()).unwrap();
+            assert_eq!(state.head.intent(), None, "{topic}/{partition}: a batch is not complete");
+            let of = |folder: &str, id| format!("{folder}/{topic}-{partition}-{id}.parquet");
+            live.extend(state.live.iter().map(|(id, file)| of(&file.folder, *id)));
+            blanks.extend(state.blanks().map(|(folder, id, _)| of(folder, id)));
         }
     }
-    for (folder, mut ranges) in by_partition {
-        ranges.sort_unstable();
-        assert!(
-            ranges.windows(2).all(|pair| pair[0].1 == pair[1].0),
-            "gap or overlap in {}: {ranges:?}",
-            folder.display()
-        );
-    }
-    let present: Vec<String> = ["events", "rejected"]
+    let present: BTreeSet<String> = ["events", "rejected"]
         .iter()
         .flat_map(|table| files(&trusted.join(table), ".parquet"))
         .map(|path| path.strip_prefix(trusted).unwrap().to_string_lossy().into_owned())
         .collect();
-    let mut listed: Vec<String> = batches.into_values().flat_map(|(_, paths)| paths).collect();
-    listed.sort();
-    let mut present = present;
-    present.sort();
-    assert_eq!(present, listed, "files on disk and files of completions");
+    assert_eq!(present.difference(&blanks).cloned().collect::<BTreeSet<_>>(), live, "files and what is committed");
 }
 
 #[test]
 #[ignore = "run by Services::upload, in a process with the credentials in its environment"]
 fn upload_in_its_own_process() {
-    use common::store::{Metadata, PutCondition, S3Settings, S3Store, Store};
+    use common::store::{Metadata, PutCondition, S3Settings, S3Store};
     let variable = |name: &str| std::env::var(name).unwrap();
     let folder = PathBuf::from(variable("ED_TEST_UPLOAD"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use common::log::{Log, RecordBatch};
 
 use crate::harness::{
-    Ed, Services, assert_chain_is_whole, contents, files, generate, prompt_kafka, services, unique, unique_keys,
-    wait_until,
+    Ed, Services, assert_tables_are_as_committed, contents, entries_of, files, generate, prompt_kafka, services,
+    unique, unique_keys, wait_until,
 };
 
 /// A topic, a group and a pair of buckets for one test.
@@ -56,25 +56,34 @@ impl Zone {
             .s3(&self.services)
     }
 
-    pub fn verify(&self) -> Ed {
+    /// A command that works with log and tables.
+    fn maintain(&self, command: &str) -> Ed {
         let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
-        Ed::new(&["verify", "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
+        Ed::new(&[command, "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
             .set(&topic)
             .set(&group)
             .s3(&self.services)
+    }
+
+    pub fn verify(&self) -> Ed {
+        self.maintain("verify")
     }
 
     pub fn replay(&self, to: &str) -> Ed {
-        let (topic, group) = (format!("log.events_topic={}", self.topic), format!("kafka.group={}", self.topic));
-        Ed::new(&["replay", "--to", to, "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
-            .set(&topic)
-            .set(&group)
-            .s3(&self.services)
+        self.maintain("replay").args(&["--to", to])
     }
 
-    /// Checks chain and files with the harness, and runs the deep audit.
+    pub fn rewrite(&self) -> Ed {
+        self.maintain("rewrite")
+    }
+
+    pub fn abandon(&self) -> Ed {
+        self.maintain("abandon")
+    }
+
+    /// Checks commit logs and files with the harness, and runs the deep audit.
     pub fn assert_sound(&self) -> serde_json::Value {
-        assert_chain_is_whole(&self.trusted.1);
+        assert_tables_are_as_committed(&self.trusted.1);
         self.verify().args(&["--deep"]).report()
     }
 }
@@ -138,7 +147,7 @@ fn missing_files_are_restored_byte_for_byte_after_an_offset_reset() {
     let findings = audit["findings"].as_array().unwrap();
     assert!(findings.len() == victims.len() && findings.iter().all(|found| found["kind"] == "file-missing"), "{audit}");
     reset_offsets(&zone, "earliest");
-    // Other settings than those of the batches' cuts: the batches keep theirs.
+    // Other settings than those of the batches' intents: the batches keep theirs.
     let report =
         zone.distribute().set("flush.max_rows=700").set("trusted.max_rows_per_file=9000").args(&["--once"]).report();
     assert_eq!(report["written"]["rows"].as_u64(), Some(0), "no new batch: {report}");
@@ -203,7 +212,7 @@ fn replay_sets_offsets_back_once_no_distributor_is_left() {
 }
 
 #[test]
-fn offsets_set_forward_and_lost_records_are_skipped_and_recorded_in_the_chain() {
+fn offsets_set_forward_and_lost_records_are_skipped_and_recorded() {
     let zone = Zone::new(&services(), "forward");
     let ingest = |folder: &str, events: u64, seed: u64| {
         zone.land(folder, events, "ndjson", seed);
@@ -233,42 +242,56 @@ fn offsets_set_forward_and_lost_records_are_skipped_and_recorded_in_the_chain() 
     assert!((1_001..1_020).contains(&passed_over("skipped_offsets")), "{audit}");
     assert!((1_000..1_020).contains(&passed_over("lost_offsets")), "{audit}");
     assert_eq!(passed_over("recounted_batches"), 1, "of three batches the log still holds one: {audit}");
-    let chain = zone.trusted.1.join(format!("_batches/{}/0/cuts", zone.topic));
-    let mut cuts: Vec<(i64, String)> = files(&chain, ".json")
-        .iter()
-        .map(|path| serde_json::from_slice::<serde_json::Value>(&fs::read(path).unwrap()).unwrap())
-        .map(|cut| (cut["from"].as_i64().unwrap(), cut["kind"].as_str().unwrap().to_owned()))
+    let ops = entries_of(&zone.trusted.1, &zone.topic).into_iter().flat_map(|path| {
+        let entry: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+        entry["ops"].as_array().unwrap().clone()
+    });
+    let kinds: Vec<String> = ops
+        .filter(|op| op["op"] == "commit" || op["op"] == "pass")
+        .map(|op| op["reason"].as_str().unwrap_or("batch").to_owned())
         .collect();
-    cuts.sort();
-    let kinds: Vec<&str> = cuts.iter().map(|(_, kind)| kind.as_str()).collect();
     assert_eq!(kinds, ["batch", "skipped", "skipped", "batch", "lost", "batch"]);
 }
 
 /// Simulates a distributor that died while it put its files, and did not return until retention had deleted the first
 /// half of its batch.
 #[test]
-fn a_batch_that_lost_its_head_to_retention_is_closed_with_the_rest() {
+fn a_batch_that_lost_its_head_to_retention_is_refused_until_it_is_abandoned() {
     let zone = Zone::new(&services(), "beheaded");
     zone.land("first", 2_000, "ndjson", 31);
     zone.ingest().set("log.partitions=1").args(&["--once"]).report();
     zone.distribute().args(&["--once"]).report();
     let all = unique_keys(&zone.trusted.1).len() as u64;
-    let chain = zone.trusted.1.join(format!("_batches/{}/0", zone.topic));
-    for document in ["done", "keys"].into_iter().flat_map(|kind| files(&chain.join(kind), "")) {
-        fs::remove_file(document).unwrap();
-    }
-    let put: Vec<_> = files(&zone.trusted.1, ".parquet").into_iter().filter(|path| !path.starts_with(&chain)).collect();
+    let entries = entries_of(&zone.trusted.1, &zone.topic);
+    assert_eq!(entries.len(), 2, "header with intent, and commit");
+    fs::remove_file(&entries[1]).unwrap();
+    let put: Vec<_> =
+        ["events", "rejected"].iter().flat_map(|table| files(&zone.trusted.1.join(table), ".parquet")).collect();
     assert!(put.len() > 6, "{put:?}");
     put.iter().step_by(2).for_each(|path| fs::remove_file(path).unwrap());
     delete_records(&zone, 1_000);
+    let refused = zone.distribute().args(&["--once"]).output();
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && message.contains("'abandon' closes it"), "{message}");
+    let planned = zone.abandon().args(&["--dry-run"]).report();
+    let partition = &planned["partitions"][0];
+    assert_eq!((partition["from"].as_i64(), partition["resume_at"].as_i64()), (Some(0), Some(1_000)), "{planned}");
+    assert_eq!(partition["visible_files"].as_array().unwrap().len(), put.len() / 2, "{planned}");
+    assert_eq!(zone.abandon().report()["partitions"], planned["partitions"]);
+    assert!(unique_keys(&zone.trusted.1).is_empty(), "nothing of it stays visible");
+    assert_eq!(zone.abandon().report()["partitions"], serde_json::json!([]), "nothing is left to abandon");
+    // Its owner died before it committed the offset.
+    reset_offsets(&zone, "earliest");
     let report = zone.distribute().args(&["--once"]).report();
     let rows = unique_keys(&zone.trusted.1).len() as u64;
     let audit = zone.assert_sound();
     let partition = &audit["partitions"][0];
-    assert_eq!(partition["damaged_batches"], 1, "{audit}");
-    let lost = partition["damaged_offsets"].as_u64().unwrap();
-    assert!((200..800).contains(&lost), "half of the files had half of their rows in the log: {audit}");
-    assert!(rows < all && all - rows <= lost, "{rows} of {all} rows are there, {lost} offsets are lost");
+    assert_eq!(
+        (&partition["abandoned_batches"], &partition["abandoned_offsets"]),
+        (&1.into(), &1_000.into()),
+        "{audit}"
+    );
+    assert!(rows < all && all - rows <= 1_000, "{rows} of {all} rows are there");
     assert_eq!(report["written"]["rows"].as_u64().unwrap(), rows);
     engines_read(&zone, rows);
     zone.land("second", 500, "ndjson", 32);

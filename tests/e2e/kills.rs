@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use common::log::{KafkaLog, KafkaSettings, Log, read_to_end};
 
-use crate::harness::{Ed, assert_chain_is_whole, cuts, files, generate, services, unique_keys, wait_until};
+use crate::harness::{Ed, assert_tables_are_as_committed, entries, files, generate, services, unique_keys, wait_until};
 use crate::kafka_s3::Zone;
 
 /// Starts a process and kills it when `reached` is true; false if it ended by itself before.
@@ -33,12 +33,12 @@ fn run_killed_at_many_points_writes_every_event_once() {
         Ed::new(&["run", "--once", "--landing", landing, "--trusted", trusted]).set("flush.max_rows=300")
     };
     let mut killed = 0;
-    // While the log is being created, after the first commit, then repeatedly a little later: between cuts and files,
-    // between files and completions, while archiving.
+    // While the log is being created, after the first commit, then repeatedly a little later: between intents and files,
+    // between files and commits, while archiving.
     let mut at_first = true;
     for further in [0, 1, 1, 1, 2, 2, 3, 3, 4, 5] {
-        let goal = cuts(&trusted) + further;
-        let reached = || cuts(&trusted) >= goal && (!at_first || trusted.join("_log/lock").exists());
+        let goal = entries(&trusted) + further;
+        let reached = || entries(&trusted) >= goal && (!at_first || trusted.join("_log/lock").exists());
         killed += u32::from(kill_when(|| command().start(&log), "the next point is reached", reached));
         at_first = false;
     }
@@ -46,7 +46,7 @@ fn run_killed_at_many_points_writes_every_event_once() {
     assert!(killed >= 5, "only {killed} runs were killed in the middle\n{output}");
     command().report();
     assert_eq!(unique_keys(&trusted).len() as u64, unique);
-    assert_chain_is_whole(&trusted);
+    assert_tables_are_as_committed(&trusted);
     Ed::new(&["verify", "--trusted", trusted.to_str().unwrap(), "--deep"]).report();
     assert!(files(&landing.join("pending"), "").is_empty());
     assert_eq!(files(&landing.join("processed"), ".ndjson").len(), 6, "every file is archived, none twice");
@@ -119,15 +119,15 @@ fn distribute_killed_at_many_points_writes_every_event_once() {
     let mut killed = 0;
     let mut seen = BTreeSet::new();
     for further in [1, 1, 1, 2, 2, 3, 3, 4] {
-        let goal = cuts(&zone.trusted.1) + further;
+        let goal = entries(&zone.trusted.1) + further;
         killed += u32::from(kill_when(
             || command().start(log.path()),
-            "the next cut is put",
-            || cuts(&zone.trusted.1) >= goal,
+            "the next entry is put",
+            || entries(&zone.trusted.1) >= goal,
         ));
-        seen.insert(cuts(&zone.trusted.1));
+        seen.insert(entries(&zone.trusted.1));
     }
-    assert!(killed >= 5 && seen.len() >= 5, "killed {killed} times, at {seen:?} cuts");
+    assert!(killed >= 5 && seen.len() >= 5, "killed {killed} times, at {seen:?} entries");
     command().report();
     assert_eq!(unique_keys(&zone.trusted.1).len() as u64, unique);
     zone.assert_sound();

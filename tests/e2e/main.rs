@@ -25,7 +25,7 @@ mod ingestors;
 mod kafka_s3;
 mod kills;
 mod landing;
-mod lost_chain;
+mod lost_commit_log;
 mod odd_landing;
 mod odd_tables;
 mod once;

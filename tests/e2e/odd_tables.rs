@@ -82,7 +82,7 @@ fn a_folder_of_the_tables_without_permission_is_a_finding_and_the_rest_is_audite
         let said = said(&output);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(&format!("unreadable: {name}: it cannot be listed")), "{said}");
-        assert!(said.contains("files of complete batches there were not checked"), "{said}");
+        assert!(said.contains("committed files there were not checked"), "{said}");
         assert!(said.contains("file-missing: ") && said.contains("2 findings in trusted"), "{said}");
     }
     let output = check(root).without_rights().output();

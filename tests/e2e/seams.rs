@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::clock::{BootClock, SystemClock};
 use common::log::{KafkaLog, KafkaSettings, Log, ReadEvent, conformance};
 use common::store::{Metadata, PutCondition, PutOutcome, S3Settings, S3Store, Store, TagOutcome, Version};
 
@@ -146,6 +147,7 @@ fn s3_conformance_in_its_own_process() {
         common::store::conformance::interrupted_moves_are_finished(&*store, "interrupted").await;
         tags_are_added_to_one_version_only(&store).await;
         tags_never_end_on_a_newer_object(&store).await;
+        requests_that_rest_on_what_is_long_past_are_refused(&store).await;
     });
 }
 
@@ -158,6 +160,26 @@ async fn put(store: &S3Store, key: &str, body: String) -> Version {
         PutOutcome::Written(version) => version,
         other => panic!("{other:?}"),
     }
+}
+
+/// Whatever became of their sender: what counts is when the server gets them.
+async fn requests_that_rest_on_what_is_long_past_are_refused(store: &S3Store) {
+    assert!(store.refuses_old_requests().await.unwrap());
+    let minutes_ago = |minutes: i64| store.as_of(SystemClock.since_boot_ms() - minutes * 60_000).unwrap();
+    let body = || bytes::Bytes::from_static(b"x");
+    let put =
+        async |store: &dyn Store, key: &str| store.put(key, body(), PutCondition::IfAbsent, &Metadata::new()).await;
+    for (minutes, key) in [(0, "old/now"), (5, "old/some")] {
+        assert!(matches!(put(&*minutes_ago(minutes), key).await, Ok(PutOutcome::Written(_))), "{key}");
+    }
+    for minutes in [20, 24 * 60] {
+        let old = minutes_ago(minutes);
+        put(&*old, "old/late").await.unwrap_err();
+        old.put_in_parts("old/late", &body(), PutCondition::IfAbsent, &Metadata::new()).await.unwrap_err();
+        let version = store.head("old/now").await.unwrap().unwrap().version;
+        old.copy("old/now", &version, "old/late").await.unwrap_err();
+    }
+    assert_eq!(store.head("old/late").await.unwrap(), None);
 }
 
 async fn tags_are_added_to_one_version_only(store: &S3Store) {

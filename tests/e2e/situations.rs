@@ -39,9 +39,10 @@ fn an_empty_zone_is_not_called_sound_nor_missing() {
     expect(root, &["verify", "--trusted", "t"], 0, &["nothing to audit: t has no batches"], &["sound", "--brokers"]);
     expect(root, &["verify", "--deep", "--trusted", "t"], 0, &["nothing to audit"], &["sound", "every row"]);
     let no_log = ["needs the log: there is no embedded log in t/_log; name the log with --brokers"];
-    expect(root, &["verify", "--rebuild-chain", "--trusted", "t"], 2, &no_log, &[]);
+    expect(root, &["repair", "--trusted", "t"], 0, &["nothing to remove"], &[]);
+    expect(root, &["abandon", "--trusted", "t"], 2, &no_log, &[]);
     expect(root, &["replay", "--to", "earliest", "--trusted", "t"], 2, &no_log, &[]);
-    expect(root, &["replay", "--rewrite", "--trusted", "t"], 2, &no_log, &[]);
+    expect(root, &["rewrite", "--trusted", "t"], 2, &no_log, &[]);
     expect(root, &["dlq", "list", "--data-dir", "d"], 2, &["there is no embedded log in d"], &[]);
     assert!(!root.join("d").exists() && std::fs::read_dir(root.join("t")).unwrap().count() == 0, "nothing was made");
 }
@@ -62,14 +63,15 @@ fn after_a_run_the_commands_describe_the_tables() {
     expect(root, &other, 0, &["no batches of topic 'other'", "it has batches of: events"], &["sound"]);
     let other = with(&["dlq", "list", "--set", "log.events_topic=other"]);
     expect(root, &other, 1, &["no ingestor has worked with log.events_topic = 'other' here"], &[]);
-    expect(root, &with(&["verify", "--rebuild-chain"]), 0, &["nothing is missing"], &["put: 0"]);
+    expect(root, &with(&["repair"]), 0, &["nothing to remove"], &[]);
+    expect(root, &with(&["abandon"]), 0, &["nothing to abandon"], &[]);
     expect(root, &with(&["dlq", "list"]), 0, &["no dead letters"], &["0 dead"]);
     expect(root, &with(&["dlq", "replay"]), 0, &["no dead letters are open: nothing to replay"], &[]);
     let dry = with(&["replay", "--to", "earliest", "--dry-run"]);
     expect(root, &dry, 0, &["nothing was set; no file is missing"], &["0 files"]);
     expect(root, &with(&["replay", "--to", "earliest"]), 0, &["no file is missing"], &["makes 0 files"]);
     expect(root, &with(&["replay", "--to", "999"]), 1, &["offset 999 is not written yet"], &["Kafka"]);
-    expect(root, &with(&["replay", "--rewrite"]), 0, &["every batch is as the settings say"], &["every other"]);
+    expect(root, &with(&["rewrite"]), 0, &["every batch is as the settings say"], &["every other"]);
     for file in files(&root.join("t/events"), ".parquet").iter().take(1) {
         std::fs::remove_file(file).unwrap();
     }

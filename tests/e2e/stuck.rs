@@ -97,7 +97,7 @@ fn a_store_that_hangs_for_one_partition_holds_up_no_other_over_kafka() {
     let zone = Zone::new(&services(), "stuck");
     let expected = zone.land("files", 100_000, "ndjson", 51);
     zone.ingest().args(&["--once"]).report();
-    let kept = format!("/_batches/{}/0/cuts/", zone.topic);
+    let kept = format!("/_commits/{}/0/log/", zone.topic);
     let proxy = Proxy::before(&zone.services.s3, kept);
     let logs = tempfile::tempdir().unwrap();
     let mut distribute = zone
@@ -113,7 +113,7 @@ fn a_store_that_hangs_for_one_partition_holds_up_no_other_over_kafka() {
     assert!(of_others > expected / 2 && of_others < expected);
     // All except those of the stuck partition, in batches by rows and the last ones by age.
     wait_until("the others are written", || written(&zone) == (0, of_others));
-    assert!(proxy.shared.hits.load(Ordering::SeqCst) > 0, "its cut is kept");
+    assert!(proxy.shared.hits.load(Ordering::SeqCst) > 0, "its intent is kept");
     proxy.release();
     wait_until("everything is written", || written(&zone) == (expected - of_others, of_others));
     distribute.signal("TERM");

@@ -20,7 +20,7 @@ use super::Config;
 use crate::store::{Location, Place};
 
 const LANDING_PARTS: [&str; 2] = ["pending", "processed"];
-const TRUSTED_PARTS: [&str; 4] = ["events", "rejected", "_batches", "_watermark"];
+const TRUSTED_PARTS: [&str; 4] = ["events", "rejected", "_commits", "_watermark"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -294,7 +294,7 @@ mod tests {
             (&[(LANDING, "log/land"), (LOG, "log")], &["landing.url ('log/land') lies inside log.data_dir ('log')"]),
             (&[(TRUSTED, "t"), (LOG, "t")], &["is the same place as trusted.url ('t')", "leave that out"]),
             (&[(TRUSTED, "t"), (LOG, "t/events/log")], &["inside events/ of trusted.url"]),
-            (&[(TRUSTED, "t"), (LOG, "t/_batches")], &["inside _batches/ of trusted.url"]),
+            (&[(TRUSTED, "t"), (LOG, "t/_commits")], &["inside _commits/ of trusted.url"]),
             (&[(TRUSTED, "t"), (LOG, "t/_watermark/x")], &["inside _watermark/"]),
             (&[(TRUSTED, "log/t"), (LOG, "log")], &["trusted.url ('log/t') lies inside log.data_dir"]),
             (&[(SCRATCH, "s"), (LOG, "s")], &["is the same place as log.data_dir", "temporary folder"]),
@@ -394,9 +394,9 @@ mod tests {
         /// An independent statement of the module's table, by names alone.
         #[test]
         fn the_table_of_the_module_holds_for_any_paths(
-            landing in "(a|b|pending|events|_batches)(/(a|b|pending|processed|events|_batches)){0,2}",
-            trusted in "(a|b|pending|events|_batches)(/(a|b|pending|processed|events|_batches)){0,2}",
-            log in "(a|b|pending|events|_batches)(/(a|b|pending|processed|events|_batches)){0,2}",
+            landing in "(a|b|pending|events|_commits)(/(a|b|pending|processed|events|_commits)){0,2}",
+            trusted in "(a|b|pending|events|_commits)(/(a|b|pending|processed|events|_commits)){0,2}",
+            log in "(a|b|pending|events|_commits)(/(a|b|pending|processed|events|_commits)){0,2}",
         ) {
             let within = |inner: &str, outer: &str| format!("{inner}/").starts_with(&format!("{outer}/"));
             let part = |inner: &str, outer: &str, names: &[&str]| names.iter().any(|name| within(inner, &format!("{outer}/{name}")));

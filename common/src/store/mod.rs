@@ -40,6 +40,8 @@ mod writable;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -289,6 +291,20 @@ pub trait Store: Send + Sync {
     /// Besides the usual ones, [`StoreErrorKind::Other`] if a newer object was tagged and that could not be undone.
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome>;
 
+    /// This store for requests that rest on what was true when the machine had been up for `boot_ms` (see
+    /// [`BootClock`](crate::clock::BootClock)): once [`SIGNATURE_LASTS`] have passed since, by the store's clock, none of them is
+    /// accepted any more, whatever became of their sender meanwhile. `None`: this store makes no difference.
+    fn as_of(&self, boot_ms: i64) -> Option<Arc<dyn Store>> {
+        let _ = boot_ms;
+        None
+    }
+
+    /// Whether a request is refused once it was signed [`SIGNATURE_LASTS`] ago, as was tried just now: then no put of a process
+    /// that is gone takes effect long after. Stores without signatures say no.
+    async fn refuses_old_requests(&self) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Takes a lock that every process sees which uses this store, as soon as no other excludes it. `None`: this store has
     /// no locks. The lock is released when it is dropped and every call of this store that began meanwhile has ended, also
     /// one whose future was dropped; and when its process ends.
@@ -351,6 +367,9 @@ pub enum TagOutcome {
     /// The object is missing or has another version, which does not carry the tags.
     VersionMismatch,
 }
+
+/// S3 refuses requests whose signature is so much older, or younger, than its own time.
+pub const SIGNATURE_LASTS: Duration = Duration::from_secs(15 * 60);
 
 /// Reads a whole object, refusing one larger than `limit_bytes`; `None` if there is certainly none.
 pub async fn read_all(store: &dyn Store, key: &str, limit_bytes: u64) -> Result<Option<(ObjectMeta, Bytes)>> {

@@ -57,8 +57,8 @@ pub struct RetryingStore {
 struct Shared {
     inner: Arc<dyn Store>,
     policy: RetryPolicy,
-    budget: Budget,
-    outages: Outages,
+    budget: Arc<Budget>,
+    outages: Arc<Outages>,
     on_answer: Option<OnAnswer>,
 }
 
@@ -85,7 +85,7 @@ impl RetryingStore {
         health: Option<(Health, &'static str)>,
         on_answer: Option<OnAnswer>,
     ) -> Self {
-        let (budget, outages) = (Budget::new(), Outages::new(health));
+        let (budget, outages) = (Arc::new(Budget::new()), Arc::new(Outages::new(health)));
         Self { shared: Arc::new(Shared { inner, policy, budget, outages, on_answer }) }
     }
 
@@ -286,6 +286,18 @@ impl Store for RetryingStore {
 
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         repeat!(self, "tag", key, self.shared.inner.tag_version(key, version, tags))
+    }
+
+    fn as_of(&self, boot_ms: i64) -> Option<Arc<dyn Store>> {
+        let inner = self.shared.inner.as_of(boot_ms)?;
+        let Shared { policy, budget, outages, on_answer, .. } = &*self.shared;
+        let (policy, on_answer) = (policy.clone(), on_answer.clone());
+        let shared = Shared { inner, policy, budget: budget.clone(), outages: outages.clone(), on_answer };
+        Some(Arc::new(Self { shared: Arc::new(shared) }))
+    }
+
+    async fn refuses_old_requests(&self) -> Result<bool> {
+        repeat!(self, "try an old request", "", self.shared.inner.refuses_old_requests())
     }
 
     async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {

@@ -19,6 +19,7 @@ mod multipart;
 mod put;
 mod read;
 mod relocate;
+mod stale;
 mod tags;
 mod unfinished;
 
@@ -31,6 +32,7 @@ use self::bucket::Bucket;
 use self::client::Connection;
 pub use self::client::aws_config;
 use self::multipart::S3Upload;
+use self::stale::ServerClock;
 use super::batch::{answer_all, sort_out};
 use super::key::check_key;
 use super::{
@@ -51,6 +53,7 @@ pub struct S3Settings {
 #[derive(Clone)]
 pub struct S3Store {
     bucket: Arc<Bucket>,
+    clock: ServerClock,
 }
 
 impl S3Store {
@@ -63,8 +66,8 @@ impl S3Store {
     pub async fn connect(settings: S3Settings) -> Result<Self> {
         let S3Settings { bucket, prefix } = settings;
         let location = Location::S3 { bucket: bucket.clone(), prefix: prefix.clone() }.to_string();
-        let Connection { client, has_custom_endpoint } = client::connect(&location).await?;
-        Ok(Self { bucket: Arc::new(Bucket::new(client, bucket, prefix, has_custom_endpoint)) })
+        let Connection { client, has_custom_endpoint, clock } = client::connect(&location).await?;
+        Ok(Self { bucket: Arc::new(Bucket::new(client, bucket, prefix, has_custom_endpoint)), clock })
     }
 
     /// The tags of an object; `None` if there is certainly no such object.
@@ -111,6 +114,15 @@ impl Store for S3Store {
     async fn multipart(&self, key: &str, metadata: &Metadata) -> Result<Box<dyn MultipartUpload>> {
         check_key("multipart put", key)?;
         Ok(Box::new(S3Upload::start(Arc::clone(&self.bucket), key, metadata).await?))
+    }
+
+    async fn refuses_old_requests(&self) -> Result<bool> {
+        stale::is_refused(&self.bucket, &self.clock).await
+    }
+
+    fn as_of(&self, boot_ms: i64) -> Option<Arc<dyn Store>> {
+        let client = stale::client_as_of(&self.bucket.client, &self.clock, boot_ms);
+        Some(Arc::new(Self { bucket: Arc::new(self.bucket.over(client)), clock: self.clock.clone() }))
     }
 
     async fn list(&self, options: &ListOptions) -> Result<ListPage> {

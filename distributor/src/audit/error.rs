@@ -7,7 +7,6 @@ use common::store::StoreError;
 use parquet::errors::ParquetError;
 
 use crate::batch::BatchError;
-use crate::remake::RemakeError;
 use crate::scratch::ScratchError;
 
 /// Why there is no result.
@@ -15,7 +14,7 @@ use crate::scratch::ScratchError;
 pub enum AuditError {
     Store(StoreError),
     Log(LogError),
-    /// A batch was cut under a layout that this build does not write.
+    /// A batch was made under a layout that this build does not write.
     Layout(String),
     Encode(ParquetError),
     /// Local disk.
@@ -65,16 +64,6 @@ impl From<BatchError> for AuditError {
         match error {
             BatchError::Encode(error) => Self::Encode(error),
             BatchError::Scratch(error) => Self::Scratch(error),
-        }
-    }
-}
-
-impl From<RemakeError> for AuditError {
-    fn from(error: RemakeError) -> Self {
-        match error {
-            RemakeError::Log(error) => Self::Log(error),
-            RemakeError::Layout(message) => Self::Layout(message),
-            RemakeError::Batch(error) => error.into(),
         }
     }
 }

@@ -1,35 +1,49 @@
-//! The files that completions list, against what stands in the store.
+//! The live files, against what stands in the store.
 
-use common::store::{Store, StoreErrorKind};
+use commitlog::{Fate, FileId, State};
+use commitlog_storage::CommitLog;
+use common::store::Store;
 use futures_util::{StreamExt, stream};
 
-use super::{AT_ONCE, AuditError, FindingKind, Work};
-use crate::batch::{Place, series_of};
-use crate::chain::{ChainStore, Completion, Cut, FileEntry, Standing};
+use super::{AT_ONCE, AuditError, Auditor, FindingKind, Live, PartitionAudit, Work};
+use crate::batch::{Place, Series, path};
 use crate::footer::{Footer, FooterError};
+use crate::layout::Layout;
 
 impl Work<'_> {
-    pub(super) async fn files(&mut self, chain: &ChainStore, standing: &Standing) -> Result<(), AuditError> {
-        let Standing { cut, completion, .. } = standing;
-        let store = &self.auditor.store;
-        let mut listed = Vec::new();
-        for (file, place) in completion.files.iter().zip(places(cut, completion)) {
-            if !self.present.count_hidden(&file.path) {
-                listed.push((file, self.present.account_for(&file.path), place));
-            }
-        }
-        let mut checks = stream::iter(listed)
-            .map(async |(file, size, place)| (file, check_file(&**store, place, file, size).await))
-            .buffered(AT_ONCE);
-        let mut findings = Vec::new();
-        let mut refused = Vec::new();
-        while let Some((file, outcome)) = checks.next().await {
-            match outcome {
-                Ok(None) => {}
-                Ok(Some((kind, message))) => findings.push((kind, file.path.clone(), message)),
-                Err(AuditError::Store(error)) if error.kind == StoreErrorKind::Denied => {
-                    refused.push((file.path.clone(), error));
+    pub(super) async fn live_files(
+        &mut self,
+        partition: i32,
+        state: &State,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        summary.files = state.live.len() as u64;
+        summary.bytes = state.live.values().map(|file| file.stored.bytes).sum();
+        let (auditor, present) = (self.auditor, &mut self.present);
+        let commits = CommitLog::new(auditor.store.clone(), &auditor.topic, partition);
+        let listed: Vec<(Live<'_>, String, Option<u64>)> = state
+            .live
+            .iter()
+            .filter_map(|live| {
+                let path = path(&auditor.topic, partition, &live.1.folder, *live.0);
+                if present.count_hidden(&path) {
+                    return None;
                 }
+                let size = present.account_for(&path);
+                Some((live, path, size))
+            })
+            .collect();
+        let mut checks = stream::iter(listed)
+            .map(async |(live, path, size)| {
+                let outcome = check_live(auditor, &commits, partition, state, live, &path, size).await;
+                (*live.0, path, outcome)
+            })
+            .buffered(AT_ONCE);
+        let (mut findings, mut refused) = (Vec::new(), Vec::new());
+        while let Some((id, path, outcome)) = checks.next().await {
+            match outcome {
+                Ok(found) => findings.extend(found.map(|(kind, message)| (id, kind, path, message))),
+                Err(AuditError::Store(error)) => refused.push((path, error)),
                 Err(error) => return Err(error),
             }
         }
@@ -37,61 +51,98 @@ impl Work<'_> {
         for (path, error) in refused {
             self.refused(&path, error)?;
         }
-        self.leave_out_what_is_on_its_way(chain, standing, &mut findings).await?;
-        for (kind, path, message) in findings {
+        if findings.is_empty() {
+            return Ok(());
+        }
+        // Replaces that went on while the files were looked at have taken some of them away, and published others.
+        let now = commits.load_state().await;
+        let now = self.understood(now)?.map(|(now, _, _)| now);
+        for (id, mut kind, path, mut message) in findings {
+            if let Some(now) = now.as_ref().filter(|_| kind == FindingKind::FileMissing) {
+                let Some(file) = now.live.get(&id) else { continue };
+                match check_live(auditor, &commits, partition, now, (&id, file), &path, None).await? {
+                    Some(found) => (kind, message) = found,
+                    None => continue,
+                }
+            }
             self.find(kind, path, message);
         }
         Ok(())
     }
 }
 
-/// What the footer of each file has to say, in the order in which the completion lists them.
-fn places<'a>(cut: &'a Cut, completion: &Completion) -> Vec<(Place<'a>, u32)> {
-    let place = Place::of(cut);
-    match (&cut.folders, completion.damage) {
-        (Some(folders), Some(damage)) => {
-            let series = series_of(folders, damage.rounds);
-            series.map(|(series, sequence, _)| (Place { series, ..place }, sequence)).collect()
+/// Checks a live file, where it is staged if its replace has not published it yet.
+async fn check_live(
+    auditor: &Auditor,
+    commits: &CommitLog,
+    partition: i32,
+    state: &State,
+    live: Live<'_>,
+    path: &str,
+    listed_size: Option<u64>,
+) -> Result<Option<(FindingKind, String)>, AuditError> {
+    let facts = facts(&auditor.topic, partition, state, *live.0);
+    let store = &*auditor.store;
+    let outcome = check(store, live, path, listed_size, facts.as_deref()).await?;
+    match (&outcome, unpublished(state, *live.0)) {
+        (Some((FindingKind::FileMissing, _)), Some(replace)) => {
+            let staged = format!("{}{path}", commits.staged_prefix(replace));
+            check(store, live, &staged, None, None).await
         }
-        _ => completion.files.iter().zip(0..).map(|(_, sequence)| (place, sequence)).collect(),
+        _ => Ok(outcome),
     }
 }
 
-/// What is wrong with a file that a completion lists, if anything.
-async fn check_file(
+/// The replace that has decided on an output and may not have published it yet.
+fn unpublished(state: &State, id: FileId) -> Option<u64> {
+    let FileId::Replace { replace, .. } = id else { return None };
+    state.head.replaces().any(|open| open.intent.replace == replace).then_some(replace)
+}
+
+/// What the footer of a batch's file has to say.
+fn facts(topic: &str, partition: i32, state: &State, id: FileId) -> Option<Vec<(&'static str, String)>> {
+    let FileId::Batch { from, k } = id else { return None };
+    let span = state.spans.get(&from)?;
+    let Fate::Batch(batch) = &span.fate else { return None };
+    let layout: Layout = serde_json::from_value(batch.recipe.layout.clone()).ok()?;
+    let place = Place { topic, partition, from, to: span.to, series: Series::Batch, layout: &layout };
+    place.footer_facts(k).ok()
+}
+
+/// What is wrong with a live file, if anything.
+async fn check(
     store: &dyn Store,
-    (place, sequence): (Place<'_>, u32),
-    file: &FileEntry,
+    (_, file): Live<'_>,
+    path: &str,
     listed_size: Option<u64>,
+    facts: Option<&[(&'static str, String)]>,
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
+    let rows = file.stored.rows;
     let missing = || {
-        Some((
-            FindingKind::FileMissing,
-            format!("rows: {}; `replay` sets offsets back, so that it is restored", file.rows),
-        ))
+        Some((FindingKind::FileMissing, format!("rows: {rows}; `replay` sets offsets back, so that it is restored")))
     };
     let size = match listed_size {
         Some(size) => size,
         // It may have come after the listing.
-        None => match store.head(&file.path).await? {
+        None => match store.head(path).await? {
             Some(meta) => meta.size_bytes,
             None => return Ok(missing()),
         },
     };
     let altered = |message: String| Ok(Some((FindingKind::FileAltered, message)));
-    if size != file.bytes {
-        return altered(format!("it has {size} bytes, the chain says {}", file.bytes));
+    if size != file.stored.bytes {
+        return altered(format!("it has {size} bytes, its entry says {}", file.stored.bytes));
     }
-    let footer = match Footer::read(store, &file.path, size).await {
+    let footer = match Footer::read(store, path, size).await {
         Ok(footer) => footer,
         Err(FooterError::Store(error)) => return Err(error.into()),
         Err(FooterError::Gone) => return Ok(missing()),
         Err(FooterError::Unreadable(message)) => return altered(format!("its footer cannot be read: {message}")),
     };
-    if footer.rows() != file.rows {
-        return altered(format!("it has {} rows, the chain says {}", footer.rows(), file.rows));
+    if footer.rows() != rows {
+        return altered(format!("it has {} rows, its entry says {rows}", footer.rows()));
     }
-    if !footer.says(&place.footer_facts(sequence)?) {
+    if facts.is_some_and(|facts| !footer.says(facts)) {
         return altered("its footer names another batch".to_owned());
     }
     Ok(None)

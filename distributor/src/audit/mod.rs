@@ -1,49 +1,48 @@
-//! Holding the trusted zone against its chain, and the chain against the log.
+//! Holding the trusted zone against its commit logs, and these against the log.
 //!
-//! Read-only, and safe beside working distributors: what is under way is told, not found fault with. Shallow, an audit
-//! reads the chain, a listing of all files and their footers. Deep, it also reads every row: no key twice within the
+//! Read-only unless asked to repair, and safe beside working distributors: the files are listed before the commit logs are
+//! read, and an intent is there before any file of it, so that no file that was listed is ahead of it. Shallow, an audit
+//! reads the commit logs, a listing of all files and their footers. Deep, it also reads every row: no key twice within the
 //! window, no offset twice in a batch, and, as far back as the log goes, the very rows that its records make.
 
-mod committed;
 mod deep;
 mod error;
 mod files;
+mod names;
 mod present;
-mod rebuild_chain;
 mod report;
-mod revised;
 mod rows;
 mod uploads;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use commitlog::{BatchSlot, Fate, FileId, LiveFile, PassReason, State};
+use commitlog_storage::{CommitLog, CommitLogError, Loaded};
 use common::log::{Bounds, Log};
 use common::store::{DeleteOutcome, Store, StoreError, StoreErrorKind};
-use futures_util::{StreamExt, stream};
 
-use crate::batch::{Encoding, series_of};
-use crate::chain::{ChainError, ChainStore, Cut, CutKind, Origin, Revisions, Standing};
+use crate::batch::Counts;
+use crate::footer::{Footer, FooterError};
 use crate::scratch::Scratch;
 use crate::window::Budget;
-use present::{FileName, Present, chains};
+use names::Name;
+use present::Present;
 
 pub use error::AuditError;
-pub use rebuild_chain::{ChainRebuild, ChainRebuilder, PartitionRebuild};
-pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair, UnfinishedRewrite};
+pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 
-/// Documents or footers read at the same time.
+/// Files read at the same time.
 const AT_ONCE: usize = 16;
 
 /// Everything an audit works with.
 pub struct Auditor {
     pub store: Arc<dyn Store>,
-    /// Without it the chain is held against the files only.
+    /// Without it the commit log is held against the files only.
     pub log: Option<Arc<dyn Log>>,
     pub topic: String,
     pub group: String,
-    pub encoding: Encoding,
     /// Memory of deduplication windows, bytes, and where they go when it does not suffice.
     pub window_memory: u64,
     /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
@@ -59,21 +58,19 @@ pub struct Auditor {
     pub on_batch: Box<dyn Fn(u64) + Send + Sync>,
 }
 
+/// An audit at work.
 struct Work<'a> {
     auditor: &'a Auditor,
     audit: Audit,
     present: Present,
     budget: Arc<Budget>,
     batches: u64,
-    /// Revisions of batches by partition and begin: their files are complete, so that any further one is an orphan.
-    complete: HashMap<(i32, i64), u32>,
-    open: HashSet<(i32, i64)>,
-    /// Newest revisions of the partition at hand.
-    revisions: Revisions,
+    /// The commit logs by partition, to tell what a file is that none of them lists.
+    states: BTreeMap<i32, State>,
 }
 
 impl Auditor {
-    /// Audits every partition that has a chain.
+    /// Audits every partition that has a commit log.
     ///
     /// # Errors
     /// The store or the log could not be read to the end, or a deep audit met a layout of another build. What is wrong
@@ -90,11 +87,9 @@ impl Auditor {
             present: Present::list(&*self.store).await?,
             budget: Budget::new(self.window_memory, self.scratch.clone()),
             batches: 0,
-            complete: HashMap::new(),
-            open: HashSet::new(),
-            revisions: Revisions::new(),
+            states: BTreeMap::new(),
         };
-        for partition in chains(&*self.store, &self.topic).await? {
+        for partition in names::commit_logs(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
         }
         work.unaccounted(repair).await?;
@@ -112,235 +107,141 @@ impl Work<'_> {
         self.audit.findings.push(Finding { kind, place: place.into(), message: message.into() });
     }
 
-    /// A document, or `None` and a finding if it cannot be understood.
-    fn understood<T>(&mut self, read: Result<Option<T>, ChainError>) -> Result<Option<T>, AuditError> {
-        match read {
-            Ok(found) => Ok(found),
-            Err(ChainError::Store(error)) => Err(error.into()),
-            Err(ChainError::Damaged { key, message } | ChainError::Unwritable { key, message }) => {
-                self.find(FindingKind::ChainDamaged, key, message);
+    /// What was read, or none and a finding if it is damaged.
+    fn understood<T>(&mut self, read: Result<T, CommitLogError>) -> Result<Option<T>, AuditError> {
+        match read.map_err(Self::damage) {
+            Ok(found) => Ok(Some(found)),
+            Err(damage) => {
+                let (key, damage) = damage?;
+                self.find(FindingKind::CommitLogDamaged, key, format!("{damage}; bring it back from a backup"));
                 Ok(None)
             }
         }
     }
 
+    /// Where something is damaged, and what; or the error of the store.
+    fn damage(error: CommitLogError) -> Result<(String, String), AuditError> {
+        match error {
+            CommitLogError::Store(error) => Err(error.into()),
+            CommitLogError::Damaged { key, damage } | CommitLogError::Unwritable { key, damage } => {
+                Ok((key, damage.to_string()))
+            }
+            error @ (CommitLogError::Misheard(_) | CommitLogError::Superseded { .. }) => {
+                Err(AuditError::Layout(error.to_string()))
+            }
+        }
+    }
+
     async fn partition(&mut self, id: i32) -> Result<(), AuditError> {
-        let topic = &self.auditor.topic;
-        let chain = ChainStore::new(self.auditor.store.clone(), topic, id);
+        let commits = CommitLog::new(self.auditor.store.clone(), &self.auditor.topic, id);
         let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
-        self.revisions.clear();
-        self.look_for_rewrite(&chain, &mut summary).await?;
-        if chain.is_being_rebuilt().await? {
-            let message = "the chain is being made again, or that was broken off, and no distributor takes the partition until it is \
-                           done: run 'verify --rebuild-chain' to its end";
-            self.find(FindingKind::ChainDamaged, chain.rebuilding_key(), message);
-        }
-        let begins = self.walk(&chain, &mut summary).await?;
-        let origin = chain.origin().await;
-        match self.understood(origin)? {
-            Some(origin) => self.check_origin(&chain, &origin, &begins, &mut summary).await?,
-            None if begins.is_empty() => {}
-            None => self.find(
-                FindingKind::ChainDamaged,
-                chain.origin_key(),
-                "it is missing or cannot be understood, and no distributor goes on without it; restore it from a backup",
-            ),
-        }
-        if self.auditor.deep {
-            self.rows(&chain, id, begins.iter().rev().copied(), &mut summary).await?;
+        let loaded = commits.load_state().await;
+        if let Some((state, _, loaded)) = self.understood(loaded)? {
+            self.state(&commits, &state, &loaded, &mut summary).await?;
+            self.states.insert(id, state);
         }
         self.audit.partitions.push(summary);
         Ok(())
     }
 
-    /// From the newest cut to the oldest. Returns where they begin.
-    async fn walk(&mut self, chain: &ChainStore, summary: &mut PartitionAudit) -> Result<Vec<i64>, AuditError> {
-        let mut begins = Vec::new();
-        let mut newer: Option<i64> = None;
-        // Keys of batches that are older than this no longer matter.
-        let mut keys_from_ms = None;
-        loop {
-            let page = match chain.cuts_begin_before(begins.last().copied()).await {
-                Ok(page) => page,
-                Err(error) => {
-                    self.understood::<()>(Err(error))?;
-                    return Ok(begins);
-                }
-            };
-            if page.is_empty() {
-                return Ok(begins);
-            }
-            let revisions = self.list_revisions(chain, &page).await?;
-            let mut documents = stream::iter(page.clone())
-                .map(async |from| {
-                    let revision = chain.revision(from, revisions.get(&from).copied()).await;
-                    (from, chain.cut_from(from).await, chain.completion(from).await, revision)
-                })
-                .buffered(AT_ONCE);
-            while let Some((from, cut, completion, revision)) = documents.next().await {
-                let (completion, revision) = (self.understood(completion)?, self.understood(revision)?);
-                let Some(cut) = self.understood(cut)? else {
-                    newer = Some(from);
+    async fn state(
+        &mut self,
+        commits: &CommitLog,
+        state: &State,
+        loaded: &Loaded,
+        summary: &mut PartitionAudit,
+    ) -> Result<(), AuditError> {
+        let Some(header) = &state.head.header else { return Ok(()) };
+        (summary.from, summary.to) = (header.start, state.head.end);
+        if let BatchSlot::Open(intent) | BatchSlot::Abandoning { intent, .. } = &state.head.batch {
+            summary.open = Some(OpenBatch { from: intent.from, to: intent.to });
+        }
+        summary.open_replaces = state.head.replaces().count() as u64;
+        summary.rewritten_files = state.live.keys().filter(|id| matches!(id, FileId::Replace { .. })).count() as u64;
+        if (&header.topic, header.partition) != (&self.auditor.topic, summary.partition) {
+            let message = format!("it is the commit log of {}/{}", header.topic, header.partition);
+            self.find(FindingKind::CommitLogDamaged, commits.entry_key(0), message);
+        }
+        self.spans(commits, state, summary);
+        self.key_runs(commits, state).await?;
+        self.live_files(summary.partition, state, summary).await?;
+        let earliest = match &self.auditor.log {
+            Some(log) => self.compare_log(&**log, state, summary).await?,
+            None => None,
+        };
+        if self.auditor.deep {
+            self.rows(commits, state, loaded, earliest, summary).await?;
+        }
+        Ok(())
+    }
+
+    /// What was decided of every offset, summed up.
+    fn spans(&mut self, commits: &CommitLog, state: &State, summary: &mut PartitionAudit) {
+        for (from, span) in &state.spans {
+            let offsets = (span.to - from).unsigned_abs();
+            let batch = match &span.fate {
+                Fate::Passed(PassReason::Skipped) => {
+                    summary.skipped_offsets += offsets;
                     continue;
-                };
-                if cut.from != from || cut.partition != summary.partition || cut.topic != self.auditor.topic {
-                    self.find(FindingKind::ChainDamaged, chain.cut_key(from), "it is the cut of another place");
                 }
-                if let Some(next) = newer
-                    && next != cut.to
-                {
-                    let what = if next > cut.to { "a gap" } else { "an overlap" };
-                    let message = format!("{what}: this cut ends at {}, the next begins at {next}", cut.to);
-                    self.find(FindingKind::ChainBroken, chain.cut_key(from), message);
+                Fate::Passed(PassReason::Lost) => {
+                    summary.lost_offsets += offsets;
+                    continue;
                 }
-                let is_newest = newer.is_none();
-                let standing = self.stand(chain, &cut, completion, revision);
-                if is_newest {
-                    let layout = standing.as_ref().map_or(&cut.layout, |standing| &standing.cut.layout);
-                    keys_from_ms = Some(cut.clock_ms.saturating_sub(layout.window_ms));
-                    summary.to = cut.to;
+                Fate::Abandoned(_) => {
+                    summary.abandoned_batches += 1;
+                    summary.abandoned_offsets += offsets;
+                    continue;
                 }
-                newer = Some(from);
-                summary.from = from;
-                let needs_keys = keys_from_ms.is_some_and(|from_ms| cut.clock_ms >= from_ms);
-                self.cut(chain, &cut, standing, is_newest, needs_keys, summary).await?;
+                Fate::Batch(batch) => batch,
+            };
+            self.batches += 1;
+            summary.batches += 1;
+            (self.auditor.on_batch)(self.batches);
+            let place = format!("{}: batch {from}..{}", commits.entry_key(0), span.to);
+            match serde_json::from_value::<Counts>(batch.counts.clone()) {
+                Ok(counts) => {
+                    if counts.read != counts.written + counts.duplicates + counts.rejected {
+                        self.find(
+                            FindingKind::CommitLogDamaged,
+                            place,
+                            format!("its numbers do not add up: {counts:?}"),
+                        );
+                    }
+                    summary.rows += counts.written;
+                    summary.duplicates += counts.duplicates;
+                    summary.rejected += counts.rejected;
+                }
+                Err(error) => {
+                    self.find(FindingKind::CommitLogDamaged, place, format!("its counts cannot be read: {error}"));
+                }
             }
-            begins.extend(page);
         }
-    }
-
-    async fn cut(
-        &mut self,
-        chain: &ChainStore,
-        cut: &Cut,
-        standing: Option<Standing>,
-        is_newest: bool,
-        needs_keys: bool,
-        summary: &mut PartitionAudit,
-    ) -> Result<(), AuditError> {
-        self.batches += 1;
-        (self.auditor.on_batch)(self.batches);
-        let offsets = (cut.to - cut.from).unsigned_abs();
-        match cut.kind {
-            CutKind::Skipped => summary.skipped_offsets += offsets,
-            CutKind::Lost => summary.lost_offsets += offsets,
-            CutKind::Batch => {}
-        }
-        if !cut.is_batch() {
-            return Ok(());
-        }
-        let Some(standing) = standing else {
-            self.open.insert((summary.partition, cut.from));
-            if is_newest {
-                summary.open = Some(OpenBatch { from: cut.from, to: cut.to });
-            } else {
-                let message = "the batch is not complete, though later ones are";
-                self.find(FindingKind::ChainDamaged, chain.completion_key(cut.from), message);
-            }
-            return Ok(());
-        };
-        self.complete.insert((summary.partition, cut.from), standing.cut.revision);
-        let Standing { completion, key_run, .. } = &standing;
-        let counts = completion.counts;
-        let listed: u64 = completion.files.iter().map(|file| file.rows).sum();
-        let has_all = completion.damage.is_none_or(|damage| {
-            let folders = cut.folders.as_deref().unwrap_or_default();
-            series_of(folders, damage.rounds).count() == completion.files.len()
-        });
-        let adds_up = has_all
-            && counts.read == counts.written + counts.duplicates + counts.rejected
-            && listed == counts.written + counts.rejected
-            && (completion.from, completion.to) == (cut.from, cut.to);
-        if !adds_up {
-            let message = format!("its numbers do not add up: {counts:?}, {listed} rows in its files");
-            self.find(FindingKind::ChainDamaged, standing_key(chain, &standing.cut), message);
-        }
-        summary.batches += 1;
-        if let Some(damage) = completion.damage {
-            summary.damaged_batches += 1;
-            summary.damaged_offsets += damage.lost_offsets;
-        }
-        summary.revised_batches += u64::from(standing.rewrite.is_some());
-        summary.files += completion.files.len() as u64;
-        summary.bytes += completion.files.iter().map(|file| file.bytes).sum::<u64>();
-        summary.rows += counts.written;
-        summary.duplicates += counts.duplicates;
-        summary.rejected += counts.rejected;
-        if needs_keys && !self.has_key_run(chain, standing.cut.from, key_run).await? {
-            let message = "it is needed to tell duplicates after a restart; restore it from a backup";
-            self.find(FindingKind::KeyRunMissing, key_run.clone(), message);
-        }
-        self.files(chain, &standing).await
-    }
-
-    async fn has_key_run(&mut self, chain: &ChainStore, from: i64, key: &str) -> Result<bool, AuditError> {
-        let has = match chain.has_key_run(key).await {
-            // Compaction lets go of keys that no window of its time could reach.
-            Ok(false) => chain.is_summarised(from).await.map(Some),
-            has => has.map(Some),
-        };
-        Ok(self.understood(has)?.unwrap_or(true))
-    }
-
-    async fn check_origin(
-        &mut self,
-        chain: &ChainStore,
-        origin: &Origin,
-        begins: &[i64],
-        summary: &mut PartitionAudit,
-    ) -> Result<(), AuditError> {
-        if let Some(oldest) = begins.last()
-            && *oldest != origin.start
-        {
-            let message = format!("the chain begins at {}, its first cut at {oldest}", origin.start);
-            self.find(FindingKind::ChainBroken, chain.cut_key(*oldest), message);
-        }
-        if begins.is_empty() {
-            (summary.from, summary.to) = (origin.start, origin.start);
-        }
-        match &self.auditor.log {
-            Some(log) => self.check_log(&**log, chain, origin, summary).await,
-            None => Ok(()),
-        }
-    }
-
-    /// After the chain was read, so that the log cannot be behind it.
-    async fn check_log(
-        &mut self,
-        log: &dyn Log,
-        chain: &ChainStore,
-        origin: &Origin,
-        summary: &mut PartitionAudit,
-    ) -> Result<(), AuditError> {
-        let (topic, id) = (&self.auditor.topic, summary.partition);
-        let place = format!("{topic}/{id}");
-        let log_id = log.identity().await?;
-        if log_id != origin.log_id {
-            let message = format!("the trusted zone was written from log {}, this is {log_id}", origin.log_id);
-            self.find(FindingKind::LogReplaced, place, message);
-            return Ok(());
-        }
-        let bounds: BTreeMap<i32, Bounds> = log.bounds(topic).await?;
-        let Some(bounds) = bounds.get(&id) else {
-            self.find(FindingKind::LogReplaced, place, "the topic has no such partition");
-            return Ok(());
-        };
-        summary.log_end = Some(bounds.latest);
-        summary.committed = log.committed(&self.auditor.group, &self.auditor.topic).await?.get(&id).copied();
-        if bounds.latest < summary.to {
-            let message = format!("the log ends at {}, the trusted zone at {}", bounds.latest, summary.to);
-            self.find(FindingKind::LogReplaced, place.clone(), message);
-        }
-        // The offset was asked for after the chain was read, which may have grown by then.
-        let end = chain.last_cut().await;
-        let end = self.understood(end)?.map_or(summary.to, |cut| cut.to);
-        if let Some(committed) = summary.committed
-            && committed > end
-        {
+        let listed: u64 = state.live.values().map(|file| file.stored.rows).sum();
+        if listed != summary.rows + summary.rejected {
             let message = format!(
-                "the group's offset {committed} lies beyond {end}, where the trusted zone ends: what lies between will be skipped"
+                "its files have {listed} rows, and its batches wrote {} and rejected {}",
+                summary.rows, summary.rejected
             );
-            self.find(FindingKind::OffsetOffChain, place, message);
+            self.find(FindingKind::CommitLogDamaged, format!("{}/{}", self.auditor.topic, summary.partition), message);
+        }
+    }
+
+    /// The keys that the next batch will be compared with.
+    async fn key_runs(&mut self, commits: &CommitLog, state: &State) -> Result<(), AuditError> {
+        let Some(clock_ms) = state.head.clock_ms else { return Ok(()) };
+        for (from, span) in state.spans.iter().rev() {
+            let Fate::Batch(batch) = &span.fate else { continue };
+            let window_ms = batch.recipe.layout.get("window_ms").and_then(serde_json::Value::as_i64).unwrap_or(0);
+            if batch.clock_ms < clock_ms.saturating_sub(window_ms) {
+                break;
+            }
+            if let Err(damage) = commits.key_run(*from, &batch.keys).await.map_err(Self::damage) {
+                let (key, damage) = damage?;
+                let message =
+                    format!("{damage}; it is needed to tell duplicates after a restart, bring it back from a backup");
+                self.find(FindingKind::KeyRunMissing, key, message);
+            }
         }
         Ok(())
     }
@@ -357,60 +258,130 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Files that no completion lists.
+    /// After the commit log was read, so that the log cannot be behind it. Returns where the log begins.
+    async fn compare_log(
+        &mut self,
+        log: &dyn Log,
+        state: &State,
+        summary: &mut PartitionAudit,
+    ) -> Result<Option<i64>, AuditError> {
+        let (topic, id) = (&self.auditor.topic, summary.partition);
+        let place = format!("{topic}/{id}");
+        let log_id = log.identity().await?;
+        let expected = state.head.header.as_ref().map(|header| header.log_id.as_str()).unwrap_or_default();
+        if log_id != expected {
+            let message = format!("the trusted zone was written from log {expected}, this is {log_id}");
+            self.find(FindingKind::LogReplaced, place, message);
+            return Ok(None);
+        }
+        let bounds: BTreeMap<i32, Bounds> = log.bounds(topic).await?;
+        let Some(bounds) = bounds.get(&id) else {
+            self.find(FindingKind::LogReplaced, place, "the topic has no such partition");
+            return Ok(None);
+        };
+        summary.log_end = Some(bounds.latest);
+        summary.committed = log.committed(&self.auditor.group, &self.auditor.topic).await?.get(&id).copied();
+        if bounds.latest < summary.to {
+            let message = format!("the log ends at {}, the trusted zone at {}", bounds.latest, summary.to);
+            self.find(FindingKind::LogReplaced, place.clone(), message);
+        }
+        // The offset was asked for after the commit log was read, which may have grown by then.
+        let commits = CommitLog::new(self.auditor.store.clone(), &self.auditor.topic, id);
+        let now = commits.load().await;
+        let end = self.understood(now)?.map_or(summary.to, |now| now.head.end);
+        if let Some(committed) = summary.committed.filter(|committed| *committed > end) {
+            let message = format!(
+                "the group's offset {committed} lies beyond {end}, where the trusted zone ends: what lies between will be skipped"
+            );
+            self.find(FindingKind::OffsetBeyondEnd, place, message);
+        }
+        Ok(Some(bounds.earliest))
+    }
+
+    /// Files that no commit log lists.
     async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
-        self.look_for_rewrites().await?;
         for object in self.present.left(&*self.auditor.store).await? {
-            let name = FileName::parse(&object.key);
-            let Some(name) = name.filter(|name| name.topic == self.auditor.topic) else {
-                // Of another topic, whose own audit accounts for it, or nobody's.
-                if FileName::parse(&object.key).is_none() {
-                    let message = "no distributor wrote this, but engines read it; move it away";
+            let Some(name) = Name::parse(&object.key) else {
+                let message = "no distributor wrote this, but engines read it; move it away";
+                self.find(FindingKind::FileUnknown, object.key, message);
+                continue;
+            };
+            if name.topic != self.auditor.topic {
+                // Its own audit accounts for it.
+                continue;
+            }
+            let state = self.states.get(&name.partition);
+            match state.map_or(Unlisted::Unknown, |state| unlisted(state, name.id)) {
+                Unlisted::Expected => {}
+                Unlisted::Blank => self.blank(&object.key, object.size_bytes).await?,
+                Unlisted::Unknown => {
+                    let message = "no entry accounts for it: was '_commits' brought back from an older backup? Nothing is removed";
                     self.find(FindingKind::FileUnknown, object.key, message);
                 }
-                continue;
-            };
-            let batch = (name.partition, name.from);
-            if self.open.contains(&batch) {
-                continue;
-            }
-            let Some(revision) = self.complete.get(&batch) else {
-                let message =
-                    "no cut accounts for it: was '_batches' restored from an older backup? Nothing is removed";
-                self.find(FindingKind::FileUnknown, object.key, message);
-                continue;
-            };
-            // Files of a revision are visible only once its document is there.
-            if name.revision > *revision {
-                let message = "the document of its revision is missing: bring that back from a backup, or make it again with 'verify \
-                               --rebuild-chain'. Nothing is removed";
-                self.find(FindingKind::FileUnknown, object.key, message);
-                continue;
-            }
-            if self.is_about_to_be_removed(&name) {
-                continue;
-            }
-            if repair == Repair::Orphans {
-                let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
-                if deleted == DeleteOutcome::Deleted {
-                    self.audit.removed.push(object.key);
-                    continue;
+                Unlisted::Orphan => {
+                    if repair == Repair::Orphans {
+                        let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
+                        if deleted == DeleteOutcome::Deleted {
+                            self.audit.removed.push(object.key);
+                            continue;
+                        }
+                    }
+                    let message = "its rows count in other files; 'repair' removes it";
+                    self.find(FindingKind::FileOrphaned, object.key, message);
                 }
             }
-            let message = "its batch is complete without it; 'verify --repair' removes it";
-            self.find(FindingKind::FileOrphaned, object.key, message);
         }
         Ok(())
     }
 }
 
-/// The document that lists a batch's files.
-fn standing_key(chain: &ChainStore, cut: &Cut) -> String {
-    match cut.revision {
-        0 => chain.completion_key(cut.from),
-        revision => chain.revision_key(cut.from, revision),
+impl Work<'_> {
+    /// A file under a name of an abandoned batch.
+    async fn blank(&mut self, key: &str, size_bytes: u64) -> Result<(), AuditError> {
+        let message = match Footer::read(&*self.auditor.store, key, size_bytes).await {
+            Ok(footer) if footer.rows() == 0 => return Ok(()),
+            Ok(footer) => format!("it has {} rows of a batch that was abandoned", footer.rows()),
+            Err(FooterError::Gone) => return Ok(()),
+            Err(FooterError::Unreadable(error)) => format!("its footer cannot be read: {error}"),
+            Err(FooterError::Store(error)) => return self.refused(key, error),
+        };
+        self.find(FindingKind::FileAltered, key, message);
+        Ok(())
     }
 }
+
+/// What a file is that is not live.
+#[derive(Debug, PartialEq, Eq)]
+enum Unlisted {
+    /// Of what is under way.
+    Expected,
+    /// Of an abandoned batch: a file without rows has its name.
+    Blank,
+    /// Of what is decided: its name is never used again.
+    Orphan,
+    /// Of what the commit log does not know.
+    Unknown,
+}
+
+fn unlisted(state: &State, id: FileId) -> Unlisted {
+    if state.blanks().any(|(_, blank, _)| blank == id) {
+        return Unlisted::Blank;
+    }
+    if state.live.contains_key(&id) || state.expected_besides_live().any(|(_, expected)| expected == id) {
+        return Unlisted::Expected;
+    }
+    let is_decided = match id {
+        FileId::Batch { from, .. } => match state.spans.get(&from).map(|span| &span.fate) {
+            Some(Fate::Batch(_)) => true,
+            Some(Fate::Abandoned(_) | Fate::Passed(_)) | None => false,
+        },
+        FileId::Replace { replace, .. } => replace < state.head.next_replace,
+    };
+    if is_decided { Unlisted::Orphan } else { Unlisted::Unknown }
+}
+
+/// A live file with its name.
+type Live<'a> = (&'a FileId, &'a LiveFile);
 
 #[cfg(test)]
 mod tests;

@@ -8,7 +8,7 @@ pub struct Audit {
     pub topic: String,
     /// Rows were read and compared, not only footers.
     pub deep: bool,
-    /// False when there was no log to compare the chain with.
+    /// False when there was no log to compare the commit logs with.
     pub log_compared: bool,
     pub partitions: Vec<PartitionAudit>,
     pub findings: Vec<Finding>,
@@ -26,11 +26,11 @@ impl Audit {
     }
 }
 
-/// What the chain of one log partition says, summed up.
+/// What the commit log of one partition says, summed up.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
 pub struct PartitionAudit {
     pub partition: i32,
-    /// Offsets the chain covers: `from` up to before `to`.
+    /// Offsets that are decided: `from` up to before `to`.
     pub from: i64,
     pub to: i64,
     pub batches: u64,
@@ -39,19 +39,19 @@ pub struct PartitionAudit {
     pub rows: u64,
     pub duplicates: u64,
     pub rejected: u64,
-    /// Batches that were made again under other settings.
-    pub revised_batches: u64,
-    /// A rewrite that is under way or was interrupted. That is no fault, and no distributor works meanwhile.
-    pub rewrite: Option<UnfinishedRewrite>,
+    /// Files that replaces made: batches under other settings.
+    pub rewritten_files: u64,
+    /// Replaces that are under way or were interrupted. That is no fault.
+    pub open_replaces: u64,
     /// Offsets that were passed over because an operator said so.
     pub skipped_offsets: u64,
     /// Offsets that the log lost before they were written.
     pub lost_offsets: u64,
-    /// Batches whose head the log let go of before all their files were written.
-    pub damaged_batches: u64,
-    /// Their offsets of which nothing is written; some may have been duplicates.
-    pub damaged_offsets: u64,
-    /// The newest cut, if its batch is not complete. That is work under way, no fault.
+    /// Batches that were abandoned, because the log dropped their head before they were complete.
+    pub abandoned_batches: u64,
+    /// Their offsets, of which nothing is written.
+    pub abandoned_offsets: u64,
+    /// The batch that has an intent and no commit. That is work under way, no fault.
     pub open: Option<OpenBatch>,
     pub committed: Option<i64>,
     /// Where the log ends.
@@ -66,14 +66,6 @@ pub struct OpenBatch {
     pub to: i64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct UnfinishedRewrite {
-    /// Begin of the first batch it looks at.
-    pub from: i64,
-    /// Unix milliseconds.
-    pub begun_ms: i64,
-}
-
 /// Something that must not be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
@@ -86,22 +78,20 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FindingKind {
-    /// An object of the chain is missing or cannot be understood.
-    ChainDamaged,
-    /// The chain has a gap or an overlap.
-    ChainBroken,
+    /// An object of a commit log is missing or altered, or says what cannot be.
+    CommitLogDamaged,
     /// The log is not the one the trusted zone was written from.
     LogReplaced,
-    /// The group's offset lies where the chain has none.
-    OffsetOffChain,
+    /// The group's offset lies beyond what is written.
+    OffsetBeyondEnd,
     /// Needed to tell duplicates, and not there.
     KeyRunMissing,
     FileMissing,
-    /// Another size, footer, or rows than the chain says.
+    /// Another size, hash, footer, or rows than its entry says.
     FileAltered,
-    /// A file of a complete batch that its completion does not list: its rows stand in another file, too.
+    /// A file that is not live any more: its rows stand in another file, too.
     FileOrphaned,
-    /// A file that no cut accounts for, or an entry that is no file but that engines read.
+    /// A file that no entry accounts for, or an entry that is no file but that engines read.
     FileUnknown,
     /// A folder or a file that the store refuses to list or to read: it was not checked.
     Unreadable,
@@ -116,10 +106,9 @@ pub enum FindingKind {
 impl FindingKind {
     pub fn name(self) -> &'static str {
         match self {
-            Self::ChainDamaged => "chain-damaged",
-            Self::ChainBroken => "chain-broken",
+            Self::CommitLogDamaged => "commit-log-damaged",
             Self::LogReplaced => "log-replaced",
-            Self::OffsetOffChain => "offset-off-chain",
+            Self::OffsetBeyondEnd => "offset-beyond-end",
             Self::KeyRunMissing => "key-run-missing",
             Self::FileMissing => "file-missing",
             Self::FileAltered => "file-altered",

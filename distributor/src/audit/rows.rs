@@ -1,191 +1,195 @@
-//! The deep part of an audit: every row of a partition, batch by batch, beside what the log's records make.
+//! The deep part: every row of a partition, batch by batch, beside what the log's records make.
 
-use super::deep::{self, Key, Made, Recount};
-use super::{AuditError, FindingKind, PartitionAudit, Work};
-use crate::batch::BatchError;
-use crate::chain::{ChainStore, Completion, Cut, Standing};
-use crate::partition::PartitionError;
-use crate::partition::rebuild::rebuild;
-use crate::remake::Room;
+use std::collections::BTreeMap;
+
+use commitlog::{Fate, FileId, State};
+use commitlog_storage::{CommitLog, Loaded};
+
+use super::deep;
+use super::{AuditError, FindingKind, Live, PartitionAudit, Work};
+use crate::again::{Again, Made};
+use crate::batch::{BatchError, Body, Counts, path};
+use crate::error::PartitionError;
+use crate::known::Known;
 use crate::window::Window;
+use crate::written::Key;
 
-async fn stop(recount: Option<Recount>) {
-    if let Some(recount) = recount {
-        recount.close().await;
-    }
+/// What the rows of earlier batches leave for later ones.
+struct Written {
+    window_ms: i64,
+    window: Window,
 }
 
 impl Work<'_> {
-    /// Reads every row of a partition, oldest batch first.
     pub(super) async fn rows(
         &mut self,
-        chain: &ChainStore,
-        id: i32,
-        begins: impl Iterator<Item = i64>,
+        commits: &CommitLog,
+        state: &State,
+        loaded: &Loaded,
+        earliest: Option<i64>,
         summary: &mut PartitionAudit,
     ) -> Result<(), AuditError> {
-        let mut written: Option<(i64, Window)> = None;
-        let mut recount: Option<Recount> = None;
-        let earliest = match &self.auditor.log {
-            Some(log) if summary.log_end.is_some() => {
-                log.bounds(&self.auditor.topic).await?.get(&id).map(|bounds| bounds.earliest)
-            }
+        let (auditor, budget) = (self.auditor, self.budget.clone());
+        let mut again = match (&auditor.log, earliest) {
+            (Some(log), Some(log_from)) => Some(Again {
+                commits,
+                recent: &loaded.recent,
+                log: &**log,
+                topic: &auditor.topic,
+                partition: summary.partition,
+                log_from,
+                budget: &budget,
+                scratch: &auditor.scratch,
+                memory: auditor.batch_memory,
+                known: Known::new(0, &budget),
+                records: None,
+            }),
             _ => None,
         };
-        for from in begins {
-            // Both were read before; what was wrong with them is found already.
-            let Ok(Some(cut)) = chain.cut_from(from).await else {
-                stop(recount.take()).await;
-                continue;
-            };
-            let Ok(standing) = chain.standing(&cut, self.revisions.get(&from).copied()).await else {
-                stop(recount.take()).await;
-                continue;
-            };
-            if !cut.is_batch() {
-                if let Some(recount) = &mut recount {
-                    recount.pass_over(cut.to).await?;
-                }
-                continue;
-            }
-            let Some(Standing { cut, completion, rewrite, .. }) = standing else {
-                // Its keys are not known without it: the next batch begins with a window from the key runs.
-                stop(recount.take()).await;
-                continue;
-            };
-            let window_ms = cut.layout.window_ms;
-            if completion.damage.is_some() {
-                // Its head is not in the log any more.
-                stop(recount.take()).await;
-            }
-            if recount.as_ref().is_some_and(|recount| recount.window_ms != window_ms) {
-                stop(recount.take()).await;
-            }
-            // What an unfinished rewrite has not come to yet was made from keys that may be others now.
-            let is_to_come = summary
-                .rewrite
-                .is_some_and(|unfinished| unfinished.from <= from && rewrite != Some(unfinished.begun_ms));
-            if is_to_come {
-                stop(recount.take()).await;
-                written = None;
-            } else if recount.is_none()
-                && completion.damage.is_none()
-                && earliest.is_some_and(|earliest| earliest <= cut.from)
-            {
-                recount = self.begin_recount(chain, &cut).await?;
-            }
-            let made = match &mut recount {
-                Some(recount) => Some(recount.make(&cut, &completion, self.auditor.encoding).await?),
-                None => None,
-            };
-            match &made {
-                Some(Made::Files(_)) => summary.recounted_batches += 1,
-                Some(Made::Other(_)) => stop(recount.take()).await,
-                None => {}
-            }
-            // Under another window other repetitions are right: what was written before it changed is not held against it.
-            if written.as_ref().is_none_or(|(before_ms, _)| *before_ms != window_ms) {
-                written = Some((window_ms, Window::new(window_ms, &self.budget)));
-            }
-            if let Some((_, window)) = &mut written {
-                self.batch_rows(&cut, &completion, made, window).await?;
-            }
-            (self.auditor.on_batch)(self.batches);
+        let mut by_begin: BTreeMap<i64, Vec<Live<'_>>> = BTreeMap::new();
+        for live in &state.live {
+            by_begin.entry(live.1.from).or_default().push(live);
         }
-        stop(recount).await;
+        let mut written: Option<Written> = None;
+        // Rows of outputs that span batches, until their batch comes.
+        let mut ahead: Vec<Key> = Vec::new();
+        for (from, span) in &state.spans {
+            let Fate::Batch(batch) = &span.fate else { continue };
+            let place = format!("{}/{}: {from}..{}", auditor.topic, summary.partition, span.to);
+            let made = match &mut again {
+                Some(again) if again.log_from <= *from => self.recount(again, *from, &batch.counts, &place).await?,
+                _ => None,
+            };
+            summary.recounted_batches += u64::from(made.is_some());
+            let window_ms = batch.recipe.layout.get("window_ms").and_then(serde_json::Value::as_i64).unwrap_or(0);
+            // Under another window other repetitions are right: what was written before it changed is not held against it.
+            if written.as_ref().is_none_or(|written| written.window_ms != window_ms) {
+                written = Some(Written { window_ms, window: Window::new(window_ms, &self.budget) });
+            }
+            for live in by_begin.remove(from).unwrap_or_default() {
+                let expected = match (live.0, &made) {
+                    (FileId::Batch { from: of, k }, Some(files)) if of == from => files.get(*k as usize),
+                    _ => None,
+                };
+                self.file(summary.partition, live, expected, &mut ahead).await?;
+            }
+            // Outputs may begin within a batch.
+            let within: Vec<i64> = by_begin.range(from..&span.to).map(|(begin, _)| *begin).collect();
+            for live in within.iter().filter_map(|begin| by_begin.remove(begin)).flatten() {
+                self.file(summary.partition, live, None, &mut ahead).await?;
+            }
+            ahead.sort_unstable_by_key(|key| key.offset);
+            let end = ahead.partition_point(|key| key.offset < span.to);
+            let keys: Vec<Key> = ahead.drain(..end).collect();
+            if let Some(Written { window, .. }) = &mut written {
+                self.unique(&place, keys, batch.clock_ms, window)?;
+            }
+        }
+        if let Some(again) = again {
+            again.close().await;
+        }
         Ok(())
     }
 
-    async fn begin_recount(&mut self, chain: &ChainStore, cut: &Cut) -> Result<Option<Recount>, AuditError> {
-        let Some(log) = &self.auditor.log else { return Ok(None) };
-        match rebuild(chain, cut.from, cut.layout.window_ms, &self.budget).await {
-            Ok(rebuilt) => {
-                let room = Room { scratch: self.auditor.scratch.clone(), batch_memory: self.auditor.batch_memory };
-                Ok(Some(Recount::new(&**log, cut, rebuilt.window, rebuilt.clock_ms, room).await?))
+    /// Makes a batch again. None: it differs, which was found, or cannot be made.
+    async fn recount(
+        &mut self,
+        again: &mut Again<'_>,
+        from: i64,
+        counts: &serde_json::Value,
+        place: &str,
+    ) -> Result<Option<Vec<Body>>, AuditError> {
+        let mut made = match again.make(from).await {
+            Ok(Made::Batch(made)) => made,
+            Ok(Made::Cannot(reason)) => {
+                self.find(FindingKind::RowsDiffer, place, format!("it cannot be made again: {reason}"));
+                return Ok(None);
             }
-            Err(PartitionError::Store(error)) => Err(error.into()),
-            Err(PartitionError::Scratch(error)) => Err(BatchError::from(error).into()),
-            Err(error) => {
-                let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
-                self.find(FindingKind::KeyRunMissing, place, format!("the rows cannot be made again: {error}"));
-                Ok(None)
+            Err(PartitionError::Damaged { key, message }) => {
+                self.find(
+                    FindingKind::KeyRunMissing,
+                    place,
+                    format!("its rows cannot be made again: '{key}': {message}"),
+                );
+                return Ok(None);
             }
+            Err(PartitionError::Store(error)) => return Err(error.into()),
+            Err(PartitionError::Log(error)) => return Err(error.into()),
+            Err(PartitionError::Encode(error)) => return Err(error.into()),
+            Err(PartitionError::Scratch(error)) => return Err(BatchError::from(error).into()),
+            Err(error) => return Err(AuditError::Layout(error.to_string())),
+        };
+        let said: Option<Counts> = serde_json::from_value(counts.clone()).ok();
+        if said != Some(made.encoded.counts) {
+            let message = format!("the log's records make {:?}, its entry says {said:?}", made.encoded.counts);
+            self.find(FindingKind::RowsDiffer, place, message);
         }
+        let files = std::mem::take(&mut made.encoded.files).into_iter().map(|file| file.body).collect();
+        again.keep(*made).map_err(BatchError::from)?;
+        Ok(Some(files))
     }
 
-    async fn batch_rows(
+    async fn file(
         &mut self,
-        cut: &Cut,
-        completion: &Completion,
-        made: Option<Made>,
-        window: &mut Window,
+        partition: i32,
+        live: Live<'_>,
+        expected: Option<&Body>,
+        keys: &mut Vec<Key>,
     ) -> Result<(), AuditError> {
-        let place = format!("{}/{}: {}..{}", cut.topic, cut.partition, cut.from, cut.to);
-        let made = match made {
-            Some(Made::Other(message)) => {
-                self.find(FindingKind::RowsDiffer, place.clone(), message);
-                Vec::new()
-            }
-            Some(Made::Files(files)) => files,
-            None => Vec::new(),
+        let (store, scratch) = (&*self.auditor.store, &self.auditor.scratch);
+        let path = path(&self.auditor.topic, partition, &live.1.folder, *live.0);
+        let stored = live.1.stored;
+        if self.present.is_hidden(&path) {
+            return Ok(());
+        }
+        let body = match deep::fetch(store, &path, stored.bytes, scratch).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return Ok(()),
+            Err(AuditError::Store(error)) => return self.refused(&path, error),
+            Err(error) => return Err(error),
         };
-        let mut all_offsets: Vec<i64> = Vec::new();
-        let mut all_keys: Vec<Key> = Vec::new();
-        for (index, file) in completion.files.iter().enumerate() {
-            if self.present.is_hidden(&file.path) {
-                continue;
-            }
-            let (store, scratch) = (&*self.auditor.store, &self.auditor.scratch);
-            let body = match deep::fetch(store, &file.path, file.bytes, scratch).await {
-                Ok(Some(body)) => body,
-                Ok(None) => continue,
-                Err(AuditError::Store(error)) => {
-                    self.refused(&file.path, error)?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            match deep::written(&body) {
-                Ok(written) => {
-                    all_offsets.extend(written.offsets);
-                    all_keys.extend(written.keys);
-                }
-                Err(message) => {
-                    self.find(FindingKind::FileAltered, file.path.clone(), message);
-                    continue;
-                }
-            }
-            if let Some(expected) = made.get(index)
-                && !deep::same_rows(expected, &body)?
-            {
-                let message = "its rows are not those that the log's records make";
-                self.find(FindingKind::RowsDiffer, file.path.clone(), message);
-            }
+        let (found, named) = (body.hash().map_err(BatchError::from)?, stored.sha256);
+        if found != named {
+            self.find(FindingKind::FileAltered, path.clone(), format!("its hash is {found}, its entry says {named}"));
         }
-        all_offsets.sort_unstable();
-        let outside = all_offsets.iter().filter(|offset| !(cut.from..cut.to).contains(offset)).count();
-        let twice = all_offsets.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        let written = match deep::written(&body) {
+            Ok(written) => written,
+            Err(message) => {
+                self.find(FindingKind::FileAltered, path, message);
+                return Ok(());
+            }
+        };
+        let mut offsets = written.offsets;
+        offsets.sort_unstable();
+        let range = live.1.from..live.1.to;
+        let outside = offsets.iter().filter(|offset| !range.contains(offset)).count();
+        let twice = offsets.array_windows::<2>().filter(|[one, next]| one == next).count();
         if outside + twice > 0 {
-            let message = format!("{twice} offsets stand in it twice, {outside} are not of the batch");
-            self.find(FindingKind::RowsDiffer, place.clone(), message);
+            let message = format!("{twice} offsets stand in it twice, {outside} are not of its range");
+            self.find(FindingKind::RowsDiffer, path.clone(), message);
         }
-        self.unique(&place, cut, all_keys, window)
+        keys.extend(written.keys);
+        if let Some(expected) = expected
+            && !deep::same_rows(expected, &body)?
+        {
+            self.find(FindingKind::RowsDiffer, path, "its rows are not those that the log's records make");
+        }
+        Ok(())
     }
 
     /// No written row may repeat a written one within the window: a necessary condition, also where the log is gone.
-    fn unique(&mut self, place: &str, cut: &Cut, mut keys: Vec<Key>, window: &mut Window) -> Result<(), AuditError> {
-        keys.sort_unstable_by_key(|key| key.offset);
+    fn unique(&mut self, place: &str, keys: Vec<Key>, clock_ms: i64, window: &mut Window) -> Result<(), AuditError> {
         let mut overlay = Window::overlay();
-        let mut repeated = Vec::new();
+        let (mut repeated, mut first) = (0_u64, None);
         for key in keys {
             if window.take(&mut overlay, key.fingerprint, key.time_ms)? {
-                repeated.push(key.offset);
+                repeated += 1;
+                first = first.or(Some(key.offset));
             }
         }
-        window.merge(overlay, cut.clock_ms)?;
-        if let Some(first) = repeated.first() {
-            let message =
-                format!("{} rows repeat an earlier one within the window, first at offset {first}", repeated.len());
+        window.merge(overlay, clock_ms)?;
+        if let Some(first) = first {
+            let message = format!("{repeated} rows repeat an earlier one within the window, first at offset {first}");
             self.find(FindingKind::KeyRepeated, place, message);
         }
         Ok(())

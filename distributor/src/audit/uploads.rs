@@ -2,11 +2,12 @@
 
 use common::store::{ListUploads, StoreError, StoreErrorKind, UnfinishedUpload};
 
-use super::present::{FileName, TABLES};
+use super::names::Name;
+use super::present::TABLES;
 use super::{AuditError, FindingKind, Repair, Work};
 
-/// Where a distributor puts anything.
-const CHAIN: &str = "_batches/";
+/// Where a distributor puts anything else.
+const COMMIT_LOGS: &str = "_commits/";
 
 impl Work<'_> {
     /// Uploads that were begun so long ago that nobody can be at work on them.
@@ -15,7 +16,7 @@ impl Work<'_> {
             .auditor
             .now_ms
             .saturating_sub(i64::try_from(self.auditor.uploads_older_than.as_millis()).unwrap_or(i64::MAX));
-        for folder in TABLES.into_iter().chain([CHAIN]) {
+        for folder in TABLES.into_iter().chain([COMMIT_LOGS]) {
             let mut options = ListUploads { prefix: folder.to_owned(), ..ListUploads::default() };
             loop {
                 let page = match self.auditor.store.unfinished_uploads(&options).await {
@@ -54,7 +55,7 @@ impl Work<'_> {
         // In a directory it is the hidden file beside the target, and only ours are listed.
         let name = key.rsplit('/').next().unwrap_or_default();
         let is_hidden = name.starts_with('.');
-        match FileName::parse(key) {
+        match Name::parse(key) {
             Some(name) if name.topic != self.auditor.topic => return Ok(()),
             None if !is_hidden => {
                 let message =
@@ -77,9 +78,7 @@ impl Work<'_> {
                 ),
             }
         } else {
-            format!(
-                "{begun} and never completed: its parts take space that no listing shows; 'verify --repair' aborts it"
-            )
+            format!("{begun} and never completed: its parts take space that no listing shows; 'repair' aborts it")
         };
         self.find(FindingKind::UploadAbandoned, key.clone(), message);
         Ok(())

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::file::{FinishedFile, OpenFile};
 use super::promoted::Promoted;
 use super::spool::Overflow;
-use super::{Batch, BatchError, Encoded, Place, Stated};
+use super::{Batch, BatchError, Encoded, Place};
 use crate::scratch::ScratchFile;
 
 /// Footer key: values of promoted columns that did not fit and are null in this file. Omitted if there are none.
-pub(crate) const UNFIT: &str = "event_distributor.unfit";
+const UNFIT: &str = "event_distributor.unfit";
 
 /// Encoded files of this size may stay in memory even if their rows took less: a batch with few files needs no disk.
 const HELD_BYTES: usize = 256 * 1024;
@@ -106,12 +106,8 @@ impl Batch {
         let Self { topic, partition, from, series, layout, promoted, mut overflow, .. } = self;
         let Some(ends) = self.ends else { return Ok(None) };
         let place = Place { topic: &topic, partition, from, to: ends.to, series, layout: &layout };
-        let stated = Stated::new(&ends, self.counts, self.files.len()).fact()?;
-        let Ended { files, unfit } = end_all(self.files, &promoted, &mut overflow, |file| {
-            let mut facts = place.footer_facts(file.sequence)?;
-            facts.push(stated.clone());
-            Ok(facts)
-        })?;
+        let facts = |file: &OpenFile| Ok(place.footer_facts(file.sequence)?);
+        let Ended { files, unfit } = end_all(self.files, &promoted, &mut overflow, facts)?;
         let counts = super::Counts { unfit: unfit.values().sum(), ..self.counts };
         let [waiting, raw, _] = self.progress;
         let encoded: usize = files.iter().map(|file| file.body.len()).sum();

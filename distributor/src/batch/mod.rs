@@ -10,32 +10,30 @@ mod memory;
 mod place;
 mod promoted;
 mod raw;
-mod remaining;
 mod rows;
 mod spool;
-mod stated;
+mod stand_ins;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
+use commitlog::Witness;
 use common::event::{Event, EventFormat, HEADER_SOURCE, civil_from_micros};
 use common::log::{Chunk, RecordRef};
+use xxhash_rust::xxh3::xxh3_64;
 
 pub(crate) use error::BatchError;
 pub use file::Encoding;
 pub(crate) use file::FinishedFile;
 use file::{OpenFile, Table};
-pub(crate) use finish::UNFIT;
-pub(crate) use place::{LAYOUT, Place, STANDS_IN, Series};
+pub(crate) use place::{LAYOUT, Place, STANDS_IN, Series, path};
 use promoted::Promoted;
-pub(crate) use remaining::{Remaining, RemainingFiles, StandIns, distinct, series_of};
 use rows::{Kind, Lineage, Rows};
 use spool::Overflow;
 pub(crate) use spool::{Body, Spool};
-pub(crate) use stated::{STATED, Stated};
+pub(crate) use stand_ins::StandIns;
 
-use crate::chain::Witness;
 use crate::layout::Layout;
 use crate::route::{Rejection, fingerprint, folder, read_event, rejected_folder, type_of};
 use crate::scratch::Scratch;
@@ -51,7 +49,7 @@ pub(crate) struct Counts {
     /// Values that did not fit their column and are null there.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unfit: u64,
-    /// Rows in whose `data` lone surrogates were replaced; for a damaged batch only those written when it was closed.
+    /// Rows in whose `data` lone surrogates were replaced.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub replaced: u64,
 }
@@ -60,7 +58,7 @@ pub(crate) fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// First and last record of a batch, as its cut records them.
+/// First and last record of a batch, as its intent records them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ends {
     pub first: Witness,
@@ -124,7 +122,7 @@ pub(crate) struct Encoded {
 }
 
 impl Batch {
-    /// Begins at offset `from`, where log time is `clock_ms` (`i64::MIN` at the chain's origin).
+    /// Begins at offset `from`, where log time is `clock_ms` (`i64::MIN` where the commit log begins).
     ///
     /// # Errors
     /// This build cannot write the layout; the message says which one can.
@@ -142,7 +140,7 @@ impl Batch {
             topic: topic.to_owned(),
             partition,
             from,
-            series: Series::Cut,
+            series: Series::Batch,
             reader: layout.reader()?,
             events: Table::events(encoding, &promoted),
             rejected: Table::rejected(encoding),
@@ -168,11 +166,6 @@ impl Batch {
         })
     }
 
-    /// Marks the batch as rewritten: its files are named by the revision.
-    pub(crate) fn of_revision(self, revision: u32) -> Self {
-        Self { series: Series::of_revision(revision), ..self }
-    }
-
     /// Marks the batch as part of a replace: its files are outputs of it, numbered from `first` on.
     pub(crate) fn of_replace(self, replace: u64, first: u32) -> Self {
         Self { series: Series::Replace(replace), next_sequence: first, ..self }
@@ -186,10 +179,6 @@ impl Batch {
 
     pub(crate) fn from(&self) -> i64 {
         self.from
-    }
-
-    pub(crate) fn layout(&self) -> &Layout {
-        &self.layout
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -279,7 +268,7 @@ impl Batch {
     /// Advances to a record: log time, the batch's ends, and the lineage of its row.
     fn see<'r>(&mut self, record: &RecordRef<'r>, offset: i64, append_ms: i64) -> Lineage<'r> {
         self.clock_ms = self.clock_ms.max(append_ms);
-        let witness = Witness::of(record, append_ms);
+        let witness = witness_of(record, append_ms);
         let first = self.ends.map_or(witness, |ends| ends.first);
         self.ends = Some(Ends { first, last: witness, to: offset + 1, clock_ms: self.clock_ms });
         self.counts.read += 1;
@@ -430,6 +419,11 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// A record as the commit log remembers it.
+pub(crate) fn witness_of(record: &RecordRef<'_>, append_ms: i64) -> Witness {
+    Witness { append_ms, key_hash: xxh3_64(record.key) }
 }
 
 /// No event's key begins like this: theirs begin with a digit.

@@ -3,7 +3,6 @@
 use commitlog::FileId;
 use parquet::errors::ParquetError;
 
-use crate::chain::Cut;
 use crate::layout::Layout;
 
 /// Footer key of a stand-in: a file without rows under the name of one that must not appear any more.
@@ -12,23 +11,18 @@ pub(crate) const STANDS_IN: &str = "event_distributor.stands_in";
 /// Footer key of the layout that the rows were made under.
 pub(crate) const LAYOUT: &str = "event_distributor.layout";
 
+/// The key of a data file.
+pub(crate) fn path(topic: &str, partition: i32, folder: &str, id: FileId) -> String {
+    format!("{folder}/{topic}-{partition}-{id}.parquet")
+}
+
 /// The series of files that a batch may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Series {
-    /// As it was cut.
-    Cut,
-    /// Rewritten under other settings: 1, 2, …
-    Revision(u32),
-    /// The rows that remained after its head was lost: round 1, 2, …
-    Salvage(u32),
+    /// Its own.
+    Batch,
     /// Outputs of a replace of the commit log, numbered through all of its batches.
     Replace(u64),
-}
-
-impl Series {
-    pub(crate) fn of_revision(revision: u32) -> Self {
-        if revision == 0 { Self::Cut } else { Self::Revision(revision) }
-    }
 }
 
 /// The batch that a file belongs to.
@@ -42,28 +36,18 @@ pub(crate) struct Place<'a> {
     pub layout: &'a Layout,
 }
 
-impl<'a> Place<'a> {
-    pub(crate) fn of(cut: &'a Cut) -> Self {
-        let Cut { topic, partition, from, to, revision, layout, .. } = cut;
-        let series = Series::of_revision(*revision);
-        Self { topic, partition: *partition, from: *from, to: *to, series, layout }
-    }
-
+impl Place<'_> {
     /// The key of a file of the batch.
     pub(crate) fn path(&self, folder: &str, sequence: u32) -> String {
-        let batch = format!("{folder}/{}-{}-{}", self.topic, self.partition, self.from);
-        match self.series {
-            Series::Cut => format!("{batch}-{sequence}.parquet"),
-            Series::Revision(revision) => format!("{batch}-r{revision}-{sequence}.parquet"),
-            Series::Salvage(round) => format!("{batch}-s{round}-{sequence}.parquet"),
-            Series::Replace(replace) => {
-                let id = FileId::Replace { replace, k: sequence };
-                format!("{folder}/{}-{}-{id}.parquet", self.topic, self.partition)
-            }
-        }
+        let Self { topic, partition, from, .. } = *self;
+        let id = match self.series {
+            Series::Batch => FileId::Batch { from, k: sequence },
+            Series::Replace(replace) => FileId::Replace { replace, k: sequence },
+        };
+        path(topic, partition, folder, id)
     }
 
-    /// The facts about a file's place in its footer: enough to identify it. [`Stated`] has those about the whole batch.
+    /// The facts about a file's place in its footer: enough to identify it.
     ///
     /// # Errors
     /// Never for a layout that was read or configured.
@@ -77,11 +61,8 @@ impl<'a> Place<'a> {
             ("event_distributor.sequence", sequence.to_string()),
             (LAYOUT, layout),
         ];
-        match self.series {
-            Series::Cut => {}
-            Series::Revision(revision) => facts.push(("event_distributor.revision", revision.to_string())),
-            Series::Salvage(round) => facts.push(("event_distributor.salvage", round.to_string())),
-            Series::Replace(replace) => facts.push(("event_distributor.replace", replace.to_string())),
+        if let Series::Replace(replace) = self.series {
+            facts.push(("event_distributor.replace", replace.to_string()));
         }
         Ok(facts)
     }

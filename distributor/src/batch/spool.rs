@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use commitlog::{Hash, Hasher};
 use common::store::Parts;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
@@ -158,6 +159,16 @@ impl Body {
 }
 
 impl Body {
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn hash(&self) -> Result<Hash, ScratchError> {
+        let mut hasher = Hasher::default();
+        for start in (0..self.len()).step_by(COMPARED_BYTES) {
+            hasher.update(&self.part(start..self.len().min(start + COMPARED_BYTES))?);
+        }
+        Ok(hasher.finish())
+    }
+
     /// Whether the bytes equal another's.
     ///
     /// # Errors

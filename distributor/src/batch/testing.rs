@@ -5,7 +5,6 @@ use common::event::PRESETS;
 use common::log::{Chunk, RecordBatch, RecordRef};
 
 use super::{Batch, BatchError, Encoding};
-use crate::chain::{Cut, Origin, Witness};
 use crate::layout::{LAYOUT_VERSION, Layout};
 use crate::window::Window;
 
@@ -23,31 +22,6 @@ pub(crate) fn layout() -> Layout {
         max_year: 2100,
         max_rows_per_file: 1_000_000,
         columns: Vec::new(),
-    }
-}
-
-const WITNESS: Witness = Witness { append_ms: 5, key_hash: 7 };
-
-pub(crate) fn origin(start: i64) -> Origin {
-    Origin { version: 1, topic: "events".into(), partition: 0, start, log_id: "log".into(), first: WITNESS }
-}
-
-pub(crate) fn cut(from: i64, to: i64) -> Cut {
-    Cut {
-        version: 1,
-        kind: serde_json::from_value("batch".into()).unwrap(),
-        topic: "events".into(),
-        partition: 0,
-        from,
-        to,
-        layout: layout(),
-        window_from: 0,
-        clock_ms: 5,
-        first: Some(WITNESS),
-        last: Some(WITNESS),
-        folders: None,
-        encoding: Some(ENCODING),
-        revision: 0,
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct LaneHandle {
     /// Orders that do not fit, in sequence. They are few: no chunk arrives while reading is paused, and a restart is
     /// ordered only at the lane's request.
     waiting: VecDeque<Order>,
-    pub(super) task: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl LaneHandle {
@@ -80,6 +80,13 @@ impl LaneHandle {
         self.task.abort();
         // Cancelled, or just ended.
         let _ended = self.task.await;
+    }
+}
+
+#[cfg(test)]
+impl LaneHandle {
+    pub(crate) fn abort(&self) {
+        self.task.abort();
     }
 }
 

@@ -10,14 +10,15 @@ use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore};
 use tokio::task::JoinHandle;
 
+use crate::error::PartitionError;
 use crate::known::collected_before;
 use crate::lane::Shared;
-use crate::partition::PartitionError;
 
 /// Batches between two runs; the first one comes with the first batch of an owner.
-const BATCHES_BETWEEN: u64 = 256;
+const BATCHES_BETWEEN: u64 = if cfg!(test) { 2 } else { 128 };
 /// Entries that stay before a checkpoint, for those who follow the commit log.
-const KEPT_ENTRIES: u64 = 1_000;
+/// In tests it is low, so that they have checkpoints.
+const KEPT_ENTRIES: u64 = if cfg!(test) { 3 } else { 1_000 };
 /// Nothing younger is deleted.
 const KEPT_MS: i64 = 7 * 24 * 3_600 * 1_000;
 /// Nothing waits for a run: a call that fails for this long is left to the next one.
@@ -41,6 +42,17 @@ impl Collection {
     }
 }
 
+#[cfg(test)]
+impl Collection {
+    pub(super) fn is_idle(&self) -> bool {
+        self.task.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    pub(super) async fn ended(&mut self) {
+        self.task.as_mut().unwrap().await.unwrap();
+    }
+}
+
 impl Drop for Collection {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
@@ -55,7 +67,7 @@ async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, id: i32) {
     match collect(&shared, &*clock, id).await {
         Ok(collected) => tracing::debug!(topic, partition = id, ?collected, "a checkpoint was put"),
         Err(error) => {
-            shared.context.metrics.compaction_failed();
+            shared.context.metrics.collection_failed();
             error.of_the_store().into_iter().for_each(|error| shared.context.metrics.store_failed(error));
             tracing::warn!(topic, partition = id, %error, "no checkpoint could be put; the next run tries again");
         }

@@ -1,36 +1,37 @@
 //! Puts the files of a batch, each if its name is free, and says what stands under each name.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use commitlog::{FileId, Hash, Hasher, LiveFile, Stored};
 use commitlog_storage::owning::PutFile;
 use commitlog_storage::{PROOF_LASTS_MS, Proof};
-use common::store::{GetOptions, Metadata, PutCondition, PutOutcome, Store};
+use common::store::{GetOptions, Metadata, PutCondition, PutOutcome, Store, StoreError};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use super::{Partition, Phase, Writing};
-use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Series, Stated};
+use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Series, path};
+use crate::error::PartitionError;
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
-use crate::partition::{Context, MULTIPART_FROM_BYTES, PartitionError};
+use crate::uploads::{MULTIPART_FROM_BYTES, UploadRoom, Uploads};
 
 /// The files of a batch are tried so often, each time after a proof of the tail, which lasts for minutes.
 const MAX_ROUNDS: u32 = 100;
 /// A file that is removed repeatedly while it is put is given up after this many puts.
 const MAX_PUTS: usize = 10;
-const HASHED_BYTES: usize = 256 * 1024;
-
-/// Key of a file.
-pub(crate) fn path(topic: &str, partition: i32, folder: &str, id: FileId) -> String {
-    format!("{folder}/{topic}-{partition}-{id}.parquet")
-}
 
 /// When a proof does not count any more.
 pub(crate) fn deadline(now_ms: i64, proof: Proof) -> Instant {
     let left_ms = proof.proved_ms.saturating_add(PROOF_LASTS_MS).saturating_sub(now_ms).clamp(0, PROOF_LASTS_MS);
     Instant::now() + Duration::from_millis(left_ms.unsigned_abs())
+}
+
+/// The store for puts that rest on a proof.
+pub(crate) fn resting_on(store: &Arc<dyn Store>, proof: Proof) -> Arc<dyn Store> {
+    store.as_of(proof.proved_ms).unwrap_or_else(|| store.clone())
 }
 
 impl Partition {
@@ -54,25 +55,27 @@ impl Partition {
             partition: *id,
             from: intent.from,
             to: intent.to,
-            series: Series::Cut,
+            series: Series::Batch,
             layout: &layout,
         };
-        let stated = Stated::new(&encoded.ends, encoded.counts, encoded.files.len());
         let wanted = encoded.files.iter().filter(|file| files.contains(&file.sequence)).collect();
-        put_all(&*context.store, place, wanted, &stated, deadline(clocks.boot.since_boot_ms(), proof)).await
+        let deadline = deadline(clocks.host.boot_clock.since_boot_ms(), proof);
+        let store = resting_on(&context.store, proof);
+        put_all(&*store, place, wanted, &context.uploads, deadline).await
     }
 }
 
-/// Puts files. Those that are there at the deadline are returned as such, the rest as too old.
+/// Puts files. Those that are there at the deadline are returned as such, the rest as too old. Those on local disk take
+/// memory within `room`.
 pub(super) async fn put_all(
     store: &dyn Store,
     place: Place<'_>,
     files: Vec<&FinishedFile>,
-    stated: &Stated,
+    room: &UploadRoom,
     deadline: Instant,
 ) -> Result<Vec<(u32, PutFile)>, PartitionError> {
-    let mut stand = Vec::with_capacity(files.len());
-    let mut outcomes = in_turn(files.into_iter().map(|file| put_until(store, place, file, stated, deadline).boxed()));
+    let (mut stand, uploads) = (Vec::with_capacity(files.len()), Uploads::new(room));
+    let mut outcomes = in_turn(files.into_iter().map(|file| put_until(store, place, file, &uploads, deadline).boxed()));
     while let Some(outcome) = outcomes.next().await {
         stand.push(outcome?);
     }
@@ -83,23 +86,15 @@ async fn put_until(
     store: &dyn Store,
     place: Place<'_>,
     file: &FinishedFile,
-    stated: &Stated,
+    uploads: &Uploads,
     deadline: Instant,
 ) -> Result<(u32, PutFile), PartitionError> {
-    let put = match tokio::time::timeout_at(deadline, put_file(store, place, file, stated)).await {
+    let key = place.path(&file.folder, file.sequence);
+    let put = match tokio::time::timeout_at(deadline, put_under(store, key, place, file, uploads)).await {
         Ok(put) => put?,
         Err(_) => PutFile::TooOld,
     };
     Ok((file.sequence, put))
-}
-
-async fn put_file(
-    store: &dyn Store,
-    place: Place<'_>,
-    file: &FinishedFile,
-    stated: &Stated,
-) -> Result<PutFile, PartitionError> {
-    put_under(store, place.path(&file.folder, file.sequence), place, file, stated).await
 }
 
 /// Puts a file under this key if it is free, and says what stands there.
@@ -108,14 +103,16 @@ pub(crate) async fn put_under(
     key: String,
     place: Place<'_>,
     file: &FinishedFile,
-    stated: &Stated,
+    uploads: &Uploads,
 ) -> Result<PutFile, PartitionError> {
     let facts = place.footer_facts(file.sequence)?;
-    let mut metadata = facts.clone();
-    metadata.push(stated.fact()?);
-    let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: hash_of(&file.body)? };
+    let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: file.body.hash()? };
     for _ in 0..MAX_PUTS {
-        if put_once(store, &key, &file.body, &metadata).await? {
+        let is_put = {
+            let _held = uploads.room_for(file.body.disk_bytes()).await;
+            put_once(store, &key, &file.body, &facts).await?
+        };
+        if is_put {
             return Ok(PutFile::Stands(ours));
         }
         match stands(store, &key, place.from, &facts, &ours).await? {
@@ -190,14 +187,6 @@ fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
     PartitionError::Damaged { key: key.to_owned(), message }
 }
 
-fn hash_of(body: &Body) -> Result<Hash, PartitionError> {
-    let mut hasher = Hasher::default();
-    for start in (0..body.len()).step_by(HASHED_BYTES) {
-        hasher.update(&body.part(start..body.len().min(start + HASHED_BYTES))?);
-    }
-    Ok(hasher.finish())
-}
-
 /// Bytes and hash of an object, if it is there.
 pub(super) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64, Hash)>, PartitionError> {
     let Some((_, mut body)) = store.open(key, GetOptions::default()).await? else { return Ok(None) };
@@ -210,14 +199,14 @@ pub(super) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64,
 }
 
 /// The live files that do not exist. One of another size is reported and kept.
-pub(super) async fn missing(
-    context: &Context,
+pub(crate) async fn missing(
+    store: &dyn Store,
+    topic: &str,
     partition: i32,
     live: Vec<(FileId, LiveFile)>,
-) -> Result<Vec<(FileId, LiveFile)>, PartitionError> {
-    let store = &context.store;
+) -> Result<Vec<(FileId, LiveFile)>, StoreError> {
     let heads = live.into_iter().map(|(id, file)| {
-        let path = path(&context.topic, partition, &file.folder, id);
+        let path = path(topic, partition, &file.folder, id);
         async move {
             let head = store.head(&path).await;
             (id, file, path, head)

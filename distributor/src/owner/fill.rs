@@ -8,11 +8,12 @@ use commitlog_storage::Recent;
 use commitlog_storage::owning::Filled;
 use tokio::time::Instant;
 
+use super::phases::Phases;
 use super::{Filling, Partition, Phase, Writing};
-use crate::again::witness;
 use crate::batch::{Batch, Encoded, Encoding, Ends};
+use crate::context::Context;
+use crate::error::PartitionError;
 use crate::layout::Layout;
-use crate::partition::{Context, PartitionError, Phases};
 use crate::refusals;
 
 /// How often the core is asked whether files that could not be restored can be now.
@@ -218,6 +219,9 @@ impl Partition {
             }
             Phase::Other | Phase::Write(_) => {}
         }
+        // In this order: whoever sees that it was made sees how much.
+        self.publish();
+        self.state.begins();
         self.state.made_room();
         self.reading.report(crate::lane::Report::Progress);
         Ok(is_to_be_closed)
@@ -239,7 +243,7 @@ impl Partition {
             partition: self.id,
             log_id: context.log_id.clone(),
             start: from,
-            first: witness(first),
+            first,
         });
         let intent = Intent {
             from,
@@ -247,8 +251,8 @@ impl Partition {
             recipe: self.recipe.clone(),
             window_from: self.known.window_from(from),
             clock_ms,
-            first: witness(first),
-            last: witness(last),
+            first,
+            last,
             folders: Vec::new(),
         };
         self.encoded(intent, encoded, header, phases)
@@ -265,7 +269,7 @@ impl Partition {
         phases.end("encode");
         let Ends { first, last, to, clock_ms } = encoded.ends;
         let folders = encoded.files.iter().map(|file| file.folder.clone()).collect();
-        let intent = Intent { to, clock_ms, first: witness(first), last: witness(last), folders, ..intent };
+        let intent = Intent { to, clock_ms, first, last, folders, ..intent };
         let counts = serde_json::to_value(encoded.counts)
             .map_err(|error| PartitionError::Internal(format!("counts cannot be written: {error}")))?;
         self.puts = 0;

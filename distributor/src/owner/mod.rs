@@ -8,10 +8,10 @@
 mod collection;
 pub(crate) mod files;
 mod fill;
+mod phases;
 mod reading;
 mod restore;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,29 +20,32 @@ use commitlog::actor::Unrestored;
 use commitlog::decide::Facts;
 use commitlog::{FileId, Head, Intent, LiveFile, Op, PassReason, Recipe, Witness};
 use commitlog_storage::owning::{Ended, Filled, Owning, PutFile, Restored, Work};
-use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session, Writer};
-use common::clock::{BootClock, Clock};
+use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
+use common::clock::Clock;
 use common::config::MissingFiles;
 use common::log::Bounds;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::batch::{Batch, Encoded};
+use crate::batch::{Batch, Encoded, path};
+use crate::context::Context;
+use crate::error::PartitionError;
+use crate::host::Host;
 use crate::known::Known;
-use crate::lane::{LaneHandle, LaneState, ORDERS_IN_FLIGHT, Observed, Order, Report, Shared};
+use crate::lane::{LaneHandle, LaneState, ORDERS_IN_FLIGHT, Observed, Report, Shared};
 use crate::metrics::BatchDone;
-use crate::partition::{Context, PartitionError, Phases};
 use crate::refusals;
 use crate::watch::Progress;
 use crate::window::encode_key_run;
 use collection::Collection;
+use phases::Phases;
 use reading::Reading;
 
-/// The time of day, for ages of objects, and the time since boot, for ages of proofs.
+/// The time of day, for ages of objects, and what ages of proofs are measured by.
 #[derive(Clone)]
 pub(crate) struct Clocks {
     pub wall: Arc<dyn Clock>,
-    pub boot: Arc<dyn BootClock>,
+    pub host: Host,
 }
 
 /// Begins to work on a partition.
@@ -50,20 +53,15 @@ pub(crate) fn start(shared: &Shared, clocks: &Clocks, id: i32, generation: u64) 
     let (orders, receiver) = mpsc::channel(ORDERS_IN_FLIGHT);
     let state = Arc::new(LaneState::default());
     state.begins();
-    let task = tokio::spawn(run(shared.clone(), clocks.clone(), id, generation, state.clone(), receiver));
+    // Before the task runs: however that ends, the worker is notified.
+    let reading = Reading::new(id, generation, receiver, shared.reports.clone(), shared.room.clone());
+    let task = tokio::spawn(run(shared.clone(), clocks.clone(), id, generation, state.clone(), reading));
     LaneHandle::new(generation, state, orders, task)
 }
 
-async fn run(
-    shared: Shared,
-    clocks: Clocks,
-    id: i32,
-    generation: u64,
-    state: Arc<LaneState>,
-    orders: mpsc::Receiver<Order>,
-) {
+async fn run(shared: Shared, clocks: Clocks, id: i32, generation: u64, state: Arc<LaneState>, reading: Reading) {
     let reports = shared.reports.clone();
-    let outcome = own(shared, clocks, id, generation, state, orders).await;
+    let outcome = own(shared, clocks, id, state, reading).await;
     if let Err(error) = outcome {
         // A worker that has ended needs no reports.
         let _ = reports.send((id, generation, Report::Failed(error)));
@@ -74,19 +72,18 @@ async fn own(
     shared: Shared,
     clocks: Clocks,
     id: i32,
-    generation: u64,
     state: Arc<LaneState>,
-    orders: mpsc::Receiver<Order>,
+    reading: Reading,
 ) -> Result<(), PartitionError> {
     let context = shared.context.clone();
     let recipe = recipe_of(&context)?;
     let commits = CommitLog::new(context.store.clone(), &context.topic, id);
-    let session = Session::new(commits.clone(), clocks.boot.clone(), writer());
+    let session = Session::new(commits.clone(), clocks.host.boot_clock.clone(), clocks.host.writer());
     let work = Partition {
         known: Known::new(context.layout.window_ms, &context.budget),
         parts: context.budget.watch(),
         collection: Collection::default(),
-        reading: Reading::new(id, generation, orders, shared.reports.clone(), shared.room.clone()),
+        reading,
         shared,
         clocks,
         id,
@@ -106,16 +103,6 @@ async fn own(
         Ended::Done => Ok(()),
         Ended::Refused(refusal) => Err(refusals::refused(&context.topic, &context.group, id, &refusal)),
     }
-}
-
-/// By it an appender knows its own entry: random for each process and partition, and counted.
-pub(crate) fn writer() -> Writer {
-    let who = RandomState::new().build_hasher().finish();
-    let mut entries = 0_u64;
-    Box::new(move || {
-        entries += 1;
-        format!("{who:016x}-{entries}")
-    })
 }
 
 /// How new batches are made.
@@ -369,12 +356,12 @@ impl Work for Partition {
     async fn missing(&mut self, live: Vec<(FileId, LiveFile)>) -> Result<Vec<(FileId, LiveFile)>, PartitionError> {
         self.check()?;
         let context = self.shared.context.clone();
-        let missing = files::missing(&context, self.id, live).await?;
+        let missing = files::missing(&*context.store, &context.topic, self.id, live).await?;
         if missing.is_empty() || context.missing == MissingFiles::Restore {
             return Ok(missing);
         }
         let paths: Vec<String> =
-            missing.iter().map(|(id, file)| files::path(&context.topic, self.id, &file.folder, *id)).collect();
+            missing.iter().map(|(id, file)| path(&context.topic, self.id, &file.folder, *id)).collect();
         context.metrics.files_missing(missing.len());
         tracing::warn!(
             missing = ?paths,
@@ -462,9 +449,11 @@ impl From<CommitLogError> for PartitionError {
                 Self::Damaged { key, message: format!("{damage}; bring it back from a backup") }
             }
             unwritable @ CommitLogError::Unwritable { .. } => Self::Unwritable(unwritable.to_string()),
-            error @ (CommitLogError::Misheard(_) | CommitLogError::Superseded { .. }) => {
-                Self::Internal(error.to_string())
-            }
+            superseded @ CommitLogError::Superseded { .. } => Self::Overtaken(superseded.to_string()),
+            error @ CommitLogError::Misheard(_) => Self::Internal(error.to_string()),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use commitlog::FileId;
 use commitlog_storage::owning::{PutFile, Restored};
 use commitlog_storage::{Proof, Recent};
+use common::store::Store;
 use tokio::time::Instant;
 
 use super::files::{self, deadline};
+use super::phases::Phases;
 use super::{Partition, Phase};
 use crate::again::{Again, Made, MadeBatch};
-use crate::batch::{Place, Series, Stated};
+use crate::batch::{Place, Series};
+use crate::context::Context;
+use crate::error::PartitionError;
 use crate::known::Known;
 use crate::metrics::BatchDone;
-use crate::partition::{Context, PartitionError, Phases};
 
 /// Bytes of a batch in memory while it is restored. More goes to disk.
 const BATCH_MEMORY: u64 = 32 * 1024 * 1024;
@@ -29,7 +32,7 @@ impl Partition {
         self.phase = Phase::Other;
         self.state.publish(&self.observed(), false);
         self.state.begins();
-        let deadline = deadline(self.clocks.boot.since_boot_ms(), proof);
+        let deadline = deadline(self.clocks.host.boot_clock.since_boot_ms(), proof);
         let (mut outcomes, mut batches) = (Vec::with_capacity(ids.len()), BTreeMap::<i64, Vec<u32>>::new());
         for id in ids {
             match id {
@@ -39,6 +42,7 @@ impl Partition {
             }
         }
         let context = self.shared.context.clone();
+        let store = files::resting_on(&context.store, proof);
         let mut again = Again {
             commits: &self.commits,
             recent,
@@ -56,7 +60,7 @@ impl Partition {
             let phases = Phases::begin();
             match again.make(from).await? {
                 Made::Batch(made) => {
-                    let restored = Self::put_restored(&context, self.id, &made, &ks, deadline).await?;
+                    let restored = Self::put_restored(&context, &*store, self.id, &made, &ks, deadline).await?;
                     let is_late = restored.iter().any(|(_, restored)| *restored == Restored::TooOld);
                     outcomes.extend(restored);
                     if is_late {
@@ -84,6 +88,7 @@ impl Partition {
 
     async fn put_restored(
         context: &Context,
+        store: &dyn Store,
         id: i32,
         made: &MadeBatch,
         ks: &[u32],
@@ -95,12 +100,11 @@ impl Partition {
             partition: id,
             from: intent.from,
             to: intent.to,
-            series: Series::Cut,
+            series: Series::Batch,
             layout,
         };
-        let stated = Stated::new(&encoded.ends, encoded.counts, encoded.files.len());
         let wanted = encoded.files.iter().filter(|file| ks.contains(&file.sequence)).collect();
-        let put = files::put_all(&*context.store, place, wanted, &stated, deadline).await?;
+        let put = files::put_all(store, place, wanted, &context.uploads, deadline).await?;
         let there: BTreeSet<u32> = put.iter().map(|(k, _)| *k).collect();
         let of = |k: u32| FileId::Batch { from: intent.from, k };
         let unmade = ks.iter().filter(|k| !there.contains(k)).map(|k| (of(*k), Restored::CannotMake));

@@ -1,152 +1,182 @@
-//! What is to become of a batch, and of an unfinished rewrite that is found.
+//! What is to become of a group of batches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use common::store::Store;
-use futures_util::{FutureExt, StreamExt, stream};
+use commitlog::{FileId, LiveFile, State};
+use futures_util::{FutureExt, StreamExt};
 
-use super::Rewriter;
-use crate::batch::Encoding;
-use crate::chain::{ChainStore, Rewrite, Standing};
+use super::groups::Group;
+use super::{Rewriter, differences, encoding_words};
+use crate::batch::{Encoding, LAYOUT, path};
+use crate::error::PartitionError;
 use crate::footer::{Footer, FooterError};
-use crate::replay::ReplayError;
-use crate::rewriting::{differences, encoding_words};
-
-/// Footers read at the same time.
-const AT_ONCE: usize = 16;
+use crate::in_turn::in_turn;
+use crate::layout::Layout;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It is as it is wanted, or this rewrite has made it.
+    /// It is as it is wanted.
     Stands,
     Again,
-    /// It should be made again, but the log has let go of its records.
+    /// It should be made again, but the log no longer holds its records.
     NotInLog,
+    /// Another replace has its files.
+    Taken,
+    /// Two of its types have one folder: a range of offsets does not tell their files apart.
+    Mixed,
 }
 
-/// Goes along the batches of a partition, upwards.
+/// Judges the groups of one partition.
 pub(super) struct Judge<'a> {
     rewriter: &'a Rewriter,
-    rewrite: &'a Rewrite,
-    log_begins_at: i64,
-    /// An earlier batch has got other keys: all later ones are made again.
-    keys_changed: bool,
+    partition: i32,
+    /// Where the log begins.
+    pub log_from: i64,
+    /// Outputs of this replace and later ones are of this run: they stand, even if all batches were asked for.
+    since: u64,
+    /// How outputs of replaces differ from what is wanted. A name never gets another file.
+    seen: BTreeMap<FileId, Vec<String>>,
+    /// Where groups begin that cannot be planned.
+    pub mixed: BTreeSet<i64>,
     /// How batches differ from what is wanted.
     pub differences: BTreeSet<String>,
 }
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(rewriter: &'a Rewriter, rewrite: &'a Rewrite, log_begins_at: i64) -> Self {
-        Self { rewriter, rewrite, log_begins_at, keys_changed: false, differences: BTreeSet::new() }
+    pub(super) fn new(rewriter: &'a Rewriter, partition: i32, log_from: i64, since: u64) -> Self {
+        let (seen, mixed, differences) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self { rewriter, partition, log_from, since, seen, mixed, differences }
     }
 
     /// # Errors
-    /// The store's.
-    pub(super) async fn judge(&mut self, chain: &ChainStore, standing: &Standing) -> Result<Fate, ReplayError> {
-        let (wanted, cut) = (&self.rewrite.layout, &standing.cut);
-        if standing.rewrite == Some(self.rewrite.id) {
-            let own_run = chain.revised_key_run_key(cut.from, cut.revision, self.rewrite.id);
-            self.keys_changed |= standing.key_run == own_run;
+    /// The store's; and a batch whose duplicates would be others under the wanted layout.
+    pub(super) async fn judge(&mut self, state: &State, group: &Group<'_>) -> Result<Fate, PartitionError> {
+        if group.files.is_empty() {
             return Ok(Fate::Stands);
         }
-        let must = self.rewrite.all || self.keys_changed || cut.layout != *wanted;
-        self.differences.extend(differences(&cut.layout, wanted));
-        let encoding = self.rewrite.encoding;
-        let difference = format!("files are to have {}", encoding_words(encoding));
-        let is_encoded = (must && self.differences.contains(&difference))
-            || is_encoded(&*self.rewriter.replayer.store, standing, encoding).await?;
-        if !is_encoded {
-            self.differences.insert(difference);
-        } else if !must {
+        if is_taken(state, group) {
+            return Ok(Fate::Taken);
+        }
+        let differences = self.differences_of(group).await?;
+        let is_older = |(id, _): &(FileId, _)| !matches!(id, FileId::Replace { replace, .. } if *replace >= self.since);
+        let is_forced = self.rewriter.all && group.files.iter().any(is_older);
+        if differences.is_empty() && !is_forced {
             return Ok(Fate::Stands);
         }
-        if self.log_begins_at > cut.from || standing.completion.damage.is_some() {
+        if self.log_from > group.from {
+            self.differences.extend(differences);
             return Ok(Fate::NotInLog);
         }
-        self.keys_changed |= !wanted.reads_like(&cut.layout);
-        Ok(Fate::Again)
+        self.check_keys(group)?;
+        self.differences.extend(differences);
+        Ok(if self.mixed.contains(&group.from) { Fate::Mixed } else { Fate::Again })
     }
-}
 
-/// Whether those files of a batch that are there are encoded so.
-async fn is_encoded(store: &dyn Store, standing: &Standing, encoding: Encoding) -> Result<bool, ReplayError> {
-    let files = &standing.completion.files;
-    let footers: Vec<_> = files
-        .iter()
-        .map(|file| async move { (file, Footer::read(store, &file.path, file.bytes).await) }.boxed())
-        .collect();
-    let mut footers = stream::iter(footers).buffered(AT_ONCE);
-    while let Some((file, footer)) = footers.next().await {
-        match footer {
-            Ok(footer) if footer.is_encoded(encoding, file.path.starts_with("events/")) => {}
-            Ok(_) | Err(FooterError::Unreadable(_)) => return Ok(false),
-            Err(FooterError::Gone) => {}
-            Err(FooterError::Store(error)) => return Err(error.into()),
+    async fn differences_of(&mut self, group: &Group<'_>) -> Result<BTreeSet<String>, PartitionError> {
+        let mut found = BTreeSet::new();
+        for (from, _, batch) in &group.batches {
+            let is_replaced =
+                !group.files.iter().any(|(id, _)| matches!(id, FileId::Batch { from: of, .. } if of == from));
+            if is_replaced {
+                continue;
+            }
+            let layout: Option<Layout> = serde_json::from_value(batch.recipe.layout.clone()).ok();
+            let encoding: Option<Encoding> = serde_json::from_value(batch.recipe.encoding.clone()).ok();
+            found.extend(self.layout_differences(layout.as_ref()));
+            if encoding != Some(self.rewriter.encoding) {
+                found.insert(self.other_encoding());
+            }
         }
-    }
-    Ok(true)
-}
-
-/// How a rewrite is begun where another one may be unfinished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Opening {
-    Begin(Rewrite),
-    GoOn(Rewrite),
-    /// The new one takes the place of the first.
-    Replace(Box<Rewrite>, Rewrite),
-}
-
-impl Opening {
-    /// The rewrite that is done then.
-    pub(super) fn rewrite(&self) -> &Rewrite {
-        match self {
-            Self::Begin(rewrite) | Self::GoOn(rewrite) | Self::Replace(_, rewrite) => rewrite,
+        self.read_footers(group).await?;
+        for (id, _) in &group.files {
+            found.extend(self.seen.get(id).into_iter().flatten().cloned());
         }
+        Ok(found)
+    }
+
+    fn layout_differences(&self, layout: Option<&Layout>) -> Vec<String> {
+        layout.map_or_else(|| vec!["layout".to_owned()], |layout| differences(layout, &self.rewriter.layout))
+    }
+
+    fn other_encoding(&self) -> String {
+        format!("files are to have {}", encoding_words(self.rewriter.encoding))
+    }
+
+    /// Reads those of the outputs of replaces that were not read yet.
+    async fn read_footers(&mut self, group: &Group<'_>) -> Result<(), PartitionError> {
+        let (rewriter, partition) = (self.rewriter, self.partition);
+        let unread: Vec<(FileId, &LiveFile)> = group
+            .files
+            .iter()
+            .filter(|(id, _)| matches!(id, FileId::Replace { .. }) && !self.seen.contains_key(id))
+            .copied()
+            .collect();
+        let mut footers = in_turn(unread.into_iter().map(|(id, file)| {
+            let path = path(&rewriter.topic, partition, &file.folder, id);
+            async move {
+                let footer = Footer::read(&*rewriter.store, &path, file.stored.bytes).await;
+                (id, path, footer)
+            }
+            .boxed()
+        }));
+        let mut read = Vec::new();
+        while let Some((id, path, footer)) = footers.next().await {
+            let is_events = path.starts_with("events/");
+            let found = match footer {
+                Ok(footer) => {
+                    let layout = footer.fact(LAYOUT).and_then(|text| serde_json::from_str::<Layout>(text).ok());
+                    let mut found = self.layout_differences(layout.as_ref());
+                    if !footer.is_encoded(rewriter.encoding, is_events) {
+                        found.push(self.other_encoding());
+                    }
+                    found
+                }
+                // Only a replace makes an output of a replace again.
+                Err(FooterError::Gone | FooterError::Unreadable(_)) => vec![format!("'{path}' is missing or damaged")],
+                Err(FooterError::Store(error)) => return Err(error.into()),
+            };
+            read.push((id, found));
+        }
+        drop(footers);
+        self.seen.extend(read);
+        Ok(())
+    }
+
+    /// Duplicates stay what they are: key runs are not made again.
+    fn check_keys(&self, group: &Group<'_>) -> Result<(), PartitionError> {
+        let wanted = &self.rewriter.layout;
+        for (from, to, batch) in &group.batches {
+            let layout: Option<Layout> = serde_json::from_value(batch.recipe.layout.clone()).ok();
+            let has_same = |layout: &Layout| layout.reads_like(wanted) && layout.window_ms == wanted.window_ms;
+            if layout.as_ref().is_some_and(has_same) {
+                continue;
+            }
+            let differences: Vec<String> = self
+                .layout_differences(layout.as_ref())
+                .into_iter()
+                .filter(|named| {
+                    ["layout", "version", "rules", "timezone", "window_ms"].iter().any(|key| named.starts_with(key))
+                })
+                .collect();
+            let message = format!(
+                "the batch {from}..{to} cannot be rewritten, for other events would be its duplicates ({}). Keep these \
+                 settings, or begin after this batch (--from {to} or later)",
+                differences.join(", ")
+            );
+            return Err(self.rewriter.refusal(self.partition, message));
+        }
+        Ok(())
     }
 }
 
-/// # Errors
-/// What was begun would be left unfinished; the message says how to go on.
-pub(super) fn open(unfinished: Option<Rewrite>, wanted: Rewrite) -> Result<Opening, String> {
-    let Some(unfinished) = unfinished else { return Ok(Opening::Begin(wanted)) };
-    let is_same = (&unfinished.layout, unfinished.encoding) == (&wanted.layout, wanted.encoding);
-    if is_same && unfinished.from <= wanted.from && (unfinished.all || !wanted.all) {
-        return Ok(Opening::GoOn(unfinished));
-    }
-    if !is_same && wanted.from > unfinished.from {
-        return Err(format!(
-            "a rewrite from offset {} on was begun with other settings and not finished. Finish it with those, or begin no later \
-             (--to {})",
-            unfinished.from, unfinished.from
-        ));
-    }
-    // Batches that it has made again may have other keys, against which those after them are not deduplicated yet.
-    let rewrite = Rewrite { all: true, from: wanted.from.min(unfinished.from), ..wanted };
-    Ok(Opening::Replace(Box::new(unfinished), rewrite))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::batch::testing::{ENCODING, layout};
-
-    fn rewrite(id: i64, from: i64) -> Rewrite {
-        Rewrite { version: 1, id, from, layout: layout(), encoding: ENCODING, all: false }
-    }
-
-    #[test]
-    fn an_unfinished_rewrite_is_gone_on_with_or_covered_by_what_takes_its_place() {
-        let unfinished = || Some(rewrite(1, 20));
-        assert_eq!(open(None, rewrite(2, 30)), Ok(Opening::Begin(rewrite(2, 30))));
-        assert_eq!(open(unfinished(), rewrite(2, 30)), Ok(Opening::GoOn(rewrite(1, 20))), "from where it began");
-        let wider = Rewrite { all: true, ..rewrite(2, 0) };
-        assert_eq!(open(unfinished(), rewrite(2, 0)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), wider)));
-        let forced = Rewrite { all: true, ..rewrite(2, 30) };
-        let from_there = Rewrite { all: true, ..rewrite(2, 20) };
-        assert_eq!(open(unfinished(), forced), Ok(Opening::Replace(Box::new(rewrite(1, 20)), from_there)));
-        let other = |from| Rewrite { encoding: Encoding { bloom_filter: true, ..ENCODING }, ..rewrite(2, from) };
-        assert!(open(unfinished(), other(30)).is_err_and(|message| message.contains("--to 20")));
-        let covering = Rewrite { all: true, ..other(20) };
-        assert_eq!(open(unfinished(), other(20)), Ok(Opening::Replace(Box::new(rewrite(1, 20)), covering)));
-    }
+/// Whether a replace that is not done has files of a group, or makes them.
+fn is_taken(state: &State, group: &Group<'_>) -> bool {
+    state.head.replaces().any(|replace| {
+        let number = replace.intent.replace;
+        let inputs: BTreeSet<FileId> = replace.intent.inputs().map(|(_, id)| id).collect();
+        group
+            .files
+            .iter()
+            .any(|(id, _)| inputs.contains(id) || matches!(id, FileId::Replace { replace, .. } if *replace == number))
+    })
 }

@@ -1,58 +1,52 @@
 //! What a rewrite comes to, before anything is changed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use commitlog::{ReplaceSlot, State};
+use commitlog_storage::CommitLog;
+use common::log::Bounds;
 use serde::Serialize;
 
-use super::judge::{Fate, Judge, Opening, open};
-use super::{ReplayError, Rewriter};
-use crate::chain::{ChainStore, Rewrite};
-use crate::replay::{Place, ReplayTarget};
-
-pub(super) const DOCUMENT_VERSION: u32 = 1;
+use super::Rewriter;
+use super::groups::groups;
+use super::judge::{Fate, Judge};
+use crate::error::PartitionError;
+use crate::target::{Found, ReplayError, ReplayTarget, find};
 
 /// What a rewrite of one partition comes to, or came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionRewrite {
     pub partition: i32,
-    /// Offsets that were looked at: from where a batch begins to the end of the last complete one.
+    /// Offsets that were looked at: from where a batch begins to the end of the last committed one.
     pub from: i64,
     pub to: i64,
     pub batches: u64,
     /// Batches to be made again, or that were.
     pub rewritten: u64,
-    /// Batches that should be made again, but whose records the log has let go of: they stay as they are.
+    /// Batches that should be made again, but whose records the log no longer holds: they stay as they are.
     pub not_in_log: u64,
-    /// Files of the batches to be made again: they make room.
+    /// Batches whose files another replace has: a later run looks at them again.
+    pub taken: u64,
+    /// Batches that stay as they are because two of their types have one folder.
+    pub mixed: u64,
+    /// Files of the batches to be made again, or that were, and their bytes.
     pub files_removed: u64,
-    /// Files made; known once they are.
+    pub bytes_removed: u64,
+    /// Files made, their bytes and their rows, rejected ones too; known once they are.
     pub files_made: u64,
-    /// Rows in them, rejected ones too.
+    pub bytes_made: u64,
     pub rows_made: u64,
     /// Settings in which batches differ from what is wanted.
     pub differences: BTreeSet<String>,
     /// An earlier rewrite was not finished, and is by this one.
     pub unfinished: bool,
+    /// Number of the first replace of this run.
+    #[serde(skip)]
+    pub since: u64,
 }
 
 impl PartitionRewrite {
-    pub(super) fn begin(partition: i32, opening: &Opening) -> Self {
-        let from = opening.rewrite().from;
-        Self {
-            partition,
-            from,
-            to: from,
-            batches: 0,
-            rewritten: 0,
-            not_in_log: 0,
-            files_removed: 0,
-            files_made: 0,
-            rows_made: 0,
-            differences: BTreeSet::new(),
-            unfinished: !matches!(opening, Opening::Begin(_)),
-        }
-    }
-
     /// Whether anything is to be done.
     pub fn is_due(&self) -> bool {
         self.unfinished || self.rewritten > 0
@@ -62,113 +56,76 @@ impl PartitionRewrite {
 impl Rewriter {
     /// What [`Self::apply`] would do. Changes nothing.
     ///
-    /// Partitions without a chain are passed over, and so are those that have no record at or after a time asked for.
+    /// Skips partitions without a commit log, and those that have no record at or after a requested time.
     ///
     /// # Errors
-    /// A target that is none; a batch that is not complete; an unfinished rewrite that would be left so; records that
-    /// the log has let go of, if all are required; the store's and the log's.
+    /// An invalid target; a batch whose duplicates would be others under the wanted layout; records that the log no longer
+    /// holds, if all are required; the store's and the log's.
     pub async fn plan(
         &self,
         target: ReplayTarget,
         partitions: Option<&[i32]>,
     ) -> Result<Vec<PartitionRewrite>, ReplayError> {
-        let mut plans = Vec::new();
-        let mut looked_at = 0;
-        for place in self.replayer.places(target, partitions).await? {
-            let opening = self.opening(&place.chain, place.id, place.holder.from).await?;
-            let plan = self.look(&place, &opening, &mut looked_at).await?;
-            if self.require_all && plan.not_in_log > 0 {
-                return Err(self.refused(
-                    place.id,
-                    format!(
-                        "the log no longer holds the records of {} batches before offset {}, which cannot be rewritten",
-                        plan.not_in_log, place.log.earliest
-                    ),
-                ));
-            }
-            plans.push(plan);
+        let (mut plans, looked_at) = (Vec::new(), AtomicU64::new(0));
+        for found in find(&self.store, &*self.log, &self.topic, target, partitions).await? {
+            let Found { id, commits, loaded, from, log } = found;
+            let state = commits.state_at(&loaded.recent).await.map_err(PartitionError::from)?;
+            let mut judge = Judge::new(self, id, log.earliest, state.head.next_replace);
+            let plan = self.look(&mut judge, id, &state, from..state.head.end, &looked_at).await?;
+            self.check_all(&plan, log)?;
+            plans.push(PartitionRewrite { since: state.head.next_replace, ..plan });
         }
         Ok(plans)
     }
 
-    pub(super) fn refused(&self, partition: i32, message: impl std::fmt::Display) -> ReplayError {
-        ReplayError::Refused(format!("{}/{partition}: {message}", self.replayer.topic))
+    pub(super) async fn state(&self, id: i32) -> Result<State, PartitionError> {
+        Ok(CommitLog::new(self.store.clone(), &self.topic, id).load_state().await?.0)
     }
 
-    pub(super) async fn refuse_rebuilding(&self, chain: &ChainStore, id: i32) -> Result<(), ReplayError> {
-        if !chain.is_being_rebuilt().await? {
+    fn check_all(&self, plan: &PartitionRewrite, log: Bounds) -> Result<(), PartitionError> {
+        if !self.require_all || plan.not_in_log == 0 {
             return Ok(());
         }
-        let message =
-            "its chain is being rebuilt, or that was broken off: run 'verify --rebuild-chain' to its end first";
-        Err(self.refused(id, message))
+        let message = format!(
+            "the log no longer holds the records of {} batches before offset {}, which cannot be rewritten",
+            plan.not_in_log, log.earliest
+        );
+        Err(self.refusal(plan.partition, message))
     }
 
-    /// How the rewrite of a partition from `from` on is begun.
-    pub(super) async fn opening(&self, chain: &ChainStore, id: i32, from: i64) -> Result<Opening, ReplayError> {
-        let wanted = Rewrite {
-            version: DOCUMENT_VERSION,
-            id: self.now_ms,
-            from,
-            layout: self.layout.clone(),
-            encoding: self.encoding,
-            all: self.all,
-        };
-        self.refuse_rebuilding(chain, id).await?;
-        open(chain.rewrite().await?, wanted).map_err(|message| self.refused(id, message))
-    }
-
-    async fn look(
+    /// Judges every group that lies within `range` or begins before it and reaches into it.
+    pub(super) async fn look(
         &self,
-        place: &Place,
-        opening: &Opening,
-        looked_at: &mut u64,
-    ) -> Result<PartitionRewrite, ReplayError> {
-        let Place { id, chain, log, .. } = place;
-        let rewrite = opening.rewrite();
-        let mut plan = PartitionRewrite::begin(*id, opening);
-        let mut judge = Judge::new(self, rewrite, log.earliest);
-        let revisions = chain.revisions(rewrite.from, i64::MAX).await?;
-        let mut next = chain.cut_from(rewrite.from).await?;
-        while let Some(cut) = next {
-            if cut.is_batch() {
-                let Some(standing) = chain.standing(&cut, revisions.get(&cut.from).copied()).await? else {
-                    if matches!(opening, Opening::Begin(_)) {
-                        return Err(self.refused(
-                            *id,
-                            format!(
-                                "the batch {}..{} is not complete yet: let a distributor finish it first",
-                                cut.from, cut.to
-                            ),
-                        ));
-                    }
-                    break;
-                };
-                plan.batches += 1;
-                match judge.judge(chain, &standing).await? {
-                    Fate::Stands => {}
-                    Fate::NotInLog => plan.not_in_log += 1,
-                    Fate::Again => {
-                        plan.rewritten += 1;
-                        plan.files_removed += standing.completion.files.len() as u64;
-                    }
+        judge: &mut Judge<'_>,
+        partition: i32,
+        state: &State,
+        range: std::ops::Range<i64>,
+        looked_at: &AtomicU64,
+    ) -> Result<PartitionRewrite, PartitionError> {
+        let mut plan = PartitionRewrite {
+            partition,
+            from: range.start,
+            to: range.end,
+            unfinished: state.head.replace(ReplaceSlot::Remaking).is_some(),
+            ..PartitionRewrite::default()
+        };
+        for group in groups(state).iter().filter(|group| group.to > range.start && group.to <= range.end) {
+            let batches = group.batches.len() as u64;
+            plan.batches += batches;
+            match judge.judge(state, group).await? {
+                Fate::Stands => {}
+                Fate::NotInLog => plan.not_in_log += batches,
+                Fate::Taken => plan.taken += batches,
+                Fate::Mixed => plan.mixed += batches,
+                Fate::Again => {
+                    plan.rewritten += batches;
+                    plan.files_removed += group.files.len() as u64;
+                    plan.bytes_removed += group.files.iter().map(|(_, file)| file.stored.bytes).sum::<u64>();
                 }
-                *looked_at += 1;
-                (self.on_batch)(*looked_at);
             }
-            plan.to = cut.to;
-            next = chain.cut_from(cut.to).await?;
+            (self.on_batch)(looked_at.fetch_add(batches, Ordering::Relaxed) + batches);
         }
-        if log.latest < plan.to {
-            return Err(self.refused(
-                *id,
-                format!(
-                    "the log ends at {}, the trusted zone at {}: it was truncated or recreated",
-                    log.latest, plan.to
-                ),
-            ));
-        }
-        plan.differences = judge.differences;
+        plan.differences = judge.differences.clone();
         Ok(plan)
     }
 }

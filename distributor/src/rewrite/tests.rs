@@ -1,42 +1,50 @@
-//! Rewrites of a small trusted zone, cut short at every store call.
+//! Rewrites of a small trusted zone with a commit log.
 
-mod rivals;
+mod beside;
+mod interrupted;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use common::config::Compression;
 use common::event::ColumnRule;
-use common::log::Log;
+use common::log::{Log, RecordBatch};
 use common::shutdown::Shutdown;
 use common::store::Store;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
-use crate::batch::testing::{ENCODING, layout};
-use crate::testing::{Faulty, Zone, to_its_last_effect};
-use crate::{Audit, Auditor, EndOfInput, PartitionReplay, Repair, ReplayTarget};
+use crate::batch::testing::{ENCODING, event, layout};
+use crate::target::{ReplayError, ReplayTarget};
+use crate::testing::Zone;
+use crate::{EndOfInput, FindingKind, Scratch};
 
 const SNAPPY: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: true };
 
-fn other_zone() -> Layout {
-    // Fourteen hours ahead: what had no zone falls on the day before.
-    Layout { timezone: "Pacific/Kiritimati".into(), ..layout() }
+fn small(max_rows_per_file: u64) -> Layout {
+    Layout { max_rows_per_file, ..layout() }
 }
 
-fn replayer(zone: &Zone, store: Arc<dyn Store>) -> Replayer {
-    Replayer { store, log: zone.log.clone(), topic: "events".into(), group: "g".into() }
+/// Three batches of two files.
+async fn zone() -> Zone {
+    let zone = Zone::filled(1).await;
+    zone.distribute().await;
+    assert_eq!(zone.files("events", ".parquet").len(), 6);
+    zone
 }
 
 fn rewriter(zone: &Zone, layout: Layout, encoding: Encoding) -> Rewriter {
-    let on_batch = Box::new(|_| {});
-    let replayer = replayer(zone, zone.store());
     Rewriter {
-        replayer,
+        store: zone.store(),
+        log: zone.log.clone(),
+        host: Host::system(),
+        topic: "events".into(),
+        group: "g".into(),
         layout,
         encoding,
         window_memory: 1_000_000_000,
@@ -44,8 +52,8 @@ fn rewriter(zone: &Zone, layout: Layout, encoding: Encoding) -> Rewriter {
         scratch: Scratch::new(zone.folder.path()),
         all: false,
         require_all: false,
-        now_ms: 1,
-        on_batch,
+        fence: Fence::Offline,
+        on_batch: Box::new(|_| {}),
     }
 }
 
@@ -54,54 +62,55 @@ async fn rewrite(rewriter: &Rewriter) -> Result<PartitionRewrite, ReplayError> {
     Ok(rewriter.apply(&plans).await?.remove(0))
 }
 
-async fn audit(zone: &Zone) -> Audit {
-    audit_and(zone, Repair::No).await
-}
-
-async fn audit_and(zone: &Zone, repair: Repair) -> Audit {
-    let auditor = Auditor {
-        store: zone.store(),
-        log: Some(zone.log.clone()),
-        topic: "events".into(),
-        group: "g".into(),
-        encoding: ENCODING,
-        window_memory: 1_000_000_000,
-        batch_memory: 5_000,
-        scratch: Scratch::new(zone.folder.path()),
-        deep: true,
-        uploads_older_than: std::time::Duration::from_secs(86_400),
-        now_ms: 0,
-        on_batch: Box::new(|_| {}),
-    };
-    auditor.verify(repair).await.unwrap()
-}
-
 async fn assert_sound(zone: &Zone) {
-    let audit = audit(zone).await;
+    let audit = zone.audit().await;
     assert!(audit.is_sound(), "{:?}", audit.findings);
-    let [partition] = &audit.partitions[..] else { panic!("{audit:?}") };
-    assert_eq!((partition.rewrite, partition.recounted_batches), (None, partition.batches));
-    assert!(!zone.trusted("_batches/events/0/rewrite.json").exists());
-    let staged = zone.trusted("_batches/events/0/staged");
-    assert!(!staged.exists() || zone.files("_batches/events/0/staged", "").is_empty());
+    assert!(staged(zone).is_empty(), "{:?}", staged(zone));
 }
 
-/// Offsets and ids of all rows that an engine sees; panics if an offset stands twice.
+fn staged(zone: &Zone) -> Vec<std::path::PathBuf> {
+    zone.files("_commits/events/0/staged", "")
+}
+
+/// Offsets and ids of all rows that an engine sees; panics if an offset is in two files.
 fn rows(zone: &Zone) -> BTreeSet<(i64, String)> {
     let mut rows = BTreeSet::new();
-    for path in zone.files("events", ".parquet") {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap();
-        for batch in reader.build().unwrap() {
-            let batch = batch.unwrap();
-            let ids = batch.column_by_name("event_id").unwrap().as_string::<i32>().clone();
-            let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<Int64Type>().clone();
-            for row in 0..batch.num_rows() {
-                let is_new = rows.insert((offsets.value(row), ids.value(row).to_owned()));
-                assert!(is_new, "offset {} stands twice, also in {}", offsets.value(row), path.display());
-            }
+    for path in [zone.files("events", ".parquet"), zone.files("rejected", ".parquet")].concat() {
+        for (offset, id) in rows_in(fs::File::open(&path).unwrap()) {
+            let is_new = rows.insert((offset, id));
+            assert!(is_new, "offset {offset} is visible twice, also in {}", path.display());
         }
     }
     rows
+}
+
+fn rows_in(file: fs::File) -> Vec<(i64, String)> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let mut rows = Vec::new();
+    for batch in reader.build().unwrap() {
+        let batch = batch.unwrap();
+        let ids = batch.column_by_name("event_id").unwrap().as_string::<i32>().clone();
+        let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<Int64Type>().clone();
+        rows.extend((0..batch.num_rows()).map(|row| (offsets.value(row), ids.value(row).to_owned())));
+    }
+    rows
+}
+
+async fn append(zone: &Zone, records: &RecordBatch) {
+    let mut writer = zone.log.writer("w").await.unwrap();
+    writer.begin().await.unwrap();
+    writer.append("events", 0, records).await.unwrap();
+    writer.commit().await.unwrap();
+}
+
+/// Events of one type that are nowhere else.
+async fn append_unique(zone: &Zone, count: usize) {
+    let mut records = RecordBatch::new();
+    for number in 0..count {
+        let value = event(&format!("u{number}"), "2021-01-14T10:15:30", "d", "t0", "1");
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    }
+    append(zone, &records).await;
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -117,21 +126,15 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-async fn distribute(zone: &Zone, layout: &Layout) -> Result<crate::DistributeReport, crate::DistributeError> {
-    let mut distributor = zone.distributor();
-    distributor.settings.layout = layout.clone();
-    distributor.run(&EndOfInput::now(), &Shutdown::new()).await
-}
-
 #[tokio::test]
 async fn batches_that_are_as_wanted_are_left_alone_unless_all_are_asked_for() {
-    let zone = Zone::new().await;
+    let zone = zone().await;
     let before = zone.files("", "");
     let mut rewriter = rewriter(&zone, layout(), ENCODING);
     let outcome = rewrite(&rewriter).await.unwrap();
     assert_eq!((outcome.batches, outcome.rewritten, outcome.not_in_log), (3, 0, 0));
     assert!(outcome.differences.is_empty());
-    assert_eq!(zone.files("", ""), before, "not even a document is put");
+    assert_eq!(zone.files("", ""), before, "not even an entry is put");
     let rows_before = rows(&zone);
     rewriter.all = true;
     let outcome = rewrite(&rewriter).await.unwrap();
@@ -141,289 +144,158 @@ async fn batches_that_are_as_wanted_are_left_alone_unless_all_are_asked_for() {
 }
 
 #[tokio::test]
-async fn every_row_stands_once_before_and_after_under_whichever_settings() {
-    let zone = Zone::new().await;
+async fn every_row_is_visible_once_before_and_after_whichever_the_settings() {
+    let zone = zone().await;
     let expected = rows(&zone);
     assert_eq!(expected.len(), 50);
-    let mut number = 0;
-    for (layout, encoding, files) in [
-        (Layout { max_rows_per_file: 5, ..layout() }, ENCODING, 12),
-        (other_zone(), ENCODING, 6),
-        (other_zone(), SNAPPY, 6),
-        (layout(), ENCODING, 6),
+    let rejecting = Layout { max_year: 2000, ..layout() };
+    for (number, layout, encoding, files) in [
+        (0, small(5), ENCODING, 12),
+        (1, layout(), ENCODING, 6),
+        (2, layout(), SNAPPY, 6),
+        (3, rejecting, SNAPPY, 3),
+        (4, small(8), ENCODING, 10),
     ] {
-        number += 1;
-        let before = zone.files("events", ".parquet");
-        let rewriter = Rewriter { now_ms: number, ..rewriter(&zone, layout, encoding) };
+        let files_now = || [zone.files("events", ".parquet"), zone.files("rejected", ".parquet")].concat();
+        let before = files_now();
+        let rewriter = rewriter(&zone, layout, encoding);
         let planned = rewriter.plan(ReplayTarget::Earliest, None).await.unwrap().remove(0);
-        assert_eq!(zone.files("events", ".parquet"), before, "a plan changes nothing");
+        assert_eq!(files_now(), before, "a plan changes nothing");
         assert!(!planned.differences.is_empty());
+        let bytes: u64 = before.iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+        assert_eq!((planned.rewritten, planned.bytes_removed), (3, bytes));
         let outcome = rewrite(&rewriter).await.unwrap();
         let counts = (outcome.rewritten, outcome.files_removed, outcome.files_made, outcome.rows_made);
         assert_eq!(counts, (3, before.len() as u64, files, 50), "rewrite {number}");
-        assert_eq!(planned, PartitionRewrite { files_made: 0, rows_made: 0, ..outcome }, "it came as planned");
+        let bytes_made = outcome.bytes_made;
+        let made = PartitionRewrite { files_made: 0, bytes_made: 0, rows_made: 0, ..outcome };
+        assert_eq!(planned, made, "it came as planned");
         assert_eq!(rows(&zone), expected);
-        let after = zone.files("events", ".parquet");
+        let after = files_now();
+        assert_eq!(bytes_made, after.iter().map(|path| fs::metadata(path).unwrap().len()).sum::<u64>());
         assert_eq!(after.len() as u64, files);
-        assert!(after.iter().all(|path| path.to_str().unwrap().contains(&format!("-r{number}-"))), "{after:?}");
+        assert!(after.iter().all(|path| path.to_str().unwrap().contains(&format!("-c{number}-"))), "{after:?}");
         assert_sound(&zone).await;
         assert!(!rewriter.plan(ReplayTarget::Earliest, None).await.unwrap()[0].is_due(), "nothing is left to do");
     }
 }
 
 #[tokio::test]
-async fn another_time_zone_moves_rows_to_their_days_and_new_batches_know_the_keys() {
-    let zone = Zone::new().await;
-    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
-    let files = zone.files("events", ".parquet");
-    assert!(files.iter().all(|path| path.to_str().unwrap().contains("/day=13/")), "{files:?}");
+async fn later_batches_know_the_keys_of_rewritten_ones() {
+    let zone = zone().await;
+    rewrite(&rewriter(&zone, small(5), SNAPPY)).await.unwrap();
+    let expected = rows(&zone);
     zone.append(1).await;
-    let report = distribute(&zone, &other_zone()).await.unwrap();
-    assert_eq!((report.rows, report.duplicates), (0, 55), "all of them are known, under their new times");
+    zone.distribute().await;
+    assert_eq!(rows(&zone), expected, "all of them are duplicates");
     assert_sound(&zone).await;
 }
 
 #[tokio::test]
-async fn a_rewrite_may_begin_in_the_middle_as_if_settings_had_changed_there() {
-    let zone = Zone::new().await;
+async fn settings_that_make_other_duplicates_are_refused_by_name() {
+    let zone = zone().await;
+    // A checkpoint may be put meanwhile.
+    let all = || [zone.files("events", ""), zone.entries(), staged(&zone)].concat();
+    let before = all();
+    for (wanted, named) in [
+        (Layout { timezone: "Pacific/Kiritimati".into(), ..layout() }, "timezone: \"UTC\" -> \"Pacific/Kiritimati\""),
+        (Layout { window_ms: 1, ..layout() }, "window_ms: 86400000 -> 1"),
+    ] {
+        let refused = rewrite(&rewriter(&zone, wanted, ENCODING)).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("batch 0..20") && refused.contains(named) && refused.contains("--from 20"),
+            "{refused}"
+        );
+    }
+    assert_eq!(all(), before);
+}
+
+#[tokio::test]
+async fn a_rewrite_may_begin_in_the_middle() {
+    let zone = zone().await;
     let expected = rows(&zone);
-    let rewriter = rewriter(&zone, other_zone(), ENCODING);
+    let rewriter = rewriter(&zone, small(5), ENCODING);
     let plans = rewriter.plan(ReplayTarget::Offset(25), None).await.unwrap();
     assert_eq!((plans[0].from, plans[0].batches, plans[0].rewritten), (20, 2, 2));
     rewriter.apply(&plans).await.unwrap();
     let files = zone.files("events", ".parquet");
-    let moved = files.iter().filter(|path| path.to_str().unwrap().contains("/day=13/")).count();
-    assert_eq!((files.len(), moved), (6, 4));
+    let rewritten = files.iter().filter(|path| path.to_str().unwrap().contains("-c0-")).count();
+    assert_eq!((files.len(), rewritten), (10, 8), "{files:?}");
     assert_eq!(rows(&zone), expected);
     assert_sound(&zone).await;
-}
-
-#[tokio::test]
-async fn a_changed_window_decides_anew_what_is_a_duplicate() {
-    let zone = Zone::new().await;
-    let clock = common::clock::SystemClock;
-    let before_ms = common::clock::Clock::now_ms(&clock);
-    while common::clock::Clock::now_ms(&clock) <= before_ms + 2 {
-        tokio::task::yield_now().await;
+    for (target, message) in [
+        (ReplayTarget::Batch(25), "no batch begins at 25; the one that holds it is 20..40"),
+        (ReplayTarget::Offset(5_000), "offset 5000 is not written yet"),
+    ] {
+        let refused = rewriter.plan(target, None).await.unwrap_err().to_string();
+        assert!(refused.contains(message), "{refused}");
     }
-    zone.append(1).await;
-    zone.distribute().await;
-    let once = rows(&zone);
-    let narrow = Layout { window_ms: 1, ..layout() };
-    rewrite(&rewriter(&zone, narrow.clone(), ENCODING)).await.unwrap();
-    assert_eq!((once.len(), rows(&zone).len()), (50, 100), "they came again after more than the new window");
-    assert_sound(&zone).await;
-    let again = Rewriter { now_ms: 2, ..rewriter(&zone, layout(), ENCODING) };
-    rewrite(&again).await.unwrap();
-    assert_eq!(rows(&zone), once);
-    assert_sound(&zone).await;
-    // From the fourth batch on only, as if the window had been changed there.
-    let later = Rewriter { now_ms: 3, ..rewriter(&zone, narrow, ENCODING) };
-    let plans = later.plan(ReplayTarget::Offset(56), None).await.unwrap();
-    assert_eq!((plans[0].batches, plans[0].rewritten), (3, 3));
-    later.apply(&plans).await.unwrap();
-    assert_eq!(rows(&zone).len(), 100);
-    assert_sound(&zone).await;
-}
-
-#[tokio::test]
-async fn files_of_the_newest_revision_are_made_again_after_an_offset_reset() {
-    let zone = Zone::new().await;
-    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
-    let small = Layout { max_rows_per_file: 5, ..other_zone() };
-    rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, small, SNAPPY) }).await.unwrap();
-    let files = zone.files("events", ".parquet");
-    let before: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();
-    for path in files.iter().step_by(3) {
-        fs::remove_file(path).unwrap();
-    }
-    let found = audit(&zone).await.findings;
-    assert_eq!(found.len(), 4, "{found:?}");
-    assert!(found.iter().all(|finding| finding.kind == crate::FindingKind::FileMissing), "{found:?}");
-    let replayer = replayer(&zone, zone.store());
-    let plans = replayer.plan(ReplayTarget::Earliest, None).await.unwrap();
-    let [PartitionReplay { batches, missing, restorable, .. }] = plans[..] else { panic!("{plans:?}") };
-    assert_eq!((batches, missing, restorable), (3, 4, 4));
-    replayer.apply(&plans).await.unwrap();
-    zone.distribute().await;
-    assert_eq!(zone.files("events", ".parquet"), files, "the same names, and no others");
-    let after: Vec<_> = files.iter().map(|path| fs::read(path).unwrap()).collect();
-    assert!(before == after, "the same bytes, though new batches are encoded otherwise");
-    assert_sound(&zone).await;
-}
-
-#[tokio::test]
-async fn a_file_that_a_revision_replaced_and_that_is_there_again_is_found_and_removed() {
-    let zone = Zone::new().await;
-    let old = zone.files("events", ".parquet").remove(1);
-    let body = fs::read(&old).unwrap();
-    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
-    fs::write(&old, body).unwrap();
-    let found = audit(&zone).await.findings;
-    assert!(found.iter().any(|finding| finding.kind == crate::FindingKind::FileOrphaned), "{found:?}");
-    let repaired = audit_and(&zone, Repair::Orphans).await;
-    assert_eq!(repaired.removed.len(), 1, "{repaired:?}");
-    assert_sound(&zone).await;
+    let unknown = rewriter.plan(ReplayTarget::Earliest, Some(&[0, 7])).await.unwrap_err().to_string();
+    assert!(unknown.contains("has no partition 7"), "{unknown}");
 }
 
 #[tokio::test]
 async fn what_the_log_no_longer_holds_stays_as_it_is() {
-    let zone = Zone::new().await;
-    zone.append(1).await;
+    let zone = zone().await;
+    append_unique(&zone, 40).await;
     zone.distribute().await;
     let expected = rows(&zone);
     zone.log.trim("events", 0, 55, i64::MAX).await.unwrap();
-    assert_eq!(zone.log.bounds("events").await.unwrap()[&0].earliest, 55, "the log lets go of what came first");
-    let small = Layout { max_rows_per_file: 5, ..layout() };
-    let strict = Rewriter { require_all: true, ..rewriter(&zone, small.clone(), ENCODING) };
+    assert_eq!(zone.log_begins_at().await, 55);
+    let strict = Rewriter { require_all: true, ..rewriter(&zone, small(5), ENCODING) };
     let refused = rewrite(&strict).await.unwrap_err().to_string();
-    assert!(refused.contains("no longer holds the records"), "{refused}");
-    let outcome = rewrite(&rewriter(&zone, small, ENCODING)).await.unwrap();
-    assert_eq!((outcome.batches, outcome.not_in_log, outcome.rewritten), (6, 3, 3));
+    assert!(refused.contains("no longer holds the records of 3 batches"), "{refused}");
+    let outcome = rewrite(&rewriter(&zone, small(5), ENCODING)).await.unwrap();
+    assert_eq!((outcome.batches, outcome.not_in_log, outcome.rewritten), (5, 3, 2));
     assert_eq!(rows(&zone), expected);
-    let audit = audit(&zone).await;
-    assert!(audit.is_sound(), "{:?}", audit.findings);
+    assert_sound(&zone).await;
 }
 
 #[tokio::test]
-async fn a_batch_that_is_not_complete_is_finished_first() {
-    let zone = Zone::new().await;
-    fs::remove_file(&zone.chain("done")[0]).unwrap();
-    let refused = rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap_err().to_string();
-    assert!(refused.contains("is not complete yet"), "{refused}");
+async fn missing_files_of_a_rewrite_are_reported_after_an_offset_reset_and_made_by_the_next_rewrite() {
+    let zone = zone().await;
+    let expected = rows(&zone);
+    let rewriter = rewriter(&zone, small(5), SNAPPY);
+    let plans = rewriter.plan(ReplayTarget::Offset(20), None).await.unwrap();
+    rewriter.apply(&plans).await.unwrap();
+    let files = zone.files("events", ".parquet");
+    let of_batch = files.iter().find(|path| path.to_str().unwrap().contains("events-0-0-")).unwrap();
+    let before = fs::read(of_batch).unwrap();
+    let of_replace: Vec<_> = files.iter().filter(|path| path.to_str().unwrap().contains("-c0-")).collect();
+    for path in [of_batch, of_replace[1], of_replace[6]] {
+        fs::remove_file(path).unwrap();
+    }
+    let found = zone.audit().await.findings;
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found.iter().all(|finding| finding.kind == FindingKind::FileMissing), "{found:?}");
+    zone.log.set_committed("g", "events", &[(0, 0)].into()).await.unwrap();
     zone.distribute().await;
-    rewrite(&rewriter(&zone, other_zone(), ENCODING)).await.unwrap();
-    assert_sound(&zone).await;
-}
-
-/// Ends a rewrite at the call with this number, before or after its effect. False if there was no such call.
-fn cut_short(zone: &Zone, wanted: &Layout, calls: i64, after_effect: bool) -> bool {
-    let (store, faulty) = Faulty::over(zone.store(), calls, after_effect);
-    let rewriter = Rewriter { replayer: replayer(zone, store), ..rewriter(zone, wanted.clone(), ENCODING) };
-    let outcome = to_its_last_effect(async || rewrite(&rewriter).await);
-    assert_eq!(outcome.is_err(), faulty.has_failed(), "{outcome:?}");
-    faulty.has_failed()
-}
-
-#[tokio::test]
-async fn a_rewrite_that_is_cut_short_at_any_call_is_finished_by_the_next() {
-    let zone = Zone::new().await;
-    let expected = rows(&zone);
-    let wanted = Layout { max_rows_per_file: 8, ..other_zone() };
-    let pristine = tempfile::tempdir().unwrap();
-    copy(&zone.trusted(""), pristine.path());
-    let mut unfinished = 0;
-    for after_effect in [false, true] {
-        for calls in 0.. {
-            fs::remove_dir_all(zone.trusted("")).unwrap();
-            copy(pristine.path(), &zone.trusted(""));
-            if !cut_short(&zone, &wanted, calls, after_effect) {
-                assert!(calls > 60, "only {calls} calls");
-                break;
-            }
-            let seen = rows(&zone);
-            assert!(seen.is_subset(&expected), "call {calls}");
-            let found = audit(&zone).await;
-            assert!(found.is_sound(), "call {calls}: {:?}", found.findings);
-            let is_unfinished = found.partitions[0].rewrite.is_some();
-            if calls % 2 == 0 {
-                // Somebody starts a distributor instead.
-                match distribute(&zone, &wanted).await {
-                    Ok(report) => assert!(!is_unfinished && report.rows == 0, "call {calls}"),
-                    Err(error) => {
-                        assert!(
-                            is_unfinished && error.to_string().contains("replay --rewrite"),
-                            "call {calls}: {error}"
-                        );
-                    }
-                }
-                assert_eq!(rows(&zone), seen, "it has changed nothing");
-            }
-            unfinished += u32::from(is_unfinished);
-            let later = Rewriter { now_ms: 2, ..rewriter(&zone, wanted.clone(), ENCODING) };
-            let outcome = rewrite(&later).await.unwrap();
-            assert_eq!(outcome.unfinished, is_unfinished, "call {calls}");
-            assert_eq!(rows(&zone), expected, "call {calls}");
-            assert_sound(&zone).await;
-            let files = zone.files("events", ".parquet");
-            assert!(files.iter().all(|path| path.to_str().unwrap().contains("-r1-")), "call {calls}: {files:?}");
-            assert_eq!(zone.files("_batches/events/0/revisions", ".json").len(), 3, "call {calls}");
-        }
-    }
-    assert!(unfinished > 60, "{unfinished}");
-}
-
-#[tokio::test]
-async fn batches_after_one_that_got_other_keys_are_made_again_too() {
-    let zone = Zone::new().await;
-    zone.append(1).await;
-    distribute(&zone, &other_zone()).await.unwrap();
-    assert_eq!(rows(&zone).len(), 100, "under the new times none of them was known");
-    let pristine = tempfile::tempdir().unwrap();
-    copy(&zone.trusted(""), pristine.path());
-    let mut resumed = 0;
-    for calls in (0..).step_by(9) {
-        fs::remove_dir_all(zone.trusted("")).unwrap();
-        copy(pristine.path(), &zone.trusted(""));
-        let is_cut_short = cut_short(&zone, &other_zone(), calls, false);
-        resumed += u32::from(!zone.files("_batches/events/0", "-000001.json").is_empty() && is_cut_short);
-        rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, other_zone(), ENCODING) }).await.unwrap();
-        assert_eq!(rows(&zone).len(), 50, "call {calls}: the later ones are duplicates now, in batches without a file");
-        assert_sound(&zone).await;
-        if !is_cut_short {
-            break;
-        }
-    }
-    assert!(resumed > 5, "{resumed}");
-}
-
-#[tokio::test]
-async fn what_a_rewrite_left_half_done_is_settled_before_it_is_replaced() {
-    let zone = Zone::new().await;
-    let expected = rows(&zone);
-    let pristine = tempfile::tempdir().unwrap();
-    copy(&zone.trusted(""), pristine.path());
-    let mut half_done = 0;
-    for calls in (0..).step_by(2) {
-        fs::remove_dir_all(zone.trusted("")).unwrap();
-        copy(pristine.path(), &zone.trusted(""));
-        if !cut_short(&zone, &other_zone(), calls, false) {
-            break;
-        }
-        // As if another rewrite had taken its place at the moment of its decision.
-        let told = zone.trusted("_batches/events/0/rewrite.json");
-        if told.exists() {
-            fs::remove_file(told).unwrap();
-        }
-        half_done += u32::from(!audit(&zone).await.is_sound());
-        rewrite(&Rewriter { now_ms: 2, ..rewriter(&zone, layout(), SNAPPY) }).await.unwrap();
-        assert_eq!(rows(&zone), expected, "call {calls}");
-        assert_sound(&zone).await;
-    }
-    assert!(half_done > 3, "only {half_done} are found to be so");
-}
-
-#[tokio::test]
-async fn an_unfinished_rewrite_gives_way_to_one_with_other_settings() {
-    let zone = Zone::new().await;
-    let expected = rows(&zone);
-    // So that one batch is settled and another is not.
-    while zone.files("_batches/events/0", "-000001.json").is_empty() {
-        assert!(cut_short(&zone, &other_zone(), 40, false));
-    }
-    assert!(zone.trusted("_batches/events/0/rewrite.json").exists());
-    let other = Rewriter { now_ms: 2, ..rewriter(&zone, layout(), SNAPPY) };
-    let later = other.plan(ReplayTarget::Offset(25), None).await.unwrap_err().to_string();
-    assert!(later.contains("--to 0"), "{later}");
-    let outcome = rewrite(&other).await.unwrap();
-    assert!(outcome.unfinished && outcome.rewritten == 3, "{outcome:?}");
+    assert_eq!(zone.log.committed("g", "events").await.unwrap()[&0], 55, "what is missing holds no offset up");
+    assert_eq!(fs::read(of_batch).unwrap(), before, "the file of a batch has its name and bytes again");
+    let found = zone.audit().await.findings;
+    assert_eq!(found.len(), 2, "those of the rewrite are reported: {found:?}");
+    let plans = rewriter.plan(ReplayTarget::Offset(20), None).await.unwrap();
+    assert!(plans[0].differences.iter().all(|named| named.contains("missing or damaged")), "{plans:?}");
+    assert_eq!(plans[0].rewritten, 2);
+    rewriter.apply(&plans).await.unwrap();
     assert_eq!(rows(&zone), expected);
     assert_sound(&zone).await;
+}
+
+#[tokio::test]
+async fn a_deleted_input_that_is_there_again_is_an_orphan() {
+    let zone = zone().await;
+    let old = zone.files("events", ".parquet").remove(1);
+    let body = fs::read(&old).unwrap();
+    rewrite(&rewriter(&zone, small(5), ENCODING)).await.unwrap();
+    fs::write(&old, body).unwrap();
+    let found = zone.audit().await.findings;
+    assert!(found.iter().any(|finding| finding.kind == FindingKind::FileOrphaned), "{found:?}");
 }
 
 #[tokio::test]
 async fn columns_are_added_to_what_was_written_before() {
-    let zone = Zone::new().await;
+    let zone = zone().await;
     let expected = rows(&zone);
     let columns = vec![ColumnRule {
         name: "value".into(),
@@ -431,12 +303,52 @@ async fn columns_are_added_to_what_was_written_before() {
         column_type: "int".into(),
         events: "*".into(),
     }];
-    let outcome = rewrite(&rewriter(&zone, Layout { columns, ..layout() }, ENCODING)).await.unwrap();
-    assert_eq!((outcome.batches, outcome.rewritten), (3, 3));
-    assert_eq!(rows(&zone), expected, "the same events");
+    rewrite(&rewriter(&zone, Layout { columns, ..layout() }, ENCODING)).await.unwrap();
+    assert_eq!(rows(&zone), expected);
     for file in zone.files("events", ".parquet") {
         let file = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
         assert!(file.schema().column_with_name("value").is_some());
     }
+    assert_sound(&zone).await;
+}
+
+/// Their folder is the same, and their rows come in turn: a range of offsets does not tell their files apart.
+#[tokio::test]
+async fn batches_of_two_types_with_one_folder_stay_as_they_are() {
+    let zone = zone().await;
+    let mut records = RecordBatch::new();
+    for number in 0..4 {
+        let (domain, event_type) = if number % 2 == 0 { ("a-b", "c") } else { ("a", "b-c") };
+        let value = event(&format!("m{number}"), "2021-01-14T10:15:30", domain, event_type, "1");
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    }
+    append(&zone, &records).await;
+    zone.distribute().await;
+    let expected = rows(&zone);
+    let outcome = rewrite(&rewriter(&zone, small(5), ENCODING)).await.unwrap();
+    assert_eq!((outcome.batches, outcome.rewritten, outcome.mixed), (4, 3, 1));
+    assert_eq!(rows(&zone), expected);
+    assert_sound(&zone).await;
+}
+
+/// As many replaces as it takes, one after another.
+#[tokio::test]
+async fn many_batches_are_rewritten_by_several_replaces() {
+    let zone = zone().await;
+    for _ in 0..14 {
+        zone.append(1).await;
+    }
+    append_unique(&zone, 700).await;
+    zone.distribute().await;
+    let expected = rows(&zone);
+    let outcome = rewrite(&rewriter(&zone, small(1), ENCODING)).await.unwrap();
+    assert_eq!(outcome.files_made, expected.len() as u64);
+    let replaces: BTreeSet<_> = zone
+        .files("events", ".parquet")
+        .iter()
+        .filter_map(|path| path.to_str()?.rsplit('-').nth(1).map(ToOwned::to_owned))
+        .collect();
+    assert_eq!(replaces, ["c0".to_owned(), "c1".to_owned()].into());
+    assert_eq!(rows(&zone), expected);
     assert_sound(&zone).await;
 }

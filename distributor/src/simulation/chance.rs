@@ -1,14 +1,15 @@
 //! What happens to each call of a run, and the record of it.
 
 use std::future::pending;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::clock::{BootClock, Clock};
 use tokio::time::Instant;
 
 use super::random::Random;
+use crate::host::Host;
 
 /// The first of a month, midnight.
 pub(super) const MONTH_MS: i64 = 1_622_505_600_000;
@@ -86,6 +87,11 @@ impl Chance {
 
     pub fn draw<T>(&self, with: impl FnOnce(&mut Random) -> T) -> T {
         with(&mut self.random.lock().unwrap())
+    }
+
+    pub fn host(self: &Arc<Self>) -> Host {
+        let chance = self.clone();
+        Host { boot_clock: self.clone(), random: Arc::new(move || chance.draw(Random::next)) }
     }
 
     pub fn tell(&self, what: impl std::fmt::Display) {

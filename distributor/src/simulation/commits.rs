@@ -5,9 +5,8 @@ use commitlog::{BatchSlot, Entry, Fate, Hash, Intent, LiveFile, Op, PassReason, 
 use common::store::PutCondition;
 
 use super::log::MemoryLog;
+use super::model::{Decided, What};
 use super::store::MemoryStore;
-use crate::chain::{Cut, CutKind};
-use crate::layout::Layout;
 
 fn prefix(partition: i32) -> String {
     format!("_commits/events/{partition}/log/")
@@ -81,28 +80,19 @@ pub(super) fn follow(store: &MemoryStore, further: &MemoryStore, partition: i32)
 }
 
 /// What was decided of every offset, in order.
-pub(super) fn cuts(partition: i32, state: &State) -> Result<Vec<Cut>, String> {
-    let cut = |from: i64, to: i64, kind: CutKind, layout: Layout| Cut {
-        kind,
-        partition,
-        layout,
-        ..crate::batch::testing::cut(from, to)
-    };
-    let spans = state.spans.iter().map(|(from, span)| match &span.fate {
-        Fate::Batch(batch) => {
-            let layout = serde_json::from_value(batch.recipe.layout.clone()).map_err(|error| error.to_string())?;
-            Ok(cut(*from, span.to, CutKind::Batch, layout))
-        }
-        Fate::Passed(reason) => {
-            let kind = match reason {
-                PassReason::Skipped => CutKind::Skipped,
-                PassReason::Lost => CutKind::Lost,
-            };
-            Ok(cut(*from, span.to, kind, crate::batch::testing::layout()))
-        }
-        Fate::Abandoned(_) => Ok(cut(*from, span.to, CutKind::Lost, crate::batch::testing::layout())),
+pub(super) fn decided(state: &State) -> Result<Vec<Decided>, String> {
+    let decided = state.spans.iter().map(|(from, span)| {
+        let what = match &span.fate {
+            Fate::Batch(batch) => {
+                let layout = serde_json::from_value(batch.recipe.layout.clone());
+                What::Batch(Box::new(layout.map_err(|error| error.to_string())?))
+            }
+            Fate::Passed(PassReason::Skipped) => What::Skipped,
+            Fate::Passed(PassReason::Lost) | Fate::Abandoned(_) => What::Lost,
+        };
+        Ok(Decided { from: *from, to: span.to, what })
     });
-    spans.collect()
+    decided.collect()
 }
 
 /// Nothing is under way, and each live file is what its commit says.

@@ -12,7 +12,6 @@
 
 mod chance;
 mod commits;
-mod damaged;
 mod log;
 mod model;
 mod outages;
@@ -26,12 +25,9 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::Record;
 use world::World;
 
 const SEEDS: u64 = 1_000;
-/// Over the chain, which was tried with many more, and which the commit log replaces.
-const SEEDS_OF_THE_CHAIN: u64 = 300;
 
 /// A guarantee of a seam that is broken on purpose, to see that the simulation notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +44,8 @@ enum Sabotage {
 
 struct Outcome {
     trace: Vec<String>,
-    /// Batches that were closed after the log had let go of their head.
-    damaged: u64,
+    /// Batches that were abandoned after the log had dropped their head.
+    abandoned: u64,
     verdict: Result<(), String>,
 }
 
@@ -60,21 +56,17 @@ fn on_virtual_time<T>(work: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().block_on(&runtime, work)
 }
 
-fn simulate(seed: u64, record: Record, sabotage: Option<Sabotage>) -> Outcome {
-    on_virtual_time(async { World::new(seed, record, sabotage).run().await })
+fn simulate(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
+    on_virtual_time(async { World::new(seed, sabotage).run().await })
 }
 
 fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// The first of `seeds` that fails, tried on all cores. Without one, how many batches were damaged.
-fn first_failure(
-    seeds: std::ops::Range<u64>,
-    record: Record,
-    sabotage: Option<Sabotage>,
-) -> Result<u64, (u64, Outcome)> {
-    let (next, damaged) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+/// The first of `seeds` that fails, tried on all cores. Without one, how many batches were abandoned.
+fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Result<u64, (u64, Outcome)> {
+    let (next, abandoned) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
         let search = || {
@@ -83,8 +75,8 @@ fn first_failure(
                 if seed >= seeds.end {
                     return None;
                 }
-                let outcome = simulate(seed, record, sabotage);
-                damaged.fetch_add(outcome.damaged, Ordering::SeqCst);
+                let outcome = simulate(seed, sabotage);
+                abandoned.fetch_add(outcome.abandoned, Ordering::SeqCst);
                 if outcome.verdict.is_err() {
                     next.store(seeds.end, Ordering::SeqCst);
                     return Some((seed, outcome));
@@ -94,49 +86,44 @@ fn first_failure(
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
     });
-    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(damaged.into_inner()), Err)
+    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(abandoned.into_inner()), Err)
 }
 
-/// Tries seeds, and returns how many batches were damaged in how many runs.
-fn endure(record: Record, seeds: u64) -> (u64, u64) {
+/// Tries seeds, and returns how many batches were abandoned in how many runs.
+fn endure(seeds: u64) -> (u64, u64) {
     let seeds = match variable("ED_SIM_SEED") {
         Some(seed) => {
-            simulate(seed, record, None).trace.iter().for_each(|line| println!("{line}"));
+            simulate(seed, None).trace.iter().for_each(|line| println!("{line}"));
             seed..seed + 1
         }
         None => 0..variable("ED_SIM_SEEDS").unwrap_or(seeds),
     };
     let count = seeds.end - seeds.start;
-    match first_failure(seeds, record, None) {
+    match first_failure(seeds, None) {
         Err((seed, Outcome { trace, verdict, .. })) => panic!(
             "{}\n{}\nTo repeat it: ED_SIM_SEED={seed} cargo test -p distributor simulation -- --nocapture",
             trace.join("\n"),
             verdict.unwrap_err()
         ),
-        Ok(damaged) => (damaged, count),
+        Ok(abandoned) => (abandoned, count),
     }
 }
 
 #[test]
 fn every_event_is_written_as_the_model_says_whatever_a_seed_brings() {
-    let (damaged, count) = endure(Record::Chain, SEEDS_OF_THE_CHAIN);
-    assert!(damaged >= count / 50, "only {damaged} batches were damaged");
-}
-
-#[test]
-fn every_event_is_written_as_the_model_says_over_a_commit_log() {
-    let (abandoned, count) = endure(Record::CommitLog, SEEDS);
+    let (abandoned, count) = endure(SEEDS);
     assert!(abandoned >= count / 50, "only {abandoned} batches were abandoned");
 }
 
 #[test]
 fn a_seed_gives_the_same_run_each_time() {
-    for record in roles::RECORDS {
-        for seed in 0..20 {
-            let first = simulate(seed, record, None);
-            assert!(first.trace.len() > 20, "seed {seed} is not much of a run: {:?}", first.trace);
-            assert_eq!(first.trace, simulate(seed, record, None).trace, "seed {seed}");
-        }
+    for seed in 0..20 {
+        let first = simulate(seed, None);
+        assert!(first.trace.len() > 20, "seed {seed} is not much of a run: {:?}", first.trace);
+        let again = simulate(seed, None);
+        let differs = first.trace.iter().zip(&again.trace).find(|(one, other)| one != other);
+        assert_eq!(differs, None, "seed {seed}");
+        assert_eq!(first.trace.len(), again.trace.len(), "seed {seed}");
     }
 }
 
@@ -145,9 +132,7 @@ fn broken_guarantees_are_noticed() {
     for sabotage in
         [Sabotage::ConditionIgnored, Sabotage::PutForgotten, Sabotage::FailureAsAbsence, Sabotage::RecordSkipped]
     {
-        for record in roles::RECORDS {
-            let failure = first_failure(0..100, record, Some(sabotage));
-            assert!(failure.is_err(), "{sabotage:?} makes no difference over {record:?}");
-        }
+        let failure = first_failure(0..100, Some(sabotage));
+        assert!(failure.is_err(), "{sabotage:?} makes no difference");
     }
 }

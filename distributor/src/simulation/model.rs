@@ -8,9 +8,8 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chance::MONTH_MS;
-use super::damaged::Damaged;
 use super::log::{PartitionLog, Record};
-use crate::chain::{Cut, CutKind};
+use crate::layout::Layout;
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -37,75 +36,79 @@ pub(super) type Tables = BTreeMap<String, Vec<Row>>;
 
 /// A record of a batch, with its log time.
 #[derive(Debug, Clone)]
-pub(super) struct Timed<'a> {
-    pub record: &'a Record,
-    pub log_time_ms: i64,
-    pub event: Option<Event>,
+struct Timed<'a> {
+    record: &'a Record,
+    log_time_ms: i64,
+    event: Option<Event>,
 }
 
 impl<'a> Timed<'a> {
-    pub fn new(record: &'a Record, log_time_ms: i64) -> Self {
+    fn new(record: &'a Record, log_time_ms: i64) -> Self {
         Self { record, log_time_ms, event: serde_json::from_str(&record.value).ok() }
     }
 }
 
-/// What the cuts of a partition, in order, make of its log.
+/// What was decided of offsets.
+#[derive(Debug, Clone)]
+pub(super) struct Decided {
+    pub from: i64,
+    pub to: i64,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    Batch(Box<Layout>),
+    Skipped,
+    /// Also of batches that were abandoned.
+    Lost,
+}
+
+/// What the decisions of a partition, in order, make of its log.
 ///
 /// # Errors
-/// The cuts are no chain over all that the log held since the chain began.
-pub(super) fn tables(
-    partition: i32,
-    start: i64,
-    cuts: &[(Cut, Option<Damaged>)],
-    log: &PartitionLog,
-) -> Result<Tables, String> {
-    check_chain(start, cuts.iter().map(|(cut, _)| cut), log)?;
+/// They do not decide all that the log held since the commit log began.
+pub(super) fn tables(partition: i32, start: i64, decided: &[Decided], log: &PartitionLog) -> Result<Tables, String> {
+    check_order(start, decided, log)?;
     let mut tables = Tables::new();
     let mut before: Vec<Timed<'_>> = Vec::new();
     let mut log_time_ms = i64::MIN;
-    for (cut, damaged) in cuts.iter().filter(|(cut, _)| cut.kind == CutKind::Batch) {
-        let mut files = Files::new(partition, cut);
-        let (known, begun_ms) = (before.len(), log_time_ms);
-        for record in log.records.iter().filter(|record| (cut.from..cut.to).contains(&record.offset)) {
+    for Decided { from, to, what } in decided {
+        let What::Batch(layout) = what else { continue };
+        let mut files = Files::new(partition, *from, layout);
+        for record in log.records.iter().filter(|record| (*from..*to).contains(&record.offset)) {
             log_time_ms = log_time_ms.max(record.append_ms);
             let timed = Timed::new(record, log_time_ms);
-            if !is_duplicate(&before, &timed, cut.layout.window_ms) {
+            if !is_duplicate(&before, &timed, layout.window_ms) {
                 files.take(&timed);
             }
             before.push(timed);
         }
-        match damaged {
-            None => tables.extend(files.rows),
-            Some(damaged) => {
-                let batch = before.split_off(known);
-                tables.extend(damaged.files(partition, cut, files.rows, &before, begun_ms, &batch));
-                before.extend(batch.into_iter().filter_map(|timed| damaged.remembered(timed)));
-            }
-        }
+        tables.extend(files.rows);
     }
     Ok(tables)
 }
 
-fn check_chain<'a>(start: i64, cuts: impl Iterator<Item = &'a Cut>, log: &PartitionLog) -> Result<(), String> {
+fn check_order(start: i64, decided: &[Decided], log: &PartitionLog) -> Result<(), String> {
     let mut at = start;
-    for cut in cuts {
-        if cut.from != at || cut.to <= cut.from {
-            return Err(format!("a cut of {}..{} where the chain is at {at}", cut.from, cut.to));
+    for Decided { from, to, what } in decided {
+        if *from != at || to <= from {
+            return Err(format!("a decision on {from}..{to} where the commit log is at {at}"));
         }
-        if cut.kind == CutKind::Lost && cut.to > log.earliest {
-            return Err(format!("{}..{} are called lost, but the log begins at {}", cut.from, cut.to, log.earliest));
+        if matches!(what, What::Lost) && *to > log.earliest {
+            return Err(format!("{from}..{to} are called lost, but the log begins at {}", log.earliest));
         }
-        at = cut.to;
+        at = *to;
     }
     let is_left_out =
         |record: &&Record| record.offset >= at || (record.offset < start && record.offset >= log.earliest);
     match log.records.iter().find(is_left_out) {
-        Some(record) => Err(format!("the chain {start}..{at} leaves out offset {}", record.offset)),
+        Some(record) => Err(format!("the commit log {start}..{at} leaves out offset {}", record.offset)),
         None => Ok(()),
     }
 }
 
-pub(super) fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i64) -> bool {
+fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i64) -> bool {
     let Some(event) = &timed.event else { return false };
     before.iter().any(|earlier| {
         let is_same = |other: &Event| (&other.event_id, &other.timestamp) == (&event.event_id, &event.timestamp);
@@ -116,7 +119,8 @@ pub(super) fn is_duplicate(before: &[Timed<'_>], timed: &Timed<'_>, window_ms: i
 /// The files of one batch.
 struct Files<'a> {
     partition: i32,
-    cut: &'a Cut,
+    from: i64,
+    layout: &'a Layout,
     /// Path of the file that is open for a folder.
     open: BTreeMap<String, String>,
     types: BTreeSet<String>,
@@ -125,16 +129,16 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    fn new(partition: i32, cut: &'a Cut) -> Self {
+    fn new(partition: i32, from: i64, layout: &'a Layout) -> Self {
         let (open, types, rows) = (BTreeMap::new(), BTreeSet::new(), Tables::new());
-        Self { partition, cut, open, types, sequence: 0, rows }
+        Self { partition, from, layout, open, types, sequence: 0, rows }
     }
 
     fn take(&mut self, timed: &Timed<'_>) {
         let (folder, content) = match place(timed) {
             Err(reason) => (rejected(timed), reason.to_owned()),
             Ok((kind, folder, content)) => {
-                let is_room = self.types.len() < self.cut.layout.max_types as usize;
+                let is_room = self.types.len() < self.layout.max_types as usize;
                 if is_room || self.types.contains(&kind) {
                     self.types.insert(kind);
                     (folder, content)
@@ -143,21 +147,21 @@ impl<'a> Files<'a> {
                 }
             }
         };
-        let (partition, from, sequence) = (self.partition, self.cut.from, &mut self.sequence);
+        let (partition, from, sequence) = (self.partition, self.from, &mut self.sequence);
         let path = self.open.entry(folder.clone()).or_insert_with(|| {
             *sequence += 1;
             format!("{folder}/events-{partition}-{from}-{}.parquet", *sequence - 1)
         });
         let rows = self.rows.entry(path.clone()).or_default();
         rows.push(Row { offset: timed.record.offset, log_time_ms: timed.log_time_ms, content });
-        if rows.len() as u64 >= self.cut.layout.max_rows_per_file {
+        if rows.len() as u64 >= self.layout.max_rows_per_file {
             self.open.remove(&folder);
         }
     }
 }
 
 /// Type, folder and data of an event, or why it is rejected.
-pub(super) fn place(timed: &Timed<'_>) -> Result<(String, String, String), &'static str> {
+fn place(timed: &Timed<'_>) -> Result<(String, String, String), &'static str> {
     let event = timed.event.as_ref().ok_or("not_json")?;
     if event.timestamp.starts_with("19") {
         return Err("year_out_of_range");
@@ -169,7 +173,7 @@ pub(super) fn place(timed: &Timed<'_>) -> Result<(String, String, String), &'sta
 }
 
 /// The days of a run lie within one month.
-pub(super) fn rejected(timed: &Timed<'_>) -> String {
+fn rejected(timed: &Timed<'_>) -> String {
     format!("rejected/year=2021/month=06/day={:02}", 1 + (timed.log_time_ms - MONTH_MS) / DAY_MS)
 }
 

@@ -16,14 +16,14 @@ use super::log::{LogOf, MemoryLog};
 use super::model::Event;
 use super::store::{MemoryStore, Script, StoreOf};
 use super::{on_virtual_time, reckoning, roles};
-use crate::{DistributeReport, Distributor, EndOfInput, Metrics, Record, Settings};
+use crate::{DistributeReport, Distributor, EndOfInput, Metrics};
 
 const OUTAGE: Duration = Duration::from_secs(90);
 /// For the back-off to come to its end, and the retry budget to serve all that wait.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// Over a commit log.
-const COMMIT_LOG_CALLS: [(&str, &str, bool); 13] = [
+/// Operation, what its key holds, and whether it changes anything.
+const CALLS: [(&str, &str, bool); 13] = [
     ("list", "/log/", false),
     ("get", "/log/", false),
     ("get", "root.json", false),
@@ -39,42 +39,19 @@ const COMMIT_LOG_CALLS: [(&str, &str, bool); 13] = [
     ("complete", ".parquet", true),
 ];
 
-/// Over the chain. Operation, what its key holds, and whether it changes anything.
-const CALLS: [(&str, &str, bool); 18] = [
-    ("list", "cuts/", false),
-    ("get", "origin.json", false),
-    ("get", "/cuts/", false),
-    ("get", "/done/", false),
-    ("get", ".run", false),
-    ("get", ".parquet", false),
-    ("get (body)", "/cuts/", false),
-    ("get (body)", ".run", false),
-    ("get (body)", ".parquet", false),
-    ("head", ".parquet", false),
-    ("put", "origin.json", true),
-    ("put", "/cuts/", true),
-    ("put", ".run", true),
-    ("put", "/done/", true),
-    ("put", ".parquet", true),
-    ("multipart put", ".parquet", false),
-    ("put part", ".parquet", false),
-    ("complete", ".parquet", true),
-];
-
 /// A trusted zone with something of everything left to do: a batch that is complete, one that lost a file, and records
 /// that nothing was written of, in a partition with a chain and in one without.
 struct Zone {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
-    record: Record,
 }
 
 impl Zone {
-    async fn new(record: Record) -> Self {
+    async fn new() -> Self {
         let chance = Arc::new(Chance::new(0));
         chance.calm();
         let store = Arc::new(MemoryStore::new(chance.clone(), None));
-        let zone = Self { store, log: Arc::new(MemoryLog::new(chance, 2, true, None)), record };
+        let zone = Self { store, log: Arc::new(MemoryLog::new(chance, 2, true, None)) };
         zone.append(0, 20);
         let once = zone.distributor(None, true).0;
         once.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
@@ -104,10 +81,10 @@ impl Zone {
 
     fn distributor(&self, script: Option<Script>, once: bool) -> (Distributor, Registry) {
         let life = Arc::new(Life::new("a".to_owned()));
-        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script };
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script, is_resting: false };
         let log = LogOf { memory: self.log.clone(), life, member: 0 };
         let registry = Registry::new();
-        let mut distributor = roles::distributor(store, log, Settings { record: self.record, ..roles::settings(once) });
+        let mut distributor = roles::distributor(store, log, roles::settings(once));
         distributor.metrics = Arc::new(Metrics::new(&registry).unwrap());
         (distributor, registry)
     }
@@ -159,8 +136,8 @@ fn failures(registry: &Registry, kind: &str) -> u64 {
 }
 
 /// What the role reports in the end, and how often the fault was met.
-async fn endure(record: Record, fault: &Arc<Fault>, kind: &str) -> (DistributeReport, u64) {
-    let zone = Zone::new(record).await;
+async fn endure(fault: &Arc<Fault>, kind: &str) -> (DistributeReport, u64) {
+    let zone = Zone::new().await;
     let (distributor, registry) = zone.distributor(Some(fault.script()), false);
     let (end, health) = (EndOfInput::later(), distributor.health.clone());
     let announced = end.clone();
@@ -180,10 +157,10 @@ async fn endure(record: Record, fault: &Arc<Fault>, kind: &str) -> (DistributeRe
     wait_until("it is ready again", || health.problems().is_empty()).await;
     end.announce();
     let report = tokio::time::timeout(RECOVERY, role).await.expect("it ends").unwrap().unwrap();
-    reckoning::compare(&zone.store, &zone.log, record, &[]).unwrap();
-    reckoning::audit(&zone.store, &zone.log, record).await.unwrap();
+    reckoning::compare(&zone.store, &zone.log, &[]).unwrap();
+    reckoning::audit(&zone.store, &zone.log).await.unwrap();
     // A collection that gives up hears of the first of its requests that fail side by side.
-    let unheard = if record == Record::CommitLog { 16 } else { 0 };
+    let unheard = 16;
     let counted = failures(&registry, kind);
     assert!((hits.saturating_sub(unheard)..=hits).contains(&counted), "each failure counts: {counted} of {hits}");
     (report, hits)
@@ -197,18 +174,16 @@ fn whatever_fails_the_role_says_so_and_recovers_by_itself() {
         (StoreErrorKind::NoSuchStore, "no_such_store"),
     ];
     let late = Fate::Late(Duration::from_secs(20));
-    let chain = CALLS.map(|call| (Record::Chain, call));
-    let commit_log = COMMIT_LOG_CALLS.map(|call| (Record::CommitLog, call));
-    for (record, (operation, key_holds, changes)) in chain.into_iter().chain(commit_log) {
+    for (operation, key_holds, changes) in CALLS {
         for fate in [Fate::Fails, Fate::AnswerLost, late] {
             for (kind, name) in kinds {
                 if fate != Fate::Fails && (!changes || kind != StoreErrorKind::Transient) {
                     continue;
                 }
-                println!("{record:?}: {operation} of *{key_holds}*: {fate:?}, {kind:?}");
+                println!("{operation} of *{key_holds}*: {fate:?}, {kind:?}");
                 let (lasts, hits) = (AtomicBool::new(true), AtomicU64::new(0));
                 let fault = Arc::new(Fault { operation, key_holds, fate, kind, lasts, hits });
-                let (report, hits) = on_virtual_time(endure(record, &fault, name));
+                let (report, hits) = on_virtual_time(endure(&fault, name));
                 // Several entries are read side by side, each with tries of its own.
                 assert!(hits < 200, "{hits} tries in {OUTAGE:?}");
                 assert!(report.rows > 0 && report.rejected > 0, "{report:?}");

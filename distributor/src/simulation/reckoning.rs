@@ -1,17 +1,15 @@
-//! The tables and the chain as they are, against the model and the audit.
+//! The tables and the commit logs as they are, against the model and the audit.
 
 use std::sync::Arc;
 
 use common::log::Bounds;
 
 use super::chance::Life;
-use super::damaged::Damaged;
 use super::log::{LogOf, MemoryLog};
+use super::model::{Decided, What};
 use super::store::{MemoryStore, StoreOf};
 use super::{commits, model, roles};
-use crate::Record;
 use crate::audit::{Auditor, Repair};
-use crate::chain::{Completion, Cut, CutKind, Origin};
 
 /// Files of both tables.
 pub(super) fn files(store: &MemoryStore) -> Vec<String> {
@@ -20,25 +18,12 @@ pub(super) fn files(store: &MemoryStore) -> Vec<String> {
     files
 }
 
-pub(super) fn document<T: serde::de::DeserializeOwned>(store: &MemoryStore, key: &str) -> Result<T, String> {
-    let body = store.get(key).ok_or_else(|| format!("{key} is not there"))?;
-    serde_json::from_slice(&body).map_err(|error| format!("{key}: {error}"))
-}
-
 /// Each file has the rows that the model says, and there are no others. `skipped_to`: where operators set offsets
 /// forward to, by partition.
-pub(super) fn compare(
-    store: &MemoryStore,
-    log: &MemoryLog,
-    record: Record,
-    skipped_to: &[(i32, i64)],
-) -> Result<(), String> {
+pub(super) fn compare(store: &MemoryStore, log: &MemoryLog, skipped_to: &[(i32, i64)]) -> Result<(), String> {
     let mut expected = model::Tables::new();
     for partition in log.partitions() {
-        let tables = match record {
-            Record::Chain => tables(store, log, partition, skipped_to),
-            Record::CommitLog => committed_tables(store, log, partition, skipped_to),
-        };
+        let tables = tables(store, log, partition, skipped_to);
         expected.extend(tables.map_err(|error| format!("partition {partition}: {error}"))?);
     }
     if let Some(unknown) = files(store).iter().find(|path| !expected.contains_key(*path)) {
@@ -54,44 +39,8 @@ pub(super) fn compare(
     Ok(())
 }
 
-fn tables(
-    store: &MemoryStore,
-    log: &MemoryLog,
-    partition: i32,
-    skipped_to: &[(i32, i64)],
-) -> Result<model::Tables, String> {
-    let mut keys = store.keys(&format!("_batches/events/{partition}/cuts/"));
-    // The newest cut comes first in a listing.
-    keys.reverse();
-    let cuts = keys.iter().map(|key| {
-        let cut: Cut = document(store, key)?;
-        let done = key.replace("/cuts/", "/done/");
-        let damaged = if store.get(&done).is_some() { Damaged::read(store, &done)? } else { None };
-        Ok((cut, damaged))
-    });
-    let cuts: Vec<(Cut, Option<Damaged>)> = cuts.collect::<Result<_, String>>()?;
-    let Bounds { earliest, .. } = log.bounds(partition);
-    let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
-    if cuts.is_empty() && is_empty {
-        return Ok(model::Tables::new());
-    }
-    for (key, (cut, _)) in keys.iter().zip(&cuts) {
-        match cut.kind {
-            CutKind::Batch if store.get(&key.replace("/cuts/", "/done/")).is_none() => {
-                return Err(format!("the batch {}..{} is not complete", cut.from, cut.to));
-            }
-            CutKind::Skipped if !skipped_to.contains(&(partition, cut.to)) => {
-                return Err(format!("{}..{} were skipped unasked", cut.from, cut.to));
-            }
-            _ => {}
-        }
-    }
-    let origin: Origin = document(store, &format!("_batches/events/{partition}/origin.json"))?;
-    log.look(partition, |log| model::tables(partition, origin.start, &cuts, log))
-}
-
 /// As a commit log says.
-fn committed_tables(
+fn tables(
     store: &MemoryStore,
     log: &MemoryLog,
     partition: i32,
@@ -104,34 +53,30 @@ fn committed_tables(
         return if is_empty { Ok(model::Tables::new()) } else { Err("it has no commit log".to_owned()) };
     };
     commits::check(store, partition, &state)?;
-    let cuts = commits::cuts(partition, &state)?;
-    let unasked = cuts.iter().find(|cut| cut.kind == CutKind::Skipped && !skipped_to.contains(&(partition, cut.to)));
-    if let Some(cut) = unasked {
-        return Err(format!("{}..{} were skipped unasked", cut.from, cut.to));
+    let decided = commits::decided(&state)?;
+    let is_unasked =
+        |decided: &&Decided| matches!(decided.what, What::Skipped) && !skipped_to.contains(&(partition, decided.to));
+    if let Some(Decided { from, to, .. }) = decided.iter().find(is_unasked) {
+        return Err(format!("{from}..{to} were skipped unasked"));
     }
-    let cuts: Vec<_> = cuts.into_iter().map(|cut| (cut, None)).collect();
-    let mut tables = log.look(partition, |log| model::tables(partition, header.start, &cuts, log))?;
+    let mut tables = log.look(partition, |log| model::tables(partition, header.start, &decided, log))?;
     tables.extend(blanked.into_iter().map(|path| (path, Vec::new())));
     Ok(tables)
 }
 
-/// How many batches were closed after the log had let go of their head.
-pub(super) fn damaged(store: &MemoryStore, log: &MemoryLog) -> u64 {
-    let keys = log.partitions().into_iter().flat_map(|id| store.keys(&format!("_batches/events/{id}/done/")));
-    let completions = keys.filter_map(|key| document::<Completion>(store, &key).ok());
-    let damaged = completions.filter(|completion| completion.damage.is_some()).count() as u64;
-    damaged + log.partitions().into_iter().map(|id| commits::abandoned(store, id)).sum::<u64>()
+/// How many batches were abandoned.
+pub(super) fn abandoned(store: &MemoryStore, log: &MemoryLog) -> u64 {
+    log.partitions().into_iter().map(|id| commits::abandoned(store, id)).sum()
 }
 
 /// A deep audit finds nothing.
-pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>, record: Record) -> Result<(), String> {
+pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Result<(), String> {
     let life = Arc::new(Life::new("audit".to_owned()));
     let auditor = Auditor {
-        store: Arc::new(StoreOf { memory: store.clone(), life: life.clone(), script: None }),
+        store: Arc::new(StoreOf { memory: store.clone(), life: life.clone(), script: None, is_resting: false }),
         log: Some(Arc::new(LogOf { memory: log.clone(), life, member: 0 })),
         topic: roles::TOPIC.into(),
         group: roles::GROUP.into(),
-        encoding: roles::ENCODING,
         window_memory: roles::WINDOW_MEMORY,
         batch_memory: 5_000,
         scratch: roles::scratch(),
@@ -140,10 +85,6 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>, record
         now_ms: 0,
         on_batch: Box::new(|_| {}),
     };
-    let audit = match record {
-        Record::Chain => auditor.verify(Repair::No).await,
-        Record::CommitLog => auditor.verify_commits(Repair::No).await,
-    };
-    let audit = audit.map_err(|error| format!("the audit failed: {error}"))?;
+    let audit = auditor.verify(Repair::No).await.map_err(|error| format!("the audit failed: {error}"))?;
     if audit.is_sound() { Ok(()) } else { Err(format!("the audit found {:?}", audit.findings)) }
 }

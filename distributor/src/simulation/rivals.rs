@@ -12,7 +12,7 @@ use super::log::{LogOf, MemoryLog};
 use super::model::Event;
 use super::store::{MemoryStore, StoreOf};
 use super::{on_virtual_time, reckoning, roles};
-use crate::{EndOfInput, Record, Settings};
+use crate::EndOfInput;
 
 const EVENTS: u64 = 30;
 /// Of them there when we begin: a batch, so that whatever we cut is what the rival cut.
@@ -23,13 +23,12 @@ const CALLS: u64 = 40;
 struct Zone {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
-    record: Record,
 }
 
 impl Zone {
-    fn new(chance: &Arc<Chance>, record: Record) -> Self {
+    fn new(chance: &Arc<Chance>) -> Self {
         let store = Arc::new(MemoryStore::new(chance.clone(), None));
-        Self { store, log: Arc::new(MemoryLog::new(chance.clone(), 1, true, None)), record }
+        Self { store, log: Arc::new(MemoryLog::new(chance.clone(), 1, true, None)) }
     }
 
     fn append(&self, numbers: std::ops::Range<u64>) {
@@ -53,9 +52,9 @@ impl Zone {
             before(operation, key);
             None
         });
-        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: Some(script) };
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: Some(script), is_resting: false };
         let log = LogOf { memory: self.log.clone(), life, member: 0 };
-        let distributor = roles::distributor(store, log, Settings { record: self.record, ..roles::settings(true) });
+        let distributor = roles::distributor(store, log, roles::settings(true));
         let ended = distributor.run(&EndOfInput::now(), &Shutdown::new()).await;
         ended.map(drop).map_err(|error| error.to_string())
     }
@@ -64,8 +63,11 @@ impl Zone {
     fn is_overtaken_by(&self, rival: &Self) {
         self.append(AT_FIRST..EVENTS);
         for key in rival.store.keys("") {
-            // Its entries follow what is there.
-            if !key.starts_with("_commits/events/0/log/") {
+            // Its entries follow what is there, and its checkpoints are of other ones then.
+            let is_of_entries = ["log/", "checkpoints/", "segments/", "root.json"]
+                .iter()
+                .any(|name| key.starts_with(&format!("_commits/events/0/{name}")));
+            if !is_of_entries {
                 let put = self.store.put(&key, rival.store.get(&key).unwrap(), &PutCondition::IfAbsent);
                 assert!(matches!(put, PutOutcome::Written(_) | PutOutcome::AlreadyExists));
             }
@@ -77,19 +79,17 @@ impl Zone {
 
 #[test]
 fn a_rival_that_gets_ahead_at_any_moment_is_no_reason_to_give_up() {
-    for record in roles::RECORDS {
-        on_virtual_time(a_rival_gets_ahead(record));
-    }
+    on_virtual_time(a_rival_gets_ahead());
 }
 
-async fn a_rival_gets_ahead(record: Record) {
+async fn a_rival_gets_ahead() {
     let chance = Arc::new(Chance::new(0));
     chance.calm();
-    let rival = Arc::new(Zone::new(&chance, record));
+    let rival = Arc::new(Zone::new(&chance));
     rival.append(0..EVENTS);
     rival.distribute(|_, _| ()).await.unwrap();
     for moment in 0..CALLS {
-        let ours = Arc::new(Zone::new(&chance, record));
+        let ours = Arc::new(Zone::new(&chance));
         ours.append(0..AT_FIRST);
         let calls = AtomicU64::new(0);
         let (zone, ahead) = (ours.clone(), rival.clone());
@@ -99,39 +99,33 @@ async fn a_rival_gets_ahead(record: Record) {
             }
         };
         let ended = ours.distribute(before).await;
-        ended.unwrap_or_else(|error| panic!("{record:?}: overtaken before call {moment}: {error}"));
+        ended.unwrap_or_else(|error| panic!("overtaken before call {moment}: {error}"));
         if ours.log.bounds(0).latest == i64::try_from(AT_FIRST).unwrap() {
             assert!(moment >= 7, "{moment} calls: lists, what fixes the batch, file, key run and what completes it");
             return;
         }
         ours.distribute(|_, _| ()).await.unwrap();
-        reckoning::compare(&ours.store, &ours.log, record, &[]).unwrap();
-        reckoning::audit(&ours.store, &ours.log, record).await.unwrap();
+        reckoning::compare(&ours.store, &ours.log, &[]).unwrap();
+        reckoning::audit(&ours.store, &ours.log).await.unwrap();
     }
 }
 
 #[test]
 fn a_file_that_is_removed_while_it_is_looked_at_is_put_again() {
-    for record in roles::RECORDS {
-        for looks_with in ["head", "get"] {
-            on_virtual_time(a_file_is_removed(record, looks_with));
-        }
+    for looks_with in ["head", "get"] {
+        on_virtual_time(a_file_is_removed(looks_with));
     }
 }
 
-async fn a_file_is_removed(record: Record, looks_with: &'static str) {
+async fn a_file_is_removed(looks_with: &'static str) {
     let chance = Arc::new(Chance::new(0));
     chance.calm();
-    let zone = Zone::new(&chance, record);
+    let zone = Zone::new(&chance);
     zone.append(0..AT_FIRST);
     zone.distribute(|_, _| ()).await.unwrap();
     let files = reckoning::files(&zone.store);
     // The batch is open again, and its files are there.
-    let completion = match record {
-        Record::Chain => zone.store.keys("_batches/events/0/done/"),
-        Record::CommitLog => zone.store.keys("_commits/events/0/log/"),
-    };
-    zone.store.remove(&completion[0]);
+    zone.store.remove(&zone.store.keys("_commits/events/0/log/")[0]);
     for prefix in ["_commits/events/0/checkpoints/", "_commits/events/0/root.json"] {
         zone.store.keys(prefix).iter().for_each(|key| zone.store.remove(key));
     }
@@ -143,6 +137,6 @@ async fn a_file_is_removed(record: Record, looks_with: &'static str) {
         }
     };
     zone.distribute(before).await.unwrap();
-    reckoning::compare(&zone.store, &zone.log, record, &[]).unwrap();
-    reckoning::audit(&zone.store, &zone.log, record).await.unwrap();
+    reckoning::compare(&zone.store, &zone.log, &[]).unwrap();
+    reckoning::audit(&zone.store, &zone.log).await.unwrap();
 }

@@ -10,10 +10,7 @@ use super::log::LogOf;
 use super::store::StoreOf;
 use crate::batch::Encoding;
 use crate::batch::testing::layout;
-use crate::{Distributor, Metrics, Record, Scratch, Settings};
-
-/// Both ways to record what was decided.
-pub(super) const RECORDS: [Record; 2] = [Record::Chain, Record::CommitLog];
+use crate::{Distributor, Metrics, Scratch, Settings};
 
 pub(super) const TOPIC: &str = "events";
 pub(super) const GROUP: &str = "g";
@@ -32,7 +29,6 @@ pub(super) fn scratch() -> Scratch {
 /// Batches of eight records, none older than a second.
 pub(super) fn settings(once: bool) -> Settings {
     Settings {
-        record: Record::Chain,
         topic: TOPIC.into(),
         partitions: 1,
         group: GROUP.into(),
@@ -57,7 +53,7 @@ pub(super) fn settings(once: bool) -> Settings {
 pub(super) fn distributor(store: StoreOf, log: LogOf, settings: Settings) -> Distributor {
     Distributor {
         clock: store.memory.chance.clone(),
-        boot_clock: store.memory.chance.clone(),
+        host: store.memory.chance.host(),
         store: Arc::new(store),
         log: Arc::new(log),
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap()),

@@ -16,7 +16,7 @@ use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
-use crate::{BatchAbandoner, DistributeReport, Distributor, EndOfInput, Record, Settings};
+use crate::{BatchAbandoner, DistributeReport, Distributor, EndOfInput, Settings};
 
 const MEMBERS: usize = 2;
 /// Longer than any call is under way.
@@ -43,7 +43,6 @@ pub(super) struct World {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
     trouble: Trouble,
-    record: Record,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
     events: u64,
@@ -52,7 +51,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, record: Record, sabotage: Option<Sabotage>) -> Self {
+    pub fn new(seed: u64, sabotage: Option<Sabotage>) -> Self {
         let chance = Arc::new(Chance::new(seed));
         let (partitions, all_own, trouble) = chance.draw(|random| {
             let partitions = random.pick(&[1, 1, 2]);
@@ -63,7 +62,6 @@ impl World {
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
             chance,
             trouble,
-            record,
             roles: [None, None],
             lives: 0,
             events: 0,
@@ -74,8 +72,8 @@ impl World {
     pub async fn run(mut self) -> Outcome {
         let verdict = self.live().await;
         self.end_all();
-        let damaged = reckoning::damaged(&self.store, &self.log);
-        Outcome { trace: self.chance.trace(), damaged, verdict }
+        let abandoned = reckoning::abandoned(&self.store, &self.log);
+        Outcome { trace: self.chance.trace(), abandoned, verdict }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -92,8 +90,8 @@ impl World {
             self.abandon().await;
         }
         self.finish().await?;
-        reckoning::compare(&self.store, &self.log, self.record, &self.skipped_to)?;
-        reckoning::audit(&self.store, &self.log, self.record).await
+        reckoning::compare(&self.store, &self.log, &self.skipped_to)?;
+        reckoning::audit(&self.store, &self.log).await
     }
 
     fn disturb(&mut self) {
@@ -179,9 +177,8 @@ impl World {
         // Whoever makes a file again may be configured with another one than who wrote it.
         let compression = if self.lives.is_multiple_of(2) { Compression::Snappy } else { Compression::Zstd };
         let encoding = Encoding { compression, ..roles::ENCODING };
-        let record = self.record;
-        let settings = Settings { record, layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
-        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None };
+        let settings = Settings { layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let distributor = roles::distributor(store, log, settings);
         (life, distributor)
@@ -238,17 +235,12 @@ impl World {
         Ok(())
     }
 
-    fn has_origin(&self, partition: i32) -> bool {
-        self.store.get(&format!("_batches/events/{partition}/origin.json")).is_some()
-            || commits::has_entries(&self.store, partition)
-    }
-
     fn set_back(&mut self, partition: i32) {
         if let Some(committed) = self.log.committed(partition) {
             let to = self.chance.draw(|random| random.between(0, committed));
             self.chance.tell(format_args!("offset of {partition} is set back from {committed} to {to}"));
             self.log.commit(partition, to);
-            // Of offsets that were set forward before, what lies behind is still ahead of the chain.
+            // Of offsets that were set forward before, what lies behind is still ahead of the commit log.
             self.skipped_to.push((partition, to));
         }
     }
@@ -284,10 +276,10 @@ impl World {
         self.set_all_back();
     }
 
-    /// Also where no commit was ever seen: the chain may be further, and a group without offsets asks for nothing.
+    /// Also where no offset was ever committed: the commit log may be further, and a group without offsets asks for nothing.
     fn set_all_back(&self) {
         for partition in self.log.partitions() {
-            if self.log.committed(partition).is_some() || self.has_origin(partition) {
+            if self.log.committed(partition).is_some() || commits::has_entries(&self.store, partition) {
                 self.log.commit(partition, 0);
             }
         }
@@ -304,9 +296,14 @@ impl World {
             let life = Arc::new(Life::new(format!("o{}", self.lives)));
             self.chance.tell(format_args!("{} abandons what is under way of {partition}", life.name));
             let abandoner = BatchAbandoner {
-                store: Arc::new(StoreOf { memory: self.store.clone(), life: life.clone(), script: None }),
+                store: Arc::new(StoreOf {
+                    memory: self.store.clone(),
+                    life: life.clone(),
+                    script: None,
+                    is_resting: false,
+                }),
                 log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
-                boot_clock: self.chance.clone(),
+                host: self.chance.host(),
                 topic: roles::TOPIC.into(),
                 group: roles::GROUP.into(),
                 scratch: roles::scratch(),

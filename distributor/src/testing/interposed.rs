@@ -97,6 +97,9 @@ impl Store for Interposed {
     async fn tag_version(&self, key: &str, version: &Version, tags: &Metadata) -> Result<TagOutcome> {
         self.call("tag", key, self.inner.tag_version(key, version, tags)).await
     }
+    async fn refuses_old_requests(&self) -> Result<bool> {
+        self.call("try an old request", "", self.inner.refuses_old_requests()).await
+    }
     async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
         self.call("lock", key, self.inner.lock(key, kind)).await
     }

@@ -15,7 +15,7 @@ use super::epochs::EPOCH_MS;
 
 const MAGIC: &[u8; 8] = b"EDKEYS01";
 /// Bytes of a key in a run.
-pub(crate) const ENTRY_BYTES: usize = 20;
+const ENTRY_BYTES: usize = 20;
 /// Bytes of a section besides its keys.
 const SECTION_BYTES: usize = 12;
 /// Bytes of a run besides its sections.
@@ -118,7 +118,7 @@ mod tests {
     fn a_damaged_run_is_refused() {
         let mut overlay = Overlay::default();
         for key in 0..100_u128 {
-            overlay.insert(key << 100, 5_000 + i64::try_from(key).unwrap_or(0) * 50);
+            overlay.put(key << 100, 5_000 + i64::try_from(key).unwrap_or(0) * 50);
         }
         let run = encode_key_run(&overlay);
         let mut seen = 0;
@@ -165,10 +165,10 @@ mod tests {
     fn a_run_is_largest_where_each_key_has_a_section_of_its_own() {
         let mut overlay = Overlay::default();
         for number in 0..10_u32 {
-            overlay.insert(u128::from(number) << 100, i64::from(number) * EPOCH_MS);
+            overlay.put(u128::from(number) << 100, i64::from(number) * EPOCH_MS);
         }
         assert_eq!(encode_key_run(&overlay).len() as u64, most_bytes(10));
-        overlay.insert(1, 0);
+        overlay.put(1, 0);
         assert!((encode_key_run(&overlay).len() as u64) < most_bytes(11));
     }
 }

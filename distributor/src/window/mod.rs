@@ -38,9 +38,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "fuzz")]
 pub(crate) use self::key_run::fuzz::key_run;
-pub(crate) use self::key_run::{
-    ENTRY_BYTES as KEY_RUN_ENTRY_BYTES, KeyRunError, decode_key_run, encode_key_run, most_bytes,
-};
+pub(crate) use self::key_run::{decode_key_run, encode_key_run, most_bytes};
 pub(crate) use budget::Budget;
 use budget::Lease;
 use keys::Keys;

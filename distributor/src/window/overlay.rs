@@ -10,15 +10,10 @@ pub(crate) struct Overlay {
 
 impl Overlay {
     /// Of several times of a key the latest counts. Returns the previous latest, if it was in the same epoch.
-    fn put(&mut self, key: u128, time_ms: i64) -> Option<i64> {
+    pub(super) fn put(&mut self, key: u128, time_ms: i64) -> Option<i64> {
         let (epoch, within) = split(time_ms);
         let before = self.epochs.of(epoch).insert(key, within);
         before.map(|within| join(epoch, within))
-    }
-
-    /// Of several times of a key the latest counts.
-    pub(crate) fn insert(&mut self, key: u128, time_ms: i64) {
-        self.put(key, time_ms);
     }
 
     /// Inserts, and returns whether `key` was present with a log time of at least `from_ms`: both in one look-up.

@@ -6,7 +6,7 @@ use common::log::{LogError, LogErrorKind};
 use tokio::time::Instant;
 
 use super::{MAX_POLL, Worker};
-use crate::partition::PartitionError;
+use crate::error::PartitionError;
 use crate::watch::is_drained;
 
 impl Worker<'_> {

@@ -3,8 +3,8 @@
 use common::log::LogError;
 
 use super::Worker;
+use crate::error::PartitionError;
 use crate::lane::{LaneHandle, Order, Report};
-use crate::partition::PartitionError;
 
 impl Worker<'_> {
     /// Drops orders for revoked partitions.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::log::{LogError, LogErrorKind};
 use tokio::time::Instant;
 
-use crate::partition::PartitionError;
+use crate::error::PartitionError;
 
 /// The first wait after a temporary failure; each further one is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);

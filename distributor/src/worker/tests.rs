@@ -71,21 +71,21 @@ async fn a_partition_whose_store_hangs_holds_up_no_other() {
     let distributor = Distributor { store, ..zone.distributor() };
     let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
     let watching = async {
-        wait_until("the other partition is written", || zone.completions(1) == 3).await;
-        assert!(hanging.hangs.load(Ordering::SeqCst) && zone.completions(0) == 0);
+        wait_until("the other partition is written", || zone.committed(1) == 3).await;
+        assert!(hanging.hangs.load(Ordering::SeqCst) && zone.committed(0) == 0);
         hanging.open_up();
     };
     let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
     let report = report.unwrap();
     assert_eq!((report.rows, report.duplicates), (100, 10));
-    assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+    assert_eq!((zone.committed(0), zone.committed(1)), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn partitions_that_cannot_go_on_keep_no_other_from_its_end_and_are_all_named() {
     let zone = Zone::filled(4).await;
     let store = interposed(zone.store(), |operation, key| match operation {
-        "put" if key.contains("_batches/events/1/") || key.contains("_batches/events/2/") => {
+        "put" if key.contains("_commits/events/1/") || key.contains("_commits/events/2/") => {
             Fate::Fail(StoreErrorKind::Unsupported)
         }
         _ => Fate::Pass,
@@ -96,11 +96,11 @@ async fn partitions_that_cannot_go_on_keep_no_other_from_its_end_and_are_all_nam
     let error = ended.unwrap_err().to_string();
     for (partition, is_named) in [(0, false), (1, true), (2, true), (3, false)] {
         assert_eq!(error.contains(&format!("partition {partition}: ")), is_named, "{error}");
-        assert_eq!(zone.completions(partition), if is_named { 0 } else { 3 });
+        assert_eq!(zone.committed(partition), if is_named { 0 } else { 3 });
     }
     assert_eq!(distributor.metrics.report().rows, 100, "the report lacks completed rows");
     zone.distribute().await;
-    assert_eq!((zone.completions(1), zone.completions(2)), (3, 3), "nothing was lost");
+    assert_eq!((zone.committed(1), zone.committed(2)), (3, 3), "nothing was lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn a_service_parks_and_reports_a_partition_that_is_refused_and_retries_it(
     let is_broken = Arc::new(AtomicBool::new(true));
     let broken = is_broken.clone();
     let store = interposed(zone.store(), move |operation, key| {
-        let is_refused = operation == "put" && key.contains("_batches/events/1/") && broken.load(Ordering::SeqCst);
+        let is_refused = operation == "put" && key.contains("_commits/events/1/") && broken.load(Ordering::SeqCst);
         if is_refused { Fate::Fail(StoreErrorKind::Unsupported) } else { Fate::Pass }
     });
     let mut distributor = Distributor { store, ..zone.distributor() };
@@ -123,7 +123,7 @@ async fn a_service_parks_and_reports_a_partition_that_is_refused_and_retries_it(
         wait_until("the other is written and this one is reported", || seen() == 55 && reported()).await;
         zone.append(1).await;
         wait_until("the other goes on", || seen() == 110).await;
-        assert_eq!(zone.completions(1), 0);
+        assert_eq!(zone.committed(1), 0);
         is_broken.store(false, Ordering::SeqCst);
         // The problem is corrected.
         wait_until("it works again", || seen() == 165 && health.problems().is_empty()).await;
@@ -148,7 +148,7 @@ async fn a_shutdown_waits_for_no_store() {
     report.unwrap();
     // The next worker finishes the batches that were begun.
     zone.distribute().await;
-    assert_eq!((zone.completions(0), zone.completions(1)), (3, 3));
+    assert_eq!((zone.committed(0), zone.committed(1)), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -168,7 +168,7 @@ async fn a_batch_that_holds_an_urgent_type_is_written_at_its_age_and_no_other_is
     let (end, shutdown, metrics) = (EndOfInput::later(), Shutdown::new(), distributor.metrics.clone());
     let watching = async {
         wait_until("the batch with the alert is written", || metrics.report().rows > 0).await;
-        assert_eq!((zone.completions(0), zone.completions(1)), (0, 1), "the other one may become a day old");
+        assert_eq!((zone.committed(0), zone.committed(1)), (0, 1), "the other one may become a day old");
         shutdown.trigger();
     };
     let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), watching);
@@ -193,18 +193,19 @@ fn watermark(zone: &Zone) -> serde_json::Value {
 #[tokio::test]
 async fn the_watermark_says_up_to_when_the_tables_are_complete() {
     let zone = Zone::new().await;
-    let newest: crate::chain::Cut = serde_json::from_slice(&std::fs::read(&zone.chain("cuts")[0]).unwrap()).unwrap();
+    let head = zone.state().await.head;
     let first = watermark(&zone);
     assert_eq!(
-        first["complete_before_ms"], newest.clock_ms,
+        first["complete_before_ms"].as_i64(),
+        head.clock_ms,
         "the last record's log time: the look was not a minute later"
     );
-    assert_eq!(first["partitions"]["0"]["offset"], newest.to);
+    assert_eq!(first["partitions"]["0"]["offset"], head.end);
     zone.append(1).await;
     assert_eq!(watermark(&zone), first, "unwritten records moved it");
     zone.distribute().await;
     let second = watermark(&zone);
-    assert_eq!(second["partitions"]["0"]["offset"], newest.to * 2);
+    assert_eq!(second["partitions"]["0"]["offset"], head.end * 2);
     assert!(second["complete_before_ms"].as_i64() >= first["complete_before_ms"].as_i64());
 }
 
@@ -228,8 +229,8 @@ async fn each_phase_of_a_batch_is_timed_once() {
     let mut text = Vec::new();
     prometheus::Encoder::encode(&prometheus::TextEncoder::new(), &registry.gather(), &mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
-    for phase in ["encode", "cut", "files", "keys", "completion"] {
-        let line = format!("ed_distribute_batch_phase_seconds_count{{phase=\"{phase}\"}} {}", zone.completions(0));
+    for phase in ["encode", "intent", "files", "commit"] {
+        let line = format!("ed_distribute_batch_phase_seconds_count{{phase=\"{phase}\"}} {}", zone.committed(0));
         assert!(text.lines().any(|found| found == line), "{line}");
     }
 }
@@ -245,7 +246,7 @@ async fn without_disk_space_batches_are_written_early_and_nothing_is_lost() {
     let shutdown = Shutdown::new();
     let (report, ()) = tokio::join!(distributor.run(&end, &shutdown), async {
         // Only memory requires it before the end is announced.
-        wait_until("a batch is written", || zone.completions(0) > 0).await;
+        wait_until("a batch is written", || zone.committed(0) > 0).await;
         end.announce();
     });
     let report = report.unwrap();

@@ -22,6 +22,11 @@ impl Bucket {
         Self { client, name, prefix, has_custom_endpoint }
     }
 
+    /// The same with another client.
+    pub fn over(&self, client: Client) -> Self {
+        Self { client, name: self.name.clone(), prefix: self.prefix.clone(), ..*self }
+    }
+
     pub fn location(&self) -> String {
         if self.prefix.is_empty() {
             format!("s3://{}", self.name)

@@ -11,6 +11,7 @@ use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 
+use super::stale::ServerClock;
 use crate::redact::without_credentials;
 use crate::store::{Result, StoreError, StoreErrorKind};
 
@@ -28,14 +29,17 @@ pub(super) struct Connection {
     pub client: Client,
     /// The endpoint is not AWS itself.
     pub has_custom_endpoint: bool,
+    pub clock: ServerClock,
 }
 
 /// The connection to S3. A custom endpoint also implies path-style addresses.
 pub(super) async fn connect(location: &str) -> Result<Connection> {
     let config = aws_config(location, "S3").await?;
     let has_custom_endpoint = has_custom_endpoint(&config, "S3");
+    let clock = ServerClock::default();
     let builder = aws_sdk_s3::config::Builder::from(&config).force_path_style(has_custom_endpoint);
-    Ok(Connection { client: Client::from_conf(builder.build()), has_custom_endpoint })
+    let client = Client::from_conf(builder.interceptor(clock.clone()).build());
+    Ok(Connection { client, has_custom_endpoint, clock })
 }
 
 /// The configuration for a client of an AWS service. All of it comes from the environment, as for every AWS tool:

@@ -45,6 +45,11 @@ impl S3Failure {
         self.status == Some(409) && (self.has_code("ConditionalRequestConflict") || self.has_code("OperationAborted"))
     }
 
+    /// The signature is too old.
+    pub fn is_too_old(&self) -> bool {
+        self.has_code("RequestTimeTooSkewed") || self.has_code("RequestExpired")
+    }
+
     pub fn is_no_such_upload(&self) -> bool {
         self.has_code("NoSuchUpload")
     }

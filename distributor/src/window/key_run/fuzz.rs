@@ -18,14 +18,18 @@ fn check(run: &[u8]) {
         return;
     }
     let mut overlay = Overlay::default();
-    keys.iter().for_each(|(key, time_ms)| overlay.insert(*key, *time_ms));
+    for (key, time_ms) in &keys {
+        overlay.put(*key, *time_ms);
+    }
     let written = encode_key_run(&overlay);
     assert!(written.len() as u64 <= most_bytes(keys.len() as u64));
     let mut read = Vec::new();
     decode_key_run(&written, |key, time_ms| read.push((key, time_ms))).expect("a run of ours");
     assert_eq!(latest(&read), latest(&keys));
     let mut again = Overlay::default();
-    read.iter().for_each(|(key, time_ms)| again.insert(*key, *time_ms));
+    for (key, time_ms) in &read {
+        again.put(*key, *time_ms);
+    }
     assert_eq!(encode_key_run(&again), written);
 }
 

@@ -52,7 +52,8 @@ impl Stuck {
     async fn is_committed(&self, partition: i32, offset: i64) {
         let deadline = Instant::now() + PATIENCE;
         while self.zone.log.committed("g", "events").await.unwrap().get(&partition) != Some(&offset) {
-            assert!(Instant::now() < deadline, "{partition} is not committed at {offset}");
+            let committed = self.zone.log.committed("g", "events").await.unwrap();
+            assert!(Instant::now() < deadline, "{partition} is not committed at {offset}: {committed:?}");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -60,7 +61,7 @@ impl Stuck {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go_on() {
-    let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
+    let mut stuck = Stuck::on("_commits/events/0/log/").await;
     stuck.distributor.settings.max_age = Duration::from_millis(300);
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
     let watching = async {
@@ -71,9 +72,9 @@ async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go
         stuck.is_committed(1, 41 * APPENDED).await;
         // By age, because it has no end of input and no further rows.
         stuck.is_committed(2, APPENDED).await;
-        assert_eq!(stuck.zone.completions(0), 0);
+        assert_eq!(stuck.zone.committed(0), 0);
         // One being processed by the lane, the others waiting.
-        assert!(stuck.chunks.of(0) <= lane::ORDERS_IN_FLIGHT + 1, "{} chunks are held", stuck.chunks.of(0));
+        assert!(stuck.chunks.of(0) <= crate::lane::ORDERS_IN_FLIGHT + 1, "{} chunks are held", stuck.chunks.of(0));
         assert_eq!(stuck.distributor.metrics.paused_partitions(), 1);
         stuck.hanging.open_up();
         stuck.is_committed(0, 41 * APPENDED).await;
@@ -89,7 +90,7 @@ async fn a_partition_that_is_stuck_for_ever_is_read_no_further_and_the_others_go
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_waits_for_no_partition_that_is_stuck_and_paused() {
-    let stuck = Stuck::on("_batches/events/0/").await;
+    let stuck = Stuck::on("_commits/events/0/").await;
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());
     let watching = async {
         stuck.hangs().await;
@@ -102,7 +103,7 @@ async fn a_shutdown_waits_for_no_partition_that_is_stuck_and_paused() {
     let both = async { tokio::join!(stuck.distributor.run(&end, &shutdown), watching) };
     let (report, ()) = tokio::time::timeout(PATIENCE, both).await.expect("it ends");
     report.unwrap();
-    assert_eq!(stuck.zone.completions(0), 0);
+    assert_eq!(stuck.zone.committed(0), 0);
 }
 
 /// Unique rows of some 2 KB each.
@@ -122,7 +123,7 @@ async fn append_large(zone: &Zone, partition: i32, rows: std::ops::Range<usize>)
 #[tokio::test(flavor = "multi_thread")]
 async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
     const ROWS: usize = 1_500;
-    let mut stuck = Stuck::on("_batches/events/0/cuts/").await;
+    let mut stuck = Stuck::on("_commits/events/0/log/").await;
     // Three quarters of it belong to the stuck partition, which cannot free them.
     let settings = &mut stuck.distributor.settings;
     (settings.max_memory, settings.max_rows) = (4_200_000, ROWS as u64);
@@ -136,9 +137,9 @@ async fn the_others_do_with_the_memory_that_a_stuck_partition_leaves() {
         }
         let batches = APPENDED + i64::try_from(large).unwrap();
         let written = batches - batches % i64::try_from(ROWS).unwrap();
-        wait_until("three batches and more of the other", || stuck.zone.completions(1) >= 4).await;
+        wait_until("three batches and more of the other", || stuck.zone.committed(1) >= 4).await;
         stuck.is_committed(1, written).await;
-        assert_eq!(stuck.zone.completions(0), 0);
+        assert_eq!(stuck.zone.committed(0), 0);
         stuck.hanging.open_up();
         end.announce();
     };

@@ -93,7 +93,7 @@ async fn a_service_whose_only_partition_cannot_be_read_waits_for_it() {
     distributor.settings.max_age = Duration::from_millis(200);
     // All of them: the other one has failed for another reason.
     distributor.store = interposed(zone.store(), |operation, key| match operation {
-        "put" if key.contains("_batches/events/0/") => Fate::Fail(StoreErrorKind::Unsupported),
+        "put" if key.contains("_commits/events/0/") => Fate::Fail(StoreErrorKind::Unsupported),
         _ => Fate::Pass,
     });
     let (end, shutdown) = (EndOfInput::later(), Shutdown::new());

@@ -1,0 +1,110 @@
+//! What an owner does with files, over the embedded log and a local store.
+
+mod encodings;
+mod limits;
+mod uploads;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use common::log::Log;
+use common::shutdown::Shutdown;
+use common::store::StoreErrorKind;
+use tokio::sync::{mpsc, watch};
+
+use super::*;
+use crate::lane::Order;
+use crate::testing::Zone;
+use crate::testing::interposed::{Fate, interposed};
+use crate::uploads::UploadRoom;
+use crate::window::Budget;
+use crate::{Distributor, EndOfInput, Scratch};
+
+type Content = Vec<(PathBuf, Vec<u8>)>;
+
+impl Zone {
+    fn event_files(&self) -> Content {
+        self.files("events", ".parquet").into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    async fn distribute_with(&self, change: impl FnOnce(&mut crate::Settings)) {
+        let mut distributor = self.distributor();
+        change(&mut distributor.settings);
+        distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    }
+
+    async fn shared(&self) -> Shared {
+        let Distributor { settings, metrics, .. } = self.distributor();
+        let scratch = Scratch::new(self.folder.path());
+        let context = Context {
+            store: self.store(),
+            topic: "events".into(),
+            group: "g".into(),
+            log_id: self.log.identity().await.unwrap(),
+            layout: settings.layout,
+            encoding: settings.encoding,
+            max_rows: u64::MAX,
+            max_bytes: u64::MAX,
+            max_files: usize::MAX,
+            budget: Budget::new(u64::MAX, scratch.clone()),
+            scratch,
+            max_age: Duration::from_secs(3600),
+            ages: settings.ages,
+            uploads: UploadRoom::default(),
+            missing: MissingFiles::Restore,
+            metrics,
+        };
+        Shared {
+            context: Arc::new(context),
+            log: self.log.clone(),
+            plain_store: self.store(),
+            targets: watch::channel(None).1,
+            reports: mpsc::unbounded_channel().0,
+            room: Arc::default(),
+        }
+    }
+}
+
+fn clocks() -> Clocks {
+    Clocks { wall: Arc::new(common::clock::SystemClock), host: Host::system() }
+}
+
+#[tokio::test]
+async fn a_lane_that_ends_silently_wakes_a_worker_that_waits_for_room() {
+    let zone = Zone::new().await;
+    let shared = zone.shared().await;
+    let mut lane = start(&shared, &clocks(), 0, 1);
+    while lane.has_room(1) {
+        lane.order(Order::EndReached { announced: false }).unwrap();
+    }
+    // As a panic does.
+    lane.abort();
+    tokio::time::timeout(Duration::from_secs(20), shared.room.notified()).await.expect("a notification");
+    assert!(lane.hand_over().is_err());
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_put_is_counted_and_put_later() {
+    let zone = Zone::new().await;
+    zone.without_checkpoints();
+    let denied = interposed(zone.store(), |call, key| match call {
+        "put" if key.contains("/checkpoints/") => Fate::Fail(StoreErrorKind::Denied),
+        _ => Fate::Pass,
+    });
+    let allowed = zone.shared().await;
+    let metrics = allowed.context.metrics.clone();
+    let refused = Shared { plain_store: denied, ..allowed.clone() };
+    let mut collection = Collection::default();
+    collection.batch_done(&refused, &clocks().wall, 0);
+    collection.ended().await;
+    assert_eq!(metrics.collection_failures(), 1);
+    assert!(!zone.trusted("_commits/events/0/root.json").exists());
+    collection.batch_done(&allowed, &clocks().wall, 0);
+    assert!(collection.is_idle(), "rarely: not after each batch");
+    collection.batch_done(&allowed, &clocks().wall, 0);
+    collection.ended().await;
+    assert_eq!(metrics.collection_failures(), 1);
+    assert!(zone.trusted("_commits/events/0/root.json").exists());
+    zone.assert_sound().await;
+}
