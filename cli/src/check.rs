@@ -12,7 +12,8 @@ use indicatif::HumanCount;
 
 use crate::args::{CheckArgs, Output};
 use crate::{Failure, configure, print, trusted};
-use forecast::{ClosedBy, Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
+use distributor::CloseReason;
+use forecast::{Forecast, Input, Limits, age_for, float, forecast, memory_for_age};
 use inspect::Inspected;
 use report::{Findings, size, whole};
 
@@ -119,14 +120,14 @@ fn too_many(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> 
 }
 
 fn mend(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
-    let closed_early = format!("{} closes batches after {:.1} s", estimate.closed_by.setting(), estimate.batch_seconds);
+    let closed_early = format!("{} closes batches after {:.1} s", estimate.closed_by.setting().unwrap_or_default(), estimate.batch_seconds);
     match (estimate.closed_by, age_for(input, limits, limit)) {
-        (ClosedBy::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
-        (ClosedBy::Age, None) => {
+        (CloseReason::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
+        (CloseReason::Age, None) => {
             "No flush.max_age mends this alone: it takes fewer partitions or types, or more flush.max_memory with a larger age"
                 .to_owned()
         }
-        (ClosedBy::Memory, _) => {
+        (CloseReason::Memory, _) => {
             let max_memory = memory_for_age(input, limits).map_or(limits.max_memory, whole);
             let with = forecast(input, &Limits { max_memory, ..*limits });
             format!(
@@ -135,7 +136,7 @@ fn mend(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> Stri
                 HumanCount(whole(with.files_a_day))
             )
         }
-        (ClosedBy::Rows | ClosedBy::Bytes | ClosedBy::Files, _) => format!("{closed_early}, before flush.max_age: raise it"),
+        (_, _) => format!("{closed_early}, before flush.max_age: raise it"),
     }
 }
 

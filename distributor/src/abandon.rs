@@ -5,7 +5,6 @@
 //! `_commits/<topic>/<partition>/abandoned/<from>/`, then files without rows take the names: a late put of anybody finds
 //! them taken.
 
-use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -25,16 +24,9 @@ use crate::layout::Layout;
 use crate::refusals;
 use crate::scratch::Scratch;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct AbandonError(PartitionError);
-
-impl fmt::Display for AbandonError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl std::error::Error for AbandonError {}
 
 /// Everything needed to abandon batches.
 pub struct BatchAbandoner {

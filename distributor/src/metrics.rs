@@ -10,7 +10,7 @@ use common::store::{StoreError, StoreErrorKind};
 use common::telemetry::Registry;
 use common::telemetry::status::counts_by;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
 };
 use serde::Serialize;
 
@@ -37,6 +37,7 @@ pub struct Metrics {
     bytes: IntCounter,
     unfit: IntCounterVec,
     replaced: IntCounter,
+    batches: IntCounterVec,
     restored: IntCounter,
     missing: IntCounter,
     passed_over: IntCounterVec,
@@ -51,15 +52,15 @@ pub struct Metrics {
     paused: IntGauge,
     parked: IntGauge,
     position: IntGaugeVec,
-    last_append_ms: IntGaugeVec,
-    oldest_unflushed_ms: IntGauge,
+    last_append: GaugeVec,
+    oldest_unflushed: Gauge,
     window_entries: IntGauge,
     window_bytes: IntGauge,
     scratch_bytes: IntGauge,
     open_files: IntGauge,
     behind_seconds: GaugeVec,
     lag_records: IntGaugeVec,
-    watermark_ms: IntGauge,
+    watermark: Gauge,
     batch_rows: Histogram,
     batch_bytes: Histogram,
     phase_seconds: HistogramVec,
@@ -80,11 +81,31 @@ pub(crate) struct BatchDone<'a> {
     pub last_append_ms: i64,
     /// By column: values that did not fit it.
     pub unfit: &'a BTreeMap<String, u64>,
-    /// False if the completion already existed and files were only restored.
-    pub fresh: bool,
+    pub made: Made,
     pub total: Duration,
     /// The parts of it.
     pub phases: &'a [(&'static str, Duration)],
+}
+
+/// Why a batch was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It is new, and was closed for this reason.
+    Closed(CloseReason),
+    /// An earlier owner had begun it.
+    Adopted,
+    /// It was committed before; some of its files were missing.
+    Restored,
+}
+
+impl Made {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Closed(reason) => reason.name(),
+            Self::Adopted => "adopted",
+            Self::Restored => "restored",
+        }
+    }
 }
 
 /// How far a partition's tables are behind its log.
@@ -107,6 +128,11 @@ pub(crate) struct WorkerState {
     pub open_files: usize,
     pub batch_memory_bytes: usize,
     pub oldest_unflushed: Duration,
+}
+
+#[allow(clippy::cast_precision_loss, reason = "exact to the microsecond for thousands of years")]
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1_000.0
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -141,6 +167,16 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok::<_, prometheus::Error>(gauge)
         };
+        let times = |name: &str, help: &str| {
+            let gauge = GaugeVec::new(Opts::new(name, help), &["topic", "partition"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let time = |name: &str, help: &str| {
+            let gauge = Gauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
         let seconds = |name: &str, help: &str| {
             let buckets = prometheus::exponential_buckets(0.01, 2.0, 14)?;
             let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
@@ -167,6 +203,11 @@ impl Metrics {
             replaced: counter(
                 "ed_distribute_replaced_surrogates_total",
                 "Rows of events in whose data lone surrogates were replaced by U+FFFD (format.lone_surrogates)",
+            )?,
+            batches: counters(
+                "ed_distribute_batches_total",
+                "Batches by the reason why they were closed; adopted: an earlier owner had begun them",
+                "closed_by",
             )?,
             restored: counter(
                 "ed_distribute_batches_restored_total",
@@ -228,34 +269,26 @@ impl Metrics {
                 "Partitions that cannot continue until an operator acts or a retry succeeds; the others continue",
             )?,
             position: gauges("ed_distribute_completed_offset", "Offset up to which the trusted zone is complete")?,
-            last_append_ms: gauges(
-                "ed_distribute_completed_append_time_ms",
-                "Log-append time of the last completed record, Unix milliseconds",
+            last_append: times(
+                "ed_distribute_completed_append_timestamp_seconds",
+                "Log-append time of the last completed record, Unix seconds",
             )?,
-            oldest_unflushed_ms: gauge(
-                "ed_distribute_oldest_unflushed_ms",
-                "Age of the oldest open batch, milliseconds",
-            )?,
+            oldest_unflushed: time("ed_distribute_oldest_unflushed_seconds", "Age of the oldest open batch")?,
             window_entries: gauge("ed_distribute_window_entries", "Keys in the deduplication windows")?,
             window_bytes: gauge("ed_distribute_window_bytes", "Memory of the deduplication windows")?,
             scratch_bytes: gauge("ed_distribute_scratch_bytes", "Local disk in use for what does not fit in memory")?,
             open_files: gauge("ed_distribute_open_files", "Parquet files begun in the open batches")?,
-            behind_seconds: {
-                let options = Opts::new(
-                    "ed_distribute_behind_seconds",
-                    "Age of the oldest record of the topic that is not in the trusted zone yet; 0 when there is none",
-                );
-                let gauge = GaugeVec::new(options, &["topic", "partition"])?;
-                registry.register(Box::new(gauge.clone()))?;
-                gauge
-            },
+            behind_seconds: times(
+                "ed_distribute_behind_seconds",
+                "Age of the oldest record of the topic that is not in the trusted zone yet; 0 when there is none",
+            )?,
             lag_records: gauges(
                 "ed_distribute_lag_records",
                 "Offsets between what has been read, whether committed or not, and the end of the log",
             )?,
-            watermark_ms: gauge(
-                "ed_distribute_watermark_ms",
-                "Everything with an earlier log time is in the trusted zone, Unix milliseconds",
+            watermark: time(
+                "ed_distribute_watermark_timestamp_seconds",
+                "Everything with an earlier log time is in the trusted zone, Unix seconds",
             )?,
             batch_memory_bytes: gauge("ed_distribute_batch_memory_bytes", "Memory of the open batches")?,
         })
@@ -295,7 +328,8 @@ impl Metrics {
 
     pub(crate) fn batch_done(&self, done: &BatchDone<'_>) {
         let BatchDone { counts, files, bytes, .. } = *done;
-        if done.fresh {
+        if done.made != Made::Restored {
+            self.batches.with_label_values(&[done.made.name()]).inc();
             self.rows.inc_by(counts.written);
             self.duplicates.inc_by(counts.duplicates);
             self.rejected.inc_by(counts.rejected);
@@ -319,7 +353,7 @@ impl Metrics {
         }
         let partition = done.partition.to_string();
         self.position.with_label_values(&[done.topic, &partition]).set(done.to);
-        self.last_append_ms.with_label_values(&[done.topic, &partition]).set(done.last_append_ms);
+        self.last_append.with_label_values(&[done.topic, &partition]).set(seconds(done.last_append_ms));
         tracing::info!(
             topic = done.topic,
             partition = done.partition,
@@ -331,7 +365,7 @@ impl Metrics {
             replaced_surrogates = (counts.replaced > 0).then_some(counts.replaced),
             files,
             bytes,
-            restored = !done.fresh,
+            closed_by = done.made.name(),
             took_ms = millis(done.total),
             "batch complete"
         );
@@ -339,7 +373,7 @@ impl Metrics {
 
     pub(crate) fn commit_failed(&self, error: &LogError) {
         self.commit_failures.inc();
-        tracing::warn!(%error, "offsets could not be committed; the chain has the truth, the next commit covers them");
+        tracing::warn!(%error, "offsets could not be committed; the commit log has the truth, and the next commit covers them");
     }
 
     pub(crate) fn rebalanced(&self, kind: &'static str, partitions: &[i32]) {
@@ -400,7 +434,7 @@ impl Metrics {
     /// `None` while a partition has none.
     pub(crate) fn watermark(&self, complete_before_ms: Option<i64>) {
         if let Some(ms) = complete_before_ms {
-            self.watermark_ms.set(ms);
+            self.watermark.set(seconds(ms));
         }
     }
 
@@ -413,7 +447,7 @@ impl Metrics {
         self.scratch_bytes.set(i64::try_from(state.scratch_bytes).unwrap_or(i64::MAX));
         self.open_files.set(gauge(state.open_files));
         self.batch_memory_bytes.set(gauge(state.batch_memory_bytes));
-        self.oldest_unflushed_ms.set(i64::try_from(state.oldest_unflushed.as_millis()).unwrap_or(i64::MAX));
+        self.oldest_unflushed.set(state.oldest_unflushed.as_secs_f64());
     }
 
     pub fn report(&self) -> DistributeReport {

@@ -1,6 +1,5 @@
 //! The distributor as a role: sessions one after another, each a [`Worker`] in the consumer group.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,16 +30,9 @@ pub(crate) const COMPONENT: &str = "distributor";
 /// Not ready while calls of the store keep failing.
 pub(crate) const STORE_COMPONENT: &str = "distributor: trusted zone";
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
 pub struct DistributeError(PartitionError);
-
-impl fmt::Display for DistributeError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl std::error::Error for DistributeError {}
 
 impl PartitionError {
     pub(crate) fn of_the_store(&self) -> Vec<&StoreError> {

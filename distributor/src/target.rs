@@ -29,7 +29,7 @@ pub enum ReplayError {
     /// The message says what to do.
     #[error("{0}")]
     Refused(String),
-    #[error("trusted zone: {0}")]
+    #[error("trusted zone")]
     Store(#[from] StoreError),
     #[error(transparent)]
     Log(#[from] LogError),

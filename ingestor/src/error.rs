@@ -1,47 +1,31 @@
 //! The reasons why the ingestor cannot continue.
 
-use std::fmt;
-
 use common::log::{LogError, LogErrorKind};
 use common::store::{StoreError, StoreErrorKind};
 
 use crate::problems::Problems;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    Log(LogError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("landing zone: {0}")]
     Store(StoreError),
     /// The landing zone's marker file is invalid, or asks for an archive mode that its store does not support.
+    #[error("landing zone: {0}")]
     Marker(String),
     /// The store does not support the configured archive mode.
+    #[error("landing zone: {0}")]
     Unsupported(String),
     /// With `once`: everything else is done, except these.
+    #[error("{0}")]
     Incomplete(Problems),
     /// With `once`: no ledger partition was assigned to this ingestor.
+    #[error(
+        "no ledger partition was assigned to this ingestor: others share all of them; stop one, or wait until the session of \
+         one that was killed has timed out (kafka.instance_id makes a restart take over at once)"
+    )]
     NothingAssigned,
-}
-
-impl fmt::Display for IngestError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Log(error) => error.fmt(formatter),
-            Self::Store(error) => write!(formatter, "landing zone: {error}"),
-            Self::Marker(message) | Self::Unsupported(message) => write!(formatter, "landing zone: {message}"),
-            Self::Incomplete(problems) => problems.fmt(formatter),
-            Self::NothingAssigned => formatter.write_str(
-                "no ledger partition was assigned to this ingestor: others share all of them; stop one, or wait until \
-                 the session of one that was killed has timed out (kafka.instance_id makes a restart take over at once)",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for IngestError {}
-
-impl From<LogError> for IngestError {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
 }
 
 impl From<StoreError> for IngestError {

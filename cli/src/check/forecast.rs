@@ -5,8 +5,13 @@
 
 use std::time::Duration;
 
+use distributor::{CloseFacts, CloseLimits, CloseReason, close_reason};
 use serde::Serialize;
 
+use super::report::whole;
+
+/// After so many an interval of a day is shorter than a nanosecond.
+const HALVINGS: usize = 64;
 const SECONDS_A_DAY: f64 = 86_400.0;
 /// The size of a file without rows (schema, footer), measured with sample events: docs/small-files.md.
 const FILE_BASE_BYTES: f64 = 3_300.0;
@@ -43,29 +48,6 @@ pub struct Limits {
     pub max_rows_per_file: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClosedBy {
-    Age,
-    Rows,
-    Bytes,
-    Memory,
-    Files,
-}
-
-impl ClosedBy {
-    /// The setting of the limit.
-    pub fn setting(self) -> &'static str {
-        match self {
-            Self::Age => "flush.max_age",
-            Self::Rows => "flush.max_rows",
-            Self::Bytes => "flush.max_bytes",
-            Self::Memory => "flush.max_memory",
-            Self::Files => "flush.max_files",
-        }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Forecast {
     pub partitions: u64,
@@ -73,7 +55,7 @@ pub struct Forecast {
     pub days: u64,
     /// The time from one batch of a partition to the next.
     pub batch_seconds: f64,
-    pub closed_by: ClosedBy,
+    pub closed_by: CloseReason,
     /// Of all partitions together.
     pub batches_a_day: f64,
     pub files_a_day: f64,
@@ -100,14 +82,9 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
             file_bytes: rows_a_file.map(|rows| FILE_BASE_BYTES + rows * float(input.event_bytes) * ENCODED_RATIO),
         }
     };
-    let Some(rate) = input.events_per_second else { return estimate(age, ClosedBy::Age, buckets, None) };
+    let Some(rate) = input.events_per_second else { return estimate(age, CloseReason::Age, buckets, None) };
     let rate = rate / partitions;
-    let (rows, closed_by) = fullest(input, limits);
-    let (batch_seconds, closed_by) = match rows / rate {
-        filled if filled < age => (filled, closed_by),
-        // A batch begins with its first event.
-        _ => (age + 1.0 / rate, ClosedBy::Age),
-    };
+    let (batch_seconds, closed_by) = closed_after(input, limits, rate);
     let rows = (rate * batch_seconds).max(1.0);
     let files = distinct(buckets, rows).max(rows / float(limits.max_rows_per_file));
     estimate(batch_seconds, closed_by, files, Some(rows))
@@ -141,17 +118,30 @@ pub fn memory_for_age(input: &Input, limits: &Limits) -> Option<f64> {
     Some(rows * KEY_BYTES / KEYS_SHARE * share_of_the_largest(input))
 }
 
-/// The number of events at which a batch is closed by another limit than its age.
-fn fullest(input: &Input, limits: &Limits) -> (f64, ClosedBy) {
+/// How long a batch is open with so many events a second, and why it is closed then.
+fn closed_after(input: &Input, limits: &Limits, rate: f64) -> (f64, CloseReason) {
+    // A batch begins with its first event.
+    let age = limits.max_age.as_secs_f64() + 1.0 / rate;
     let by_memory = float(limits.max_memory) / share_of_the_largest(input) * KEYS_SHARE / KEY_BYTES;
-    [
-        (float(limits.max_rows), ClosedBy::Rows),
-        (float(limits.max_bytes) / (float(input.event_bytes) * ENCODED_RATIO), ClosedBy::Bytes),
-        (by_memory, ClosedBy::Memory),
-        (rows_of(buckets(input), float(limits.max_files)), ClosedBy::Files),
-    ]
-    .into_iter()
-    .fold((f64::INFINITY, ClosedBy::Rows), |least, next| if next.0 < least.0 { next } else { least })
+    let reason = |seconds: f64| {
+        let rows = rate * seconds;
+        let facts = CloseFacts {
+            rows: whole(rows.max(1.0)),
+            bytes: whole(rows * float(input.event_bytes) * ENCODED_RATIO),
+            is_file_too_many: distinct(buckets(input), rows) > float(limits.max_files),
+            is_old: seconds >= age,
+            is_short_of_memory: rows >= by_memory,
+            ..CloseFacts::default()
+        };
+        close_reason(&CloseLimits { rows: limits.max_rows, bytes: limits.max_bytes }, &facts)
+    };
+    // Bisected: once it has to be closed, it stays so.
+    let (mut open, mut closed) = (0.0, age);
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(open, closed);
+        if reason(middle).is_some() { closed = middle } else { open = middle }
+    }
+    (closed, reason(closed).unwrap_or(CloseReason::Age))
 }
 
 /// All open batches of a process in units of the largest, which is written first: the others have all sizes up to it,
@@ -171,11 +161,6 @@ fn distinct(buckets: f64, rows: f64) -> f64 {
     buckets * -(rows * (-1.0 / buckets).ln_1p()).exp_m1()
 }
 
-/// The number of rows that are expected to reach `met` of the `buckets`: the inverse of [`distinct`].
-fn rows_of(buckets: f64, met: f64) -> f64 {
-    if met >= buckets { f64::INFINITY } else { (-met / buckets).ln_1p() / (-1.0 / buckets).ln_1p() }
-}
-
 #[allow(clippy::cast_precision_loss, reason = "an estimate")]
 pub fn float(number: u64) -> f64 {
     number as f64
@@ -183,7 +168,6 @@ pub fn float(number: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::whole;
     use super::*;
 
     const INPUT: Input =
@@ -209,19 +193,18 @@ mod tests {
     fn a_batch_of_many_types_and_days_is_closed_by_its_files() {
         let backfill = Input { types: 1_000, days: 90, ..at(100_000.0) };
         let estimate = forecast(&backfill, &LIMITS);
-        assert_eq!(estimate.closed_by, ClosedBy::Files);
+        assert_eq!(estimate.closed_by, CloseReason::Files);
         // Nearly every row is the first of its file.
         assert!(estimate.rows_a_file.is_some_and(|rows| (1.0..1.1).contains(&rows)), "{estimate:?}");
         let wider = forecast(&backfill, &Limits { max_files: 90_000, ..LIMITS });
-        assert!(wider.closed_by != ClosedBy::Files && wider.files_a_day < estimate.files_a_day, "{wider:?}");
-        assert!(is_about(distinct(90_000.0, rows_of(90_000.0, 10_000.0)), 10_000.0));
+        assert!(wider.closed_by != CloseReason::Files && wider.files_a_day < estimate.files_a_day, "{wider:?}");
     }
 
     #[test]
     fn without_a_rate_every_batch_is_of_full_age_and_holds_every_type_and_day() {
         let estimate = forecast(&Input { days: 2, ..INPUT }, &LIMITS);
         assert!(is_about(estimate.files_a_day, 4.0 * 12.0 * 2.0 * 2_880.0), "{estimate:?}");
-        assert_eq!((estimate.closed_by, estimate.rows_a_file), (ClosedBy::Age, None));
+        assert_eq!((estimate.closed_by, estimate.rows_a_file), (CloseReason::Age, None));
     }
 
     #[test]
@@ -248,12 +231,12 @@ mod tests {
     #[test]
     fn many_events_fill_a_batch_before_it_is_old() {
         let estimate = forecast(&at(100_000.0), &LIMITS);
-        assert_eq!(estimate.closed_by, ClosedBy::Memory);
+        assert_eq!(estimate.closed_by, CloseReason::Memory);
         let rows = estimate.batch_seconds * 25_000.0;
         assert!(is_about(rows, 32_000_000.0 / 2.5 / 2.0 / 27.0), "{estimate:?}");
         let roomy = Limits { max_memory: 64_000_000_000, ..LIMITS };
-        assert_eq!(forecast(&at(1_000_000.0), &roomy).closed_by, ClosedBy::Rows);
-        assert_eq!(forecast(&at(1_000_000.0), &Limits { max_rows: 10_000_000, ..roomy }).closed_by, ClosedBy::Bytes);
+        assert_eq!(forecast(&at(1_000_000.0), &roomy).closed_by, CloseReason::Rows);
+        assert_eq!(forecast(&at(1_000_000.0), &Limits { max_rows: 10_000_000, ..roomy }).closed_by, CloseReason::Bytes);
         // Each has memory of its own.
         let shared = forecast(&Input { distributors: 4, ..at(100_000.0) }, &LIMITS);
         assert!(is_about(shared.batch_seconds, 2.5 * estimate.batch_seconds), "{shared:?}");
@@ -267,8 +250,8 @@ mod tests {
         assert_eq!(age_for(&Input { types: 100_000, ..INPUT }, &LIMITS, 50_000), None);
         let memory = memory_for_age(&at(100_000.0), &LIMITS).unwrap_or_default();
         let larger = |share: f64| Limits { max_memory: whole(memory * share), max_rows: 10_000_000, ..LIMITS };
-        assert_eq!(forecast(&at(100_000.0), &larger(0.99)).closed_by, ClosedBy::Memory);
-        assert_eq!(forecast(&at(100_000.0), &larger(1.01)).closed_by, ClosedBy::Age);
+        assert_eq!(forecast(&at(100_000.0), &larger(0.99)).closed_by, CloseReason::Memory);
+        assert_eq!(forecast(&at(100_000.0), &larger(1.01)).closed_by, CloseReason::Age);
     }
 
     /// 97,951 rows of sample events (291 bytes) in one file took 3,699,939 bytes; 98 took 6,796.
@@ -294,7 +277,7 @@ mod tests {
         ] {
             let input = Input { types, partitions: 1, event_bytes: 291, ..at(1e6) };
             let estimate = forecast(&input, &Limits { max_memory, ..LIMITS });
-            assert_eq!(estimate.closed_by, ClosedBy::Memory);
+            assert_eq!(estimate.closed_by, CloseReason::Memory);
             let predicted = estimate.batch_seconds * 1e6;
             assert!((predicted / rows - 1.0).abs() < 0.2, "{predicted} instead of {rows}");
         }

@@ -98,7 +98,7 @@ fn row(forecast: &Forecast) -> String {
         HumanCount(forecast.types).to_string(),
         forecast.days,
         format!("{:.1} s", forecast.batch_seconds),
-        forecast.closed_by.setting(),
+        forecast.closed_by.setting().unwrap_or_default(),
         rounded(forecast.batches_a_day),
         rounded(forecast.files_a_day),
         forecast.rows_a_file.map_or_else(|| "?".to_owned(), |rows| rounded(rows.max(1.0))),

@@ -30,7 +30,8 @@ pub enum LogErrorKind {
     Other,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("log: {message}")]
 pub struct LogError {
     pub kind: LogErrorKind,
     pub message: String,
@@ -45,11 +46,3 @@ impl LogError {
         self.kind == LogErrorKind::Transient
     }
 }
-
-impl fmt::Display for LogError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "log: {}", self.message)
-    }
-}
-
-impl std::error::Error for LogError {}

@@ -23,7 +23,8 @@ pub enum StoreErrorKind {
     Other,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("store {operation} of '{key}': {message}")]
 pub struct StoreError {
     pub kind: StoreErrorKind,
     pub operation: &'static str,
@@ -41,11 +42,3 @@ impl StoreError {
         matches!(self.kind, StoreErrorKind::Transient | StoreErrorKind::Denied | StoreErrorKind::NoSuchStore)
     }
 }
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "store {} of '{}': {}", self.operation, self.key, self.message)
-    }
-}
-
-impl std::error::Error for StoreError {}

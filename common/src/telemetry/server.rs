@@ -81,16 +81,9 @@ pub struct Http {
     open: Arc<AtomicUsize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct HttpError(String);
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for HttpError {}
 
 impl Http {
     /// # Errors

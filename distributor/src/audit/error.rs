@@ -1,7 +1,5 @@
 //! Why an audit has no result.
 
-use std::fmt;
-
 use common::log::LogError;
 use common::store::StoreError;
 use parquet::errors::ParquetError;
@@ -10,53 +8,20 @@ use crate::batch::BatchError;
 use crate::scratch::ScratchError;
 
 /// Why there is no result.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AuditError {
-    Store(StoreError),
-    Log(LogError),
+    #[error("trusted zone")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A batch was made under a layout that this build does not write.
+    #[error("a batch cannot be made again by this build: {0}")]
     Layout(String),
-    Encode(ParquetError),
+    #[error("encoding Parquet")]
+    Encode(#[from] ParquetError),
     /// Local disk.
-    Scratch(ScratchError),
-}
-
-impl fmt::Display for AuditError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Store(error) => write!(formatter, "trusted zone: {error}"),
-            Self::Log(error) => error.fmt(formatter),
-            Self::Layout(message) => write!(formatter, "a batch cannot be made again by this build: {message}"),
-            Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
-            Self::Scratch(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for AuditError {}
-
-impl From<StoreError> for AuditError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl From<LogError> for AuditError {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
-    }
-}
-
-impl From<ParquetError> for AuditError {
-    fn from(error: ParquetError) -> Self {
-        Self::Encode(error)
-    }
-}
-
-impl From<ScratchError> for AuditError {
-    fn from(error: ScratchError) -> Self {
-        Self::Scratch(error)
-    }
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
 }
 
 impl From<BatchError> for AuditError {

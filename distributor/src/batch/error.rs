@@ -1,37 +1,20 @@
 //! The errors that stop an open batch.
 
-use std::fmt;
-
 use parquet::errors::ParquetError;
 
 use crate::scratch::ScratchError;
 
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum BatchError {
+    #[error("encoding Parquet: {0}")]
     Encode(ParquetError),
     /// Local disk, which has old keys.
-    Scratch(ScratchError),
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
 }
-
-impl fmt::Display for BatchError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Encode(error) => write!(formatter, "encoding Parquet: {error}"),
-            Self::Scratch(error) => error.fmt(formatter),
-        }
-    }
-}
-
-impl std::error::Error for BatchError {}
 
 impl From<ParquetError> for BatchError {
     fn from(error: ParquetError) -> Self {
         Self::Encode(error)
-    }
-}
-
-impl From<ScratchError> for BatchError {
-    fn from(error: ScratchError) -> Self {
-        Self::Scratch(error)
     }
 }

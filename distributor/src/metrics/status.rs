@@ -36,13 +36,11 @@ impl Metrics {
     }
 
     fn open_batches(&self) -> Vec<(&'static str, Value)> {
-        #[allow(clippy::cast_precision_loss, reason = "an age for people")]
-        let oldest = self.oldest_unflushed_ms.get() as f64 / 1_000.0;
         vec![
             ("partitions", self.assigned.get().into()),
             ("partitions_paused", self.paused.get().into()),
             ("partitions_parked", self.parked.get().into()),
-            ("oldest_unflushed_seconds", oldest.into()),
+            ("oldest_unflushed_seconds", self.oldest_unflushed.get().into()),
             ("files", self.open_files.get().into()),
             ("memory_bytes", self.batch_memory_bytes.get().into()),
         ]
@@ -68,11 +66,11 @@ impl Metrics {
 
     /// The partitions of which a batch was completed.
     fn partitions(&self) -> Table {
-        let last_append_ms = counts_by(&self.last_append_ms, &["topic", "partition"]);
+        let last_append = counts_by(&self.last_append, &["topic", "partition"]);
         let mut rows: Vec<(String, i32, u64, Option<u64>)> = counts_by(&self.position, &["topic", "partition"])
             .into_iter()
             .map(|(labels, offset)| {
-                let last = last_append_ms.get(&labels).copied();
+                let last = last_append.get(&labels).copied();
                 let mut labels = labels.into_iter();
                 let topic = labels.next().unwrap_or_default();
                 (topic, labels.next().and_then(|partition| partition.parse().ok()).unwrap_or_default(), offset, last)
@@ -80,7 +78,7 @@ impl Metrics {
             .collect();
         rows.sort_unstable();
         let row = |(topic, partition, offset, last): (String, i32, u64, Option<u64>)| {
-            let last = last.and_then(|last| i64::try_from(last).ok()).map_or(Value::Null, time);
+            let last = last.and_then(|last| i64::try_from(last).ok()?.checked_mul(1_000)).map_or(Value::Null, time);
             vec![topic.into(), partition.into(), offset.into(), last]
         };
         Table {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::phases::Phases;
 use super::{Filling, Partition, Phase, Writing};
 use crate::batch::{Batch, Encoded, Encoding, Ends};
+use crate::close::{CloseFacts, CloseLimits, CloseReason, close_reason};
 use crate::context::Context;
 use crate::error::PartitionError;
 use crate::layout::Layout;
@@ -23,8 +24,10 @@ const WAKE_EVERY: Duration = Duration::from_secs(300);
 enum Took {
     /// More have to come.
     All,
-    /// The batch takes no more.
-    Full,
+    /// The batch takes no more, and why.
+    Full(CloseReason),
+    /// The batch of the intent has all of its records.
+    Whole,
     /// They are not those that were there.
     Others,
 }
@@ -49,13 +52,17 @@ impl Partition {
         }
         let wake_at = Instant::now() + WAKE_EVERY;
         loop {
-            let is_full = match self.take(&context)? {
+            let reason = match self.take(&context)? {
                 Took::Others => return Ok(Filled::OtherRecords),
-                Took::Full => true,
-                Took::All => false,
+                Took::Full(reason) => Some(reason),
+                Took::Whole => return Err(PartitionError::Internal("a new batch has no end".to_owned())),
+                Took::All => match self.reason(&context, false) {
+                    None if self.make_room(&context)? => self.reason(&context, true),
+                    reason => reason,
+                },
             };
-            if is_full || self.is_due() || self.make_room(&context)? {
-                return self.close(&context);
+            if let Some(reason) = reason {
+                return self.close(&context, reason);
             }
             if let Some(error) = self.reading.unreadable.take() {
                 return Err(error.into());
@@ -105,8 +112,8 @@ impl Partition {
         loop {
             match self.take(&context)? {
                 Took::Others => return Ok(Filled::OtherRecords),
-                Took::Full => return self.finish_again(intent),
-                Took::All => {}
+                Took::Whole => return self.finish_again(intent),
+                Took::All | Took::Full(_) => {}
             }
             if let Some(error) = self.reading.unreadable.take() {
                 return Err(error.into());
@@ -125,7 +132,7 @@ impl Partition {
             return Err(PartitionError::Internal("no batch is being made".to_owned()));
         };
         let Some(encoded) = batch.finish()? else { return Ok(Filled::OtherRecords) };
-        self.encoded(intent.clone(), encoded, None, phases)
+        self.encoded(intent.clone(), encoded, None, None, phases)
     }
 
     /// Takes the records that are there.
@@ -152,19 +159,19 @@ impl Partition {
                     let room =
                         usize::try_from(context.max_rows.saturating_sub(filling.batch.rows())).unwrap_or(usize::MAX);
                     let range = index..chunk.offsets.len().min(index.saturating_add(room.max(1)));
-                    let (end, mut is_full, mut due) = (range.end, false, filling.due);
+                    let (end, mut reason, mut due) = (range.end, None, filling.due);
                     let taken_to = filling.batch.push_all(&self.known.window, chunk, range, |batch| {
                         if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
                             due = [due, Instant::now().checked_add(age)].into_iter().flatten().min();
                         }
-                        is_full = batch.rows() >= context.max_rows || batch.estimated_bytes() >= context.max_bytes;
-                        !is_full
+                        reason = close_reason(&limits(context), &facts(batch));
+                        reason.is_none()
                     })?;
                     filling.due = due;
                     self.reading.took_to(taken_to);
-                    // The next record would begin a file too many.
-                    if is_full || taken_to < end {
-                        return Ok(Took::Full);
+                    let facts = CloseFacts { is_file_too_many: taken_to < end, ..facts(&filling.batch) };
+                    if let Some(reason) = reason.or_else(|| close_reason(&limits(context), &facts)) {
+                        return Ok(Took::Full(reason));
                     }
                 }
                 Phase::Make { batch, to } => {
@@ -176,7 +183,7 @@ impl Partition {
                     let is_full = batch.ends().is_some_and(|ends| ends.to == *to);
                     self.reading.took_to(taken_to);
                     if is_full {
-                        return Ok(Took::Full);
+                        return Ok(Took::Whole);
                     }
                 }
                 Phase::Other | Phase::Write(_) => return Ok(Took::All),
@@ -184,11 +191,18 @@ impl Partition {
         }
     }
 
-    fn is_due(&self) -> bool {
-        let Phase::Fill(filling) = &self.phase else { return false };
-        let is_old = filling.due.is_some_and(|due| due <= Instant::now());
-        // Before records that cannot be read, the others are not kept waiting.
-        !filling.batch.is_empty() && (is_old || self.has_read_all() || self.reading.unreadable.is_some())
+    /// Why the open batch has to be closed, when nothing more is there to be taken.
+    fn reason(&self, context: &Context, is_short_of_memory: bool) -> Option<CloseReason> {
+        let Phase::Fill(filling) = &self.phase else { return None };
+        let facts = CloseFacts {
+            is_old: filling.due.is_some_and(|due| due <= Instant::now()),
+            is_short_of_memory,
+            // The others are not kept waiting before records that cannot be read.
+            is_before_unreadable: self.reading.unreadable.is_some(),
+            is_last: self.has_read_all(),
+            ..facts(&filling.batch)
+        };
+        close_reason(&limits(context), &facts)
     }
 
     /// Frees memory, if the worker asked for it: rows go to disk, and if that frees less than half, a new batch is to be
@@ -227,7 +241,7 @@ impl Partition {
         Ok(is_to_be_closed)
     }
 
-    fn close(&mut self, context: &Context) -> Result<Filled, PartitionError> {
+    fn close(&mut self, context: &Context, reason: CloseReason) -> Result<Filled, PartitionError> {
         let phases = Phases::begin();
         let Phase::Fill(filling) = std::mem::replace(&mut self.phase, Phase::Other) else {
             return Err(PartitionError::Internal("no batch is open".to_owned()));
@@ -255,7 +269,7 @@ impl Partition {
             last,
             folders: Vec::new(),
         };
-        self.encoded(intent, encoded, header, phases)
+        self.encoded(intent, encoded, header, Some(reason), phases)
     }
 
     /// A batch is encoded: what it is in truth goes into its intent.
@@ -264,6 +278,7 @@ impl Partition {
         intent: Intent,
         encoded: Encoded,
         header: Option<Header>,
+        reason: Option<CloseReason>,
         mut phases: Phases,
     ) -> Result<Filled, PartitionError> {
         phases.end("encode");
@@ -273,7 +288,7 @@ impl Partition {
         let counts = serde_json::to_value(encoded.counts)
             .map_err(|error| PartitionError::Internal(format!("counts cannot be written: {error}")))?;
         self.puts = 0;
-        self.phase = Phase::Write(Box::new(Writing { intent: intent.clone(), encoded, phases }));
+        self.phase = Phase::Write(Box::new(Writing { intent: intent.clone(), encoded, reason, phases }));
         Ok(Filled::Batch(Box::new(CoreEncoded { intent, counts, header })))
     }
 
@@ -298,6 +313,14 @@ impl Partition {
         );
         Ok(())
     }
+}
+
+fn limits(context: &Context) -> CloseLimits {
+    CloseLimits { rows: context.max_rows, bytes: context.max_bytes }
+}
+
+fn facts(batch: &Batch) -> CloseFacts {
+    CloseFacts { rows: batch.rows(), bytes: batch.estimated_bytes(), ..CloseFacts::default() }
 }
 
 fn new_batch(

@@ -28,12 +28,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::batch::{Batch, Encoded, path};
+use crate::close::CloseReason;
 use crate::context::Context;
 use crate::error::PartitionError;
 use crate::host::Host;
 use crate::known::Known;
 use crate::lane::{LaneHandle, LaneState, ORDERS_IN_FLIGHT, Observed, Report, Shared};
-use crate::metrics::BatchDone;
+use crate::metrics::{BatchDone, Made};
 use crate::refusals;
 use crate::watch::Progress;
 use crate::window::encode_key_run;
@@ -141,6 +142,8 @@ struct Filling {
 struct Writing {
     intent: Intent,
     encoded: Encoded,
+    /// Why it was closed; none, if it was adopted.
+    reason: Option<CloseReason>,
     phases: Phases,
 }
 
@@ -257,7 +260,7 @@ impl Partition {
     }
 
     fn committed(&mut self, writing: Writing, files: &[commitlog::Stored], head: &Head) {
-        let Writing { intent, encoded, mut phases } = writing;
+        let Writing { intent, encoded, reason, mut phases } = writing;
         phases.end("commit");
         let Encoded { overlay, ends, unfit, counts, ratio, .. } = encoded;
         self.ratio = Some(ratio);
@@ -275,7 +278,7 @@ impl Partition {
             bytes: files.iter().map(|file| file.bytes).sum(),
             last_append_ms: ends.last.append_ms,
             unfit: &unfit,
-            fresh: true,
+            made: reason.map_or(Made::Adopted, Made::Closed),
             total: phases.total(),
             phases: phases.all(),
         });

@@ -16,7 +16,7 @@ use crate::batch::{Place, Series};
 use crate::context::Context;
 use crate::error::PartitionError;
 use crate::known::Known;
-use crate::metrics::BatchDone;
+use crate::metrics::{self, BatchDone};
 
 /// Bytes of a batch in memory while it is restored. More goes to disk.
 const BATCH_MEMORY: u64 = 32 * 1024 * 1024;
@@ -127,7 +127,7 @@ impl Partition {
             bytes: encoded.files.iter().map(|file| file.body.len() as u64).sum(),
             last_append_ms: encoded.ends.last.append_ms,
             unfit: &encoded.unfit,
-            fresh: false,
+            made: metrics::Made::Restored,
             total: phases.total(),
             phases: phases.all(),
         });

@@ -8,8 +8,6 @@
 #[cfg(feature = "fuzz")]
 pub(super) mod fuzz;
 
-use std::fmt;
-
 use super::Overlay;
 use super::epochs::EPOCH_MS;
 
@@ -28,16 +26,9 @@ pub(crate) fn most_bytes(keys: u64) -> u64 {
     keys.saturating_mul((ENTRY_BYTES + SECTION_BYTES) as u64).saturating_add(FRAME_BYTES as u64)
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("key run is damaged: {0}")]
 pub(crate) struct KeyRunError(&'static str);
-
-impl fmt::Display for KeyRunError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "key run is damaged: {}", self.0)
-    }
-}
-
-impl std::error::Error for KeyRunError {}
 
 pub(crate) fn encode_key_run(overlay: &Overlay) -> Vec<u8> {
     let mut run = Vec::with_capacity(64 + overlay.len() * ENTRY_BYTES);
