@@ -120,7 +120,11 @@ fn too_many(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> 
 }
 
 fn mend(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> String {
-    let closed_early = format!("{} closes batches after {:.1} s", estimate.closed_by.setting().unwrap_or_default(), estimate.batch_seconds);
+    let closed_early = format!(
+        "{} closes batches after {:.1} s",
+        estimate.closed_by.setting().unwrap_or_default(),
+        estimate.batch_seconds
+    );
     match (estimate.closed_by, age_for(input, limits, limit)) {
         (CloseReason::Age, Some(age)) => format!("With flush.max_age = {age} there would be fewer than that"),
         (CloseReason::Age, None) => {

@@ -18,10 +18,7 @@ pub(crate) enum PartitionError {
     Store(StoreError),
     /// An object is invalid, or was written by another program.
     #[error("trusted zone: '{key}': {message}")]
-    Damaged {
-        key: String,
-        message: String,
-    },
+    Damaged { key: String, message: String },
     /// An object would be too large.
     #[error("trusted zone: {0}")]
     Unwritable(String),

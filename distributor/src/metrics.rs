@@ -15,6 +15,7 @@ use prometheus::{
 use serde::Serialize;
 
 use crate::batch::Counts;
+use crate::close::CloseReason;
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

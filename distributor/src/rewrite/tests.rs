@@ -72,6 +72,11 @@ fn staged(zone: &Zone) -> Vec<std::path::PathBuf> {
     zone.files("_commits/events/0/staged", "")
 }
 
+/// All that a rewrite changes. A checkpoint may be put meanwhile.
+fn everything(zone: &Zone) -> Vec<std::path::PathBuf> {
+    [zone.files("events", ""), zone.files("rejected", ""), zone.entries(), staged(zone)].concat()
+}
+
 /// Offsets and ids of all rows that an engine sees; panics if an offset is in two files.
 fn rows(zone: &Zone) -> BTreeSet<(i64, String)> {
     let mut rows = BTreeSet::new();
@@ -129,12 +134,12 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test]
 async fn batches_that_are_as_wanted_are_left_alone_unless_all_are_asked_for() {
     let zone = zone().await;
-    let before = zone.files("", "");
+    let before = everything(&zone);
     let mut rewriter = rewriter(&zone, layout(), ENCODING);
     let outcome = rewrite(&rewriter).await.unwrap();
     assert_eq!((outcome.batches, outcome.rewritten, outcome.not_in_log), (3, 0, 0));
     assert!(outcome.differences.is_empty());
-    assert_eq!(zone.files("", ""), before, "not even an entry is put");
+    assert_eq!(everything(&zone), before, "not even an entry is put");
     let rows_before = rows(&zone);
     rewriter.all = true;
     let outcome = rewrite(&rewriter).await.unwrap();
@@ -194,9 +199,7 @@ async fn later_batches_know_the_keys_of_rewritten_ones() {
 #[tokio::test]
 async fn settings_that_make_other_duplicates_are_refused_by_name() {
     let zone = zone().await;
-    // A checkpoint may be put meanwhile.
-    let all = || [zone.files("events", ""), zone.entries(), staged(&zone)].concat();
-    let before = all();
+    let before = everything(&zone);
     for (wanted, named) in [
         (Layout { timezone: "Pacific/Kiritimati".into(), ..layout() }, "timezone: \"UTC\" -> \"Pacific/Kiritimati\""),
         (Layout { window_ms: 1, ..layout() }, "window_ms: 86400000 -> 1"),
@@ -207,7 +210,7 @@ async fn settings_that_make_other_duplicates_are_refused_by_name() {
             "{refused}"
         );
     }
-    assert_eq!(all(), before);
+    assert_eq!(everything(&zone), before);
 }
 
 #[tokio::test]

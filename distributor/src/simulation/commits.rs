@@ -8,23 +8,16 @@ use super::log::MemoryLog;
 use super::model::{Decided, What};
 use super::store::MemoryStore;
 
-fn prefix(partition: i32) -> String {
-    format!("_commits/events/{partition}/log/")
-}
-
 pub(super) fn has_entries(store: &MemoryStore, partition: i32) -> bool {
-    !store.keys(&prefix(partition)).is_empty()
+    !store.entries(partition).is_empty()
 }
 
-/// The fold of a partition's entries, and the names that abandoned batches had. No entry is ever collected: a run is
-/// shorter than they are kept.
+/// The fold of a partition's entries, collected ones too, and the names that abandoned batches had.
 pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<(State, Vec<String>), String> {
-    let mut keys = store.keys(&prefix(partition));
-    // The newest entry comes first in a listing.
-    keys.reverse();
+    let mut entries = store.entries(partition);
+    entries.reverse();
     let (mut state, mut last, mut blanked) = (State::default(), None, Vec::new());
-    for (n, key) in (0..).zip(keys) {
-        let bytes = store.get(&key).ok_or_else(|| format!("{key} is not there"))?;
+    for (n, (key, bytes)) in (0..).zip(entries) {
         let sealed = Entry::open(&bytes, n, last).map_err(|error| format!("{key}: {error}"))?;
         if let [Op::Abandoned(_)] = &sealed.entry.ops[..] {
             let Intent { from, folders, .. } = state.head.intent().ok_or("nothing is under way")?;
@@ -60,17 +53,18 @@ pub(super) fn abandoned(store: &MemoryStore, partition: i32) -> u64 {
 /// Appends to the entries of one store those that another one has beyond them.
 pub(super) fn follow(store: &MemoryStore, further: &MemoryStore, partition: i32) {
     let entries = |store: &MemoryStore| {
-        let mut keys = store.keys(&prefix(partition));
-        keys.reverse();
-        keys
+        let mut entries = store.entries(partition);
+        entries.reverse();
+        entries
     };
     let ours = entries(store).len() as u64;
     let (mut last, mut last_of_theirs) = (None, None);
-    for (n, key) in (0..).zip(entries(further)) {
-        let theirs = Entry::open(&further.get(&key).unwrap(), n, last_of_theirs).unwrap();
+    let both = entries(store).into_iter().map(Some).chain(std::iter::repeat(None));
+    for (n, ((key, theirs), our)) in (0..).zip(entries(further).into_iter().zip(both)) {
+        let theirs = Entry::open(&theirs, n, last_of_theirs).unwrap();
         last_of_theirs = Some(theirs.hash);
-        if n < ours {
-            last = Some(Entry::open(&store.get(&key).unwrap(), n, last).unwrap().hash);
+        if let Some((_, our)) = our.filter(|_| n < ours) {
+            last = Some(Entry::open(&our, n, last).unwrap().hash);
             continue;
         }
         let (bytes, sealed) = Entry { previous: last, ..theirs.entry }.seal().unwrap();

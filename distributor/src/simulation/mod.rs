@@ -1,11 +1,13 @@
-//! The whole role, twice, over a log and a store in memory, on virtual time, while everything goes wrong that may:
-//! whatever a seed brings, in the end each event stands in the tables as the plain-list model says, and an audit finds
-//! nothing.
+//! The whole role, twice, and the commands of a person, over a log and a store in memory, on virtual time, while everything
+//! goes wrong that may: whatever a seed brings, in the end each event stands in the tables as the plain-list model says, an
+//! audit finds nothing, and no row was visible twice at any moment.
 //!
 //! What goes wrong: a process dies at any of its calls; a call fails, takes effect with its answer lost, or takes effect
 //! only later, be it after its process died and another took over; a body breaks off; two processes believe to own the
-//! same partition, or take turns by rebalances; commits get lost; offsets are set back and forward; the log lets go of
-//! its beginning; files are lost; window, type guard and file size change with a restart; append times go back.
+//! same partition, or take turns by rebalances; commits get lost; offsets are set back and forward; the log drops
+//! its beginning; files are lost; window, type guard and file size change with a restart; append times go back. Old objects
+//! are collected all the while. In a third of the runs files are rewritten, by commands that die too. Batches that lost
+//! their head are abandoned.
 //!
 //! A seed is the whole run: the same one gives the same calls at the same virtual times. `ED_SIM_SEEDS` sets how many
 //! are tried, `ED_SIM_SEED` repeats one and prints what happened.
@@ -23,6 +25,7 @@ mod store;
 mod stuck;
 mod world;
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use world::World;
@@ -40,12 +43,16 @@ enum Sabotage {
     FailureAsAbsence,
     /// The log leaves out a record.
     RecordSkipped,
+    /// Files are deleted while a put of them can still come late.
+    NoFence,
 }
 
 struct Outcome {
     trace: Vec<String>,
     /// Batches that were abandoned after the log had dropped their head.
     abandoned: u64,
+    /// Files that replaces made.
+    rewritten: u64,
     verdict: Result<(), String>,
 }
 
@@ -64,9 +71,18 @@ fn variable(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|value| value.parse().expect("a number"))
 }
 
-/// The first of `seeds` that fails, tried on all cores. Without one, how many batches were abandoned.
-fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Result<u64, (u64, Outcome)> {
-    let (next, abandoned) = (AtomicU64::new(seeds.start), AtomicU64::new(0));
+/// How often something came about.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    runs: u64,
+    abandoned: u64,
+    rewritten: u64,
+}
+
+/// The first of `seeds` that fails, tried on all cores. Without one, what came about.
+fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Result<Tally, (u64, Outcome)> {
+    let next = AtomicU64::new(seeds.start);
+    let tally = Mutex::new(Tally::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let failures: Vec<(u64, Outcome)> = std::thread::scope(|scope| {
         let search = || {
@@ -76,7 +92,12 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Res
                     return None;
                 }
                 let outcome = simulate(seed, sabotage);
-                abandoned.fetch_add(outcome.abandoned, Ordering::SeqCst);
+                {
+                    let mut tally = tally.lock().unwrap();
+                    tally.runs += 1;
+                    tally.abandoned += outcome.abandoned;
+                    tally.rewritten += outcome.rewritten;
+                }
                 if outcome.verdict.is_err() {
                     next.store(seeds.end, Ordering::SeqCst);
                     return Some((seed, outcome));
@@ -86,11 +107,11 @@ fn first_failure(seeds: std::ops::Range<u64>, sabotage: Option<Sabotage>) -> Res
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
         threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
     });
-    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(abandoned.into_inner()), Err)
+    failures.into_iter().min_by_key(|(seed, _)| *seed).map_or_else(|| Ok(tally.into_inner().unwrap()), Err)
 }
 
-/// Tries seeds, and returns how many batches were abandoned in how many runs.
-fn endure(seeds: u64) -> (u64, u64) {
+/// Tries seeds.
+fn endure(seeds: u64) -> Tally {
     let seeds = match variable("ED_SIM_SEED") {
         Some(seed) => {
             simulate(seed, None).trace.iter().for_each(|line| println!("{line}"));
@@ -98,21 +119,22 @@ fn endure(seeds: u64) -> (u64, u64) {
         }
         None => 0..variable("ED_SIM_SEEDS").unwrap_or(seeds),
     };
-    let count = seeds.end - seeds.start;
     match first_failure(seeds, None) {
         Err((seed, Outcome { trace, verdict, .. })) => panic!(
             "{}\n{}\nTo repeat it: ED_SIM_SEED={seed} cargo test -p distributor simulation -- --nocapture",
             trace.join("\n"),
             verdict.unwrap_err()
         ),
-        Ok(abandoned) => (abandoned, count),
+        Ok(tally) => tally,
     }
 }
 
 #[test]
 fn every_event_is_written_as_the_model_says_whatever_a_seed_brings() {
-    let (abandoned, count) = endure(SEEDS);
-    assert!(abandoned >= count / 50, "only {abandoned} batches were abandoned");
+    let tally = endure(SEEDS);
+    println!("{tally:?}");
+    let Tally { runs, abandoned, rewritten } = tally;
+    assert!(abandoned >= runs / 50 && rewritten >= runs / 2, "too little of something: {tally:?}");
 }
 
 #[test]
@@ -135,4 +157,11 @@ fn broken_guarantees_are_noticed() {
         let failure = first_failure(0..100, Some(sabotage));
         assert!(failure.is_err(), "{sabotage:?} makes no difference");
     }
+}
+
+#[test]
+fn files_that_are_deleted_too_early_are_noticed() {
+    let failure = first_failure(0..3_000, Some(Sabotage::NoFence));
+    let Err((_, Outcome { verdict: Err(seen), .. })) = failure else { panic!("it makes no difference") };
+    assert!(seen.contains("visible twice"), "{seen}");
 }

@@ -1,7 +1,9 @@
 //! The tables and the commit logs as they are, against the model and the audit.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use commitlog::FileId;
 use common::log::Bounds;
 
 use super::chance::Life;
@@ -18,25 +20,46 @@ pub(super) fn files(store: &MemoryStore) -> Vec<String> {
     files
 }
 
-/// Each file has the rows that the model says, and there are no others. `skipped_to`: where operators set offsets
-/// forward to, by partition.
+/// Each file has the rows that the model says, and there are no others. Of partitions with files that replaces made, each
+/// folder has them. `skipped_to`: where operators set offsets forward to, by partition.
 pub(super) fn compare(store: &MemoryStore, log: &MemoryLog, skipped_to: &[(i32, i64)]) -> Result<(), String> {
-    let mut expected = model::Tables::new();
+    if let Some(doubled) = store.doubled() {
+        return Err(format!("visible twice: {doubled}"));
+    }
+    let mut unknown: BTreeSet<String> = files(store).into_iter().collect();
     for partition in log.partitions() {
-        let tables = tables(store, log, partition, skipped_to);
-        expected.extend(tables.map_err(|error| format!("partition {partition}: {error}"))?);
-    }
-    if let Some(unknown) = files(store).iter().find(|path| !expected.contains_key(*path)) {
-        return Err(format!("{unknown} should not be there"));
-    }
-    for (path, rows) in &expected {
-        let body = store.get(path).ok_or_else(|| format!("{path} is not there; its rows: {rows:?}"))?;
-        let found = model::rows(body).map_err(|error| format!("{path}: {error}"))?;
-        if found != *rows {
-            return Err(format!("{path} has {found:?}\n  instead of {rows:?}"));
+        let of_it = |error: String| format!("partition {partition}: {error}");
+        let expected = tables(store, log, partition, skipped_to).map_err(of_it)?;
+        let (state, blanked) = commits::state(store, partition)?;
+        let live = state.live.iter().map(|(id, file)| format!("{}/events-{partition}-{id}.parquet", file.folder));
+        let there: BTreeSet<String> = live.chain(blanked).collect();
+        let is_replaced = state.live.keys().any(|id| matches!(id, FileId::Replace { .. }));
+        let mut found = model::Tables::new();
+        for path in there {
+            let body = store.get(&path).ok_or_else(|| of_it(format!("{path} is not there")))?;
+            found.insert(path.clone(), model::rows(body).map_err(|error| format!("{path}: {error}"))?);
+            unknown.remove(&path);
+        }
+        let (expected, found) = if is_replaced { (by_folder(expected), by_folder(found)) } else { (expected, found) };
+        for path in expected.keys().chain(found.keys()) {
+            let (found, wanted) = (found.get(path), expected.get(path));
+            if found != wanted {
+                return Err(of_it(format!("{path} has {found:?}\n  instead of {wanted:?}")));
+            }
         }
     }
-    Ok(())
+    unknown.first().map_or(Ok(()), |unknown| Err(format!("{unknown} should not be there")))
+}
+
+/// Rows by folder, in order.
+fn by_folder(tables: model::Tables) -> model::Tables {
+    let mut folders = model::Tables::new();
+    for (path, rows) in tables.into_iter().filter(|(_, rows)| !rows.is_empty()) {
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        folders.entry(folder.to_owned()).or_default().extend(rows);
+    }
+    folders.values_mut().for_each(|rows| rows.sort_unstable());
+    folders
 }
 
 /// As a commit log says.
@@ -67,6 +90,12 @@ fn tables(
 /// How many batches were abandoned.
 pub(super) fn abandoned(store: &MemoryStore, log: &MemoryLog) -> u64 {
     log.partitions().into_iter().map(|id| commits::abandoned(store, id)).sum()
+}
+
+/// Live files that replaces made.
+pub(super) fn rewritten(store: &MemoryStore, log: &MemoryLog) -> u64 {
+    let states = log.partitions().into_iter().filter_map(|id| commits::state(store, id).ok());
+    states.map(|(state, _)| state.live.keys().filter(|id| matches!(id, FileId::Replace { .. })).count() as u64).sum()
 }
 
 /// A deep audit finds nothing.

@@ -36,13 +36,18 @@ impl Object {
 /// What all processes share.
 pub(super) struct MemoryStore {
     objects: Mutex<BTreeMap<String, Object>>,
+    /// Every entry of a commit log that ever took effect, also those that were collected.
+    entries: Mutex<BTreeMap<String, Bytes>>,
+    /// What engines see.
+    visible: Mutex<Visible>,
     pub chance: Arc<Chance>,
     sabotage: Option<Sabotage>,
 }
 
 impl MemoryStore {
     pub fn new(chance: Arc<Chance>, sabotage: Option<Sabotage>) -> Self {
-        Self { objects: Mutex::default(), chance, sabotage }
+        let (objects, entries, visible) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { objects, entries, visible, chance, sabotage }
     }
 
     fn head(&self, key: &str) -> Option<ObjectMeta> {
@@ -66,6 +71,10 @@ impl MemoryStore {
         let version = self.chance.draw(super::random::Random::next);
         let forgets = self.sabotage == Some(Sabotage::PutForgotten) && version.is_multiple_of(40);
         if !forgets {
+            if key.contains("/log/") {
+                self.entries.lock().unwrap().entry(key.to_owned()).or_insert_with(|| body.clone());
+            }
+            self.visible.lock().unwrap().put(key, &body);
             objects.insert(key.to_owned(), Object { body, version, modified_ms: self.chance.now_ms() });
         }
         PutOutcome::Written(Version(version.to_string()))
@@ -105,9 +114,75 @@ impl MemoryStore {
         self.objects.lock().unwrap().keys().filter(|key| key.starts_with(prefix)).cloned().collect()
     }
 
+    /// By hand: whatever it was, it never was there.
     pub fn remove(&self, key: &str) {
-        self.objects.lock().unwrap().remove(key);
+        self.entries.lock().unwrap().remove(key);
+        self.delete(key, None);
     }
+
+    fn delete(&self, key: &str, version: Option<&Version>) -> DeleteOutcome {
+        let mut objects = self.objects.lock().unwrap();
+        let is_other =
+            |version: &Version| objects.get(key).is_some_and(|object| Version(object.version.to_string()) != *version);
+        if version.is_some_and(is_other) {
+            return DeleteOutcome::VersionMismatch;
+        }
+        self.visible.lock().unwrap().removed(key);
+        objects.remove(key);
+        DeleteOutcome::Deleted
+    }
+
+    /// The entries of a partition that ever were, newest first.
+    pub fn entries(&self, partition: i32) -> Vec<(String, Bytes)> {
+        let prefix = format!("_commits/events/{partition}/log/");
+        let entries = self.entries.lock().unwrap();
+        let of_it = entries.iter().filter(|(key, _)| key.starts_with(&prefix));
+        of_it.map(|(key, body)| (key.clone(), body.clone())).collect()
+    }
+
+    /// What was visible twice at any moment.
+    pub fn doubled(&self) -> Option<String> {
+        self.visible.lock().unwrap().doubled.clone()
+    }
+}
+
+/// The rows that a reader of the folders sees.
+#[derive(Default)]
+struct Visible {
+    offsets: BTreeMap<String, Vec<i64>>,
+    /// The file of each row, by partition and offset.
+    files: BTreeMap<(i32, i64), String>,
+    doubled: Option<String>,
+}
+
+impl Visible {
+    fn put(&mut self, key: &str, body: &Bytes) {
+        let Some(partition) = partition_of(key) else { return };
+        self.removed(key);
+        let rows = super::model::rows(body.clone()).unwrap_or_default();
+        let offsets: Vec<i64> = rows.into_iter().map(|row| row.offset).collect();
+        for offset in &offsets {
+            if let Some(other) = self.files.insert((partition, *offset), key.to_owned()) {
+                self.doubled
+                    .get_or_insert_with(|| format!("offset {offset} of {partition} is in {other} and in {key}"));
+            }
+        }
+        self.offsets.insert(key.to_owned(), offsets);
+    }
+
+    fn removed(&mut self, key: &str) {
+        let Some(partition) = partition_of(key) else { return };
+        for offset in self.offsets.remove(key).unwrap_or_default() {
+            self.files.remove(&(partition, offset));
+        }
+    }
+}
+
+/// Of a data file.
+fn partition_of(key: &str) -> Option<i32> {
+    let is_data = key.starts_with("events/") || key.starts_with("rejected/");
+    let name = key.rsplit('/').next()?.strip_prefix("events-")?;
+    is_data.then(|| name.split('-').next()?.parse().ok()).flatten()
 }
 
 /// Says of a call, by operation and key, what becomes of it and what kind its failure has; `None`: nothing special.
@@ -313,8 +388,9 @@ impl Store for StoreOf {
         Err(Self::never("rename", from))
     }
 
-    async fn delete(&self, key: &str, _: Option<&Version>) -> StoreResult<DeleteOutcome> {
-        Err(Self::never("delete", key))
+    async fn delete(&self, key: &str, if_version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        let (named, version) = (key.to_owned(), if_version.cloned());
+        self.change("delete", key, move |memory| memory.delete(&named, version.as_ref())).await
     }
 
     async fn tag(&self, key: &str, _: &Metadata) -> StoreResult<()> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use common::config::Compression;
 use common::shutdown::Shutdown;
+use common::store::{RetryPolicy, RetryingStore};
 use tokio::task::JoinHandle;
 
 use super::chance::{Chance, Life};
@@ -16,7 +17,9 @@ use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
-use crate::{BatchAbandoner, DistributeReport, Distributor, EndOfInput, Settings};
+use crate::{
+    BatchAbandoner, DistributeReport, Distributor, EndOfInput, Fence, ReplayError, ReplayTarget, Rewriter, Settings,
+};
 
 const MEMBERS: usize = 2;
 /// Longer than any call is under way.
@@ -32,10 +35,34 @@ enum Trouble {
     LogLetsGo,
 }
 
+/// A proof of the tail, and whatever is sent in its last moment.
+const FENCE: Duration = Duration::from_secs(6 * 60);
+
+fn draw_layout(chance: &Chance) -> Layout {
+    chance.draw(|random| Layout {
+        window_ms: random.pick(&[1, 500, 5_000, 60_000, 86_400_000]),
+        max_types: random.pick(&[1, 2, 1_000]),
+        max_rows_per_file: random.pick(&[1, 3, 1_000_000]),
+        ..layout()
+    })
+}
+
+/// Nothing that a store or a log that fails explains.
+fn is_bad(error: &ReplayError) -> bool {
+    let text = error.to_string();
+    matches!(error, ReplayError::Refused(_))
+        && ["internal error", "damaged", "backup"].iter().any(|bad| text.contains(bad))
+}
+
 struct Role {
     life: Arc<Life>,
     shutdown: Shutdown,
     task: JoinHandle<Result<DistributeReport, DistributeError>>,
+}
+
+struct Rewriting {
+    life: Arc<Life>,
+    task: JoinHandle<Result<(), ReplayError>>,
 }
 
 pub(super) struct World {
@@ -43,6 +70,10 @@ pub(super) struct World {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
     trouble: Trouble,
+    /// Files are rewritten, and layouts differ only in rows a file.
+    rewrites: Option<Layout>,
+    rewriter: Option<Rewriting>,
+    fence: Duration,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
     events: u64,
@@ -57,7 +88,11 @@ impl World {
             let partitions = random.pick(&[1, 1, 2]);
             (partitions, random.one_in(2), random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo]))
         });
+        let rewrites = chance.draw(|random| random.one_in(3)).then(|| draw_layout(&chance));
         Self {
+            rewrites,
+            rewriter: None,
+            fence: if sabotage == Some(Sabotage::NoFence) { Duration::ZERO } else { FENCE },
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
             chance,
@@ -73,7 +108,8 @@ impl World {
         let verdict = self.live().await;
         self.end_all();
         let abandoned = reckoning::abandoned(&self.store, &self.log);
-        Outcome { trace: self.chance.trace(), abandoned, verdict }
+        let rewritten = reckoning::rewritten(&self.store, &self.log);
+        Outcome { trace: self.chance.trace(), abandoned, rewritten, verdict }
     }
 
     async fn live(&mut self) -> Result<(), String> {
@@ -83,10 +119,13 @@ impl World {
             self.disturb();
             tokio::time::sleep(self.chance.draw(|random| {
                 let scale = random.pick(&[1, 30, 300, 3_000, 10_000]);
+                // For fences to pass.
+                let scale = if self.rewrites.is_some() && random.one_in(4) { 300_000 } else { scale };
                 Duration::from_millis(random.below(scale))
             }))
             .await;
             self.look_after_roles().await?;
+            self.look_after_rewriter().await?;
             self.abandon().await;
         }
         self.finish().await?;
@@ -96,6 +135,9 @@ impl World {
 
     fn disturb(&mut self) {
         let partition = self.chance.draw(|random| random.pick(&self.log.partitions()));
+        if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(4)) {
+            self.start_rewriter_if_gone();
+        }
         match self.chance.draw(|random| random.below(20)) {
             0..=5 => self.append(),
             6..=11 => (0..MEMBERS).for_each(|member| self.start_if_gone(member)),
@@ -159,12 +201,91 @@ impl World {
     }
 
     fn draw_layout(&self) -> Layout {
-        self.chance.draw(|random| Layout {
-            window_ms: random.pick(&[1, 500, 5_000, 60_000, 86_400_000]),
-            max_types: random.pick(&[1, 2, 1_000]),
-            max_rows_per_file: random.pick(&[1, 3, 1_000_000]),
-            ..layout()
-        })
+        let drawn = draw_layout(&self.chance);
+        let max_rows_per_file = drawn.max_rows_per_file;
+        self.rewrites.as_ref().map_or(drawn, |layout| Layout { max_rows_per_file, ..layout.clone() })
+    }
+
+    fn start_rewriter_if_gone(&mut self) {
+        if self.rewriter.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = Arc::new(Life::new(format!("r{}", self.lives)));
+        let rewriter = self.make_rewriter(&life);
+        let rows = rewriter.layout.max_rows_per_file;
+        self.chance.tell(format_args!("{} begins to rewrite, rows a file: {rows}", life.name));
+        let task = tokio::task::spawn_local(async move {
+            let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
+            rewriter.apply(&plans).await.map(drop)
+        });
+        self.rewriter = Some(Rewriting { life, task });
+    }
+
+    fn make_rewriter(&self, life: &Arc<Life>) -> Rewriter {
+        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
+        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
+        let policy = RetryPolicy {
+            patience: Some(QUIET),
+            wait_for_operator: false,
+            shutdown: Shutdown::new(),
+            on_retry: Arc::new(|_| {}),
+        };
+        Rewriter {
+            store: Arc::new(RetryingStore::new(Arc::new(store), policy)),
+            log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
+            host: self.chance.host(),
+            topic: roles::TOPIC.into(),
+            group: roles::GROUP.into(),
+            layout: self.draw_layout(),
+            encoding: Encoding { compression, ..roles::ENCODING },
+            window_memory: roles::WINDOW_MEMORY,
+            batch_memory: 5_000,
+            scratch: roles::scratch(),
+            all: false,
+            require_all: false,
+            fence: Fence::Wait(self.fence),
+            on_batch: Box::new(|_| {}),
+        }
+    }
+
+    async fn look_after_rewriter(&mut self) -> Result<(), String> {
+        let Some(rewriting) = &mut self.rewriter else { return Ok(()) };
+        if rewriting.life.is_over() {
+            rewriting.task.abort();
+            self.rewriter = None;
+        } else if rewriting.task.is_finished() {
+            let ended = (&mut rewriting.task).await;
+            let name = rewriting.life.name.clone();
+            rewriting.life.end();
+            self.rewriter = None;
+            match ended {
+                Ok(Ok(())) => self.chance.tell(format_args!("{name} has rewritten")),
+                Ok(Err(error)) if is_bad(&error) => return Err(format!("{name} failed: {error}")),
+                Ok(Err(error)) => self.chance.tell(format_args!("{name} gave up: {error}")),
+                Err(error) => return Err(format!("{name} panicked: {error}")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what is under way, and makes missing files of replaces again.
+    async fn rewrite_to_the_end(&mut self) -> Result<(), String> {
+        let life = Arc::new(Life::new("r".to_owned()));
+        let rewriter = self.make_rewriter(&life);
+        let rewriting = async {
+            loop {
+                let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
+                match rewriter.apply(&plans).await {
+                    // It is aborted; the log no longer has what it was begun with.
+                    Err(error) if error.to_string().contains("a rewrite was given up") => {}
+                    ended => return ended,
+                }
+            }
+        };
+        let ended = tokio::time::timeout(PATIENCE, rewriting).await;
+        let ended = ended.map_err(|_| "the rewriter does not come to an end".to_owned())?;
+        ended.map(drop).map_err(|error: ReplayError| format!("r gave up: {error}"))
     }
 
     fn distributor(&mut self, member: usize, layout: Layout, once: bool) -> (Arc<Life>, Distributor) {
@@ -210,6 +331,10 @@ impl World {
 
     fn end_all(&mut self) {
         (0..MEMBERS).for_each(|member| self.end(member));
+        if let Some(rewriting) = self.rewriter.take() {
+            rewriting.life.end();
+            rewriting.task.abort();
+        }
     }
 
     async fn look_after_roles(&mut self) -> Result<(), String> {
@@ -335,9 +460,9 @@ impl World {
         let (life, distributor) = self.distributor(0, layout, true);
         let (end, shutdown) = (EndOfInput::now(), Shutdown::new());
         let ended = tokio::time::timeout(PATIENCE, distributor.run(&end, &shutdown)).await;
-        match ended.map_err(|_| format!("{} does not come to an end", life.name))? {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{} gave up: {error}", life.name)),
+        if let Err(error) = ended.map_err(|_| format!("{} does not come to an end", life.name))? {
+            return Err(format!("{} gave up: {error}", life.name));
         }
+        if self.rewrites.is_some() { self.rewrite_to_the_end().await } else { Ok(()) }
     }
 }

@@ -10,7 +10,9 @@ pub enum TimestampError {
     #[error("names a day without a time of day; format.timestamp_format = \"%Y-%m-%d\" reads days as midnight")]
     NoTime,
     /// Digits only: most likely an epoch number.
-    #[error("is a number; format.timestamp_format must say its unit (epoch_s, epoch_ms, epoch_us, epoch_ns) or pattern")]
+    #[error(
+        "is a number; format.timestamp_format must say its unit (epoch_s, epoch_ms, epoch_us, epoch_ns) or pattern"
+    )]
     Number,
     #[error("names a day that does not exist")]
     NoSuchDay,
