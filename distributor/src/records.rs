@@ -112,7 +112,7 @@ impl Records {
             let place = |offset: i64| self.chunk.offsets.partition_point(|other| *other < offset);
             let range = self.next.max(place(from))..place(to);
             if !range.is_empty() {
-                self.next = batch.push_all(window, &self.chunk, range, |_| true)?;
+                self.next = batch.push_all(window, &self.chunk, range, &mut |_| true)?;
                 batch.keep_within(memory).map_err(BatchError::from)?;
             } else if range.end < self.chunk.offsets.len() {
                 break;

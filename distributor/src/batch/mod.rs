@@ -216,7 +216,7 @@ impl Batch {
         window: &Window,
         chunk: &Chunk,
         range: Range<usize>,
-        mut goes_on: impl FnMut(&mut Self) -> bool,
+        goes_on: &mut dyn FnMut(&mut Self) -> bool,
     ) -> Result<usize, BatchError> {
         let mut rest = chunk.offsets.iter().zip(&chunk.times_ms).enumerate().take(range.end).skip(range.start);
         let (mut ahead, mut keys) = (Vec::with_capacity(GROUP), Vec::with_capacity(GROUP));

@@ -23,7 +23,7 @@ fn encode(values: &[Option<String>], layout: &Layout, encoding: Encoding) -> Enc
     let window = Window::new(layout.window_ms, &Budget::new(1_000_000_000, Scratch::new(".")));
     let mut batch =
         Batch::new("events", 3, 40, i64::MIN, layout, encoding, &Scratch::new(std::env::temp_dir())).unwrap();
-    assert_eq!(batch.push_all(&window, &chunk(values), 0..values.len(), |_| true).unwrap(), values.len());
+    assert_eq!(batch.push_all(&window, &chunk(values), 0..values.len(), &mut |_| true).unwrap(), values.len());
     batch.finish().unwrap().unwrap()
 }
 
@@ -140,7 +140,7 @@ proptest! {
                 let mut batch = Batch::new("events", 3, chunk.offsets[next], i64::MIN, &layout(), ENCODING, &scratch).unwrap();
                 let goes_on = |batch: &Batch| batch.rows() < size && batch.counts.rejected < 3;
                 if reads_ahead {
-                    next = batch.push_all(&window, &chunk, next..values.len(), |batch| goes_on(batch)).unwrap();
+                    next = batch.push_all(&window, &chunk, next..values.len(), &mut |batch| goes_on(batch)).unwrap();
                 } else {
                     while next < values.len() && goes_on(&batch) {
                         batch.push(&window, &chunk.records.get(next), chunk.offsets[next], chunk.times_ms[next]).unwrap();

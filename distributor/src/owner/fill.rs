@@ -160,7 +160,7 @@ impl Partition {
                         usize::try_from(context.max_rows.saturating_sub(filling.batch.rows())).unwrap_or(usize::MAX);
                     let range = index..chunk.offsets.len().min(index.saturating_add(room.max(1)));
                     let (end, mut reason, mut due) = (range.end, None, filling.due);
-                    let taken_to = filling.batch.push_all(&self.known.window, chunk, range, |batch| {
+                    let taken_to = filling.batch.push_all(&self.known.window, chunk, range, &mut |batch| {
                         if let Some(age) = batch.take_begun().and_then(|begun| context.ages.for_type(begun)) {
                             due = [due, Instant::now().checked_add(age)].into_iter().flatten().min();
                         }
@@ -179,7 +179,7 @@ impl Partition {
                         return Ok(Took::Others);
                     }
                     let end = chunk.offsets.partition_point(|offset| *offset < *to);
-                    let taken_to = batch.push_all(&self.known.window, chunk, index..end, |_| true)?;
+                    let taken_to = batch.push_all(&self.known.window, chunk, index..end, &mut |_| true)?;
                     let is_full = batch.ends().is_some_and(|ends| ends.to == *to);
                     self.reading.took_to(taken_to);
                     if is_full {

@@ -10,7 +10,7 @@ fn batches(chunk: &common::log::Chunk, layout: &Layout, max_files: usize) -> Vec
     while next < chunk.offsets.len() {
         let batch = Batch::new("events", 3, chunk.offsets[next], i64::MIN, layout, ENCODING, &scratch).unwrap();
         let mut batch = batch.of_files(max_files);
-        let end = batch.push_all(&window, chunk, next..chunk.offsets.len(), |_| true).unwrap();
+        let end = batch.push_all(&window, chunk, next..chunk.offsets.len(), &mut |_| true).unwrap();
         assert!(end > next, "it takes one record at least");
         let encoded = batch.finish().unwrap().unwrap();
         window.merge(encoded.overlay.clone(), encoded.ends.clock_ms).unwrap();
@@ -67,7 +67,7 @@ proptest! {
             let again = |end: usize| {
                 let from = chunk.offsets[range.start];
                 let mut batch = Batch::new("events", 3, from, i64::MIN, &layout, ENCODING, &scratch).unwrap();
-                batch.push_all(&window, &chunk, range.start..end, |_| true).unwrap();
+                batch.push_all(&window, &chunk, range.start..end, &mut |_| true).unwrap();
                 batch.finish().unwrap().unwrap()
             };
             let same = again(range.end);
