@@ -191,6 +191,7 @@ impl Zone {
         let newest = self.entries().remove(0);
         assert!(fs::read_to_string(&newest).unwrap().contains("\"op\":\"commit\""));
         fs::remove_file(newest).unwrap();
+        fs::remove_file(self.trusted("_watermark/events.json")).unwrap();
     }
 
     /// Puts a checkpoint of all entries.
@@ -210,7 +211,7 @@ impl Zone {
             scratch: Scratch::new(self.folder.path()),
             deep: true,
             uploads_older_than: Duration::from_secs(86_400),
-            now_ms: 0,
+            now_ms: common::clock::Clock::now_ms(&SystemClock),
             on_batch: Box::new(|_| {}),
         }
     }

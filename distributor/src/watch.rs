@@ -22,7 +22,7 @@ const CLOCK_SKEW_MS: i64 = 60_000;
 /// How long an end-of-partition check may be silent.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// The progress of a partition at the end of its chain.
+/// The progress of a partition at the end of its commit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// The offset of the next record.
@@ -160,7 +160,7 @@ impl Watch {
             return;
         }
         let all: Vec<i32> = bounds.keys().copied().collect();
-        match watermark::put(&*self.store, &self.topic, reached, &all).await {
+        match watermark::put(&*self.store, &self.topic, reached, &all, self.clock.now_ms()).await {
             Ok(watermark) => self.metrics.watermark(watermark.complete_before_ms),
             Err(error) => {
                 self.metrics.store_failed(&error);

@@ -2,8 +2,8 @@
 //!
 //! # Guarantee
 //!
-//! Every record of the topic with a log time before `complete_before_ms` is in the tables (or recorded in the chain as
-//! skipped or lost), and the value never decreases. Log time is the running maximum of append times, so no later record
+//! Every record of the topic with a log time before `complete_before_ms` is in the tables (or recorded in the commit log
+//! as skipped, lost or abandoned), and the value never decreases. Log time is the running maximum of append times, so no later record
 //! has an earlier one.
 //!
 //! Any member of the group may write it, each for its own partitions. A member that has lost them without its knowledge
@@ -13,12 +13,14 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use common::store::{Metadata, PutCondition, PutOutcome, Store, StoreError, StoreErrorKind, read_all};
+use common::store::{Metadata, PutCondition, PutOutcome, Store, StoreError, StoreErrorKind, Version, read_all};
 use common::telemetry::status::time;
 use serde::{Deserialize, Serialize};
 
 const VERSION: u32 = 1;
 const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// Clocks of brokers, distributors and auditors differ by less.
+const MAX_AHEAD_MS: i64 = 10 * 60_000;
 /// Members rarely put at the same time.
 const MAX_TRIES: usize = 10;
 
@@ -68,6 +70,32 @@ impl Watermark {
     }
 }
 
+impl Watermark {
+    /// The time that it says the tables are complete up to, if that is in the future.
+    pub(crate) fn ahead(&self, now_ms: i64) -> Option<String> {
+        let of_partitions = self.partitions.values().map(|reached| reached.complete_before_ms);
+        let latest = of_partitions.chain(self.complete_before_ms).max()?;
+        let is_ahead = latest > now_ms.saturating_add(MAX_AHEAD_MS);
+        is_ahead.then(|| time(latest).as_str().map_or_else(|| format!("{latest} ms"), str::to_owned))
+    }
+}
+
+/// The document with its version, if it is there.
+///
+/// # Errors
+/// The store's error, or the document is invalid; the message says what to do.
+pub(crate) async fn read(store: &dyn Store, topic: &str) -> Result<Option<(Watermark, Version)>, StoreError> {
+    let key = key(topic);
+    let Some((meta, body)) = read_all(store, &key, LIMIT_BYTES).await? else { return Ok(None) };
+    let watermark = serde_json::from_slice(&body).map_err(|error| unreadable(&key, &error))?;
+    Ok(Some((watermark, meta.version)))
+}
+
+fn unreadable(key: &str, error: &serde_json::Error) -> StoreError {
+    let message = format!("it cannot be understood ({error}); remove it, and it is written again");
+    StoreError::new(StoreErrorKind::Other, "read", key, message)
+}
+
 pub(crate) fn key(topic: &str) -> String {
     format!("_watermark/{topic}.json")
 }
@@ -75,32 +103,31 @@ pub(crate) fn key(topic: &str) -> String {
 /// Raises the document to at least this progress, and returns its new value.
 ///
 /// # Errors
-/// The store's error, or the document is invalid; it is left unchanged then.
+/// The store's error, or the document is invalid or says a time after `now_ms`; it is left unchanged then.
 pub(crate) async fn put(
     store: &dyn Store,
     topic: &str,
     reached: &BTreeMap<i32, Reached>,
     all: &[i32],
+    now_ms: i64,
 ) -> Result<Watermark, StoreError> {
     let key = key(topic);
-    let unreadable = |error: serde_json::Error| {
-        let message = format!("it cannot be understood ({error}); remove it, and it is written again");
-        StoreError::new(StoreErrorKind::Other, "read", &key, &message)
-    };
     for _ in 0..MAX_TRIES {
-        let (before, condition) = match read_all(store, &key, LIMIT_BYTES).await? {
+        let (before, condition) = match read(store, topic).await? {
             None => (Watermark::new(topic), PutCondition::IfAbsent),
-            Some((meta, body)) => {
-                let before: Watermark = serde_json::from_slice(&body).map_err(unreadable)?;
-                (before, PutCondition::IfVersion(meta.version))
-            }
+            Some((before, version)) => (before, PutCondition::IfVersion(version)),
         };
+        if let Some(ahead) = before.ahead(now_ms) {
+            let message =
+                format!("it says that the tables are complete up to {ahead}; remove it, and it is written again");
+            return Err(StoreError::new(StoreErrorKind::Other, "read", &key, message));
+        }
         let mut after = before.clone();
         after.advance(reached, all);
         if after == before {
             return Ok(after);
         }
-        let mut body = serde_json::to_vec_pretty(&after).map_err(unreadable)?;
+        let mut body = serde_json::to_vec_pretty(&after).map_err(|error| unreadable(&key, &error))?;
         body.push(b'\n');
         if body.len() as u64 > LIMIT_BYTES {
             let message =
@@ -159,16 +186,28 @@ mod tests {
         let all: Vec<i32> = (0..6).collect();
         let puts = all.iter().map(|id| {
             let (store, all) = (&store, &all);
-            async move { put(store, "events", &BTreeMap::from([(*id, reached(1, 100 + i64::from(*id)))]), all).await }
+            async move { put(store, "events", &BTreeMap::from([(*id, reached(1, 100 + i64::from(*id)))]), all, 0).await }
         });
         for put in futures_util::future::join_all(puts).await {
             put?;
         }
-        let watermark = put(&store, "events", &BTreeMap::new(), &all).await?;
+        let watermark = put(&store, "events", &BTreeMap::new(), &all, 0).await?;
         assert_eq!((watermark.partitions.len(), watermark.complete_before_ms), (6, Some(100)));
         std::fs::write(folder.path().join("_watermark/events.json"), "{}").unwrap();
-        let error = put(&store, "events", &BTreeMap::new(), &all).await.unwrap_err();
+        let error = put(&store, "events", &BTreeMap::new(), &all, 0).await.unwrap_err();
         assert!(error.to_string().contains("remove it"), "{error}");
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn one_from_the_future_is_refused_for_it_would_never_go_back() -> Result<(), StoreError> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(folder.path().to_owned());
+        let now_ms = 1_700_000_000_000;
+        put(&store, "events", &BTreeMap::from([(0, reached(1, now_ms + MAX_AHEAD_MS))]), &[0], now_ms).await?;
+        put(&store, "events", &BTreeMap::from([(0, reached(2, now_ms))]), &[0], now_ms).await?;
+        let error = put(&store, "events", &BTreeMap::new(), &[0], now_ms - 1).await.unwrap_err().to_string();
+        assert!(error.contains("complete up to 2023-11-14T22:23:20Z; remove it"), "{error}");
         Ok(())
     }
 }

@@ -26,6 +26,7 @@ use common::store::{DeleteOutcome, Store, StoreError, StoreErrorKind};
 use crate::batch::Counts;
 use crate::footer::{Footer, FooterError};
 use crate::scratch::Scratch;
+use crate::watermark;
 use crate::window::Budget;
 use names::Name;
 use present::Present;
@@ -92,6 +93,7 @@ impl Auditor {
         for partition in names::commit_logs(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
         }
+        work.watermark().await?;
         work.unaccounted(repair).await?;
         work.audit.findings.extend(work.present.findings());
         work.abandoned_uploads(repair).await?;
@@ -296,6 +298,43 @@ impl Work<'_> {
             self.find(FindingKind::OffsetBeyondEnd, place, message);
         }
         Ok(Some(bounds.earliest))
+    }
+
+    /// What readers that wait for the tables to be complete go by.
+    async fn watermark(&mut self) -> Result<(), AuditError> {
+        let key = watermark::key(&self.auditor.topic);
+        let watermark = match watermark::read(&*self.auditor.store, &self.auditor.topic).await {
+            Ok(Some((watermark, _))) => watermark,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind == StoreErrorKind::Denied => return self.refused(&key, error),
+            Err(error) if matches!(error.kind, StoreErrorKind::Other | StoreErrorKind::TooLarge) => {
+                self.find(FindingKind::WatermarkWrong, key, error.message);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let remedy = "remove it, and a distributor writes it again";
+        if let Some(ahead) = watermark.ahead(self.auditor.now_ms) {
+            let message = format!("it says that the tables are complete up to {ahead}; {remedy}");
+            self.find(FindingKind::WatermarkWrong, key.clone(), message);
+        }
+        let beyond: Vec<(i32, i64, i64)> = watermark
+            .partitions
+            .iter()
+            .filter_map(|(id, reached)| Some((*id, reached.offset, self.states.get(id)?.head.end)))
+            .filter(|(_, offset, end)| offset > end)
+            .collect();
+        for (id, offset, listed_end) in beyond {
+            // Batches may have been committed since the commit log was read.
+            let now = CommitLog::new(self.auditor.store.clone(), &self.auditor.topic, id).load().await;
+            let end = self.understood(now)?.map_or(listed_end, |now| now.head.end);
+            if offset > end {
+                let message =
+                    format!("it says that partition {id} is complete up to {offset}, and it ends at {end}; {remedy}");
+                self.find(FindingKind::WatermarkWrong, key.clone(), message);
+            }
+        }
+        Ok(())
     }
 
     /// Files that no commit log lists.

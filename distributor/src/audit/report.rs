@@ -95,6 +95,8 @@ pub enum FindingKind {
     FileUnknown,
     /// A folder or a file that the store refuses to list or to read: it was not checked.
     Unreadable,
+    /// The watermark says more than is true, or cannot be understood.
+    WatermarkWrong,
     /// Begun long ago and never completed: it holds parts that no listing of objects shows.
     UploadAbandoned,
     /// Two rows with the same key within the window.
@@ -115,6 +117,7 @@ impl FindingKind {
             Self::FileOrphaned => "file-orphaned",
             Self::FileUnknown => "file-unknown",
             Self::Unreadable => "unreadable",
+            Self::WatermarkWrong => "watermark-wrong",
             Self::UploadAbandoned => "upload-abandoned",
             Self::KeyRepeated => "key-repeated",
             Self::RowsDiffer => "rows-differ",

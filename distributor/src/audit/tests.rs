@@ -104,10 +104,20 @@ async fn what_is_under_way_is_no_fault() {
     assert_eq!(partition.batches, 2);
 }
 
+fn watermark(zone: &Zone, from: &str, to: &str) {
+    let path = zone.trusted("_watermark/events.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
 #[tokio::test]
 async fn each_damage_is_found_for_what_it_is() {
     type Damage = fn(&Zone);
-    let damages: [(&[&str], Damage); 14] = [
+    let damages: [(&[&str], Damage); 17] = [
+        (&["watermark-wrong"], |zone| watermark(zone, "\"complete_before_ms\": 1", "\"complete_before_ms\": 9")),
+        (&["watermark-wrong"], |zone| watermark(zone, "\"offset\": ", "\"offset\": 9")),
+        (&["watermark-wrong"], |zone| watermark(zone, "{", "")),
         (&["file-missing"], |zone| fs::remove_file(&zone.files("events", ".parquet")[1]).unwrap()),
         (&["file-altered"], |zone| {
             let path = &zone.files("events", ".parquet")[1];

@@ -111,7 +111,7 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
         scratch: roles::scratch(),
         deep: true,
         uploads_older_than: std::time::Duration::from_secs(86_400),
-        now_ms: 0,
+        now_ms: common::clock::Clock::now_ms(&*store.chance),
         on_batch: Box::new(|_| {}),
     };
     let audit = auditor.verify(Repair::No).await.map_err(|error| format!("the audit failed: {error}"))?;
