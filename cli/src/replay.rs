@@ -66,7 +66,9 @@ fn text(plans: &[PartitionReplay], dry_run: bool) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     if plans.is_empty() {
-        line(format_args!("nothing to set back: no batch was written there or later"));
+        line(format_args!(
+            "nothing to set: no batch of this topic was written there or later; 'verify' says what the tables have"
+        ));
         return text;
     }
     line(format_args!(

@@ -55,7 +55,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let outcome = outcome?;
     match args.common.output {
         Output::Json => print::json(&serde_json::json!({ "dry_run": args.dry_run, "partitions": outcome }))?,
-        Output::Text => print::text(&text(&outcome, args.dry_run))?,
+        Output::Text => print::text(&text(&outcome, args.dry_run, args.force))?,
     }
     Ok(())
 }
@@ -75,11 +75,13 @@ fn batches(number: u64) -> String {
     format!("{} batch{}", HumanCount(number), if number == 1 { "" } else { "es" })
 }
 
-fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
+fn text(partitions: &[PartitionRewrite], dry_run: bool, force: bool) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     if partitions.is_empty() {
-        line(format_args!("nothing to rewrite: no batch was written there or later"));
+        line(format_args!(
+            "nothing to rewrite: no batch of this topic was written there or later; 'verify' says what the tables have"
+        ));
         return text;
     }
     let count = |number: u64| HumanCount(number).to_string();
@@ -127,7 +129,8 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool) -> String {
     match (is_due, dry_run) {
         (false, _) => {
             let every = if not_in_log + taken + mixed > 0 { "every other batch" } else { "every batch" };
-            line(format_args!("nothing to do: {every} is as the settings say; --force rewrites it nevertheless"));
+            let force = if force { "" } else { "; --force rewrites it nevertheless" };
+            line(format_args!("nothing to do: {every} is as the settings say{force}"));
         }
         (true, true) => line(format_args!("nothing was changed; {} would be rewritten", batches(rewritten))),
         (true, false) => line(format_args!("{} rewritten", batches(rewritten))),
@@ -157,16 +160,16 @@ mod tests {
 
     #[test]
     fn a_preview_counts_the_batches_to_rewrite_with_reasons() {
-        let output = text(&[partition()], true);
+        let output = text(&[partition()], true, false);
         assert!(output.contains("4 batches would be rewritten") && output.contains("max_types: 1 -> 2"), "{output}");
         assert!(output.contains("2 batches stay as they are") && !output.contains("1,100"), "{output}");
     }
 
     #[test]
     fn a_report_counts_what_was_rewritten() {
-        let output = text(&[PartitionRewrite { unfinished: true, ..partition() }], false);
+        let output = text(&[PartitionRewrite { unfinished: true, ..partition() }], false, false);
         assert!(output.contains("1,100") && output.contains("interrupted is finished"), "{output}");
         let idle = PartitionRewrite { rewritten: 0, not_in_log: 0, ..partition() };
-        assert!(text(&[idle], false).contains("nothing to do: every batch is"));
+        assert!(text(&[idle], false, false).contains("nothing to do: every batch is"));
     }
 }

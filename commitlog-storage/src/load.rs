@@ -1,6 +1,6 @@
 //! The state at the tail: the newest checkpoint and the entries after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use commitlog::{Checkpoint, Entry, Head, Invalid, MAX_ENTRY_BYTES, Op, Places, Span, State};
 use common::store::ListOptions;
@@ -121,6 +121,59 @@ impl CommitLog {
     fn retry(&self, retries: &mut usize, key: String) -> Result<()> {
         *retries += 1;
         if *retries > MAX_RETRIES { Err(CommitLogError::damaged(key, Damage::Missing)) } else { Ok(()) }
+    }
+
+    /// Checks the entries that a checkpoint holds and that are not collected yet: each is there, and follows the one before it
+    /// up to the checkpoint. Who loads does not need them; who follows the commit log does. With `deep` they are read.
+    ///
+    /// # Errors
+    /// Of the store; and the first one that is missing or altered.
+    pub async fn check_held_entries(&self, recent: &Recent, deep: bool) -> Result<()> {
+        let Some((_, checkpoint)) = &recent.base else { return Ok(()) };
+        let (mut held, mut start_after) = (BTreeSet::new(), None);
+        loop {
+            let options = ListOptions { prefix: self.entries_prefix(), start_after, limit: None, delimiter: false };
+            let page = self.store.list(&options).await?;
+            for object in &page.objects {
+                held.insert(number_of(&object.key, &self.entries_prefix())?);
+            }
+            start_after = page.objects.last().map(|object| object.key.clone());
+            if !page.more || start_after.is_none() {
+                break;
+            }
+        }
+        // Afterwards: it rises before anything is deleted.
+        let floor = self.floor().await?;
+        if let Some(missing) = (floor..checkpoint.entries).find(|n| !held.contains(n)) {
+            return Err(CommitLogError::damaged(
+                self.entry_key(missing),
+                Damage::MissingBelow { entries: checkpoint.entries },
+            ));
+        }
+        if !deep {
+            return Ok(());
+        }
+        let mut bodies = stream::iter(floor..checkpoint.entries)
+            .map(|n| async move { (n, self.read(&self.entry_key(n), MAX_ENTRY_BYTES as u64).await) })
+            .buffered(AT_ONCE);
+        let mut previous = None;
+        while let Some((n, body)) = bodies.next().await {
+            // It was collected since.
+            let Some(body) = body? else { return Ok(()) };
+            let damaged = |error: commitlog::EntryError| CommitLogError::damaged(self.entry_key(n), error);
+            let follows = match previous {
+                Some(previous) => Some(previous),
+                None => Entry::previous_in(&body).map_err(damaged)?,
+            };
+            previous = Some(Entry::open(&body, n, follows).map_err(damaged)?.hash);
+        }
+        match previous {
+            Some(found) if found != checkpoint.last_entry => {
+                let damage = Damage::Hash { expected: checkpoint.last_entry, found };
+                Err(CommitLogError::damaged(self.entry_key(checkpoint.entries.saturating_sub(1)), damage))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The number of the newest entry.

@@ -83,9 +83,9 @@ pub trait Work: Send {
     /// Everything before the offset is decided.
     async fn commit_offset(&mut self, offset: i64) -> Result<(), Self::Error>;
 
-    /// An entry of this owner is in the commit log. After a commit the batch that was encoded last is complete; without
+    /// An entry of this owner is in the commit log, which ended at offset `before`. After a commit the batch that was encoded last is complete; without
     /// one, it is useless as soon as another one is to be filled or made.
-    fn appended(&mut self, ops: &[Op], head: &Head);
+    fn appended(&mut self, before: i64, ops: &[Op], head: &Head);
 }
 
 /// How an owner ended.
@@ -168,11 +168,12 @@ impl<W: Work> Owning<W> {
     }
 
     async fn append(&mut self, ops: &[Op]) -> Result<(), W::Error> {
+        let before = self.owner.head().end;
         let answer = self.session.append(ops).await?;
         let is_ours = answer == Answer::Appended;
         self.hear(answer)?;
         if is_ours {
-            self.work.appended(ops, self.owner.head());
+            self.work.appended(before, ops, self.owner.head());
         }
         Ok(())
     }

@@ -69,6 +69,15 @@ impl Entry {
         Ok((bytes, sealed))
     }
 
+    /// The hash that an entry names, whichever it is.
+    ///
+    /// # Errors
+    /// It is no entry.
+    pub fn previous_in(bytes: &[u8]) -> Result<Option<Hash>, EntryError> {
+        let malformed = |error: serde_json::Error| EntryError::Malformed { message: error.to_string() };
+        Ok(serde_json::from_slice::<Self>(bytes).map_err(malformed)?.previous)
+    }
+
     /// What was read as entry `n`, after the entry with hash `previous`. Of the first entry after a checkpoint the hash
     /// stands in the checkpoint.
     ///

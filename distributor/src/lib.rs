@@ -5,7 +5,7 @@
 //! committed last. Every owner of a partition, also after a crash, relies on the commit log alone.
 //!
 //! The hot path (`role`, `worker`, `lane`, `owner` and what these use) imports nothing of maintenance (`abandon`, `audit`,
-//! `replay`, `rewrite`).
+//! `replay`, `rewrite`, `standing`).
 
 mod abandon;
 mod again;
@@ -24,6 +24,7 @@ mod in_turn;
 mod known;
 mod lane;
 mod layout;
+mod lost;
 mod metrics;
 mod owner;
 mod records;
@@ -35,6 +36,7 @@ mod route;
 mod scratch;
 #[cfg(test)]
 mod simulation;
+mod standing;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -56,4 +58,5 @@ pub use replay::{PartitionReplay, Replayer};
 pub use rewrite::{Fence, PartitionRewrite, Rewriter};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings, needed_rights};
 pub use scratch::{Scratch, ScratchError};
+pub use standing::refusals;
 pub use target::{ReplayError, ReplayTarget};

@@ -20,6 +20,7 @@ use crate::error::PartitionError;
 use crate::host::Host;
 use crate::lane::Target;
 use crate::layout::Layout;
+use crate::lost::refuse_lost;
 use crate::metrics::{DistributeReport, Metrics};
 use crate::scratch::Scratch;
 use crate::uploads::UploadRoom;
@@ -214,6 +215,7 @@ impl Distributor {
             TopicSpec { name: settings.topic.clone(), partitions: settings.partitions, retention: Retention::Delete };
         let ensured = self.log.ensure_topic(&spec).await;
         with_rights(&*self.log, &needed_rights(&settings.topic, &settings.group), ensured).await?;
+        refuse_lost(&**store, &settings.topic).await?;
         let context = Context {
             store: store.clone(),
             topic: settings.topic.clone(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::config::{SETTINGS, limits};
 
-use crate::harness::Ed;
+use crate::harness::{Ed, files};
 use repository::{Names, Page, has_path, pages, root};
 
 const BEGIN: &str = "<!-- settings: written by `ED_WRITE_DOCS=1 cargo test -p tests the_configuration_page` -->\n\n";
@@ -221,4 +221,26 @@ fn the_documents_name_no_command_and_no_flag_that_does_not_exist() {
 fn the_readme_can_be_read_in_one_go() {
     let readme = std::fs::metadata(root().join("README.md")).unwrap().len();
     assert!(readme <= 10_000, "README.md has {readme} bytes: move details to docs/");
+}
+
+/// A fault of a command that a person calls must not be able to concern the roles.
+#[test]
+fn the_hot_path_imports_nothing_of_maintenance() {
+    const MAINTENANCE: [&str; 6] = ["abandon", "audit", "replay", "rewrite", "standing", "target"];
+    const OTHERS: [&str; 4] = ["lib", "simulation", "testing", "tests"];
+    let source = root().join("distributor/src");
+    let mut wrong = Vec::new();
+    for path in files(&source, ".rs") {
+        let place = path.strip_prefix(&source).unwrap().with_extension("");
+        let parts: Vec<&str> = place.iter().map(|part| part.to_str().unwrap()).collect();
+        let is_hot = !parts.iter().any(|part| OTHERS.contains(part)) && !MAINTENANCE.contains(&parts[0]);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let imports = text.split("crate::").skip(1).filter(|rest| {
+            MAINTENANCE.iter().any(|module| rest.strip_prefix(module).is_some_and(|rest| rest.starts_with("::")))
+        });
+        if is_hot && imports.count() > 0 {
+            wrong.push(place.display().to_string());
+        }
+    }
+    hold(&wrong);
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use common::config::Config;
 use common::log::{Log, LogError, LogErrorKind, require_rights};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
+use distributor::ReplayError;
 use ingestor::IngestError;
 
 use super::archivable::{lack_of_room, try_archive};
@@ -47,16 +48,30 @@ pub fn is_anything_named(config: &Config) -> bool {
 pub async fn inspect(config: &Config, findings: &mut Findings) -> Inspected {
     let mut inspected = Inspected::default();
     let is_log_usable = inspect_folders(config, findings);
-    if let Some(location) = &config.trusted.location {
-        inspect_trusted(location, &mut inspected, findings).await;
-    }
+    let tables = match &config.trusted.location {
+        Some(location) => inspect_trusted(location, &mut inspected, findings).await,
+        None => None,
+    };
     if let Some(location) = &config.landing.location {
         inspect_landing(location, config, findings).await;
     }
-    if is_log_usable {
-        inspect_log(config, &mut inspected, findings).await;
+    let log = if is_log_usable { inspect_log(config, &mut inspected, findings).await } else { None };
+    if let (Some(tables), Some(log)) = (tables, log) {
+        inspect_standing(&tables, &*log, config, findings).await;
     }
     inspected
+}
+
+/// Whether distributors could go on with the tables.
+async fn inspect_standing(store: &Arc<dyn Store>, log: &dyn Log, config: &Config, findings: &mut Findings) {
+    const ABOUT: &str = "trusted zone";
+    let group = config.kafka.as_ref().map_or(EMBEDDED_GROUP, |kafka| &kafka.group);
+    match distributor::refusals(store, log, &config.log.events_topic, group).await {
+        Ok(refused) => refused.iter().for_each(|refusal| findings.error(ABOUT, refusal)),
+        // Reported with the rights of the topic.
+        Err(ReplayError::Log(error)) => findings.note(ABOUT, format!("not held against the log: {error}")),
+        Err(error) => findings.error(ABOUT, format!("{:#}", anyhow::Error::from(error))),
+    }
 }
 
 /// Checks that files can be created wherever the roles need to. Returns whether the log can be inspected.
@@ -105,27 +120,28 @@ fn log_problem(config: &Config, data_dir: &Path) -> Result<(), String> {
     opened.map(|_| ()).map_err(|error| format!("{} cannot be written to, as `run` has to: {error}", file.display()))
 }
 
-async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
+async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut Findings) -> Option<Arc<dyn Log>> {
     if config.kafka.is_none() && config.data_dir().is_none() {
         findings.note("log", "no log is named, so none was checked: give --brokers, --trusted or --data-dir");
-        return;
+        return None;
     }
     let log = match trusted::log(config).await {
         Ok(Some(log)) => log,
         Ok(None) => {
             findings.note("log", "there is no embedded log yet; `run` makes one");
-            return;
+            return None;
         }
         Err(Failure::Runtime(error)) if is_locked(&error) => {
             findings.note("log", "another process has the embedded log, such as `run`: it was not checked");
-            return;
+            return None;
         }
         Err(Failure::Usage(error) | Failure::Runtime(error)) => {
             findings.error("log", format!("{error:#}"));
-            return;
+            return None;
         }
     };
     inspect_topics(&*log, config, inspected, findings).await;
+    Some(log)
 }
 
 async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
@@ -188,23 +204,27 @@ fn partitions(count: u32) -> String {
     format!("{count} partition{}", if count == 1 { "" } else { "s" })
 }
 
-async fn inspect_trusted(location: &Location, inspected: &mut Inspected, findings: &mut Findings) {
+async fn inspect_trusted(
+    location: &Location,
+    inspected: &mut Inspected,
+    findings: &mut Findings,
+) -> Option<Arc<dyn Store>> {
     const ABOUT: &str = "trusted zone";
     let store: Arc<dyn Store> = match location {
         Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
         Location::Local(path) if path.exists() => {
             findings.error(ABOUT, format!("trusted.url: {} is not a folder", path.display()));
-            return;
+            return None;
         }
         Location::Local(path) => {
             findings.note(ABOUT, format!("{} does not exist yet; the distributor makes it", path.display()));
-            return;
+            return None;
         }
         location => match s3(location).await {
             Ok(store) => store,
             Err(Failure::Usage(error) | Failure::Runtime(error)) => {
                 findings.error(ABOUT, format!("{error:#}"));
-                return;
+                return None;
             }
         },
     };
@@ -222,8 +242,12 @@ async fn inspect_trusted(location: &Location, inspected: &mut Inspected, finding
             report_unreadable(&unreadable, findings);
             inspected.types = Some(types).filter(|types| *types > 0);
             findings.note(ABOUT, tables(location, types));
+            Some(store)
         }
-        Err(error) => store_failed(ABOUT, location, &error, findings),
+        Err(error) => {
+            store_failed(ABOUT, location, &error, findings);
+            None
+        }
     }
 }
 

@@ -212,7 +212,7 @@ impl Work for Rows {
         Ok(())
     }
 
-    fn appended(&mut self, ops: &[Op], head: &Head) {
+    fn appended(&mut self, _: i64, ops: &[Op], head: &Head) {
         if ops.iter().any(|op| matches!(op, Op::Commit(_))) {
             self.committed_here.push(head.end);
         }

@@ -112,15 +112,17 @@ fn facts(topic: &str, partition: i32, state: &State, id: FileId) -> Option<Vec<(
 /// What is wrong with a live file, if anything.
 async fn check(
     store: &dyn Store,
-    (_, file): Live<'_>,
+    (id, file): Live<'_>,
     path: &str,
     listed_size: Option<u64>,
     facts: Option<&[(&'static str, String)]>,
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
     let rows = file.stored.rows;
-    let missing = || {
-        Some((FindingKind::FileMissing, format!("rows: {rows}; `replay` sets offsets back, so that it is restored")))
+    let again = match id {
+        FileId::Batch { .. } => "'replay' sets offsets back, so that it is restored",
+        FileId::Replace { .. } => "a rewrite made it, and 'rewrite' makes it again",
     };
+    let missing = || Some((FindingKind::FileMissing, format!("rows: {rows}; {again}")));
     let size = match listed_size {
         Some(size) => size,
         // It may have come after the listing.
@@ -129,7 +131,8 @@ async fn check(
             None => return Ok(missing()),
         },
     };
-    let altered = |message: String| Ok(Some((FindingKind::FileAltered, message)));
+    let altered =
+        |message: String| Ok(Some((FindingKind::FileAltered, format!("{message}; move it away, then {again}"))));
     if size != file.stored.bytes {
         return altered(format!("it has {size} bytes, its entry says {}", file.stored.bytes));
     }

@@ -23,12 +23,11 @@ use commitlog_storage::{CommitLog, CommitLogError, Loaded};
 use common::log::{Bounds, Log};
 use common::store::{DeleteOutcome, Store, StoreError, StoreErrorKind};
 
-use crate::batch::Counts;
+use crate::batch::{Counts, Name};
 use crate::footer::{Footer, FooterError};
 use crate::scratch::Scratch;
 use crate::watermark;
 use crate::window::Budget;
-use names::Name;
 use present::Present;
 
 pub use error::AuditError;
@@ -139,6 +138,8 @@ impl Work<'_> {
         let mut summary = PartitionAudit { partition: id, ..PartitionAudit::default() };
         let loaded = commits.load_state().await;
         if let Some((state, _, loaded)) = self.understood(loaded)? {
+            let held = commits.check_held_entries(&loaded.recent, self.auditor.deep).await;
+            self.understood(held)?;
             self.state(&commits, &state, &loaded, &mut summary).await?;
             self.states.insert(id, state);
         }
@@ -354,7 +355,7 @@ impl Work<'_> {
                 Unlisted::Expected => {}
                 Unlisted::Blank => self.blank(&object.key, object.size_bytes).await?,
                 Unlisted::Unknown => {
-                    let message = "no entry accounts for it: was '_commits' brought back from an older backup? Nothing is removed";
+                    let message = "no entry accounts for it: _commits is missing, damaged, or an older backup. Do not remove it before docs/audit-and-replay.md was read: 'Bring back a lost commit log'";
                     self.find(FindingKind::FileUnknown, object.key, message);
                 }
                 Unlisted::Orphan => {

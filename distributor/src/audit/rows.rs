@@ -150,7 +150,11 @@ impl Work<'_> {
         };
         let (found, named) = (body.hash().map_err(BatchError::from)?, stored.sha256);
         if found != named {
-            self.find(FindingKind::FileAltered, path.clone(), format!("its hash is {found}, its entry says {named}"));
+            self.find(
+                FindingKind::FileAltered,
+                path.clone(),
+                format!("its hash is {found}, its entry says {named}; move it away and make it again"),
+            );
         }
         let written = match deep::written(&body) {
             Ok(written) => written,

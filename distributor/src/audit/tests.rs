@@ -114,7 +114,13 @@ fn watermark(zone: &Zone, from: &str, to: &str) {
 #[tokio::test]
 async fn each_damage_is_found_for_what_it_is() {
     type Damage = fn(&Zone);
-    let damages: [(&[&str], Damage); 17] = [
+    let damages: [(&[&str], Damage); 19] = [
+        (&["commit-log-damaged"], |zone| fs::remove_file(&zone.entries()[2]).unwrap()),
+        (&["commit-log-damaged"], |zone| {
+            let entry = zone.entries().remove(2);
+            let text = fs::read_to_string(&entry).unwrap();
+            fs::write(&entry, text.replacen("\"writer\":\"", "\"writer\":\"x", 1)).unwrap();
+        }),
         (&["watermark-wrong"], |zone| watermark(zone, "\"complete_before_ms\": 1", "\"complete_before_ms\": 9")),
         (&["watermark-wrong"], |zone| watermark(zone, "\"offset\": ", "\"offset\": 9")),
         (&["watermark-wrong"], |zone| watermark(zone, "{", "")),

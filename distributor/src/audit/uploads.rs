@@ -2,9 +2,9 @@
 
 use common::store::{ListUploads, StoreError, StoreErrorKind, UnfinishedUpload};
 
-use super::names::Name;
 use super::present::TABLES;
 use super::{AuditError, FindingKind, Repair, Work};
+use crate::batch::Name;
 
 /// Where a distributor puts anything else.
 const COMMIT_LOGS: &str = "_commits/";

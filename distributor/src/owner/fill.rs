@@ -47,7 +47,7 @@ impl Partition {
             let batch = self.new_batch(&context, at)?;
             let begins_log = recent.is_empty();
             self.phase = Phase::Fill(Filling { batch, asked_at: at, begins_log, since: None, due: None });
-            (self.end, self.reached) = (at, Some((at, self.known.clock_ms())));
+            self.reached = Some((at, self.known.clock_ms()));
             self.reading.go_to(at, last);
         }
         let wake_at = Instant::now() + WAKE_EVERY;
@@ -106,7 +106,6 @@ impl Partition {
         let clock_ms = self.known.clock_ms().unwrap_or(i64::MIN);
         let batch = Batch::new(&context.topic, self.id, from, clock_ms, &layout, encoding, &context.scratch)
             .map_err(|message| cannot_make(&context, self.id, intent, &message))?;
-        self.end = from;
         self.reading.go_to(from, None);
         self.phase = Phase::Make { batch: Box::new(batch), to };
         loop {

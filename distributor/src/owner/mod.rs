@@ -40,7 +40,7 @@ use crate::watch::Progress;
 use crate::window::encode_key_run;
 use collection::Collection;
 use phases::Phases;
-use reading::Reading;
+use reading::{Ending, Reading};
 
 /// The time of day, for ages of objects, and what ages of proofs are measured by.
 #[derive(Clone)]
@@ -55,18 +55,21 @@ pub(crate) fn start(shared: &Shared, clocks: &Clocks, id: i32, generation: u64) 
     let state = Arc::new(LaneState::default());
     state.begins();
     // Before the task runs: however that ends, the worker is notified.
-    let reading = Reading::new(id, generation, receiver, shared.reports.clone(), shared.room.clone());
-    let task = tokio::spawn(run(shared.clone(), clocks.clone(), id, generation, state.clone(), reading));
+    let ending = Ending::new(receiver, shared.room.clone());
+    let task = tokio::spawn(run(shared.clone(), clocks.clone(), id, generation, state.clone(), ending));
     LaneHandle::new(generation, state, orders, task)
 }
 
-async fn run(shared: Shared, clocks: Clocks, id: i32, generation: u64, state: Arc<LaneState>, reading: Reading) {
+async fn run(shared: Shared, clocks: Clocks, id: i32, generation: u64, state: Arc<LaneState>, ending: Ending) {
     let reports = shared.reports.clone();
+    let reading = Reading::new(id, generation, &ending, reports.clone());
     let outcome = own(shared, clocks, id, state, reading).await;
     if let Err(error) = outcome {
         // A worker that has ended needs no reports.
         let _ = reports.send((id, generation, Report::Failed(error)));
     }
+    // After the report: whoever finds the lane gone finds the reason, too.
+    drop(ending);
 }
 
 async fn own(
@@ -94,7 +97,6 @@ async fn own(
         phase: Phase::Other,
         log: Bounds { earliest: 0, latest: 0 },
         reached: None,
-        end: 0,
         puts: 0,
         ratio: None,
         is_tight: false,
@@ -163,8 +165,6 @@ struct Partition {
     log: Bounds,
     /// The end of the commit log and log time there, once reading.
     reached: Option<(i64, Option<i64>)>,
-    /// The end of the commit log as of the last entry.
-    end: i64,
     /// How often files of the open batch were put.
     puts: u32,
     /// Encoded bytes for each byte of rows in the last batch.
@@ -422,7 +422,7 @@ impl Work for Partition {
         Ok(())
     }
 
-    fn appended(&mut self, ops: &[Op], head: &Head) {
+    fn appended(&mut self, before: i64, ops: &[Op], head: &Head) {
         for op in ops {
             match op {
                 Op::Intent(_) => {
@@ -436,11 +436,10 @@ impl Work for Partition {
                     }
                     other => self.phase = other,
                 },
-                Op::Pass(pass) => self.passed(pass.reason, self.end, pass.to),
+                Op::Pass(pass) => self.passed(pass.reason, before, pass.to),
                 _ => {}
             }
         }
-        self.end = head.end;
     }
 }
 

@@ -4,14 +4,37 @@ use std::sync::Arc;
 
 use commitlog::Witness;
 use common::log::{Chunk, LogError};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 
 use crate::lane::{Order, Report};
+
+/// Held until a lane has reported how it ended. Dropped, however the task ends, even by a panic, it notifies a worker that
+/// waits for room, and that finds the lane gone.
+pub(super) struct Ending {
+    orders: Arc<Mutex<mpsc::Receiver<Order>>>,
+    room: Arc<Notify>,
+}
+
+impl Ending {
+    pub(super) fn new(orders: mpsc::Receiver<Order>, room: Arc<Notify>) -> Self {
+        Self { orders: Arc::new(Mutex::new(orders)), room }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Nobody else has it then: whoever reads orders was dropped before.
+        if let Ok(mut orders) = self.orders.try_lock() {
+            orders.close();
+        }
+        self.room.notify_one();
+    }
+}
 
 pub(super) struct Reading {
     id: i32,
     generation: u64,
-    orders: mpsc::Receiver<Order>,
+    orders: Arc<Mutex<mpsc::Receiver<Order>>>,
     reports: mpsc::UnboundedSender<(i32, u64, Report)>,
     /// Notified when an order was taken.
     room: Arc<Notify>,
@@ -36,10 +59,10 @@ impl Reading {
     pub(super) fn new(
         id: i32,
         generation: u64,
-        orders: mpsc::Receiver<Order>,
+        ending: &Ending,
         reports: mpsc::UnboundedSender<(i32, u64, Report)>,
-        room: Arc<Notify>,
     ) -> Self {
+        let (orders, room) = (ending.orders.clone(), ending.room.clone());
         Self {
             id,
             generation,
@@ -79,7 +102,7 @@ impl Reading {
 
     /// Waits for an order, and takes it. None: the worker has ended.
     pub(super) async fn order(&mut self) -> Option<()> {
-        let order = self.orders.recv().await?;
+        let order = self.orders.lock().await.recv().await?;
         self.room.notify_one();
         match order {
             Order::Restarted => self.is_waiting = false,
@@ -130,13 +153,5 @@ impl Reading {
             self.next = next;
         }
         is_same
-    }
-}
-
-impl Drop for Reading {
-    /// Notifies a worker that waits for room, however the task ends, even by a panic: the worker then finds it gone.
-    fn drop(&mut self) {
-        self.orders.close();
-        self.room.notify_one();
     }
 }

@@ -108,3 +108,38 @@ async fn a_checkpoint_that_cannot_be_put_is_counted_and_put_later() {
     assert!(zone.trusted("_commits/events/0/root.json").exists());
     zone.assert_sound().await;
 }
+
+/// Also while more records are on their way to the partition.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_why_a_partition_is_refused_is_told() {
+    let zone = Zone::new().await;
+    let foreign = zone.files("events", "-20-0.parquet")[0].clone();
+    for _ in 0..20 {
+        zone.append(1).await;
+    }
+    zone.uncommit();
+    let mut others = zone.files("events", "-40-0.parquet");
+    fs::copy(&foreign, others.remove(0)).unwrap();
+    for _ in 0..10 {
+        let error = zone.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap_err().to_string();
+        assert!(error.contains("its footer names another batch; move it away"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn tables_without_a_commit_log_are_refused_also_for_a_group_without_offsets() {
+    let zone = Zone::new().await;
+    fs::remove_dir_all(zone.trusted("_commits")).unwrap();
+    let before = zone.event_files();
+    for group in ["g", "new"] {
+        let mut distributor = zone.distributor();
+        distributor.settings.group = group.into();
+        let error = distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap_err().to_string();
+        assert!(error.contains("such as events/") && error.contains("Bring _commits back from a backup"), "{error}");
+    }
+    assert!(zone.event_files() == before && !zone.trusted("_commits/events").exists());
+    // Those of another topic are of no concern.
+    let mut distributor = zone.distributor();
+    distributor.settings.topic = "others".into();
+    distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+}

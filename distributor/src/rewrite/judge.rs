@@ -159,8 +159,8 @@ impl<'a> Judge<'a> {
                 })
                 .collect();
             let message = format!(
-                "the batch {from}..{to} cannot be rewritten, for other events would be its duplicates ({}). Keep these \
-                 settings, or begin after this batch (--from {to} or later)",
+                "the batch {from}..{to} cannot be rewritten, for other events would be its duplicates ({}). Keep format.* and \
+                 dedup.window as they were, or begin after the batches that were written with other ones (--from {to} or later)",
                 differences.join(", ")
             );
             return Err(self.rewriter.refusal(self.partition, message));
