@@ -38,13 +38,15 @@ pub enum Damage {
     Invalid(#[from] Invalid),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    #[error("it is missing, though another object names it, or later ones are there")]
+    #[error("it is missing, though another object names it")]
     Missing,
+    #[error("it is missing, though later ones are there, up to '{newest}'")]
+    MissingBefore { newest: String },
     #[error("it is missing; nothing is lost, for the checkpoint of {entries} entries holds what it said")]
     MissingBelow { entries: u64 },
     #[error("no entry is there, though a checkpoint of {entries} entries is")]
     EntriesLost { entries: u64 },
-    #[error("its name is none of the commit log's")]
+    #[error("its name is none of those that a commit log's objects have")]
     Name,
     #[error("it is no root: {message}")]
     Root { message: String },

@@ -8,10 +8,9 @@
 //! | `root.json` | if the version is the one read | which checkpoints count, and the floor: entries below may be gone |
 //! | `checkpoints/<inv>-<hash>.json` | if absent | the state after n entries: head and names of segments |
 //! | `segments/<inv>-<hash>.json` | if absent | consecutive spans with their live files; n is the checkpoint's that made it |
-//! | `staged/<replace>/…` | if absent | outputs of a replace until it has ended |
+//! | `staged/<replace>-<k>.parquet` | if absent | outputs of a replace until it has ended |
 //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
 //! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
-//! | `staged/<replace>/<path>` | if absent | an output of a replace until it is done |
 //!
 //! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry is one listing of one object, after years
 //! of batches, too.

@@ -93,7 +93,7 @@ impl CommitLog {
                     Some(checkpoint) => Some((named, checkpoint)),
                     None => {
                         // It was superseded and collected.
-                        self.retry(&mut retries, self.checkpoint_key(named.entries, named.sha256))?;
+                        self.retry(&mut retries, self.checkpoint_key(named.entries, named.sha256), Damage::Missing)?;
                         continue;
                     }
                 },
@@ -107,10 +107,13 @@ impl CommitLog {
             }
             match self.fold(Recent::since(base), end).await {
                 Ok(Ok(loaded)) => return Ok(loaded),
-                Ok(Err(missing)) => self.retry(&mut retries, self.entry_key(missing))?,
+                Ok(Err(missing)) => {
+                    let newest = self.entry_key(end.saturating_sub(1));
+                    self.retry(&mut retries, self.entry_key(missing), Damage::MissingBefore { newest })?;
+                }
                 // What who slept put into holes does not follow, and is no damage.
                 Err(CommitLogError::Damaged { .. }) if self.floor().await? > from => {
-                    self.retry(&mut retries, self.entry_key(from))?;
+                    self.retry(&mut retries, self.entry_key(from), Damage::Missing)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -118,9 +121,9 @@ impl CommitLog {
     }
 
     #[allow(clippy::unused_self, reason = "reads as a step of the load")]
-    fn retry(&self, retries: &mut usize, key: String) -> Result<()> {
+    fn retry(&self, retries: &mut usize, key: String, damage: Damage) -> Result<()> {
         *retries += 1;
-        if *retries > MAX_RETRIES { Err(CommitLogError::damaged(key, Damage::Missing)) } else { Ok(()) }
+        if *retries > MAX_RETRIES { Err(CommitLogError::damaged(key, damage)) } else { Ok(()) }
     }
 
     /// Checks the entries that a checkpoint holds and that are not collected yet: each is there, and follows the one before it

@@ -47,10 +47,11 @@ impl CommitLog {
 
     /// Of something that is staged: for which replace.
     pub(crate) fn replace_of_staged(&self, key: &str) -> Result<u64> {
-        let number = key.strip_prefix(&self.staged_root()).and_then(|name| name.split_once('/'));
-        let number = number.and_then(|(digits, _)| digits.parse().ok());
-        let number = number.filter(|number| key.starts_with(&self.staged_prefix(*number)));
-        number.ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
+        let numbers =
+            key.strip_prefix(&self.staged_root()).and_then(|name| name.strip_suffix(".parquet")?.split_once('-'));
+        let numbers = numbers.and_then(|(replace, k)| Some((replace.parse().ok()?, k.parse().ok()?)));
+        let numbers = numbers.filter(|(replace, k)| key == self.staged_key(*replace, *k));
+        numbers.map(|(replace, _)| replace).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
     }
 
     /// Every key run of a batch that begins at `from` or later comes before it, or has it as prefix.
@@ -64,9 +65,14 @@ impl CommitLog {
         format!("{}{}-{}.run", self.keys_prefix(), inverted(from.unsigned_abs()), short(hash))
     }
 
-    /// Below it the outputs of a replace are staged, each by the name that it gets when it is published.
+    /// Key of output `k` of a replace until it is published. All are in one folder: on local disk empty ones stay.
+    pub fn staged_key(&self, replace: u64, k: u32) -> String {
+        format!("{}{k}.parquet", self.staged_prefix(replace))
+    }
+
+    /// Begin of the keys of everything that is staged of a replace.
     pub fn staged_prefix(&self, replace: u64) -> String {
-        format!("{}{replace}/", self.staged_root())
+        format!("{}{replace}-", self.staged_root())
     }
 
     /// Below it are the outputs of all replaces that are not done, and those that were left of others.

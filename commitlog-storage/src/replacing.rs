@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use commitlog::actor::{Action, Answer, Choice, Misheard};
 use commitlog::decide::Refusal;
-use commitlog::{FileId, Op, Replace, ReplaceIntent, ReplaceSlot, Replacer, State, Stored};
+use commitlog::{FileId, Op, Replace, ReplaceIntent, ReplaceSlot, Replacer, Stage, State, Stored};
 use common::store::LockKind;
 
 use crate::CommitLogError;
@@ -46,6 +46,10 @@ pub trait Files: Send {
     /// still to become visible. `put_ms` is when the store took that entry, by the store's clock; none: so long ago that
     /// it was collected.
     async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Self::Error>;
+
+    /// Reads each output, staged or published, and says which of them do not stand as they were decided. Altered ones that
+    /// are staged are deleted, so that they can be made again.
+    async fn examine(&mut self, intent: &ReplaceIntent, decided: &[Stored]) -> Result<Vec<u32>, Self::Error>;
 
     /// Deletes inputs, and returns those that are certainly gone. Where the store has locks, the fence is held meanwhile.
     async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Self::Error>;
@@ -127,17 +131,27 @@ impl<F: Files> Replacing<F> {
     /// What is done with the files of the replace that is under way.
     async fn carry(&mut self, action: Action) -> Result<(), F::Error> {
         let unknown = || CommitLogError::from(Misheard::unknown(&action));
-        let intent = self.replacer.replace().map(|Replace { intent, .. }| intent.clone()).ok_or_else(unknown)?;
+        let Replace { intent, stage, .. } = self.replacer.replace().cloned().ok_or_else(unknown)?;
         match &action {
             Action::Stage { outputs, .. } => {
                 for k in outputs.iter().copied() {
                     match self.files.stage(&intent, k).await? {
-                        Staged::Stands(stored) => self.hear(Answer::Staged { k, stored })?,
+                        Staged::Stands(stored) => {
+                            self.hear(Answer::Staged { k, stored })?;
+                            if matches!(self.replacer.next(), Action::Refuse(_)) {
+                                return Ok(());
+                            }
+                        }
                         Staged::InputGone(id) => return self.hear(Answer::InputGone(id)),
                         Staged::OutOfRange => return self.hear(Answer::OutOfRange),
                         Staged::OtherRecords => return self.hear(Answer::OtherRecords),
                     }
                 }
+            }
+            Action::Examine { .. } => {
+                let Stage::Ready(decided) = stage else { return Err(unknown().into()) };
+                let gone = self.files.examine(&intent, &decided).await?;
+                self.hear(Answer::Examined { gone })?;
             }
             Action::Delete { files, .. } => {
                 let lock = self.session.log.fence(LockKind::Exclusive).await?;

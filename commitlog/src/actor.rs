@@ -50,6 +50,8 @@ pub enum Action {
     /// Wait until no put whose anchor is at or below this entry can be accepted any more, nor one that was is still to
     /// become visible.
     AwaitFence { entry: u64 },
+    /// Read each output of a decided replace, staged or published, against what was decided.
+    Examine { replace: u64 },
     /// Delete these inputs.
     Delete { replace: u64, files: Vec<FileId> },
     /// Copy these outputs from `staged/` to their names, if they are free.
@@ -114,6 +116,10 @@ pub enum Answer {
     /// An input is missing or altered.
     InputGone(FileId),
     FencePassed,
+    /// These outputs stand neither staged nor published as they were decided.
+    Examined {
+        gone: Vec<u32>,
+    },
     Deleted(Vec<FileId>),
     Published {
         k: u32,

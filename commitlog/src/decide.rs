@@ -51,8 +51,10 @@ pub enum Refusal {
     OtherRecord { at: i64 },
     #[error("nothing is to be abandoned: no batch under way has lost its head")]
     NothingToAbandon,
-    #[error("replace {replace} is decided, and an output is neither staged nor published")]
-    StagedGone { replace: u64 },
+    #[error(
+        "replace {replace} is decided, output {k} stands neither staged nor published as it was decided, and cannot be made again"
+    )]
+    OutputGone { replace: u64, k: u32 },
     #[error("entry {entry} is not valid after those before it: {invalid}")]
     Damaged { entry: u64, invalid: Invalid },
 }

@@ -6,8 +6,9 @@
 //! 2. the outputs are staged where no reader looks,
 //! 3. `ReplaceReady` decides: from here on only forward,
 //! 4. the fence: no put of an input can come late any more,
-//! 5. for each scope: its inputs are deleted, then its outputs published,
-//! 6. `ReplaceDone`; what is staged goes.
+//! 5. the outputs are examined: one that was lost or altered meanwhile is made again, the same, or nothing is deleted,
+//! 6. for each scope: its inputs are deleted, then its outputs published,
+//! 7. `ReplaceDone`; what is staged goes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,9 +47,15 @@ struct Carry {
     /// An input is gone or altered, or the log has not its records.
     is_unmakeable: bool,
     is_fenced: bool,
+    /// Every output stood as it was decided.
+    is_examined: bool,
+    /// Decided outputs that are to be made again.
+    gone: BTreeSet<u32>,
+    /// Some were made again already: what is gone once more is damage.
+    is_remade: bool,
     deleted: BTreeSet<FileId>,
     published: BTreeSet<u32>,
-    /// Staged and published outputs were missing once; the next time it is damage.
+    /// Outputs were missing once. Another one may have ended this replace; the tail says so.
     missed: bool,
     /// It was decided before this replacer came.
     is_inherited: bool,
@@ -87,6 +94,12 @@ impl Carry {
                 }
                 if !self.is_fenced && holds(Rule::WaitForFence) {
                     return Action::AwaitFence { entry: replace.entry };
+                }
+                if !self.is_examined && holds(Rule::ExaminedBeforeDelete) {
+                    if self.gone.is_empty() {
+                        return Action::Examine { replace: number };
+                    }
+                    return Action::Stage { replace: number, outputs: self.gone.iter().copied().collect() };
                 }
                 if !holds(Rule::DoneBeforeDrop) && !self.missed {
                     return Action::DropStaged { replace: number };
@@ -190,35 +203,78 @@ impl Replacer {
                 Phase::Drop { is_aborted: true, .. } => self.phase = Phase::Rest,
                 _ => self.phase = Phase::Load,
             },
-            (action, answer) => {
-                let carry = if let Phase::Carry(carry) = &mut self.phase { Some(carry) } else { None };
-                let Some(carry) = carry else { return Err(Misheard::new(action, &answer)) };
-                match (action, answer) {
-                    (Action::Stage { outputs, .. }, Answer::Staged { k, stored }) if outputs.contains(&k) => {
-                        carry.staged.insert(k, stored);
-                    }
-                    (Action::Stage { .. }, Answer::InputGone(_) | Answer::OutOfRange | Answer::OtherRecords) => {
-                        carry.is_unmakeable = true;
-                    }
-                    (Action::AwaitFence { .. }, Answer::FencePassed) => carry.is_fenced = true,
-                    (Action::Delete { .. }, Answer::Deleted(files)) => carry.deleted.extend(files),
-                    (Action::Publish { outputs, .. }, Answer::Published { k }) if outputs.contains(&k) => {
-                        carry.published.insert(k);
-                    }
-                    (Action::Publish { .. }, Answer::TooOld) => self.check = Check::Tail,
-                    (Action::Publish { .. }, Answer::StagedGone) if !carry.missed => {
-                        // Another one has ended this replace, and the tail says so; or it is damage.
-                        carry.missed = true;
-                        self.check = Check::Tail;
-                    }
-                    (Action::Publish { .. }, Answer::StagedGone) => {
-                        self.phase = Phase::Refused(Refusal::StagedGone { replace: carry.replace });
-                    }
-                    (action, answer) => return Err(Misheard::new(action, &answer)),
-                }
-            }
+            (action, answer) => return self.carried(action, answer),
         }
         Ok(())
+    }
+
+    /// The answer to an action on the files of the replace that is under way.
+    fn carried(&mut self, action: &Action, answer: Answer) -> Result<(), Misheard> {
+        let decided = self.replace().and_then(|replace| match &replace.stage {
+            Stage::Ready(outputs) => Some(outputs.clone()),
+            Stage::Open => None,
+        });
+        let carry = if let Phase::Carry(carry) = &mut self.phase { Some(carry) } else { None };
+        let Some(carry) = carry else { return Err(Misheard::new(action, &answer)) };
+        match (action, answer, decided) {
+            (Action::Stage { outputs, .. }, Answer::Staged { k, stored }, None) if outputs.contains(&k) => {
+                carry.staged.insert(k, stored);
+            }
+            (Action::Stage { .. }, Answer::InputGone(_) | Answer::OutOfRange | Answer::OtherRecords, None) => {
+                carry.is_unmakeable = true;
+            }
+            (Action::Stage { outputs, .. }, Answer::Staged { k, stored }, Some(decided)) if outputs.contains(&k) => {
+                if decided.get(k as usize) == Some(&stored) {
+                    carry.gone.remove(&k);
+                    carry.is_remade = true;
+                } else {
+                    self.lost_output(k);
+                }
+            }
+            (
+                Action::Stage { outputs, .. },
+                Answer::InputGone(_) | Answer::OutOfRange | Answer::OtherRecords,
+                Some(_),
+            ) => {
+                self.lost_output(outputs.first().copied().unwrap_or_default());
+            }
+            (Action::AwaitFence { .. }, Answer::FencePassed, _) => carry.is_fenced = true,
+            (Action::Examine { .. }, Answer::Examined { gone }, _) => match gone.first() {
+                None => carry.is_examined = true,
+                Some(_) if !carry.missed => {
+                    carry.missed = true;
+                    self.check = Check::Tail;
+                }
+                Some(k) if carry.is_remade => self.lost_output(*k),
+                Some(_) => carry.gone.extend(gone),
+            },
+            (Action::Delete { .. }, Answer::Deleted(files), _) => carry.deleted.extend(files),
+            (Action::Publish { outputs, .. }, Answer::Published { k }, _) if outputs.contains(&k) => {
+                carry.published.insert(k);
+            }
+            (Action::Publish { .. }, Answer::TooOld, _) => self.check = Check::Tail,
+            (Action::Publish { .. }, Answer::StagedGone, _) if !carry.missed => {
+                carry.missed = true;
+                self.check = Check::Tail;
+            }
+            (Action::Publish { outputs, .. }, Answer::StagedGone, _) => {
+                // What stood when it was examined stands no longer.
+                if carry.is_examined && !carry.is_remade {
+                    carry.is_examined = false;
+                } else {
+                    self.lost_output(outputs.first().copied().unwrap_or_default());
+                }
+            }
+            (action, answer, _) => return Err(Misheard::new(action, &answer)),
+        }
+        Ok(())
+    }
+
+    /// A person has to act: until then nothing more is deleted.
+    fn lost_output(&mut self, k: u32) {
+        if let Phase::Carry(carry) = &self.phase {
+            self.phase = Phase::Refused(Refusal::OutputGone { replace: carry.replace, k });
+        }
     }
 
     /// Goes on with what is under way, or chooses.

@@ -48,6 +48,8 @@ pub enum Rule {
     ReadyBeforeDelete,
     /// Otherwise a replace is decided whose outputs are nowhere.
     StagedBeforeReady,
+    /// Otherwise inputs are deleted for outputs that were lost or altered since they were staged.
+    ExaminedBeforeDelete,
     /// Otherwise inputs that are deleted count again.
     NoAbortAfterReady,
     /// Otherwise a batch that is under way puts files again that were replaced.
@@ -71,7 +73,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::IntentBeforeFiles,
         Self::RecipeOfIntent,
         Self::FilesBeforeCommit,
@@ -93,6 +95,7 @@ impl Rule {
         Self::DeleteBeforePublish,
         Self::ReadyBeforeDelete,
         Self::StagedBeforeReady,
+        Self::ExaminedBeforeDelete,
         Self::NoAbortAfterReady,
         Self::OnlyCompleteInputs,
         Self::OnlyPublishedInputs,

@@ -1,8 +1,21 @@
 //! What a person reads when a partition cannot be worked on, and what to do about it.
 
 use commitlog::decide::Refusal;
+use commitlog_storage::Damage;
 
 use crate::error::PartitionError;
+
+/// What is wrong with an object of a commit log, and what to do.
+pub(crate) fn damage(damage: &Damage) -> String {
+    let remedy = match damage {
+        Damage::Name => "no distributor wrote it: move it away",
+        Damage::MissingBefore { .. } => {
+            "bring it back from a backup; if no distributor wrote the later one, move that away"
+        }
+        _ => "bring it back from a backup",
+    };
+    format!("{damage}; {remedy}")
+}
 
 /// A refusal in any words.
 pub(crate) fn text(topic: &str, partition: i32, message: &str) -> PartitionError {
@@ -34,7 +47,10 @@ pub(crate) fn refused(topic: &str, group: &str, partition: i32, refusal: &Refusa
         }
         Refusal::Abandoning { .. } => "Run 'abandon' again to complete it".to_owned(),
         Refusal::NothingToAbandon => "Nothing is to be done".to_owned(),
-        Refusal::StagedGone { .. } | Refusal::Damaged { .. } => backup.to_owned(),
+        Refusal::OutputGone { .. } => {
+            "Nothing was deleted since. Bring what is staged below _commits back from a backup".to_owned()
+        }
+        Refusal::Damaged { .. } => backup.to_owned(),
     };
     text(topic, partition, &format!("{refusal}. {remedy}"))
 }

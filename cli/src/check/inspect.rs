@@ -140,11 +140,11 @@ async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut 
             return None;
         }
     };
-    inspect_topics(&*log, config, inspected, findings).await;
-    Some(log)
+    inspect_topics(&*log, config, inspected, findings).await.then_some(log)
 }
 
-async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspected, findings: &mut Findings) {
+/// Whether the log can be worked with.
+async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspected, findings: &mut Findings) -> bool {
     let default = if config.kafka.is_some() { KAFKA_LEDGER_PARTITIONS } else { EMBEDDED_LEDGER_PARTITIONS };
     let ledger_partitions = config.ledger.partitions.unwrap_or(default);
     let topics = &config.log;
@@ -170,19 +170,19 @@ async fn inspect_topics(log: &dyn Log, config: &Config, inspected: &mut Inspecte
             // The other topics would take as long.
             Err(error) if matches!(error.kind, LogErrorKind::Transient) => {
                 findings.warn(&about, format!("could not be checked: {error}"));
-                return;
+                return false;
             }
             Err(error) => {
                 findings.error(&about, error);
-                return;
+                return false;
             }
         }
     }
-    inspect_rights(log, config, findings).await;
+    inspect_rights(log, config, findings).await
 }
 
-/// Of the roles whose zones are named.
-async fn inspect_rights(log: &dyn Log, config: &Config, findings: &mut Findings) {
+/// Of the roles whose zones are named: whether they have them all.
+async fn inspect_rights(log: &dyn Log, config: &Config, findings: &mut Findings) -> bool {
     let topics = &config.log;
     let group = config.kafka.as_ref().map_or(EMBEDDED_GROUP, |kafka| &kafka.group);
     let ingest = config.landing.location.is_some().then(|| {
@@ -193,11 +193,14 @@ async fn inspect_rights(log: &dyn Log, config: &Config, findings: &mut Findings)
         let needed = distributor::needed_rights(&topics.events_topic, group);
         ("rights of distribute", needed)
     });
+    let mut has_all = true;
     for (about, needed) in [ingest, distribute].into_iter().flatten() {
         if let Err(error) = require_rights(log, &needed).await {
             findings.error(about, error);
+            has_all = false;
         }
     }
+    has_all
 }
 
 fn partitions(count: u32) -> String {

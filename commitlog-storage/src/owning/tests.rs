@@ -284,6 +284,19 @@ impl Files for Compaction {
         Ok(())
     }
 
+    async fn examine(&mut self, intent: &ReplaceIntent, decided: &[Stored]) -> Result<Vec<u32>, Failed> {
+        let mut gone = Vec::new();
+        for (k, decided) in (0u32..).zip(decided) {
+            Pause::default().await;
+            let (id, to) = Self::output(intent, k);
+            let stands = self.memory.get(&to).or(self.memory.get(&Self::staged(id)));
+            if stands.is_none_or(|body| stored(&body) != *decided) {
+                gone.push(k);
+            }
+        }
+        Ok(gone)
+    }
+
     async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, Failed> {
         for (folder, id) in intent.inputs().filter(|(_, id)| files.contains(id)) {
             Pause::default().await;

@@ -4,8 +4,10 @@ use std::rc::Rc;
 
 use super::actors::Kind;
 use super::shared::{Shared, Step};
-use super::world::{Late, World};
+use super::world::{Key, Late, World};
 use crate::actor::Action;
+use crate::head::Replace;
+use crate::op::Source;
 
 impl Shared<'_> {
     /// Crashes, late requests, and what operators and the log's retention do.
@@ -74,11 +76,39 @@ impl Shared<'_> {
                 steps.push(Step { what: self.says(|| format!("OPERATOR deletes {key:?}, resets")), after });
             }
         }
+        if world.budget.losses > 0 {
+            self.lose_staged(world, fresh, steps);
+        }
         if world.budget.moves > 0 && world.start < self.scenario.offsets {
             let mut after = world.clone();
             after.budget.moves -= 1;
             after.start += 1;
             steps.push(Step { what: self.says(|| "LOG lets go of an offset".to_owned()), after });
+        }
+    }
+
+    /// A staged file of a replace is lost while nobody works on it. Once its inputs are gone, too, only one whose rows the
+    /// log has can be made again.
+    fn lose_staged(&self, world: &World, fresh: &[u32], steps: &mut Vec<Step>) {
+        let Some(state) = self.logs.state(world.log) else { return };
+        let is_working = world.late.iter().any(|late| matches!(late, Late::Delete { .. }));
+        for id in world.staged.keys() {
+            let open = state.head.replaces().find(|open| open.intent.outputs().any(|(output, _)| output == *id));
+            let stand = |open: &Replace| {
+                open.intent.inputs().all(|(folder, input)| world.files.contains_key(&Key::new(folder, input)))
+            };
+            if !open.is_some_and(|open| open.intent.source == Source::Log || !is_working && stand(open)) {
+                continue;
+            }
+            let mut after = world.clone();
+            after.budget.losses -= 1;
+            after.staged.remove(id);
+            for (place, fresh) in fresh.iter().enumerate() {
+                if matches!(self.scenario.actors[place], Kind::Replacer(_)) {
+                    after.actors[place] = *fresh;
+                }
+            }
+            steps.push(Step { what: self.says(|| format!("LOST: what is staged as {id}")), after });
         }
     }
 

@@ -169,6 +169,13 @@ impl Shared<'_> {
                 }
                 answer(after, Answer::FencePassed);
             }
+            Action::Examine { .. } => {
+                let all: Vec<u32> = (0..16).collect();
+                let is_gone =
+                    |(_, key): &(u32, Key)| !world.files.contains_key(key) && !world.staged.contains_key(&key.id);
+                let gone = output_keys(&actor, &all).into_iter().filter(is_gone).map(|(k, _)| k).collect();
+                answer(same(), Answer::Examined { gone });
+            }
             Action::Delete { files, .. } => {
                 for (id, key) in input_keys(&actor, files) {
                     let mut after = same();

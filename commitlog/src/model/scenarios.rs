@@ -49,7 +49,7 @@ fn of(name: &str, offsets: i64, actors: &[Kind]) -> Scenario {
         offsets,
         batch: 2,
         actors: actors.to_vec(),
-        budget: Budget { crashes: 0, resets: 0, deletions: 0, moves: 0 },
+        budget: Budget { crashes: 0, resets: 0, deletions: 0, moves: 0, losses: 0 },
         resets: Vec::new(),
         replaces,
         choosing: Choosing::Together,
@@ -79,6 +79,11 @@ impl Scenario {
 
     fn moves(mut self, moves: u8) -> Self {
         self.budget.moves = moves;
+        self
+    }
+
+    fn losses(mut self, losses: u8) -> Self {
+        self.budget.losses = losses;
         self
     }
 
@@ -160,6 +165,13 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             .deletions(1)
             .moves(1),
         of("2 offsets: an owner, a compactor, a file deleted", 2, &[ONE, COMPACTOR]).deletions(1),
+        of("2 offsets: an owner, two compactors, a staged file lost, 1 crash", 2, &[ONE, COMPACTOR, COMPACTOR])
+            .losses(1)
+            .crashes(1),
+        of("2 offsets: an owner, a rewrite, a staged file lost, 1 crash", 2, &[ONE, REMAKER])
+            .remakes()
+            .losses(1)
+            .crashes(1),
         of("1 offset: two owners, a compactor, a collector", 1, &[ONE, ONE, COMPACTOR, COLLECTOR]).of_one(),
     ]
 }
@@ -194,6 +206,7 @@ pub(super) fn mutants(rule: Rule) -> Vec<Scenario> {
         Rule::DeleteBeforePublish | Rule::StagedBeforeReady | Rule::PublishedBeforeDone | Rule::DoneBeforeDrop => {
             vec![compacted()]
         }
+        Rule::ExaminedBeforeDelete => vec![compacted().losses(1)],
         Rule::ReadyBeforeDelete | Rule::NoAbortAfterReady => vec![compacted().crashes(1)],
         Rule::OnlyCompleteInputs => vec![compacted().in_batches_of(1).of_one(), rivals().of_one()],
         Rule::DisjointReplaces => {

@@ -67,6 +67,8 @@ pub(super) struct Budget {
     pub resets: u8,
     pub deletions: u8,
     pub moves: u8,
+    /// Staged files that are lost.
+    pub losses: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -21,12 +21,14 @@ impl Work<'_> {
         summary.bytes = state.live.values().map(|file| file.stored.bytes).sum();
         let (auditor, present) = (self.auditor, &mut self.present);
         let commits = CommitLog::new(auditor.store.clone(), &auditor.topic, partition);
+        let mut hides = false;
         let listed: Vec<(Live<'_>, String, Option<u64>)> = state
             .live
             .iter()
             .filter_map(|live| {
                 let path = path(&auditor.topic, partition, &live.1.folder, *live.0);
                 if present.count_hidden(&path) {
+                    hides = true;
                     return None;
                 }
                 let size = present.account_for(&path);
@@ -39,6 +41,9 @@ impl Work<'_> {
                 (*live.0, path, outcome)
             })
             .buffered(AT_ONCE);
+        if hides {
+            self.impaired.insert(partition);
+        }
         let (mut findings, mut refused) = (Vec::new(), Vec::new());
         while let Some((id, path, outcome)) = checks.next().await {
             match outcome {
@@ -48,6 +53,9 @@ impl Work<'_> {
             }
         }
         drop(checks);
+        if !refused.is_empty() {
+            self.impaired.insert(partition);
+        }
         for (path, error) in refused {
             self.refused(&path, error)?;
         }
@@ -65,6 +73,7 @@ impl Work<'_> {
                     None => continue,
                 }
             }
+            self.impaired.insert(partition);
             self.find(kind, path, message);
         }
         Ok(())
@@ -84,19 +93,17 @@ async fn check_live(
     let facts = facts(&auditor.topic, partition, state, *live.0);
     let store = &*auditor.store;
     let outcome = check(store, live, path, listed_size, facts.as_deref()).await?;
-    match (&outcome, unpublished(state, *live.0)) {
-        (Some((FindingKind::FileMissing, _)), Some(replace)) => {
-            let staged = format!("{}{path}", commits.staged_prefix(replace));
-            check(store, live, &staged, None, None).await
-        }
+    match (&outcome, unpublished(commits, state, *live.0)) {
+        (Some((FindingKind::FileMissing, _)), Some(staged)) => check(store, live, &staged, None, None).await,
         _ => Ok(outcome),
     }
 }
 
-/// The replace that has decided on an output and may not have published it yet.
-fn unpublished(state: &State, id: FileId) -> Option<u64> {
-    let FileId::Replace { replace, .. } = id else { return None };
-    state.head.replaces().any(|open| open.intent.replace == replace).then_some(replace)
+/// Where an output stands that is decided and may not be published yet.
+pub(super) fn unpublished(commits: &CommitLog, state: &State, id: FileId) -> Option<String> {
+    let FileId::Replace { replace, k } = id else { return None };
+    let is_open = state.head.replaces().any(|open| open.intent.replace == replace);
+    is_open.then(|| commits.staged_key(replace, k))
 }
 
 /// What the footer of a batch's file has to say.

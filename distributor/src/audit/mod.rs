@@ -14,17 +14,18 @@ mod report;
 mod rows;
 mod uploads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use commitlog::{BatchSlot, Fate, FileId, LiveFile, PassReason, State};
-use commitlog_storage::{CommitLog, CommitLogError, Loaded};
+use commitlog::{BatchSlot, Fate, FileId, LiveFile, PassReason, Stage, State};
+use commitlog_storage::{CommitLog, CommitLogError, Damage, Loaded};
 use common::log::{Bounds, Log};
-use common::store::{DeleteOutcome, Store, StoreError, StoreErrorKind};
+use common::store::{DeleteOutcome, ObjectMeta, Store, StoreError, StoreErrorKind};
 
 use crate::batch::{Counts, Name};
 use crate::footer::{Footer, FooterError};
+use crate::refusals;
 use crate::scratch::Scratch;
 use crate::watermark;
 use crate::window::Budget;
@@ -67,6 +68,10 @@ struct Work<'a> {
     batches: u64,
     /// The commit logs by partition, to tell what a file is that none of them lists.
     states: BTreeMap<i32, State>,
+    /// Partitions whose commit log cannot be read: what their files are is not known.
+    unread: BTreeSet<i32>,
+    /// Partitions that lack files or entries: what is not live may be the only copy of its rows.
+    impaired: BTreeSet<i32>,
 }
 
 impl Auditor {
@@ -88,6 +93,8 @@ impl Auditor {
             budget: Budget::new(self.window_memory, self.scratch.clone()),
             batches: 0,
             states: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            impaired: BTreeSet::new(),
         };
         for partition in names::commit_logs(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
@@ -114,19 +121,17 @@ impl Work<'_> {
             Ok(found) => Ok(Some(found)),
             Err(damage) => {
                 let (key, damage) = damage?;
-                self.find(FindingKind::CommitLogDamaged, key, format!("{damage}; bring it back from a backup"));
+                self.find(FindingKind::CommitLogDamaged, key, refusals::damage(&damage));
                 Ok(None)
             }
         }
     }
 
     /// Where something is damaged, and what; or the error of the store.
-    fn damage(error: CommitLogError) -> Result<(String, String), AuditError> {
+    fn damage(error: CommitLogError) -> Result<(String, Damage), AuditError> {
         match error {
             CommitLogError::Store(error) => Err(error.into()),
-            CommitLogError::Damaged { key, damage } | CommitLogError::Unwritable { key, damage } => {
-                Ok((key, damage.to_string()))
-            }
+            CommitLogError::Damaged { key, damage } | CommitLogError::Unwritable { key, damage } => Ok((key, damage)),
             error @ (CommitLogError::Misheard(_) | CommitLogError::Superseded { .. }) => {
                 Err(AuditError::Layout(error.to_string()))
             }
@@ -139,9 +144,13 @@ impl Work<'_> {
         let loaded = commits.load_state().await;
         if let Some((state, _, loaded)) = self.understood(loaded)? {
             let held = commits.check_held_entries(&loaded.recent, self.auditor.deep).await;
-            self.understood(held)?;
+            if self.understood(held)?.is_none() {
+                self.impaired.insert(id);
+            }
             self.state(&commits, &state, &loaded, &mut summary).await?;
             self.states.insert(id, state);
+        } else {
+            self.unread.insert(id);
         }
         self.audit.partitions.push(summary);
         Ok(())
@@ -340,6 +349,7 @@ impl Work<'_> {
 
     /// Files that no commit log lists.
     async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
+        let (mut orphans, mut unchecked) = (Vec::new(), BTreeMap::<i32, u64>::new());
         for object in self.present.left(&*self.auditor.store).await? {
             let Some(name) = Name::parse(&object.key) else {
                 let message = "no distributor wrote this, but engines read it; move it away";
@@ -350,6 +360,10 @@ impl Work<'_> {
                 // Its own audit accounts for it.
                 continue;
             }
+            if self.unread.contains(&name.partition) {
+                *unchecked.entry(name.partition).or_default() += 1;
+                continue;
+            }
             let state = self.states.get(&name.partition);
             match state.map_or(Unlisted::Unknown, |state| unlisted(state, name.id)) {
                 Unlisted::Expected => {}
@@ -358,18 +372,36 @@ impl Work<'_> {
                     let message = "no entry accounts for it: _commits is missing, damaged, or an older backup. Do not remove it before docs/audit-and-replay.md was read: 'Bring back a lost commit log'";
                     self.find(FindingKind::FileUnknown, object.key, message);
                 }
-                Unlisted::Orphan => {
-                    if repair == Repair::Orphans {
-                        let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
-                        if deleted == DeleteOutcome::Deleted {
-                            self.audit.removed.push(object.key);
-                            continue;
-                        }
-                    }
-                    let message = "its rows count in other files; 'repair' removes it";
-                    self.find(FindingKind::FileOrphaned, object.key, message);
+                Unlisted::Orphan => orphans.push((name.partition, object)),
+            }
+        }
+        for (partition, files) in unchecked {
+            let topic = &self.auditor.topic;
+            let note = format!("{files} files of {topic}/{partition} were not checked: its commit log cannot be read");
+            self.audit.notes.push(note);
+        }
+        self.orphans(orphans, repair).await
+    }
+
+    /// Files that are not live any more. Where live ones are missing or altered, the commit log and the files are of
+    /// different times, and one of these may be the only one that has its rows.
+    async fn orphans(&mut self, orphans: Vec<(i32, ObjectMeta)>, repair: Repair) -> Result<(), AuditError> {
+        for (partition, object) in orphans {
+            let is_impaired = self.impaired.contains(&partition);
+            if repair == Repair::Orphans && !is_impaired {
+                let deleted = self.auditor.store.delete(&object.key, Some(&object.version)).await?;
+                if deleted == DeleteOutcome::Deleted {
+                    self.audit.removed.push(object.key);
+                    continue;
                 }
             }
+            let message = if is_impaired {
+                "it is not live, but no orphan of this partition is removed while other findings of it stand: it may be the \
+                 only one that has its rows"
+            } else {
+                "its rows count in other files; 'repair' removes it"
+            };
+            self.find(FindingKind::FileOrphaned, object.key, message);
         }
         Ok(())
     }
@@ -415,7 +447,11 @@ fn unlisted(state: &State, id: FileId) -> Unlisted {
             Some(Fate::Batch(_)) => true,
             Some(Fate::Abandoned(_) | Fate::Passed(_)) | None => false,
         },
-        FileId::Replace { replace, .. } => replace < state.head.next_replace,
+        // Of one that is not decided nothing is published: whoever did knew more than this commit log says.
+        FileId::Replace { replace, .. } => {
+            let is_open = state.head.replaces().any(|open| open.intent.replace == replace && open.stage == Stage::Open);
+            replace < state.head.next_replace && !is_open
+        }
     };
     if is_decided { Unlisted::Orphan } else { Unlisted::Unknown }
 }

@@ -10,7 +10,7 @@ pub(super) async fn commit_logs(store: &dyn Store, topic: &str) -> Result<Vec<i3
         let options = ListOptions { prefix: prefix.clone(), start_after, delimiter: true, limit: None };
         let page = store.list(&options).await?;
         let folders = page.prefixes.iter().filter_map(|folder| folder.strip_prefix(&prefix));
-        partitions.extend(folders.filter_map(|folder| folder.trim_end_matches('/').parse::<i32>().ok()));
+        partitions.extend(folders.filter_map(|folder| number(folder.trim_end_matches('/'))));
         let last = page.prefixes.iter().max().max(page.objects.iter().map(|object| &object.key).max()).cloned();
         if !page.more || last.is_none() {
             break;
@@ -19,4 +19,9 @@ pub(super) async fn commit_logs(store: &dyn Store, topic: &str) -> Result<Vec<i3
     }
     partitions.sort_unstable();
     Ok(partitions)
+}
+
+/// The number of a partition, in the one spelling that it has.
+fn number(name: &str) -> Option<i32> {
+    name.parse().ok().filter(|number: &i32| *number >= 0 && number.to_string() == name)
 }

@@ -6,6 +6,7 @@ use commitlog::{Fate, FileId, State};
 use commitlog_storage::{CommitLog, Loaded};
 
 use super::deep;
+use super::files::unpublished;
 use super::{AuditError, FindingKind, Live, PartitionAudit, Work};
 use crate::again::{Again, Made};
 use crate::batch::{BatchError, Body, Counts, path};
@@ -50,6 +51,8 @@ impl Work<'_> {
         for live in &state.live {
             by_begin.entry(live.1.from).or_default().push(live);
         }
+        // Where an output stands that may not be published yet.
+        let staged = |live: Live<'_>| unpublished(commits, state, *live.0);
         let mut written: Option<Written> = None;
         // Rows of outputs that span batches, until their batch comes.
         let mut ahead: Vec<Key> = Vec::new();
@@ -71,12 +74,12 @@ impl Work<'_> {
                     (FileId::Batch { from: of, k }, Some(files)) if of == from => files.get(*k as usize),
                     _ => None,
                 };
-                self.file(summary.partition, live, expected, &mut ahead).await?;
+                self.file(summary.partition, live, staged(live), expected, &mut ahead).await?;
             }
             // Outputs may begin within a batch.
             let within: Vec<i64> = by_begin.range(from..&span.to).map(|(begin, _)| *begin).collect();
             for live in within.iter().filter_map(|begin| by_begin.remove(begin)).flatten() {
-                self.file(summary.partition, live, None, &mut ahead).await?;
+                self.file(summary.partition, live, staged(live), None, &mut ahead).await?;
             }
             ahead.sort_unstable_by_key(|key| key.offset);
             let end = ahead.partition_point(|key| key.offset < span.to);
@@ -133,16 +136,22 @@ impl Work<'_> {
         &mut self,
         partition: i32,
         live: Live<'_>,
+        staged: Option<String>,
         expected: Option<&Body>,
         keys: &mut Vec<Key>,
     ) -> Result<(), AuditError> {
         let (store, scratch) = (&*self.auditor.store, &self.auditor.scratch);
-        let path = path(&self.auditor.topic, partition, &live.1.folder, *live.0);
+        let mut path = path(&self.auditor.topic, partition, &live.1.folder, *live.0);
         let stored = live.1.stored;
         if self.present.is_hidden(&path) {
             return Ok(());
         }
-        let body = match deep::fetch(store, &path, stored.bytes, scratch).await {
+        let mut fetched = deep::fetch(store, &path, stored.bytes, scratch).await;
+        if let (Ok(None), Some(staged)) = (&fetched, staged) {
+            path = staged;
+            fetched = deep::fetch(store, &path, stored.bytes, scratch).await;
+        }
+        let body = match fetched {
             Ok(Some(body)) => body,
             Ok(None) => return Ok(()),
             Err(AuditError::Store(error)) => return self.refused(&path, error),

@@ -188,7 +188,7 @@ fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
 }
 
 /// Bytes and hash of an object, if it is there.
-pub(super) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64, Hash)>, PartitionError> {
+pub(crate) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64, Hash)>, PartitionError> {
     let Some((_, mut body)) = store.open(key, GetOptions::default()).await? else { return Ok(None) };
     let (mut hasher, mut bytes) = (Hasher::default(), 0);
     while let Some(part) = body.next().await? {

@@ -447,9 +447,7 @@ impl From<CommitLogError> for PartitionError {
     fn from(error: CommitLogError) -> Self {
         match error {
             CommitLogError::Store(error) => Self::Store(error),
-            CommitLogError::Damaged { key, damage } => {
-                Self::Damaged { key, message: format!("{damage}; bring it back from a backup") }
-            }
+            CommitLogError::Damaged { key, damage } => Self::Damaged { key, message: refusals::damage(&damage) },
             unwritable @ CommitLogError::Unwritable { .. } => Self::Unwritable(unwritable.to_string()),
             superseded @ CommitLogError::Superseded { .. } => Self::Overtaken(superseded.to_string()),
             error @ CommitLogError::Misheard(_) => Self::Internal(error.to_string()),

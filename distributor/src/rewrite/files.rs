@@ -2,20 +2,19 @@
 
 use async_trait::async_trait;
 use commitlog::actor::Choice;
-use commitlog::{FileId, Planned, ReplaceIntent, State};
+use commitlog::{FileId, Planned, ReplaceIntent, State, Stored};
+use commitlog_storage::Proof;
 use commitlog_storage::replacing::{Files, Published, Staged};
-use commitlog_storage::{CommitLog, Proof};
-use common::store::{ListOptions, LockKind, Store, StoreErrorKind};
+use common::store::{ListOptions, LockKind, Store, StoreErrorKind, Version};
 use futures_util::{FutureExt, StreamExt};
 
-use super::Rewriter;
 use super::fence::{self, Fence};
 use super::outputs::Unmakeable;
 use super::run::Work;
 use crate::batch::path;
 use crate::error::PartitionError;
 use crate::in_turn::in_turn;
-use crate::owner::files::{deadline, resting_on};
+use crate::owner::files::{deadline, hash_in, resting_on};
 
 #[async_trait]
 impl Files for Work<'_, '_> {
@@ -59,6 +58,31 @@ impl Files for Work<'_, '_> {
         }
     }
 
+    async fn examine(&mut self, intent: &ReplaceIntent, decided: &[Stored]) -> Result<Vec<u32>, PartitionError> {
+        let (store, commits) = (&*self.rewriter.store, &self.commits);
+        let (topic, partition) = (&self.rewriter.topic, self.partition);
+        let looks = (0u32..).zip(intent.outputs().zip(decided)).map(|(k, ((id, output), stored))| {
+            let path = path(topic, partition, &output.folder, id);
+            let staged = commits.staged_key(intent.replace, k);
+            async move { (k, *stored, examine_one(store, &staged, &path, stored).await) }.boxed()
+        });
+        let (mut looks, mut gone) = (in_turn(looks), Vec::new());
+        let mut examined = Vec::new();
+        while let Some((k, stored, found)) = looks.next().await {
+            match found? {
+                Some(version) => examined.push((k, Examined { stored, version })),
+                None => gone.push(k),
+            }
+        }
+        drop(looks);
+        for k in &gone {
+            self.staged.remove(&(intent.replace, *k));
+        }
+        self.examined = examined.into_iter().map(|(k, examined)| ((intent.replace, k), examined)).collect();
+        gone.sort_unstable();
+        Ok(gone)
+    }
+
     async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, PartitionError> {
         self.settling(intent).await?;
         let (store, topic, partition) = (&*self.rewriter.store, &self.rewriter.topic, self.partition);
@@ -87,7 +111,7 @@ impl Files for Work<'_, '_> {
         };
         let until = deadline(self.rewriter.host.boot_clock.since_boot_ms(), proof);
         let store = resting_on(&self.rewriter.store, proof);
-        match tokio::time::timeout_at(until, self.publish_one(&*store, intent.replace, id, output)).await {
+        match tokio::time::timeout_at(until, self.publish_one(&*store, (intent.replace, k), id, output)).await {
             Ok(published) => published,
             Err(_) => Ok(Published::TooOld),
         }
@@ -110,23 +134,29 @@ impl Work<'_, '_> {
     async fn publish_one(
         &mut self,
         store: &dyn Store,
-        replace: u64,
+        (replace, k): (u64, u32),
         id: FileId,
         output: &Planned,
     ) -> Result<Published, PartitionError> {
+        let Some(examined) = self.examined.get(&(replace, k)) else {
+            return Err(PartitionError::Internal(format!("output {k} of replace {replace} was not examined")));
+        };
         let path = path(&self.rewriter.topic, self.partition, &output.folder, id);
-        let staged_path = format!("{}{path}", self.commits.staged_prefix(replace));
+        let staged_path = self.commits.staged_key(replace, k);
         loop {
             // In this order: another run drops what is staged after it has published it.
             let (staged, published) = (store.head(&staged_path).await?, store.head(&path).await?);
             match (staged, published) {
                 (None, None) => return Ok(Published::Gone),
                 (None, Some(_)) => return Ok(Published::Stands),
-                (Some(staged), Some(published)) if staged.size_bytes != published.size_bytes => {
-                    let message = "it is not the file that belongs there; move it away".to_owned();
-                    return Err(PartitionError::Damaged { key: path, message });
+                (Some(_), Some(_)) => match stands_as(store, &path, &examined.stored).await? {
+                    Some(true) => {}
+                    Some(false) => return Err(foreign(path)),
+                    None => continue,
+                },
+                (Some(staged), None) if examined.version.as_ref() != Some(&staged.version) => {
+                    return Ok(Published::Gone);
                 }
-                (Some(_), Some(_)) => {}
                 (Some(staged), None) => match store.copy(&staged_path, &staged.version, &path).await {
                     Ok(()) => self.outcome.bytes_made += staged.size_bytes,
                     Err(error) if error.kind == StoreErrorKind::VersionMismatch => continue,
@@ -139,19 +169,49 @@ impl Work<'_, '_> {
     }
 }
 
-/// Drops what is staged of replaces that are not under way any more: a run that was cut short, or slept, left it.
-pub(super) async fn drop_spent(rewriter: &Rewriter, commits: &CommitLog, state: &State) -> Result<(), PartitionError> {
-    let root = commits.staged_root();
-    let options = ListOptions { prefix: root.clone(), delimiter: true, ..ListOptions::default() };
-    let page = rewriter.store.list(&options).await?;
-    let numbers = page.prefixes.iter().filter_map(|folder| {
-        folder.strip_prefix(&root).and_then(|name| name.trim_end_matches('/').parse::<u64>().ok())
-    });
-    let is_open = |number: u64| state.head.replaces().any(|open| open.intent.replace == number);
-    for number in numbers.filter(|number| *number < state.head.next_replace && !is_open(*number)) {
-        drop_below(&*rewriter.store, &commits.staged_prefix(number)).await?;
+/// An output of a decided replace that stands as it was decided.
+pub(super) struct Examined {
+    stored: Stored,
+    /// Of what is staged; none, if it is published already.
+    version: Option<Version>,
+}
+
+/// Whether an output stands as it was decided: its version, if it is staged and not published. What is staged and was
+/// altered is deleted.
+async fn examine_one(
+    store: &dyn Store,
+    staged: &str,
+    path: &str,
+    stored: &Stored,
+) -> Result<Option<Option<Version>>, PartitionError> {
+    // In this order: another run drops what is staged after it has published it.
+    let head = store.head(staged).await?;
+    match stands_as(store, path, stored).await? {
+        Some(true) => return Ok(Some(None)),
+        Some(false) => return Err(foreign(path.to_owned())),
+        None => {}
     }
-    Ok(())
+    let Some(head) = head else { return Ok(None) };
+    match stands_as(store, staged, stored).await? {
+        Some(true) => return Ok(Some(Some(head.version))),
+        Some(false) => {
+            tracing::warn!(key = staged, "it was altered since it was staged; it is made again");
+            store.delete(staged, Some(&head.version)).await?;
+        }
+        None => {}
+    }
+    Ok(None)
+}
+
+/// Whether an object has the bytes that were decided; none: it does not exist.
+async fn stands_as(store: &dyn Store, key: &str, stored: &Stored) -> Result<Option<bool>, PartitionError> {
+    let found = hash_in(store, key).await?;
+    Ok(found.map(|(bytes, sha256)| (bytes, sha256) == (stored.bytes, stored.sha256)))
+}
+
+fn foreign(key: String) -> PartitionError {
+    let message = "it is not the output of the rewrite that belongs there; move it away".to_owned();
+    PartitionError::Damaged { key, message }
 }
 
 async fn drop_below(store: &dyn Store, prefix: &str) -> Result<(), PartitionError> {

@@ -18,7 +18,7 @@
 //! | step | module | object |
 //! |---|---|---|
 //! | choose scopes, each a run of whole batches, and plan their outputs by making the batches once | `choice`, `judge`, `groups` | |
-//! | make the batches again, and stage their files | `outputs` | `staged/<replace>/<path>`, if absent |
+//! | make the batches again, and stage their files | `outputs` | `staged/<replace>-<k>.parquet`, if absent |
 //! | wait until no put of an input can come late any more | `fence` | |
 //! | delete inputs, publish outputs, drop what is staged | `files` | the data files |
 //!

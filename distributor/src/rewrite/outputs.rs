@@ -94,10 +94,9 @@ impl Work<'_, '_> {
         let (topic, partition) = (&rewriter.topic, self.partition);
         let place = Place { topic, partition, from: intent.from, to: intent.to, series, layout };
         let uploads = Uploads::new(&UploadRoom::default());
-        let prefix = self.commits.staged_prefix(replace);
-        let store = &*rewriter.store;
+        let (commits, store) = (&self.commits, &*rewriter.store);
         let puts = encoded.files.iter().map(|file| {
-            let key = format!("{prefix}{}", place.path(&file.folder, file.sequence));
+            let key = commits.staged_key(replace, file.sequence);
             let uploads = &uploads;
             async move { (file.sequence, put_under(store, key, place, file, uploads).await) }.boxed()
         });
@@ -108,9 +107,7 @@ impl Work<'_, '_> {
                 PutFile::Stands(stored) => staged.push((k, stored)),
                 PutFile::TooOld => {
                     let message = "a file without rows has this name; move it away".to_owned();
-                    return Err(PartitionError::Damaged {
-                        key: format!("{prefix}…-c{replace}-{k}.parquet"), message
-                    });
+                    return Err(PartitionError::Damaged { key: commits.staged_key(replace, k), message });
                 }
             }
         }

@@ -8,7 +8,7 @@ use commitlog::{Fate, ReplaceIntent, ReplaceSlot, Stored};
 use commitlog_storage::replacing::{Ended, Replacing};
 use commitlog_storage::{CommitLog, Session};
 
-use super::files;
+use super::files::Examined;
 use super::judge::Judge;
 use super::{Fence, PartitionRewrite, Rewriter};
 use crate::error::PartitionError;
@@ -28,6 +28,8 @@ pub(super) struct Work<'w, 'a> {
     pub judge: &'w mut Judge<'a>,
     /// What is staged, by replace and output.
     pub staged: BTreeMap<(u64, u32), Stored>,
+    /// Outputs of the replace that is decided, which stand as it was.
+    pub examined: BTreeMap<(u64, u32), Examined>,
     /// Why the replace that was under way could not be made.
     pub unmakeable: &'w mut Option<String>,
     pub outcome: &'w mut PartitionRewrite,
@@ -88,7 +90,9 @@ impl Rewriter {
         for plan in plans {
             outcomes.push(if plan.is_due() { self.partition(plan, &made).await? } else { plan.clone() });
             let commits = CommitLog::new(self.store.clone(), &self.topic, plan.partition);
-            files::drop_spent(self, &commits, &self.state(plan.partition).await?).await?;
+            // A run that was cut short, or slept, left it.
+            let spent = commits.delete_staged(&self.state(plan.partition).await?.head, i64::MAX).await;
+            spent.map_err(PartitionError::from)?;
         }
         Ok(outcomes)
     }
@@ -132,17 +136,24 @@ impl Rewriter {
             range: range.clone(),
             judge: &mut judge,
             staged: BTreeMap::new(),
+            examined: BTreeMap::new(),
             unmakeable: &mut unmakeable,
             outcome,
             counted: None,
             made,
         };
         let ended = Replacing::new(session, ReplaceSlot::Remaking, work).run().await?;
-        if let Some(reason) = unmakeable {
-            return Err(self.refusal(id, format!("a rewrite was given up: {reason}")));
-        }
-        if let Ended::Refused(refusal) = ended {
-            return Err(refusals::refused(&self.topic, &self.group, id, &refusal));
+        match (ended, unmakeable) {
+            (Ended::Refused(refusal), reason) => {
+                if let Some(reason) = reason {
+                    tracing::error!(partition = id, reason, "a decided rewrite cannot be made again");
+                }
+                return Err(refusals::refused(&self.topic, &self.group, id, &refusal));
+            }
+            (Ended::Rested, Some(reason)) => {
+                return Err(self.refusal(id, format!("a rewrite was given up: {reason}")));
+            }
+            (Ended::Rested, None) => {}
         }
         let state = self.state(id).await?;
         let looked_at = AtomicU64::new(0);

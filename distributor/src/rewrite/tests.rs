@@ -1,5 +1,6 @@
 //! Rewrites of a small trusted zone with a commit log.
 
+mod altered;
 mod beside;
 mod interrupted;
 

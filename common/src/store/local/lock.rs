@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::failure::{Failure, Outcome, while_trying};
 use super::tree::{Place, Root};
+use super::write::in_the_way;
 use crate::store::{LockKind, StoreErrorKind};
 
 /// The locks that this store holds.
@@ -37,8 +38,12 @@ impl Held {
 pub(super) fn try_lock(root: &Root, place: &Place, kind: LockKind) -> Outcome<Option<OwnedFd>> {
     let folder = root.make_folder(place)?;
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&folder, place.name.as_str(), flags, Mode::from_raw_mode(0o666))
-        .map_err(while_trying("open the lock"))?;
+    let file = rustix::fs::openat(&folder, place.name.as_str(), flags, Mode::from_raw_mode(0o666)).map_err(
+        |error| match error {
+            Errno::LOOP | Errno::ISDIR | Errno::NXIO => in_the_way(),
+            error => while_trying("open the lock")(error),
+        },
+    )?;
     let operation = match kind {
         LockKind::Shared => FlockOperation::NonBlockingLockShared,
         LockKind::Exclusive => FlockOperation::NonBlockingLockExclusive,

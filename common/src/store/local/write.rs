@@ -135,7 +135,7 @@ impl Temporary {
         let _no_other_replacing = lock_replacing();
         let found = stat(&self.folder, name)?;
         if found.as_ref().is_some_and(|stat| FileType::from_raw_mode(stat.st_mode).is_dir()) {
-            return Err(directory_in_the_way());
+            return Err(in_the_way());
         }
         if expected.is_some() && expected != found.as_ref().map(version_of).as_ref() {
             return Ok(Published::OtherVersion);
@@ -164,7 +164,7 @@ impl Temporary {
             }
             match stat(&self.folder, name)? {
                 Some(stat) if is_regular(&stat) => return Ok(Published::NameTaken),
-                Some(_) => return Err(directory_in_the_way()),
+                Some(_) => return Err(in_the_way()),
                 // Deleted between the two calls: the name is now free.
                 None => {}
             }
@@ -187,8 +187,9 @@ enum Published {
     OtherVersion,
 }
 
-fn directory_in_the_way() -> Failure {
-    Failure::new(StoreErrorKind::InvalidKey, "a directory or special file has this name")
+pub(super) fn in_the_way() -> Failure {
+    let message = "a directory, a link or a special file has this name; move it away";
+    Failure::new(StoreErrorKind::InvalidKey, message)
 }
 
 pub(super) enum Placed {
