@@ -5,10 +5,10 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use common::config::{Config, ConfigErrors, ConfigTree};
+use common::config::{Config, ConfigErrors, ConfigTree, ShownSetting};
 use common::printable::lines;
 
-use crate::args::CommonArgs;
+use crate::args::{CommonArgs, Output};
 use crate::{Failure, print};
 
 /// A flag, its setting, and its value.
@@ -29,6 +29,11 @@ pub fn tree(common: &CommonArgs, flags: &[Flag<'_>]) -> Result<ConfigTree, Failu
     }
     for (flag, path, value) in flags {
         if let Some(value) = value {
+            // An empty text in a file or a variable leaves a setting out. A flag that names nothing is an accident, such as
+            // an unset variable of a script.
+            if value.is_empty() {
+                return Err(Failure::usage(anyhow!("{flag} is empty: name a place, or leave the flag out")));
+            }
             tree.set(path, value, flag);
         }
     }
@@ -80,7 +85,15 @@ pub fn check(tree: &ConfigTree) -> Result<Config, ConfigErrors> {
 
 pub fn print(common: &CommonArgs) -> Result<(), Failure> {
     let tree = tree(common, &[])?;
-    print::text(&lines(&tree.print()))?;
+    match common.output {
+        Output::Text => print::text(&lines(&tree.print()))?,
+        Output::Json => {
+            let setting =
+                |shown: ShownSetting| (shown.path, serde_json::json!({ "value": shown.value, "origin": shown.origin }));
+            let settings: serde_json::Map<_, _> = tree.settings().into_iter().map(setting).collect();
+            print::json(&settings)?;
+        }
+    }
     check(&tree).map(|_| ()).map_err(Failure::usage)
 }
 

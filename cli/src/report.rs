@@ -102,6 +102,9 @@ impl Report {
             if written.replaced_surrogates > 0 {
                 rows.push(("rows with lone surrogates replaced", count(written.replaced_surrogates)));
             }
+            if written.restored_batches > 0 {
+                rows.push(("batches whose missing files were restored", count(written.restored_batches)));
+            }
             rows.push(("Parquet files", format!("{} ({})", count(written.files), HumanBytes(written.bytes))));
         }
         rows.push(("took", format!("{:.1} s", took.as_secs_f64())));

@@ -10,14 +10,14 @@ use common::clock::{Clock, SystemClock};
 use common::config::{Config, Landing};
 use common::control::Control;
 use common::descriptors::raise_limit;
-use common::log::{EmbeddedLog, KafkaSettings, Log, connect_kafka};
+use common::log::{EmbeddedLog, KafkaSettings, Log, Retention, TopicSpec, connect_kafka};
 use common::shutdown::Shutdown;
 use common::store::{
     LocalStore, Location, RetryPolicy, RetryingStore, Store, StoreError, SurveyOptions, check_writable, connect_s3,
     probe,
 };
 use common::telemetry::{Health, Http, Pages, Registry, Status};
-use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch};
+use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch, standing};
 use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
 use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 
@@ -133,15 +133,31 @@ impl Process {
             return Ok(Arc::new(LocalStore::new(path.clone())));
         }
         let store = s3(location).await?;
-        let patience = once.then_some(self.config.patience);
+        probe_trusted(&*self.patient(store.clone(), once)).await.context("trusted zone")?;
+        Ok(store)
+    }
+
+    /// The trusted store before the roles begin: it is tried as long as they would.
+    fn patient(&self, store: Arc<dyn Store>, once: bool) -> Arc<dyn Store> {
         let policy = RetryPolicy {
-            patience,
+            patience: once.then_some(self.config.patience),
             wait_for_operator: !once,
             shutdown: self.shutdown.clone(),
             on_retry: Arc::new(|error| tracing::warn!(%error, "the trusted zone cannot be reached; trying again")),
         };
-        probe_trusted(&RetryingStore::new(store.clone(), policy)).await.context("trusted zone")?;
-        Ok(store)
+        Arc::new(RetryingStore::new(store, policy))
+    }
+
+    /// Refuses to take events in for a distributor that could write none of them: the files would be gone from `pending/`
+    /// for nothing.
+    async fn refuse_stuck(&self, trusted: &Arc<dyn Store>, log: &dyn Log, once: bool) -> Result<(), Failure> {
+        let retention = Retention::Delete;
+        let spec = TopicSpec { name: self.config.log.events_topic.clone(), partitions: self.partitions, retention };
+        let standing = standing(&self.patient(trusted.clone(), once), log, &spec, EMBEDDED_GROUP).await?;
+        if standing.is_workable {
+            return Ok(());
+        }
+        Err(anyhow!("nothing was taken in: {}", standing.refused.join("; ")).into())
     }
 
     /// `ledger_partitions` and `instance_id` are those of the log in use.
@@ -385,8 +401,9 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(data_dir, process.clock.clone()).await?);
     let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
     let ingestor = process.ingestor(landing, log.clone(), tries, EMBEDDED_LEDGER_PARTITIONS, None)?;
-    let distributor = process.distributor(trusted.clone(), log, args.once, EMBEDDED_GROUP, None)?;
+    let distributor = process.distributor(trusted.clone(), log.clone(), args.once, EMBEDDED_GROUP, None)?;
     let (end, shutdown) = (EndOfInput::later(), &process.shutdown);
+    process.refuse_stuck(&trusted, &*log, args.once).await?;
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), Some(distributor.metrics.clone()));
     let ingesting = async {
         let outcome = ingestor.run(shutdown).await;

@@ -58,5 +58,5 @@ pub use replay::{PartitionReplay, Replayer};
 pub use rewrite::{Fence, PartitionRewrite, Rewriter};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings, needed_rights};
 pub use scratch::{Scratch, ScratchError};
-pub use standing::refusals;
+pub use standing::{Standing, standing};
 pub use target::{ReplayError, ReplayTarget};

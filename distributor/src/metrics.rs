@@ -28,6 +28,9 @@ pub struct DistributeReport {
     /// Rows in whose `data` lone surrogates were replaced.
     #[serde(skip_serializing_if = "crate::batch::is_zero")]
     pub replaced_surrogates: u64,
+    /// Batches of earlier runs whose missing files were made again.
+    #[serde(skip_serializing_if = "crate::batch::is_zero")]
+    pub restored_batches: u64,
 }
 
 pub struct Metrics {
@@ -459,6 +462,7 @@ impl Metrics {
             files: self.files.get(),
             bytes: self.bytes.get(),
             replaced_surrogates: self.replaced.get(),
+            restored_batches: self.restored.get(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::config::Config;
-use common::log::{Log, LogError, LogErrorKind, require_rights};
+use common::log::{Log, LogError, LogErrorKind, Retention, TopicSpec, require_rights};
 use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
 use distributor::ReplayError;
 use ingestor::IngestError;
@@ -66,8 +66,10 @@ pub async fn inspect(config: &Config, findings: &mut Findings) -> Inspected {
 async fn inspect_standing(store: &Arc<dyn Store>, log: &dyn Log, config: &Config, findings: &mut Findings) {
     const ABOUT: &str = "trusted zone";
     let group = config.kafka.as_ref().map_or(EMBEDDED_GROUP, |kafka| &kafka.group);
-    match distributor::refusals(store, log, &config.log.events_topic, group).await {
-        Ok(refused) => refused.iter().for_each(|refusal| findings.error(ABOUT, refusal)),
+    let (name, partitions) = (config.log.events_topic.clone(), default_partitions(config));
+    let spec = TopicSpec { name, partitions, retention: Retention::Delete };
+    match distributor::standing(store, log, &spec, group).await {
+        Ok(standing) => standing.refused.iter().for_each(|refusal| findings.error(ABOUT, refusal)),
         // Reported with the rights of the topic.
         Err(ReplayError::Log(error)) => findings.note(ABOUT, format!("not held against the log: {error}")),
         Err(error) => findings.error(ABOUT, format!("{:#}", anyhow::Error::from(error))),

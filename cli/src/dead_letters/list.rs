@@ -71,8 +71,8 @@ struct Summary {
     reasons: BTreeMap<String, Reason>,
     /// Letters that were skipped because they were replayed.
     replayed: u64,
-    /// Open letters with other reasons than the requested one.
-    others: u64,
+    /// Open letters with other reasons than the requested one, by reason.
+    others: BTreeMap<String, u64>,
 }
 
 impl Summary {
@@ -138,8 +138,10 @@ impl Summary {
             1 => write!(out, "\n1 dead letter")?,
             letters => write!(out, "\n{} dead letters", HumanCount(letters))?,
         }
-        if self.others > 0 {
-            write!(out, " of this reason; {} of others", HumanCount(self.others))?;
+        if !self.others.is_empty() {
+            let others =
+                self.others.iter().map(|(code, letters)| format!("{} {}", HumanCount(*letters), Printable(code)));
+            write!(out, " of this reason; of others: {}", others.collect::<Vec<_>>().join(", "))?;
         }
         match self.replayed {
             0 => {}
@@ -195,7 +197,9 @@ async fn list_text(
         if wanted.has(letter, is_open) {
             summary.add(letter, wanted.args.limit);
         } else if !wanted.has_reason(letter) {
-            summary.others += u64::from(is_open);
+            if is_open {
+                *summary.others.entry(letter.reason.clone().into_owned()).or_default() += 1;
+            }
         } else {
             summary.replayed += 1;
         }

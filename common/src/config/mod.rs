@@ -25,7 +25,7 @@ use crate::store::Location;
 pub use ages::TypeAges;
 pub use check::{MAX_DEDUP_WINDOW, limits};
 pub use settings::{SETTINGS, Setting};
-pub use tree::ConfigTree;
+pub use tree::{ConfigTree, ShownSetting};
 
 /// The upper limit of `flush.max_files`. Documents that list a batch's files stay below the size that readers accept,
 /// whatever the length of the names; the distributor's tests check this.

@@ -24,6 +24,15 @@ pub struct ConfigTree {
     errors: Vec<String>,
 }
 
+/// A setting as it is shown: secrets are masked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownSetting {
+    pub path: String,
+    /// None if it is not set and has no default.
+    pub value: Option<String>,
+    pub origin: Option<String>,
+}
+
 impl ConfigTree {
     /// Adds the settings of a TOML file.
     pub fn add_file(&mut self, name: &str, text: &str) {
@@ -119,12 +128,35 @@ impl ConfigTree {
         check::check(self, self.errors.clone())
     }
 
-    /// The effective settings as TOML, with secrets masked and the origin of each.
+    /// Every setting, with its effective value and the origin of it; secrets are masked.
+    pub fn settings(&self) -> Vec<ShownSetting> {
+        let mut settings = Vec::new();
+        let mut show = |path: &str, raw: Option<Raw>| {
+            let (value, origin) = match raw {
+                Some(raw) => (Some(shown(path, &raw.text).into_owned()), Some(raw.origin)),
+                None => (None, None),
+            };
+            settings.push(ShownSetting { path: path.to_owned(), value, origin });
+        };
+        for setting in SETTINGS {
+            match setting.path.strip_suffix('*') {
+                Some(prefix) => {
+                    for (key, raw) in self.section(prefix) {
+                        show(&format!("{prefix}{key}"), Some(raw));
+                    }
+                }
+                None => show(setting.path, self.get(setting.path)),
+            }
+        }
+        settings
+    }
+
+    /// [`ConfigTree::settings`] as TOML.
     pub fn print(&self) -> String {
         let mut lines = String::new();
         let mut section = "";
-        let mut line = |path: &str, raw: Option<Raw>| {
-            let (head, key) = path.split_once('.').unwrap_or(("", path));
+        for ShownSetting { path, value, origin } in self.settings() {
+            let (head, key) = path.split_once('.').unwrap_or(("", &path));
             let head = if head == "kafka" && key.starts_with("client.") { "kafka.client" } else { head };
             let key = key.strip_prefix("client.").unwrap_or(key);
             if head != section {
@@ -137,22 +169,12 @@ impl ConfigTree {
             }
             let is_bare = key.chars().all(|char| char.is_ascii_alphanumeric() || matches!(char, '_' | '-'));
             let key = if is_bare { key.to_owned() } else { toml::Value::String(key.to_owned()).to_string() };
-            match raw {
-                None => lines.push_str(&format!("# {key} is not set\n")),
-                Some(raw) => {
-                    let shown = toml::Value::String(shown(path, &raw.text).into_owned());
-                    lines.push_str(&format!("{key} = {shown}  # {}\n", escape(&raw.origin)));
+            match (value, origin) {
+                (Some(value), Some(origin)) => {
+                    let shown = toml::Value::String(value);
+                    lines.push_str(&format!("{key} = {shown}  # {}\n", escape(&origin)));
                 }
-            }
-        };
-        for setting in SETTINGS {
-            match setting.path.strip_suffix('*') {
-                Some(prefix) => {
-                    for (key, raw) in self.section(prefix) {
-                        line(&format!("{prefix}{key}"), Some(raw));
-                    }
-                }
-                None => line(setting.path, self.get(setting.path)),
+                _ => lines.push_str(&format!("# {key} is not set\n")),
             }
         }
         lines.trim_start().to_owned()
