@@ -21,7 +21,13 @@ pub async fn repair(args: &RepairArgs) -> Result<(), Failure> {
         }))?,
         Output::Text => print::text(&text(&audit, args.dry_run))?,
     }
-    if args.dry_run { Ok(()) } else { verify::refuse_findings(&audit, &trusted.location) }
+    let left = audit.findings.iter().filter(|finding| !(args.dry_run && is_repaired(finding.kind))).count();
+    verify::refuse_findings(left, &trusted.location)
+}
+
+/// Whether this command removes what was found.
+fn is_repaired(kind: FindingKind) -> bool {
+    matches!(kind, FindingKind::FileOrphaned | FindingKind::UploadAbandoned)
 }
 
 fn text(audit: &Audit, dry_run: bool) -> String {
@@ -36,10 +42,7 @@ fn text(audit: &Audit, dry_run: bool) -> String {
     for note in &audit.notes {
         line(format_args!("note: {note}"));
     }
-    let (ours, others): (Vec<_>, Vec<_>) = audit
-        .findings
-        .iter()
-        .partition(|finding| matches!(finding.kind, FindingKind::FileOrphaned | FindingKind::UploadAbandoned));
+    let (ours, others): (Vec<_>, Vec<_>) = audit.findings.iter().partition(|finding| is_repaired(finding.kind));
     for finding in &ours {
         let verb = if dry_run { "would remove" } else { "not removed" };
         line(format_args!("{verb} {}: {}", finding.place, finding.message));

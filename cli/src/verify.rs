@@ -32,7 +32,7 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
         }
         Output::Text => print::text(&text(&audit, &no_log))?,
     }
-    refuse_findings(&audit, location)
+    refuse_findings(audit.findings.len(), location)
 }
 
 /// Audits, with a progress bar.
@@ -64,8 +64,8 @@ pub async fn audit(
     Ok(audit?)
 }
 
-pub fn refuse_findings(audit: &Audit, location: &Location) -> Result<(), Failure> {
-    match audit.findings.len() {
+pub fn refuse_findings(findings: usize, location: &Location) -> Result<(), Failure> {
+    match findings {
         0 => Ok(()),
         count => Err(anyhow!("{} in {location}", counted(count as u64, "finding")).into()),
     }

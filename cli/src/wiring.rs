@@ -300,10 +300,14 @@ pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
         ))),
         Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::landing(path.clone()))),
-        Location::Local(path) => Err(Failure::usage(anyhow!(
-            "landing.url: {} is not a folder; create it with a folder pending/ inside and put files there",
-            path.display()
-        ))),
+        Location::Local(path) => {
+            let why = if path.exists() {
+                "is no folder: name one that has a folder pending/ with the files"
+            } else {
+                "is not a folder; create it with a folder pending/ inside and put files there"
+            };
+            Err(Failure::usage(anyhow!("landing.url: {} {why}", path.display())))
+        }
         location => s3(location).await,
     }
 }
@@ -394,10 +398,11 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     let process = Process::start(config, EMBEDDED_PARTITIONS).await?;
     let landing = process.landing().await?;
+    // Before the log, whose folder is inside it by default.
+    let trusted = process.trusted(args.once).await?;
     let data_dir = process.config.data_dir();
     let data_dir = required(data_dir.as_ref(), "trusted.url", "--trusted")?;
     refuse_no_folder("log.data_dir", data_dir)?;
-    let trusted = process.trusted(args.once).await?;
     let log: Arc<dyn Log> = Arc::new(EmbeddedLog::open(data_dir, process.clock.clone()).await?);
     let tries = Tries { once: args.once, retry_quarantined: args.retry_quarantined };
     let ingestor = process.ingestor(landing, log.clone(), tries, EMBEDDED_LEDGER_PARTITIONS, None)?;

@@ -23,6 +23,8 @@ use crate::{Failure, trusted};
 
 /// Types are counted up to here: more are equally bad.
 const MAX_TYPES_COUNTED: usize = 10_000;
+/// Folders of the table are looked at up to here.
+const MAX_FOLDERS_LOOKED_AT: usize = 50_000;
 /// The name of the embedded log's file in its folder.
 const LOG_FILE: &str = "log.redb";
 /// The most folders that are named if they cannot be read.
@@ -256,9 +258,9 @@ async fn inspect_trusted(
     }
 }
 
-/// The number of folders of the events table, and those of them that cannot be read.
+/// The number of types in the events table, and its folders that cannot be read.
 fn count_folders(root: &Path) -> Result<(u64, Vec<String>), StoreError> {
-    let (mut types, mut unreadable) = (0, Vec::new());
+    let (mut types, mut looked_at, mut unreadable) = (0, 0, Vec::new());
     let events = root.join("events");
     let failed = |error: &std::io::Error| StoreError::new(StoreErrorKind::Denied, "list", "events/", error);
     let entries = match std::fs::read_dir(&events) {
@@ -272,13 +274,28 @@ fn count_folders(root: &Path) -> Result<(u64, Vec<String>), StoreError> {
         if !name.starts_with("domain_event_type=") || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        match std::fs::read_dir(entry.path()).and_then(|mut inner| inner.next().transpose()) {
-            Ok(first) => types += u64::from(first.is_some()),
-            Err(error) => {
-                types += 1;
-                unreadable.push(format!("events/{name}/: {error}"));
+        let mut folders = vec![format!("events/{name}")];
+        let mut is_empty = true;
+        while let Some(folder) = folders.pop().filter(|_| looked_at < MAX_FOLDERS_LOOKED_AT) {
+            looked_at += 1;
+            match std::fs::read_dir(root.join(&folder)) {
+                Ok(entries) => {
+                    let inner = entries.filter_map(Result::ok).filter(|entry| {
+                        is_empty = false;
+                        entry.file_type().is_ok_and(|kind| kind.is_dir())
+                    });
+                    // Years, months and days.
+                    let is_deep = folder.matches('/').count() > 3;
+                    let inner = inner.map(|entry| format!("{folder}/{}", entry.file_name().to_string_lossy()));
+                    folders.extend(inner.collect::<Vec<_>>().into_iter().filter(|_| !is_deep));
+                }
+                Err(error) => {
+                    is_empty = false;
+                    unreadable.push(format!("{folder}/: {error}"));
+                }
             }
         }
+        types += u64::from(!is_empty);
         if types >= MAX_TYPES_COUNTED as u64 {
             break;
         }
@@ -289,7 +306,7 @@ fn count_folders(root: &Path) -> Result<(u64, Vec<String>), StoreError> {
 
 fn report_unreadable(folders: &[String], findings: &mut Findings) {
     for folder in folders.iter().take(MAX_NAMED) {
-        findings.warn("trusted zone", format!("{folder}; batches with events of this type cannot be written"));
+        findings.warn("trusted zone", format!("{folder}; batches with events that belong there cannot be written"));
     }
     if folders.len() > MAX_NAMED {
         findings.warn("trusted zone", format!("{} more folders cannot be read", folders.len() - MAX_NAMED));

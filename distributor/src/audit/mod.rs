@@ -252,7 +252,7 @@ impl Work<'_> {
                 let (key, damage) = damage?;
                 let message =
                     format!("{damage}; it is needed to tell duplicates after a restart, bring it back from a backup");
-                self.find(FindingKind::KeyRunMissing, key, message);
+                self.find(FindingKind::KeyRunDamaged, key, message);
             }
         }
         Ok(())
@@ -395,13 +395,14 @@ impl Work<'_> {
                     continue;
                 }
             }
-            let message = if is_impaired {
-                "it is not live, but no orphan of this partition is removed while other findings of it stand: it may be the \
-                 only one that has its rows"
+            let (kind, message) = if is_impaired {
+                let message = "it does not count, but files of its partition are missing or altered, and it may be the only one \
+                               that has its rows: mend those first";
+                (FindingKind::OrphanKept, message)
             } else {
-                "its rows count in other files; 'repair' removes it"
+                (FindingKind::FileOrphaned, "its rows count in other files; 'repair' removes it")
             };
-            self.find(FindingKind::FileOrphaned, object.key, message);
+            self.find(kind, object.key, message);
         }
         Ok(())
     }

@@ -84,13 +84,15 @@ pub enum FindingKind {
     LogReplaced,
     /// The group's offset lies beyond what is written.
     OffsetBeyondEnd,
-    /// Needed to tell duplicates, and not there.
-    KeyRunMissing,
+    /// Needed to tell duplicates, and missing or altered.
+    KeyRunDamaged,
     FileMissing,
     /// Another size, hash, footer, or rows than its entry says.
     FileAltered,
     /// A file that is not live any more: its rows stand in another file, too.
     FileOrphaned,
+    /// As orphaned, in a partition that lacks other files: it may be the only one that has its rows, and is left alone.
+    OrphanKept,
     /// A file that no entry accounts for, or an entry that is no file but that engines read.
     FileUnknown,
     /// A folder or a file that the store refuses to list or to read: it was not checked.
@@ -111,10 +113,11 @@ impl FindingKind {
             Self::CommitLogDamaged => "commit-log-damaged",
             Self::LogReplaced => "log-replaced",
             Self::OffsetBeyondEnd => "offset-beyond-end",
-            Self::KeyRunMissing => "key-run-missing",
+            Self::KeyRunDamaged => "key-run-damaged",
             Self::FileMissing => "file-missing",
             Self::FileAltered => "file-altered",
             Self::FileOrphaned => "file-orphaned",
+            Self::OrphanKept => "orphan-kept",
             Self::FileUnknown => "file-unknown",
             Self::Unreadable => "unreadable",
             Self::WatermarkWrong => "watermark-wrong",

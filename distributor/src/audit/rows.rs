@@ -110,7 +110,7 @@ impl Work<'_> {
             }
             Err(PartitionError::Damaged { key, message }) => {
                 self.find(
-                    FindingKind::KeyRunMissing,
+                    FindingKind::KeyRunDamaged,
                     place,
                     format!("its rows cannot be made again: '{key}': {message}"),
                 );

@@ -148,8 +148,8 @@ async fn each_damage_is_found_for_what_it_is() {
             let path = &zone.files("events", ".parquet")[1];
             fs::copy(path, path.with_file_name("events-0-77-0.parquet")).unwrap();
         }),
-        (&["key-run-missing"], |zone| fs::remove_file(&zone.files(KEYS, ".run")[0]).unwrap()),
-        (&["key-run-missing"], |zone| {
+        (&["key-run-damaged"], |zone| fs::remove_file(&zone.files(KEYS, ".run")[0]).unwrap()),
+        (&["key-run-damaged"], |zone| {
             let runs = zone.files(KEYS, ".run");
             fs::copy(&runs[1], &runs[0]).unwrap();
         }),
