@@ -77,18 +77,18 @@ impl CommitLog {
         Ok(Collected { checkpoints, segments, ..Collected::default() })
     }
 
-    /// Deletes key runs of batches that begin before offset `from`, if they were put before `before_ms`.
+    /// Key runs of batches that begin before offset `from`, if they were put before `before_ms`.
     ///
     /// # Errors
     /// Of the store, and an object among them that is none.
-    pub async fn delete_key_runs(&self, from: i64, before_ms: i64) -> Result<usize> {
+    pub(crate) async fn old_key_runs(&self, from: i64, before_ms: i64) -> Result<Vec<ObjectMeta>> {
         let mut old = Vec::new();
         for object in self.objects(&self.keys_prefix(), Some(self.key_runs_from(from)), before_ms).await? {
             if self.begin_of_key_run(&object.key)? < from {
                 old.push(object);
             }
         }
-        self.delete(old).await
+        Ok(old)
     }
 
     /// Deletes what was staged before `before_ms` for replaces that have ended: their numbers are spent, so nobody publishes
@@ -121,7 +121,7 @@ impl CommitLog {
         }
     }
 
-    async fn delete(&self, objects: Vec<ObjectMeta>) -> Result<usize> {
+    pub(crate) async fn delete(&self, objects: Vec<ObjectMeta>) -> Result<usize> {
         let mut deleted = 0;
         let objects: Vec<_> = objects.into_iter().map(|object| (object.key, object.version)).collect();
         for some in objects.chunks(DELETED_AT_ONCE) {

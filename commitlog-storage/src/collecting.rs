@@ -1,10 +1,10 @@
 //! Runs the collector of the core over a store.
 
-use commitlog::Collector;
 use commitlog::actor::{Action, Answer, Misheard};
+use commitlog::{CollectKeys, Collector, Op};
 
 use crate::error::Result;
-use crate::{Collected, CommitLog, Loaded};
+use crate::{Append, Collected, CommitLog, Loaded};
 
 /// What collection leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,17 +13,17 @@ pub struct Keep {
     pub entries: u64,
     /// Nothing goes that was put at this time or later, milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// Key runs of batches that begin here or later.
+    /// Key runs of batches that begin here or later: none that any batch may need which has to be made again.
     pub keys_from: i64,
 }
 
 impl CommitLog {
     /// Puts a checkpoint of the tail, raises the floor, and deletes what is older than `keep` says. Owners, readers and
-    /// other collectors may be at work.
+    /// other collectors may be at work. `writer`: as in [`CommitLog::append`].
     ///
     /// # Errors
     /// Of the store, and whatever is damaged: nothing is deleted then.
-    pub async fn collect(&self, keep: Keep) -> Result<Collected> {
+    pub async fn collect(&self, keep: Keep, writer: &str) -> Result<Collected> {
         let mut collector = Collector::new(keep.entries);
         let mut collected = Collected::default();
         let mut loaded: Option<Loaded> = None;
@@ -57,11 +57,29 @@ impl CommitLog {
             collector.heard(answer)?;
         }
         let objects = self.delete_checkpoints(keep.since_ms).await?;
-        let key_runs = self.delete_key_runs(keep.keys_from, keep.since_ms).await?;
-        let staged = match &loaded {
-            Some(at) => self.delete_staged(&at.head, keep.since_ms).await?,
-            None => 0,
-        };
+        let Some(at) = loaded else { return Ok(objects) };
+        let key_runs = self.collect_key_runs(&at, keep, writer).await?;
+        let staged = self.delete_staged(&at.head, keep.since_ms).await?;
         Ok(Collected { key_runs, staged, entries: collected.entries, ..objects })
+    }
+
+    /// Deletes old key runs, once an entry says so: a batch whose window reaches back to them comes before that entry, and
+    /// then they are needed, or it never comes.
+    async fn collect_key_runs(&self, at: &Loaded, keep: Keep, writer: &str) -> Result<usize> {
+        let from = at.head.keys_from.max(keep.keys_from);
+        let old = self.old_key_runs(from, keep.since_ms).await?;
+        let ops = [Op::CollectKeys(CollectKeys { from })];
+        if from > at.head.keys_from && !old.is_empty() {
+            if at.head.allows(&ops).is_err() {
+                return Ok(0);
+            }
+            let n = at.tail.next;
+            let Append::Appended { .. } = self.append(at.tail, writer, &ops).await? else { return Ok(0) };
+            // It filled a hole that another collector left.
+            if n < self.floor().await? {
+                return Ok(0);
+            }
+        }
+        self.delete(old).await
     }
 }

@@ -15,8 +15,9 @@
 //! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry is one listing of one object, after years
 //! of batches, too.
 //!
-//! Every object is checked when it is read: an entry by the hash in the one after it or in the checkpoint, a checkpoint by
-//! the hash in the root, a segment by the hash in the checkpoint, a key run by the hash in its commit.
+//! Every object is checked when it is read: an entry and the root by the hash that each begins with, an entry also by the
+//! hash in the one after it or in the checkpoint, a checkpoint by the hash in the root, a segment by the hash in the
+//! checkpoint, a key run by the hash in its commit.
 
 pub mod abandoning;
 mod append;

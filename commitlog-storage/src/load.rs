@@ -31,6 +31,8 @@ pub struct Recent {
     entries: Vec<Vec<Op>>,
     /// The fate of the offsets that these entries decide, by the first.
     spans: BTreeMap<i64, Span>,
+    /// Key runs of batches that begin before it may have been deleted.
+    keys_from: i64,
 }
 
 impl Recent {
@@ -41,13 +43,19 @@ impl Recent {
 
     /// What was decided since `base`: nothing yet.
     fn since(base: Option<(CheckpointRef, Checkpoint)>) -> Self {
-        Self { base, ..Self::default() }
+        let keys_from = base.as_ref().map_or(0, |(_, checkpoint)| checkpoint.head.keys_from);
+        Self { base, keys_from, ..Self::default() }
     }
 
     /// Everything before this offset is decided, if anything is.
     pub fn end(&self) -> Option<i64> {
         let lately = self.spans.values().next_back().map(|span| span.to);
         lately.or_else(|| self.checkpoint().map(|checkpoint| checkpoint.head.end))
+    }
+
+    /// Key runs of batches that begin before this offset may have been deleted.
+    pub fn keys_from(&self) -> i64 {
+        self.keys_from
     }
 
     pub fn checkpoint(&self) -> Option<&Checkpoint> {
@@ -66,6 +74,7 @@ impl Recent {
     /// Takes one entry more, which is folded into `head`.
     pub(crate) fn push(&mut self, head: &mut Head, ops: Vec<Op>) -> std::result::Result<(), Invalid> {
         self.spans.extend(State::spans_of(head, &ops)?);
+        self.keys_from = head.keys_from;
         self.entries.push(ops);
         Ok(())
     }

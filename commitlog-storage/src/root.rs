@@ -6,7 +6,7 @@
 //! ever.
 
 use bytes::Bytes;
-use commitlog::Hash;
+use commitlog::{Hash, with_sum, without_sum};
 use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind, read_all};
 use serde::{Deserialize, Serialize};
 
@@ -88,7 +88,8 @@ impl CommitLog {
             return Ok((Root::default(), PutCondition::IfAbsent));
         };
         let damaged = |message: String| CommitLogError::damaged(key.clone(), Damage::Root { message });
-        let root: Root = serde_json::from_slice(&body).map_err(|error| damaged(error.to_string()))?;
+        let json = without_sum(&body).map_err(|error| damaged(error.to_string()))?;
+        let root: Root = serde_json::from_slice(&json).map_err(|error| damaged(error.to_string()))?;
         root.check().map_err(damaged)?;
         Ok((root, PutCondition::IfVersion(meta.version)))
     }
@@ -102,8 +103,8 @@ impl CommitLog {
             let unwritable =
                 |message: String| CommitLogError::Unwritable { key: key.clone(), damage: Damage::Root { message } };
             changed.check().map_err(unwritable)?;
-            let body = serde_json::to_vec(&changed).map_err(|error| unwritable(error.to_string()))?;
-            let put = self.store.put(&key, Bytes::from(body), condition, &Metadata::new()).await?;
+            let json = serde_json::to_vec(&changed).map_err(|error| unwritable(error.to_string()))?;
+            let put = self.store.put(&key, Bytes::from(with_sum(&json)), condition, &Metadata::new()).await?;
             if let PutOutcome::Written(_) = put {
                 return Ok(changed);
             }

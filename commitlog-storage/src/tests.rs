@@ -1,5 +1,6 @@
 use bytes::Bytes;
 use commitlog::testing::History;
+use commitlog::{Intent, Op, with_sum};
 use common::store::MemoryStore;
 use proptest::prelude::*;
 
@@ -75,7 +76,7 @@ proptest! {
             for (ops, collects) in history.entries.iter().zip(collected_after) {
                 tail = zone.append_all(tail, std::slice::from_ref(ops)).await;
                 if collects {
-                    zone.log.collect(Keep { entries: keep, ..NOTHING }).await.unwrap();
+                    zone.log.collect(Keep { entries: keep, ..NOTHING }, "collector").await.unwrap();
                 }
             }
             let (state, at, loaded) = zone.log.load_state().await.unwrap();
@@ -139,7 +140,7 @@ async fn zone_with_everything() -> Zone {
     let keep = Keep { entries: u64::MAX, since_ms: 0, keys_from: 0 };
     let (before, after) = history.entries.split_at(9);
     let tail = zone.append_all(Tail::default(), before).await;
-    zone.log.collect(Keep { entries: 0, ..keep }).await.expect("a checkpoint");
+    zone.log.collect(Keep { entries: 0, ..keep }, "collector").await.expect("a checkpoint");
     zone.append_all(tail, after).await;
     zone
 }
@@ -186,7 +187,7 @@ async fn every_altered_missing_or_exchanged_object_is_noticed_when_it_is_read() 
     let (zone, foreign) = (zone_with_everything().await, Zone::new());
     let other = History::of(&[9, 9, 9, 9, 9, 9, 9, 9, 9]);
     foreign.append_all(Tail::default(), &other.entries).await;
-    foreign.log.collect(Keep { entries: 0, since_ms: 0, keys_from: 0 }).await?;
+    foreign.log.collect(Keep { entries: 0, since_ms: 0, keys_from: 0 }, "collector").await?;
     zone.store.set(&zone.keys("checkpoints")[0], foreign.store.get(&foreign.keys("checkpoints")[0]));
     is_noticed(&zone, "a foreign checkpoint").await;
     let zone = zone_with_everything().await;
@@ -235,7 +236,7 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     let mut tail = Tail::default();
     for entries in history.entries.chunks(8) {
         tail = zone.append_all(tail, entries).await;
-        zone.log.collect(Keep { entries: 4, since_ms: 0, keys_from: 0 }).await?;
+        zone.log.collect(Keep { entries: 4, since_ms: 0, keys_from: 0 }, "collector").await?;
     }
     assert_eq!((zone.keys("log").len(), zone.keys("checkpoints").len()), (40, 5), "all of it is young");
     assert_eq!(zone.keys("segments").len(), 5, "each checkpoint made the last segment longer");
@@ -243,12 +244,14 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
         zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
     }
     let keep = Keep { entries: 4, since_ms: i64::MAX, keys_from: 10 };
-    let collected = zone.log.collect(keep).await?;
+    let collected = zone.log.collect(keep, "collector").await?;
     assert_eq!((collected.checkpoints, collected.segments, collected.key_runs), (2, 2, 1), "three checkpoints stay");
     assert_eq!(collected.entries, 0, "the floor was there");
-    let tail = zone.append_all(tail, &[history.one_more()]).await;
-    let collected = zone.log.collect(keep).await?;
-    assert_eq!(collected.entries, 37, "all below the floor, what an earlier run left among it");
+    let Loaded { head, tail: after, .. } = zone.log.load().await?;
+    assert_eq!((head.keys_from, after.next), (10, tail.next + 1), "the commit log says so before they go");
+    let tail = zone.append_all(after, &[history.one_more()]).await;
+    let collected = zone.log.collect(keep, "collector").await?;
+    assert_eq!(collected.entries, 38, "all below the floor, what an earlier run left among it");
     assert_eq!((zone.keys("log").len(), zone.log.floor().await?), (4, tail.next - 4));
     Ok(())
 }
@@ -256,7 +259,7 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
 /// Others append these entries, collect, and one of them puts garbage into a hole.
 async fn others_collect(zone: Zone, tail: Tail, ops: Vec<Vec<commitlog::Op>>, garbage: Option<Tail>) {
     zone.append_all(tail, &ops).await;
-    zone.log.collect(NOTHING).await.expect("collected");
+    zone.log.collect(NOTHING, "collector").await.expect("collected");
     if let Some(Tail { next, .. }) = garbage {
         let tail = Tail { next, last: Some(Hash::of(b"another")) };
         let put = zone.log.append(tail, "who slept", &ops[0]).await.expect("appended");
@@ -297,7 +300,7 @@ async fn asleep() -> std::result::Result<(Zone, Session), CommitLogError> {
     let mut session = Session::new(zone.log.clone(), Arc::new(common::clock::ManualClock::at(0)), writer);
     session.load().await?;
     let tail = zone.append_all(tail, &history.entries[2..]).await;
-    zone.log.collect(Keep { entries: 5, ..NOTHING }).await?;
+    zone.log.collect(Keep { entries: 5, ..NOTHING }, "collector").await?;
     assert_eq!((tail.next, zone.log.floor().await?), (8, 3));
     Ok((zone, session))
 }
@@ -334,7 +337,7 @@ async fn a_session_forgets_what_a_newer_checkpoint_holds() -> TestResult {
     let tail = zone.append_all(Tail::default(), &history.entries[..20]).await;
     session.load().await?;
     zone.append_all(tail, &history.entries[20..]).await;
-    zone.log.collect(Keep { entries: 5, since_ms: 0, keys_from: 0 }).await?;
+    zone.log.collect(Keep { entries: 5, since_ms: 0, keys_from: 0 }, "collector").await?;
     session.prove().await?;
     assert_eq!(session.recent().entries().len(), 40);
     session.floor().await?;
@@ -347,7 +350,7 @@ async fn a_session_forgets_what_a_newer_checkpoint_holds() -> TestResult {
 async fn a_part_of_the_state_is_read_from_the_segments_that_hold_it() -> TestResult {
     let (zone, history) = (Zone::new(), History::of(&[9; 40]));
     zone.append_all(Tail::default(), &history.entries).await;
-    zone.log.collect(NOTHING).await?;
+    zone.log.collect(NOTHING, "collector").await?;
     let (recent, whole) = (zone.log.load().await?.recent, history.state);
     let part = zone.log.state_within(&recent, 5, 9).await?;
     assert_eq!(part.head, whole.head);
@@ -361,7 +364,7 @@ async fn a_part_of_the_state_is_read_from_the_segments_that_hold_it() -> TestRes
     let root = zone.log.root().await?;
     let superseded = Root { checkpoints: vec![CheckpointRef { entries: 99, ..root.checkpoints[0] }], ..root };
     let key = "_commits/t/3/root.json";
-    zone.store.set(key, Some(serde_json::to_vec(&superseded)?.into()));
+    zone.store.set(key, Some(with_sum(&serde_json::to_vec(&superseded)?).into()));
     let missing = zone.log.state_within(&recent, 5, 9).await;
     assert!(matches!(missing, Err(CommitLogError::Superseded { entries: 40 })), "{missing:?}");
     Ok(())
@@ -402,7 +405,7 @@ fn nobody_makes_files_visible_who_does_not_know_the_last_entry() -> TestResult {
                 other => panic!("nobody else appends: {other:?}"),
             }
         }
-        log.collect(NOTHING).await?;
+        log.collect(NOTHING, "collector").await?;
         assert_eq!(log.read(&log.entry_key(known), u64::MAX).await?, None, "it is collected");
         assert!(matches!(one.enter().await?, Entered::Behind), "an absent entry below the floor is a hole");
         Ok(())
@@ -411,6 +414,35 @@ fn nobody_makes_files_visible_who_does_not_know_the_last_entry() -> TestResult {
 
 fn runtime_with_time() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
+}
+
+/// A batch whose window reaches back to key runs, and their collection, are in one order.
+#[tokio::test]
+async fn key_runs_that_a_batch_under_way_needs_are_not_collected() -> TestResult {
+    for is_under_way in [false, true] {
+        let (zone, mut history) = (Zone::new(), History::of(&[9; 20]));
+        while history.state.head.intent().is_some() != is_under_way {
+            history.go_on(9);
+        }
+        zone.append_all(Tail::default(), &history.entries).await;
+        let needed = history.state.head.intent().map_or(history.state.head.end, |intent| intent.window_from);
+        zone.log.put_key_run(needed - 1, 1, Bytes::from(vec![1])).await?;
+        zone.log.put_key_run(needed, 1, Bytes::from(vec![1])).await?;
+        let beyond = Keep { keys_from: needed + 1, ..NOTHING };
+        assert_eq!(zone.log.collect(beyond, "a").await?.key_runs, 0, "under way: {is_under_way}");
+        let up_to_it = Keep { keys_from: needed, ..NOTHING };
+        assert_eq!(zone.log.collect(up_to_it, "b").await?.key_runs, 1);
+        let head = zone.log.load().await?.head;
+        assert_eq!(head.keys_from, needed);
+        history.state.head = head;
+        let reaches_back = history.one_more().into_iter().map(|op| match op {
+            Op::Intent(intent) => Op::Intent(Intent { window_from: needed - 1, ..intent }),
+            op => op,
+        });
+        let allowed = history.state.head.allows(&reaches_back.collect::<Vec<_>>());
+        assert_eq!(allowed.is_ok(), is_under_way, "a new batch does not reach back to them: {allowed:?}");
+    }
+    Ok(())
 }
 
 #[tokio::test]
@@ -423,12 +455,15 @@ async fn what_is_staged_goes_when_its_replace_has_ended() -> TestResult {
     for replace in 0..3 {
         zone.store.set(&zone.log.staged_key(replace, 0), Some(Bytes::new()));
     }
-    let collected = zone.log.collect(Keep { since_ms: 0, ..NOTHING }).await?;
+    let collected = zone.log.collect(Keep { since_ms: 0, ..NOTHING }, "collector").await?;
     assert_eq!((collected.staged, zone.keys("staged").len()), (0, 3), "all of it is young");
-    assert_eq!(zone.log.collect(NOTHING).await?.staged, 1);
+    assert_eq!(zone.log.collect(NOTHING, "collector").await?.staged, 1);
     let left = [1, 2].map(|replace| zone.log.staged_key(replace, 0));
     assert_eq!(zone.keys("staged"), left, "the last one belongs to a replace that this collector has not seen");
     zone.store.set("_commits/t/3/staged/01-0.parquet", Some(Bytes::new()));
-    assert!(matches!(zone.log.collect(NOTHING).await, Err(CommitLogError::Damaged { damage: Damage::Name, .. })));
+    assert!(matches!(
+        zone.log.collect(NOTHING, "collector").await,
+        Err(CommitLogError::Damaged { damage: Damage::Name, .. })
+    ));
     Ok(())
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 use crate::op::Op;
+use crate::sum::{SumError, with_sum, without_sum};
 
 pub const ENTRY_VERSION: u32 = 1;
 /// Entries have mostly 1 to 3 kB. One with 10,000 files or a replace of 20,000 inputs stays below it.
@@ -35,6 +36,8 @@ pub struct Sealed {
 pub enum EntryError {
     #[error("it has {bytes} bytes, more than {MAX_ENTRY_BYTES}")]
     TooLarge { bytes: usize },
+    #[error(transparent)]
+    Sum(#[from] SumError),
     #[error("it is not an entry: {message}")]
     Malformed { message: String },
     #[error("it is of version {found}; this build reads version {ENTRY_VERSION}")]
@@ -58,7 +61,8 @@ impl Entry {
     /// # Errors
     /// It could not be read again: it is too large, or has no or too many operations, or values that JSON does not keep.
     pub fn seal(self) -> Result<(Vec<u8>, Sealed), EntryError> {
-        let bytes = serde_json::to_vec(&self).map_err(|error| EntryError::Malformed { message: error.to_string() })?;
+        let json = serde_json::to_vec(&self).map_err(|error| EntryError::Malformed { message: error.to_string() })?;
+        let bytes = with_sum(&json);
         if bytes.len() > MAX_ENTRY_BYTES {
             return Err(EntryError::TooLarge { bytes: bytes.len() });
         }
@@ -75,7 +79,7 @@ impl Entry {
     /// It is no entry.
     pub fn previous_in(bytes: &[u8]) -> Result<Option<Hash>, EntryError> {
         let malformed = |error: serde_json::Error| EntryError::Malformed { message: error.to_string() };
-        Ok(serde_json::from_slice::<Self>(bytes).map_err(malformed)?.previous)
+        Ok(serde_json::from_slice::<Self>(&without_sum(bytes)?).map_err(malformed)?.previous)
     }
 
     /// What was read as entry `n`, after the entry with hash `previous`. Of the first entry after a checkpoint the hash
@@ -88,11 +92,12 @@ impl Entry {
             return Err(EntryError::TooLarge { bytes: bytes.len() });
         }
         let malformed = |error: serde_json::Error| EntryError::Malformed { message: error.to_string() };
-        let Versioned { version } = serde_json::from_slice(bytes).map_err(malformed)?;
+        let json = without_sum(bytes)?;
+        let Versioned { version } = serde_json::from_slice(&json).map_err(malformed)?;
         if version != ENTRY_VERSION {
             return Err(EntryError::Version { found: version });
         }
-        let entry: Self = serde_json::from_slice(bytes).map_err(malformed)?;
+        let entry: Self = serde_json::from_slice(&json).map_err(malformed)?;
         if entry.n != n {
             return Err(EntryError::OtherNumber { expected: n, found: entry.n });
         }
@@ -143,7 +148,8 @@ mod tests {
         let history = History::of(&[9, 9]);
         let (bytes, _) = entry(0, None, history.entries[0].clone()).seal().unwrap();
         let expected = concat!(
-            r#"{"version":1,"n":0,"previous":null,"writer":"w","ops":[{"op":"header","topic":"t","partition":0,"#,
+            r#"{"sha256":"f008e849958921b304a61e420ec0fe96dac2dbdf0c4693f5e452661dc603deee","#,
+            r#""version":1,"n":0,"previous":null,"writer":"w","ops":[{"op":"header","topic":"t","partition":0,"#,
             r#""log_id":"log","start":1,"first":{"append_ms":1,"key_hash":1}},{"op":"intent","from":1,"to":2,"#,
             r#""recipe":{"layout":{"version":1},"encoding":"zstd"},"window_from":1,"clock_ms":2,"#,
             r#""first":{"append_ms":1,"key_hash":1},"last":{"append_ms":1,"key_hash":1},"folders":["f0","f1"]}]}"#,
@@ -154,8 +160,8 @@ mod tests {
     #[test]
     fn what_a_newer_build_writes_is_refused_by_name() {
         let (bytes, _) = entry(0, None, History::of(&[9]).entries[0].clone()).seal().unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        let opened = |from: &str, to: &str| Entry::open(text.replacen(from, to, 1).as_bytes(), 0, None);
+        let text = String::from_utf8(without_sum(&bytes).unwrap()).unwrap();
+        let opened = |from: &str, to: &str| Entry::open(&with_sum(text.replacen(from, to, 1).as_bytes()), 0, None);
         assert_eq!(opened("\"version\":1", "\"version\":2"), Err(EntryError::Version { found: 2 }));
         for (from, to) in [
             ("\"header\"", "\"lend\""),
@@ -165,7 +171,7 @@ mod tests {
             assert!(matches!(opened(from, to), Err(EntryError::Malformed { .. })), "{to}");
         }
         assert_eq!(
-            Entry::open(br#"{"version":1,"n":0,"previous":null,"writer":"w","ops":[]}"#, 0, None),
+            Entry::open(&with_sum(br#"{"version":1,"n":0,"previous":null,"writer":"w","ops":[]}"#), 0, None),
             Err(EntryError::Ops { count: 0 })
         );
     }

@@ -205,7 +205,8 @@ impl State {
             | Op::AbandonIntent(_)
             | Op::ReplaceIntent(_)
             | Op::ReplaceAbort(_)
-            | Op::ReplaceDone(_) => Ended::Nothing,
+            | Op::ReplaceDone(_)
+            | Op::CollectKeys(_) => Ended::Nothing,
         }
     }
 

@@ -3,7 +3,7 @@
 //! | Operation | Valid if | Effect |
 //! |---|---|---|
 //! | `Header` | it is the first | `end = start` |
-//! | `Intent` | batch slot free, `from = end`, log time and window do not go back behind what is known | takes the slot |
+//! | `Intent` | batch slot free, `from = end`, log time does not go back, the window not behind `keys_from` | takes the slot |
 //! | `Commit` | the slot holds its intent, and a file for each folder | `end = to`, slot free |
 //! | `Pass` | slot free, `to > end` | `end = to` |
 //! | `AbandonIntent` | the slot holds its intent, `from < resume_at <= to` | no commit from here on |
@@ -12,6 +12,7 @@
 //! | `ReplaceReady` | the slot holds its intent, and an output for each planned one | decides |
 //! | `ReplaceAbort` | the slot holds its intent, not ready | slot free, the number is spent |
 //! | `ReplaceDone` | ready | slot free |
+//! | `CollectKeys` | `keys_from < from <= end`, and the open batch does not need older ones | `keys_from = from` |
 //!
 //! Batches and replaces never wait for each other. Whether the inputs of a replace count, and whether its outputs have
 //! all of their rows, the files say ([`crate::State::allows`]): a head does not know them.
@@ -91,6 +92,8 @@ pub struct Head {
     pub last: Option<Witness>,
     /// Begin of the oldest batch whose keys mattered to the last one.
     pub window_from: i64,
+    /// Key runs of batches that begin before it may have been deleted.
+    pub keys_from: i64,
     pub batch: BatchSlot,
     merging: Option<Replace>,
     remaking: Option<Replace>,
@@ -154,6 +157,8 @@ pub enum Invalid {
     NoInputs { folder: String, from: i64, to: i64 },
     #[error("{id} is no input, and rows of it would be in an output that is made from the log")]
     Bystander { id: FileId },
+    #[error("keys from {keys_from} on may be there and those from {needed} on are needed: {from} does not lie between")]
+    Keys { from: i64, keys_from: i64, needed: i64 },
     #[error("no number comes after {number}")]
     NoMoreNumbers { number: u64 },
 }
@@ -214,7 +219,7 @@ impl Head {
             if header.start < 0 {
                 return Err(Invalid::Start { start: header.start });
             }
-            (self.end, self.window_from) = (header.start, header.start);
+            (self.end, self.window_from, self.keys_from) = (header.start, header.start, header.start);
             self.header = Some(header.clone());
             return Ok(());
         }
@@ -232,6 +237,7 @@ impl Head {
             Op::ReplaceReady(ready) => self.fold_replace_ready(ready.replace, &ready.outputs),
             Op::ReplaceAbort(abort) => self.fold_replace_abort(abort.replace),
             Op::ReplaceDone(done) => self.fold_replace_done(done.replace),
+            Op::CollectKeys(collect) => self.fold_collect_keys(collect.from),
         }
     }
 
@@ -250,8 +256,7 @@ impl Head {
         if from != self.end && holds(Rule::IntentFromEnd) {
             return Err(Invalid::NotAtEnd { from, end: self.end });
         }
-        let start = self.header.as_ref().map_or(from, |header| header.start);
-        if intent.window_from < start || intent.window_from > from {
+        if intent.window_from < self.keys_from || intent.window_from > from {
             return Err(Invalid::Window { window_from: intent.window_from, from });
         }
         if let Some(before) = self.clock_ms.filter(|before| intent.clock_ms < *before) {
@@ -276,6 +281,18 @@ impl Head {
         (self.end, self.clock_ms) = (intent.to, Some(intent.clock_ms));
         (self.last, self.window_from) = (Some(intent.last), intent.window_from);
         self.batch = BatchSlot::Free;
+        Ok(())
+    }
+
+    fn fold_collect_keys(&mut self, from: i64) -> Result<(), Invalid> {
+        let needed = match &self.batch {
+            BatchSlot::Open(intent) => intent.window_from,
+            BatchSlot::Free | BatchSlot::Abandoning { .. } => self.end,
+        };
+        if from <= self.keys_from || from > needed {
+            return Err(Invalid::Keys { from, keys_from: self.keys_from, needed });
+        }
+        self.keys_from = from;
         Ok(())
     }
 

@@ -45,6 +45,7 @@ mod owner;
 mod replacer;
 pub mod rules;
 mod segment;
+mod sum;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -56,9 +57,10 @@ pub use files::{Batch, Blanks, Fate, LiveFile, Span, State};
 pub use hash::{Hash, Hasher, NotAHash};
 pub use head::{BatchSlot, Head, Invalid, Replace, ReplaceSlot, Stage};
 pub use op::{
-    AbandonIntent, Abandoned, Commit, FileId, Header, InFolder, Intent, NotAFileId, Op, Pass, PassReason, Planned,
-    Reason, Recipe, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
+    AbandonIntent, Abandoned, CollectKeys, Commit, FileId, Header, InFolder, Intent, NotAFileId, Op, Pass, PassReason,
+    Planned, Reason, Recipe, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
 };
 pub use owner::Owner;
 pub use replacer::Replacer;
 pub use segment::{Segment, SegmentRef};
+pub use sum::{SumError, with_sum, without_sum};

@@ -232,6 +232,14 @@ pub enum Op {
     ReplaceAbort(ReplaceEnd),
     /// Every output is visible under its name, no input is.
     ReplaceDone(ReplaceEnd),
+    /// Key runs of batches that begin before `from` are deleted from here on.
+    CollectKeys(CollectKeys),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollectKeys {
+    pub from: i64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -282,6 +290,7 @@ impl Op {
             Self::ReplaceReady(_) => "replace_ready",
             Self::ReplaceAbort(_) => "replace_abort",
             Self::ReplaceDone(_) => "replace_done",
+            Self::CollectKeys(_) => "collect_keys",
         }
     }
 

@@ -10,10 +10,10 @@ use std::cell::Cell;
 
 use crate::files::State;
 use crate::hash::Hash;
-use crate::head::{BatchSlot, ReplaceSlot, Stage};
+use crate::head::{BatchSlot, Head, ReplaceSlot, Stage};
 use crate::op::{
-    AbandonIntent, Abandoned, Commit, FileId, Header, InFolder, Intent, Op, Pass, PassReason, Planned, Reason, Recipe,
-    ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
+    AbandonIntent, Abandoned, CollectKeys, Commit, FileId, Header, InFolder, Intent, Op, Pass, PassReason, Planned,
+    Reason, Recipe, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
 };
 
 thread_local! {
@@ -106,6 +106,9 @@ impl History {
             BatchSlot::Open(intent) if choice % 16 == 6 => {
                 vec![Op::AbandonIntent(AbandonIntent { from: intent.from, resume_at: intent.to })]
             }
+            BatchSlot::Open(_) | BatchSlot::Free if choice % 16 == 10 && self.keys_from(size).is_some() => {
+                self.keys_from(size).into_iter().map(|from| Op::CollectKeys(CollectKeys { from })).collect()
+            }
             BatchSlot::Open(intent) => vec![commit(intent)],
             BatchSlot::Free if choice % 16 == 7 => {
                 let reason = if size % 2 == 0 { PassReason::Lost } else { PassReason::Skipped };
@@ -118,6 +121,13 @@ impl History {
             }
             BatchSlot::Free => vec![Op::Intent(intent(head.end, size, size))],
         }
+    }
+
+    /// A place up to which keys may be collected now.
+    fn keys_from(&self, size: i64) -> Option<i64> {
+        let Head { keys_from, end, .. } = self.state.head;
+        let needed = self.state.head.intent().map_or(end, |intent| intent.window_from);
+        Some((keys_from + size).min(needed)).filter(|from| *from > keys_from)
     }
 
     fn replace(&self, slot: ReplaceSlot) -> Option<&crate::head::Replace> {

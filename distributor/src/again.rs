@@ -86,7 +86,7 @@ impl Again<'_> {
         if self.log_from > from {
             return Ok(Made::Cannot(format!("the log begins at {}, after the batch does", self.log_from)));
         }
-        self.known.rebuild(self.commits, self.recent, from, layout.window_ms, self.budget, self.log_from).await?;
+        self.known.rebuild(self.commits, self.recent, from, layout.window_ms, self.budget, *window_from).await?;
         let begun_ms = self.known.clock_ms().unwrap_or(i64::MIN);
         let mut batch = match Batch::new(self.topic, self.partition, from, begun_ms, &layout, encoding, self.scratch) {
             Ok(batch) => batch,

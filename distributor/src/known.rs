@@ -69,8 +69,8 @@ impl Known {
     }
 
     /// Makes the window valid at `at`, where the commit log begins or a span ends. Returns whether that took reading.
-    /// `log_from`: where the log begins. Keys that only a longer window than any before it needs may have been collected
-    /// with what the log dropped; the window then begins after them.
+    /// `keys_from`: of batches that begin before it no keys are taken. For a batch that is made again that is where its
+    /// window began; for a new one, where the keys begin that are certainly there.
     ///
     /// # Errors
     /// Of the store, and key runs or segments that are missing or altered: duplicates could not be detected without them.
@@ -81,9 +81,9 @@ impl Known {
         at: i64,
         window_ms: i64,
         budget: &Arc<Budget>,
-        log_from: i64,
+        keys_from: i64,
     ) -> Result<bool, PartitionError> {
-        if self.at == Some(at) && self.window_ms == window_ms {
+        if self.at == Some(at) && self.window_ms == window_ms && self.window_from(at) >= keys_from {
             return Ok(false);
         }
         *self = Self::new(window_ms, budget);
@@ -94,7 +94,7 @@ impl Known {
                 break;
             }
             let mut runs = Vec::new();
-            let mut is_old = false;
+            let mut is_old = newer_from <= keys_from;
             for (from, Span { to, fate }) in spans.iter().rev() {
                 if *to != newer_from {
                     return Err(gap(commits, *to, newer_from));
@@ -105,7 +105,7 @@ impl Known {
                     self.window.expect(batch.clock_ms);
                     batch.clock_ms
                 });
-                is_old = batch.clock_ms < clock_ms.saturating_sub(window_ms);
+                is_old = *from < keys_from || batch.clock_ms < clock_ms.saturating_sub(window_ms);
                 if is_old {
                     break;
                 }
@@ -113,13 +113,7 @@ impl Known {
                 runs.push(Run { from: *from, to: *to, keys: batch.keys });
             }
             if let Some(from) = self.read(commits, runs).await? {
-                if from >= collected_before(commits, recent, log_from).await? {
-                    let keys = missing_run(commits, recent, from).await?;
-                    return Err(keys);
-                }
-                tracing::warn!(from, "the window reaches back to keys that were collected; it begins after them");
-                self.batches.retain(|(begin, _)| *begin > from);
-                break;
+                return Err(missing_run(commits, recent, from).await?);
             }
             if is_old {
                 break;
@@ -269,7 +263,7 @@ mod tests {
         let keep = Keep { entries: 1, since_ms: 0, keys_from: 0 };
         for is_checkpointed in [false, true] {
             if is_checkpointed {
-                commits.collect(keep).await.unwrap();
+                commits.collect(keep, "collector").await.unwrap();
             }
             let recent = commits.load().await.unwrap().recent;
             assert_eq!(recent.checkpoint().is_some(), is_checkpointed);

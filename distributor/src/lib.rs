@@ -15,6 +15,7 @@ mod close;
 mod context;
 mod decode;
 mod error;
+mod fetch;
 mod footer;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

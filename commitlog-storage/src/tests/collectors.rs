@@ -27,7 +27,7 @@ impl Scene {
         let log = self.log();
         if place > 0 {
             return Box::pin(async move {
-                log.collect(NOTHING).await.expect("nothing is damaged");
+                log.collect(NOTHING, "collector").await.expect("nothing is damaged");
             });
         }
         let (entries, appended) = (self.entries.clone(), self.appended());
@@ -103,7 +103,7 @@ proptest! {
             let log = CommitLog::new(Arc::new(scene.memory.clone()), "t", 3);
             prop_assert_eq!(now(log.load_state()).unwrap().0, history.state);
             // What crashed collectors left is garbage, and goes.
-            now(log.collect(NOTHING)).unwrap();
+            now(log.collect(NOTHING, "collector")).unwrap();
             let root = now(log.root()).unwrap();
             prop_assert_eq!(scene.memory.keys("_commits/t/3/checkpoints/").len(), root.checkpoints.len());
             Ok(())

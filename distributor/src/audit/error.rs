@@ -5,6 +5,7 @@ use common::store::StoreError;
 use parquet::errors::ParquetError;
 
 use crate::batch::BatchError;
+use crate::error::PartitionError;
 use crate::scratch::ScratchError;
 
 /// Why there is no result.
@@ -29,6 +30,18 @@ impl From<BatchError> for AuditError {
         match error {
             BatchError::Encode(error) => Self::Encode(error),
             BatchError::Scratch(error) => Self::Scratch(error),
+        }
+    }
+}
+
+impl From<PartitionError> for AuditError {
+    fn from(error: PartitionError) -> Self {
+        match error {
+            PartitionError::Store(error) => Self::Store(error),
+            PartitionError::Log(error) => Self::Log(error),
+            PartitionError::Encode(error) => Self::Encode(error),
+            PartitionError::Scratch(error) => Self::Scratch(error),
+            error => Self::Layout(error.to_string()),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{AuditError, FindingKind, Live, PartitionAudit, Work};
 use crate::again::{Again, Made};
 use crate::batch::{BatchError, Body, Counts, path};
 use crate::error::PartitionError;
+use crate::fetch::{fetch, same_rows};
 use crate::known::Known;
 use crate::window::Window;
 use crate::written::Key;
@@ -116,11 +117,7 @@ impl Work<'_> {
                 );
                 return Ok(None);
             }
-            Err(PartitionError::Store(error)) => return Err(error.into()),
-            Err(PartitionError::Log(error)) => return Err(error.into()),
-            Err(PartitionError::Encode(error)) => return Err(error.into()),
-            Err(PartitionError::Scratch(error)) => return Err(BatchError::from(error).into()),
-            Err(error) => return Err(AuditError::Layout(error.to_string())),
+            Err(error) => return Err(error.into()),
         };
         let said: Option<Counts> = serde_json::from_value(counts.clone()).ok();
         if said != Some(made.encoded.counts) {
@@ -146,16 +143,16 @@ impl Work<'_> {
         if self.present.is_hidden(&path) {
             return Ok(());
         }
-        let mut fetched = deep::fetch(store, &path, stored.bytes, scratch).await;
+        let mut fetched = fetch(store, &path, stored.bytes, scratch).await;
         if let (Ok(None), Some(staged)) = (&fetched, staged) {
             path = staged;
-            fetched = deep::fetch(store, &path, stored.bytes, scratch).await;
+            fetched = fetch(store, &path, stored.bytes, scratch).await;
         }
         let body = match fetched {
             Ok(Some(body)) => body,
             Ok(None) => return Ok(()),
-            Err(AuditError::Store(error)) => return self.refused(&path, error),
-            Err(error) => return Err(error),
+            Err(PartitionError::Store(error)) => return self.refused(&path, error),
+            Err(error) => return Err(error.into()),
         };
         let (found, named) = (body.hash().map_err(BatchError::from)?, stored.sha256);
         if found != named {
@@ -183,7 +180,7 @@ impl Work<'_> {
         }
         keys.extend(written.keys);
         if let Some(expected) = expected
-            && !deep::same_rows(expected, &body)?
+            && !same_rows(expected, &body)?
         {
             self.find(FindingKind::RowsDiffer, path, "its rows are not those that the log's records make");
         }

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use crate::error::PartitionError;
 use crate::known::collected_before;
 use crate::lane::Shared;
+use crate::owner::Clocks;
 
 /// Batches between two runs; the first one comes with the first batch of an owner.
 const BATCHES_BETWEEN: u64 = if cfg!(test) { 2 } else { 128 };
@@ -33,11 +34,12 @@ pub(super) struct Collection {
 
 impl Collection {
     /// Called after each batch.
-    pub(super) fn batch_done(&mut self, shared: &Shared, clock: &Arc<dyn Clock>, id: i32) {
+    pub(super) fn batch_done(&mut self, shared: &Shared, clocks: &Clocks, id: i32) {
         let is_due = self.batches.is_multiple_of(BATCHES_BETWEEN);
         self.batches += 1;
         if is_due && self.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            self.task = Some(tokio::spawn(collect_and_report(shared.clone(), clock.clone(), id)));
+            let (clock, writer) = (clocks.wall.clone(), (clocks.host.writer())());
+            self.task = Some(tokio::spawn(collect_and_report(shared.clone(), clock, writer, id)));
         }
     }
 }
@@ -62,9 +64,9 @@ impl Drop for Collection {
 }
 
 /// Failures are logged and counted; they do not affect the commit log.
-async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, id: i32) {
+async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, writer: String, id: i32) {
     let topic = &shared.context.topic;
-    match collect(&shared, &*clock, id).await {
+    match collect(&shared, &*clock, &writer, id).await {
         Ok(collected) => tracing::debug!(topic, partition = id, ?collected, "a checkpoint was put"),
         Err(error) => {
             shared.context.metrics.collection_failed();
@@ -74,7 +76,7 @@ async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, id: i32) {
     }
 }
 
-async fn collect(shared: &Shared, clock: &dyn Clock, id: i32) -> Result<Collected, PartitionError> {
+async fn collect(shared: &Shared, clock: &dyn Clock, writer: &str, id: i32) -> Result<Collected, PartitionError> {
     let bounds = shared.log.bounds(&shared.context.topic).await?;
     let Some(bounds) = bounds.get(&id) else { return Ok(Collected::default()) };
     let metrics = shared.context.metrics.clone();
@@ -91,5 +93,5 @@ async fn collect(shared: &Shared, clock: &dyn Clock, id: i32) -> Result<Collecte
     let keys_from = collected_before(&commits, &loaded.recent, bounds.earliest);
     let keys_from = keys_from.await?;
     let since_ms = clock.now_ms().saturating_sub(KEPT_MS);
-    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, since_ms, keys_from }).await?)
+    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, since_ms, keys_from }, writer).await?)
 }

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use super::{Partition, Phase, Writing};
 use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Series, path};
 use crate::error::PartitionError;
+use crate::fetch::{fetch, same_rows};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
+use crate::scratch::Scratch;
 use crate::uploads::{MULTIPART_FROM_BYTES, UploadRoom, Uploads};
 
 /// The files of a batch are tried so often, each time after a proof of the tail, which lasts for minutes.
@@ -61,21 +63,22 @@ impl Partition {
         let wanted = encoded.files.iter().filter(|file| files.contains(&file.sequence)).collect();
         let deadline = deadline(clocks.host.boot_clock.since_boot_ms(), proof);
         let store = resting_on(&context.store, proof);
-        put_all(&*store, place, wanted, &context.uploads, deadline).await
+        put_all(&*store, place, wanted, (&context.uploads, &context.scratch), deadline).await
     }
 }
 
 /// Puts files. Those that are there at the deadline are returned as such, the rest as too old. Those on local disk take
-/// memory within `room`.
+/// memory within the room; what stands in place of them is compared on local disk.
 pub(super) async fn put_all(
     store: &dyn Store,
     place: Place<'_>,
     files: Vec<&FinishedFile>,
-    room: &UploadRoom,
+    (room, scratch): (&UploadRoom, &Scratch),
     deadline: Instant,
 ) -> Result<Vec<(u32, PutFile)>, PartitionError> {
     let (mut stand, uploads) = (Vec::with_capacity(files.len()), Uploads::new(room));
-    let mut outcomes = in_turn(files.into_iter().map(|file| put_until(store, place, file, &uploads, deadline).boxed()));
+    let mut outcomes =
+        in_turn(files.into_iter().map(|file| put_until(store, place, file, (&uploads, scratch), deadline).boxed()));
     while let Some(outcome) = outcomes.next().await {
         stand.push(outcome?);
     }
@@ -86,11 +89,11 @@ async fn put_until(
     store: &dyn Store,
     place: Place<'_>,
     file: &FinishedFile,
-    uploads: &Uploads,
+    with: (&Uploads, &Scratch),
     deadline: Instant,
 ) -> Result<(u32, PutFile), PartitionError> {
     let key = place.path(&file.folder, file.sequence);
-    let put = match tokio::time::timeout_at(deadline, put_under(store, key, place, file, uploads)).await {
+    let put = match tokio::time::timeout_at(deadline, put_under(store, key, place, file, with)).await {
         Ok(put) => put?,
         Err(_) => PutFile::TooOld,
     };
@@ -103,7 +106,7 @@ pub(crate) async fn put_under(
     key: String,
     place: Place<'_>,
     file: &FinishedFile,
-    uploads: &Uploads,
+    (uploads, scratch): (&Uploads, &Scratch),
 ) -> Result<PutFile, PartitionError> {
     let facts = place.footer_facts(file.sequence)?;
     let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: file.body.hash()? };
@@ -115,7 +118,7 @@ pub(crate) async fn put_under(
         if is_put {
             return Ok(PutFile::Stands(ours));
         }
-        match stands(store, &key, place.from, &facts, &ours).await? {
+        match stands(store, &key, place.from, &facts, (&ours, &file.body), scratch).await? {
             Some(Stands::File(stored)) => return Ok(PutFile::Stands(stored)),
             // The batch is being abandoned, and the commit log says so.
             Some(Stands::Blank) => return Ok(PutFile::TooOld),
@@ -156,7 +159,8 @@ async fn stands(
     key: &str,
     from: i64,
     facts: &[(&'static str, String)],
-    ours: &Stored,
+    (ours, body): (&Stored, &Body),
+    scratch: &Scratch,
 ) -> Result<Option<Stands>, PartitionError> {
     let Some((bytes, sha256)) = hash_in(store, key).await? else { return Ok(None) };
     if (bytes, sha256) == (ours.bytes, ours.sha256) {
@@ -179,7 +183,17 @@ async fn stands(
     if footer.rows() != ours.rows {
         return Err(foreign(key, from, "its footer names another number of rows"));
     }
-    Ok(Some(Stands::File(Stored { rows: ours.rows, bytes, sha256 })))
+    // Bytes differ between builds and encodings, and where they were altered. Rows tell.
+    let Some(there) = fetch(store, key, bytes, scratch).await? else { return Ok(None) };
+    if (there.len() as u64, there.hash()?) != (bytes, sha256) {
+        return Ok(None);
+    }
+    match same_rows(body, &there) {
+        Ok(true) => Ok(Some(Stands::File(Stored { rows: ours.rows, bytes, sha256 }))),
+        Ok(false) => Err(foreign(key, from, "its rows are not those of the batch")),
+        Err(PartitionError::Encode(error)) => Err(foreign(key, from, &format!("its rows cannot be read ({error})"))),
+        Err(error) => Err(error),
+    }
 }
 
 fn foreign(key: &str, from: i64, message: &str) -> PartitionError {

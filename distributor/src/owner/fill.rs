@@ -41,9 +41,11 @@ impl Partition {
         recent: &Recent,
     ) -> Result<Filled, PartitionError> {
         let context = self.shared.context.clone();
-        if !matches!(&self.phase, Phase::Fill(filling) if filling.asked_at == at) {
+        let keys_from = recent.keys_from();
+        let goes_on = matches!(&self.phase, Phase::Fill(filling) if filling.asked_at == at);
+        if !goes_on || self.known.window_from(at) < keys_from {
             self.phase = Phase::Other;
-            self.know(at, context.layout.window_ms, recent).await?;
+            self.know(at, context.layout.window_ms, keys_from, recent).await?;
             let batch = self.new_batch(&context, at)?;
             let begins_log = recent.is_empty();
             self.phase = Phase::Fill(Filling { batch, asked_at: at, begins_log, since: None, due: None });
@@ -99,10 +101,10 @@ impl Partition {
     /// Makes the batch of an intent.
     pub(super) async fn make_again(&mut self, intent: &Intent, recent: &Recent) -> Result<Filled, PartitionError> {
         let context = self.shared.context.clone();
-        let Intent { from, to, .. } = *intent;
+        let Intent { from, to, window_from, .. } = *intent;
         let (layout, encoding) = understood(&context, self.id, intent)?;
         self.phase = Phase::Other;
-        self.know(from, layout.window_ms, recent).await?;
+        self.know(from, layout.window_ms, window_from, recent).await?;
         let clock_ms = self.known.clock_ms().unwrap_or(i64::MIN);
         let batch = Batch::new(&context.topic, self.id, from, clock_ms, &layout, encoding, &context.scratch)
             .map_err(|message| cannot_make(&context, self.id, intent, &message))?;
@@ -296,10 +298,10 @@ impl Partition {
     }
 
     /// Makes the window valid at `at`.
-    async fn know(&mut self, at: i64, window_ms: i64, recent: &Recent) -> Result<(), PartitionError> {
+    async fn know(&mut self, at: i64, window_ms: i64, keys_from: i64, recent: &Recent) -> Result<(), PartitionError> {
         let begun = Instant::now();
         let budget = &self.shared.context.budget;
-        if !self.known.rebuild(&self.commits, recent, at, window_ms, budget, self.log.earliest).await? {
+        if !self.known.rebuild(&self.commits, recent, at, window_ms, budget, keys_from).await? {
             return Ok(());
         }
         tracing::debug!(

@@ -283,7 +283,7 @@ impl Partition {
             phases: phases.all(),
         });
         self.reading.report(Report::Progress);
-        self.collection.batch_done(&self.shared, &self.clocks.wall, self.id);
+        self.collection.batch_done(&self.shared, &self.clocks, self.id);
     }
 
     fn passed(&self, reason: PassReason, from: i64, to: i64) {

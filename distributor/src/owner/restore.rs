@@ -104,7 +104,7 @@ impl Partition {
             layout,
         };
         let wanted = encoded.files.iter().filter(|file| ks.contains(&file.sequence)).collect();
-        let put = files::put_all(store, place, wanted, &context.uploads, deadline).await?;
+        let put = files::put_all(store, place, wanted, (&context.uploads, &context.scratch), deadline).await?;
         let there: BTreeSet<u32> = put.iter().map(|(k, _)| *k).collect();
         let of = |k: u32| FileId::Batch { from: intent.from, k };
         let unmade = ks.iter().filter(|k| !there.contains(k)).map(|k| (of(*k), Restored::CannotMake));

@@ -70,6 +70,25 @@ fn clocks() -> Clocks {
     Clocks { wall: Arc::new(common::clock::SystemClock), host: Host::system() }
 }
 
+/// Its footer is as it was, and so is its size.
+#[tokio::test]
+async fn a_file_of_a_batch_under_way_that_was_altered_is_not_taken_for_it() {
+    let zone = Zone::new().await;
+    let expected = zone.event_files();
+    zone.uncommit();
+    let (path, body) = expected.last().unwrap();
+    let mut altered = body.clone();
+    altered[40] ^= 1;
+    fs::write(path, &altered).unwrap();
+    let refused = zone.distributor().run(&EndOfInput::now(), &Shutdown::new()).await.unwrap_err().to_string();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(refused.contains(name) && refused.contains("rows") && refused.contains("move it away"), "{refused}");
+    fs::remove_file(path).unwrap();
+    zone.distribute().await;
+    assert_eq!(zone.event_files(), expected);
+    zone.assert_sound().await;
+}
+
 #[tokio::test]
 async fn a_lane_that_ends_silently_wakes_a_worker_that_waits_for_room() {
     let zone = Zone::new().await;
@@ -96,13 +115,13 @@ async fn a_checkpoint_that_cannot_be_put_is_counted_and_put_later() {
     let metrics = allowed.context.metrics.clone();
     let refused = Shared { plain_store: denied, ..allowed.clone() };
     let mut collection = Collection::default();
-    collection.batch_done(&refused, &clocks().wall, 0);
+    collection.batch_done(&refused, &clocks(), 0);
     collection.ended().await;
     assert_eq!(metrics.collection_failures(), 1);
     assert!(!zone.trusted("_commits/events/0/root.json").exists());
-    collection.batch_done(&allowed, &clocks().wall, 0);
+    collection.batch_done(&allowed, &clocks(), 0);
     assert!(collection.is_idle(), "rarely: not after each batch");
-    collection.batch_done(&allowed, &clocks().wall, 0);
+    collection.batch_done(&allowed, &clocks(), 0);
     collection.ended().await;
     assert_eq!(metrics.collection_failures(), 1);
     assert!(zone.trusted("_commits/events/0/root.json").exists());

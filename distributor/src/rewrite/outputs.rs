@@ -98,7 +98,8 @@ impl Work<'_, '_> {
         let puts = encoded.files.iter().map(|file| {
             let key = commits.staged_key(replace, file.sequence);
             let uploads = &uploads;
-            async move { (file.sequence, put_under(store, key, place, file, uploads).await) }.boxed()
+            async move { (file.sequence, put_under(store, key, place, file, (uploads, &rewriter.scratch)).await) }
+                .boxed()
         });
         let mut puts = in_turn(puts);
         let mut staged: Vec<(u32, Stored)> = Vec::with_capacity(encoded.files.len());

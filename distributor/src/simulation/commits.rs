@@ -68,7 +68,7 @@ pub(super) fn follow(store: &MemoryStore, further: &MemoryStore, partition: i32)
             continue;
         }
         let (bytes, sealed) = Entry { previous: last, ..theirs.entry }.seal().unwrap();
-        store.put(&key, bytes.into(), &PutCondition::IfAbsent);
+        store.put(&key, &bytes.into(), &PutCondition::IfAbsent).unwrap();
         last = Some(sealed.hash);
     }
 }

@@ -68,7 +68,7 @@ impl Zone {
                 .iter()
                 .any(|name| key.starts_with(&format!("_commits/events/0/{name}")));
             if !is_of_entries {
-                let put = self.store.put(&key, rival.store.get(&key).unwrap(), &PutCondition::IfAbsent);
+                let put = self.store.put(&key, &rival.store.get(&key).unwrap(), &PutCondition::IfAbsent).unwrap();
                 assert!(matches!(put, PutOutcome::Written(_) | PutOutcome::AlreadyExists));
             }
         }

@@ -1,135 +1,112 @@
-//! A store in memory that keeps the seam's guarantees, seen by each process through calls that go wrong.
+//! The store in memory that passes the seam's conformance suite, seen by each process through calls that go wrong.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use common::clock::Clock;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, StoreError, StoreErrorKind, TagOutcome,
-    Version,
+    DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore as Objects, Metadata, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, StoreError, StoreErrorKind,
+    TagOutcome, Version,
 };
+use futures_util::FutureExt;
 
 use super::Sabotage;
 use super::chance::{Chance, Fate, Life};
 
-struct Object {
-    body: Bytes,
-    version: u64,
-    modified_ms: i64,
-}
-
-impl Object {
-    fn meta(&self, key: &str) -> ObjectMeta {
-        ObjectMeta {
-            key: key.to_owned(),
-            size_bytes: self.body.len() as u64,
-            version: Version(self.version.to_string()),
-            modified_ms: self.modified_ms,
-        }
-    }
-}
-
 /// What all processes share.
 pub(super) struct MemoryStore {
-    objects: Mutex<BTreeMap<String, Object>>,
+    objects: Objects,
     /// Every entry of a commit log that ever took effect, also those that were collected.
     entries: Mutex<BTreeMap<String, Bytes>>,
     /// What engines see.
     visible: Mutex<Visible>,
+    /// What stood under a key before it was altered, and what it was made into.
+    altered: Mutex<BTreeMap<String, (Bytes, Bytes)>>,
     pub chance: Arc<Chance>,
     sabotage: Option<Sabotage>,
 }
 
+/// A store in memory answers at once.
+fn now<T>(answer: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+    answer.now_or_never().expect("nothing to wait for")
+}
+
 impl MemoryStore {
     pub fn new(chance: Arc<Chance>, sabotage: Option<Sabotage>) -> Self {
-        let (objects, entries, visible) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { objects, entries, visible, chance, sabotage }
-    }
-
-    fn head(&self, key: &str) -> Option<ObjectMeta> {
-        self.objects.lock().unwrap().get(key).map(|object| object.meta(key))
+        let (entries, visible, altered) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { objects: Objects::new(chance.clone()), entries, visible, altered, chance, sabotage }
     }
 
     pub fn get(&self, key: &str) -> Option<Bytes> {
-        self.objects.lock().unwrap().get(key).map(|object| object.body.clone())
+        self.objects.get(key)
     }
 
-    pub fn put(&self, key: &str, body: Bytes, condition: &PutCondition) -> PutOutcome {
-        let mut objects = self.objects.lock().unwrap();
-        let found = objects.get(key).map(|object| Version(object.version.to_string()));
-        match condition {
-            PutCondition::IfAbsent if found.is_some() && self.sabotage != Some(Sabotage::ConditionIgnored) => {
-                return PutOutcome::AlreadyExists;
-            }
-            PutCondition::IfVersion(version) if found.as_ref() != Some(version) => return PutOutcome::VersionMismatch,
-            _ => {}
+    pub fn put(&self, key: &str, body: &Bytes, condition: &PutCondition) -> StoreResult<PutOutcome> {
+        let is_ignored = *condition == PutCondition::IfAbsent && self.sabotage == Some(Sabotage::ConditionIgnored);
+        let condition = if is_ignored { PutCondition::None } else { condition.clone() };
+        if self.sabotage == Some(Sabotage::PutForgotten) && self.chance.draw(|random| random.one_in(40)) {
+            return Ok(PutOutcome::Written(Version("none".to_owned())));
         }
-        let version = self.chance.draw(super::random::Random::next);
-        let forgets = self.sabotage == Some(Sabotage::PutForgotten) && version.is_multiple_of(40);
-        if !forgets {
-            if key.contains("/log/") {
-                self.entries.lock().unwrap().entry(key.to_owned()).or_insert_with(|| body.clone());
-            }
-            self.visible.lock().unwrap().put(key, &body);
-            objects.insert(key.to_owned(), Object { body, version, modified_ms: self.chance.now_ms() });
+        let outcome = now(self.objects.put(key, body.clone(), condition, &Metadata::new()))?;
+        if matches!(outcome, PutOutcome::Written(_)) {
+            self.is_put(key, body);
         }
-        PutOutcome::Written(Version(version.to_string()))
+        Ok(outcome)
     }
 
-    fn list(&self, options: &ListOptions) -> ListPage {
-        let objects = self.objects.lock().unwrap();
-        let from = match &options.start_after {
-            Some(key) if *key >= options.prefix => Bound::Excluded(key.clone()),
-            _ => Bound::Included(options.prefix.clone()),
-        };
-        let limit = options.limit.unwrap_or(usize::MAX);
-        let mut page = ListPage::default();
-        for (key, object) in objects.range((from, Bound::Unbounded)) {
-            let Some(rest) = key.strip_prefix(&options.prefix) else { break };
-            let folded = options.delimiter.then(|| rest.find('/')).flatten();
-            let folded = folded.map(|at| format!("{}{}", options.prefix, &rest[..=at]));
-            if let Some(folder) = &folded {
-                let is_old = options.start_after.as_ref().is_some_and(|after| folder <= after);
-                if is_old || page.prefixes.last() == Some(folder) {
-                    continue;
-                }
-            }
-            if page.objects.len() + page.prefixes.len() == limit {
-                page.more = true;
-                break;
-            }
-            match folded {
-                Some(folder) => page.prefixes.push(folder),
-                None => page.objects.push(object.meta(key)),
-            }
+    fn is_put(&self, key: &str, body: &Bytes) {
+        if key.contains("/log/") {
+            self.entries.lock().unwrap().entry(key.to_owned()).or_insert_with(|| body.clone());
         }
-        page
+        self.visible.lock().unwrap().put(key, body);
+    }
+
+    fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        now(self.objects.copy(from, version, to))?;
+        self.is_put(to, &self.get(to).unwrap());
+        Ok(())
     }
 
     pub fn keys(&self, prefix: &str) -> Vec<String> {
-        self.objects.lock().unwrap().keys().filter(|key| key.starts_with(prefix)).cloned().collect()
+        self.objects.keys(prefix)
     }
 
     /// By hand: whatever it was, it never was there.
     pub fn remove(&self, key: &str) {
         self.entries.lock().unwrap().remove(key);
-        self.delete(key, None);
+        self.visible.lock().unwrap().removed(key);
+        self.objects.set(key, None);
     }
 
-    fn delete(&self, key: &str, version: Option<&Version>) -> DeleteOutcome {
-        let mut objects = self.objects.lock().unwrap();
-        let is_other =
-            |version: &Version| objects.get(key).is_some_and(|object| Version(object.version.to_string()) != *version);
-        if version.is_some_and(is_other) {
-            return DeleteOutcome::VersionMismatch;
+    fn delete(&self, key: &str, version: Option<&Version>) -> StoreResult<DeleteOutcome> {
+        let outcome = now(self.objects.delete(key, version))?;
+        if outcome == DeleteOutcome::Deleted {
+            self.visible.lock().unwrap().removed(key);
         }
-        self.visible.lock().unwrap().removed(key);
-        objects.remove(key);
-        DeleteOutcome::Deleted
+        Ok(outcome)
+    }
+
+    /// Bytes rot, without anybody having put anything.
+    pub fn alter(&self, key: &str, into: Bytes) {
+        let Some(was) = self.get(key) else { return };
+        self.objects.set(key, Some(into.clone()));
+        self.altered.lock().unwrap().entry(key.to_owned()).or_insert_with(|| (was, Bytes::new())).1 = into;
+    }
+
+    /// Keys of what was altered and stands so.
+    pub fn altered(&self) -> Vec<String> {
+        let altered = self.altered.lock().unwrap();
+        let still = altered.iter().filter(|(key, (was, into))| was != into && self.get(key).as_ref() == Some(into));
+        still.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// A person brings back whatever is still there as it was altered.
+    pub fn bring_back(&self) -> usize {
+        let altered = std::mem::take(&mut *self.altered.lock().unwrap());
+        let still = altered.into_iter().filter(|(key, (_, into))| self.get(key).as_ref() == Some(into));
+        still.map(|(key, (was, _))| self.objects.set(&key, Some(was))).count()
     }
 
     /// The entries of a partition that ever were, newest first.
@@ -217,7 +194,12 @@ impl StoreOf {
         StoreError::new(kind, operation, key, format!("{kind:?}, says the simulation"))
     }
 
-    async fn look<T>(&self, operation: &'static str, key: &str, look: impl FnOnce(&MemoryStore) -> T) -> StoreResult<T>
+    async fn look<T>(
+        &self,
+        operation: &'static str,
+        key: &str,
+        look: impl FnOnce(&Objects) -> StoreResult<T>,
+    ) -> StoreResult<T>
     where
         T: Default,
     {
@@ -226,7 +208,7 @@ impl StoreOf {
         tokio::time::sleep(self.memory.chance.latency()).await;
         self.life.goes_on().await;
         match fate {
-            Fate::Fine => Ok(look(&self.memory)),
+            Fate::Fine => look(&self.memory.objects),
             Fate::KilledBefore => self.die(operation, key, (fate, kind)).await,
             _ => {
                 let failure = self.failure(operation, key, (fate, kind));
@@ -239,22 +221,22 @@ impl StoreOf {
         &self,
         operation: &'static str,
         key: &str,
-        change: impl FnOnce(&MemoryStore) -> T + Send + 'static,
+        change: impl FnOnce(&MemoryStore) -> StoreResult<T> + Send + 'static,
     ) -> StoreResult<T> {
         self.life.goes_on().await;
         let (fate, kind) = self.fate(operation, key, true);
         tokio::time::sleep(self.memory.chance.latency()).await;
         self.life.goes_on().await;
         match fate {
-            Fate::Fine => Ok(change(&self.memory)),
+            Fate::Fine => change(&self.memory),
             Fate::Fails => Err(self.failure(operation, key, (fate, kind))),
             Fate::AnswerLost => {
-                change(&self.memory);
+                drop(change(&self.memory));
                 Err(self.failure(operation, key, (fate, kind)))
             }
             Fate::KilledBefore => self.die(operation, key, (fate, kind)).await,
             Fate::KilledAfter => {
-                change(&self.memory);
+                drop(change(&self.memory));
                 self.die(operation, key, (fate, kind)).await
             }
             Fate::Late(after) | Fate::KilledLate(after) => {
@@ -263,7 +245,7 @@ impl StoreOf {
                 memory.chance.sent();
                 tokio::spawn(async move {
                     tokio::time::sleep(after).await;
-                    change(&memory);
+                    drop(change(&memory));
                     memory.chance.tell(what);
                     memory.chance.landed();
                 });
@@ -303,7 +285,7 @@ struct Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     async fn part(&mut self, bytes: Bytes) -> StoreResult<()> {
-        self.store.look("put part", &self.key, |_| ()).await?;
+        self.store.look("put part", &self.key, |_| Ok(())).await?;
         self.parts.extend_from_slice(&bytes);
         Ok(())
     }
@@ -312,21 +294,21 @@ impl MultipartUpload for Upload {
         let Self { store, key, parts } = *self;
         store.check_put(&key, &condition);
         let named = key.clone();
-        store.change("complete", &key, move |memory| memory.put(&named, parts.into(), &condition)).await
+        store.change("complete", &key, move |memory| memory.put(&named, &parts.into(), &condition)).await
     }
 
     async fn abort(self: Box<Self>) -> StoreResult<()> {
-        self.store.look("abort", &self.key, |_| ()).await
+        self.store.look("abort", &self.key, |_| Ok(())).await
     }
 }
 
-/// The whole range at once, or a failure half-way.
-struct Body(StoreResult<Option<Bytes>>);
+/// A body that breaks off.
+struct Broken(Option<StoreError>);
 
 #[async_trait]
-impl ObjectReader for Body {
+impl ObjectReader for Broken {
     async fn next(&mut self) -> StoreResult<Option<Bytes>> {
-        std::mem::replace(&mut self.0, Ok(None))
+        self.0.take().map_or(Ok(None), Err)
     }
 }
 
@@ -341,47 +323,37 @@ impl Store for StoreOf {
     }
 
     async fn head(&self, key: &str) -> StoreResult<Option<ObjectMeta>> {
-        self.look("head", key, |memory| memory.head(key)).await
+        self.look("head", key, |objects| now(objects.head(key))).await
     }
 
     async fn open(&self, key: &str, options: GetOptions) -> StoreResult<Option<(ObjectMeta, Box<dyn ObjectReader>)>> {
-        let found = self.look("get", key, |memory| memory.head(key).zip(memory.get(key))).await?;
-        let Some((meta, body)) = found else { return Ok(None) };
-        if options.if_version.is_some_and(|version| version != meta.version) {
-            return Err(StoreError::new(StoreErrorKind::VersionMismatch, "get", key, "another version is there"));
-        }
-        let range = options.range.unwrap_or(0..meta.size_bytes);
-        let at = |byte: u64| usize::try_from(byte.min(meta.size_bytes)).unwrap();
-        let body = body.slice(at(range.start)..at(range.end.max(range.start)));
+        let opened = self.look("get", key, |objects| now(objects.open(key, options))).await?;
+        let Some((meta, body)) = opened else { return Ok(None) };
         let broken = self.fate("get (body)", key, false);
-        let body = if broken.0 == Fate::Fails { Err(self.failure("get (body)", key, broken)) } else { Ok(Some(body)) };
-        Ok(Some((meta, Box::new(Body(body)))))
+        if broken.0 == Fate::Fails {
+            return Ok(Some((meta, Box::new(Broken(Some(self.failure("get (body)", key, broken)))))));
+        }
+        Ok(Some((meta, body)))
     }
 
     async fn put(&self, key: &str, body: Bytes, condition: PutCondition, _: &Metadata) -> StoreResult<PutOutcome> {
         self.check_put(key, &condition);
         let named = key.to_owned();
-        self.change("put", key, move |memory| memory.put(&named, body, &condition)).await
+        self.change("put", key, move |memory| memory.put(&named, &body, &condition)).await
     }
 
     async fn multipart(&self, key: &str, _: &Metadata) -> StoreResult<Box<dyn MultipartUpload>> {
-        self.look("multipart put", key, |_| ()).await?;
+        self.look("multipart put", key, |_| Ok(())).await?;
         Ok(Box::new(Upload { store: self.clone(), key: key.to_owned(), parts: Vec::new() }))
     }
 
     async fn list(&self, options: &ListOptions) -> StoreResult<ListPage> {
-        self.look("list", &options.prefix, |memory| memory.list(options)).await
+        self.look("list", &options.prefix, |objects| now(objects.list(options))).await
     }
 
     async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
         let (source, version, target) = (from.to_owned(), version.clone(), to.to_owned());
-        let copied = self.change("copy", from, move |memory| {
-            let body =
-                memory.get(&source).filter(|_| memory.head(&source).is_some_and(|meta| meta.version == version))?;
-            Some(memory.put(&target, body, &PutCondition::None))
-        });
-        let missing = || StoreError::new(StoreErrorKind::Other, "copy", from, "another version is there");
-        copied.await?.map(drop).ok_or_else(missing)
+        self.change("copy", from, move |memory| memory.copy(&source, &version, &target)).await
     }
 
     async fn rename(&self, from: &str, _: &Version, _: &str) -> StoreResult<RenameOutcome> {

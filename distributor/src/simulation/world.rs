@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3_600);
 enum Trouble {
     FilesAreLost,
     LogLetsGo,
+    /// Bytes rot, or objects are exchanged. Somebody is told, and brings back what was there.
+    ObjectsAreAltered,
 }
 
 /// A proof of the tail, and whatever is sent in its last moment.
@@ -86,7 +88,11 @@ impl World {
         let chance = Arc::new(Chance::new(seed));
         let (partitions, all_own, trouble) = chance.draw(|random| {
             let partitions = random.pick(&[1, 1, 2]);
-            (partitions, random.one_in(2), random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo]))
+            (
+                partitions,
+                random.one_in(2),
+                random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo, Trouble::ObjectsAreAltered]),
+            )
         });
         let rewrites = chance.draw(|random| random.one_in(3)).then(|| draw_layout(&chance));
         Self {
@@ -159,8 +165,11 @@ impl World {
             }
             16 => self.set_back(partition),
             17 => self.skip(partition),
-            _ if self.trouble == Trouble::FilesAreLost => self.lose_files(),
-            _ => self.let_go(partition),
+            _ => match self.trouble {
+                Trouble::FilesAreLost => self.lose_files(),
+                Trouble::LogLetsGo => self.let_go(partition),
+                Trouble::ObjectsAreAltered => self.alter(),
+            },
         }
     }
 
@@ -261,7 +270,9 @@ impl World {
             self.rewriter = None;
             match ended {
                 Ok(Ok(())) => self.chance.tell(format_args!("{name} has rewritten")),
-                Ok(Err(error)) if is_bad(&error) => return Err(format!("{name} failed: {error}")),
+                Ok(Err(error)) if is_bad(&error) && !self.is_of_altered(&error.to_string()) => {
+                    return Err(format!("{name} failed: {error}"));
+                }
                 Ok(Err(error)) => self.chance.tell(format_args!("{name} gave up: {error}")),
                 Err(error) => return Err(format!("{name} panicked: {error}")),
             }
@@ -351,6 +362,9 @@ impl World {
                     Ok(Ok(_)) if asked => {}
                     Ok(Ok(_)) => return Err(format!("{name} ended unasked")),
                     // A person is asked, and comes soon.
+                    Ok(Err(error)) if self.is_of_altered(&error.to_string()) => {
+                        self.chance.tell(format_args!("{name} gave up: {error}"));
+                    }
                     Ok(Err(error)) if error.to_string().contains("'abandon'") => {}
                     Ok(Err(error)) => return Err(format!("{name} gave up: {error}")),
                     Err(error) => return Err(format!("{name} panicked: {error}")),
@@ -399,6 +413,45 @@ impl World {
         files.iter().for_each(|key| self.store.remove(key));
         self.chance.tell(format_args!("lost: {files:?}"));
         self.set_all_back();
+    }
+
+    /// An object is altered, or all are brought back.
+    fn alter(&self) {
+        let keys = self.store.keys("");
+        if keys.is_empty() || self.chance.draw(|random| random.one_in(3)) {
+            self.chance.tell(format_args!("{} objects are brought back", self.store.bring_back()));
+            return;
+        }
+        let key = self.chance.draw(|random| random.pick(&keys));
+        let body = self.store.get(&key).unwrap_or_default();
+        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let others: Vec<&String> = keys.iter().filter(|other| other.starts_with(folder) && **other != key).collect();
+        let at = self.chance.draw(|random| random.below(body.len().max(1) as u64));
+        let at = usize::try_from(at).unwrap();
+        // Of a file that no entry vouches for yet, one of the same rows is as good: another build may have made it.
+        let is_vouched_for = !key.contains(".parquet") || reckoning::is_live(&self.store, &self.log, &key);
+        let into = match self.chance.draw(|random| random.below(3)) {
+            _ if !is_vouched_for => body.slice(..at),
+            0 => body.slice(..at),
+            1 if !others.is_empty() => {
+                self.store.get(self.chance.draw(|random| random.pick(&others))).unwrap_or_default()
+            }
+            _ => {
+                let mut bytes = body.to_vec();
+                let by = self.chance.draw(|random| random.between(1, 255));
+                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= u8::try_from(by).unwrap());
+                bytes.into()
+            }
+        };
+        if into != body {
+            self.chance.tell(format_args!("{key} is altered at {at}, and has {} bytes now", into.len()));
+            self.store.alter(&key, into);
+        }
+    }
+
+    /// A refusal that a person expects who knows of altered objects.
+    fn is_of_altered(&self, error: &str) -> bool {
+        self.trouble == Trouble::ObjectsAreAltered && !error.contains("internal error")
     }
 
     /// Also where no offset was ever committed: the commit log may be further, and a group without offsets asks for nothing.
@@ -451,6 +504,8 @@ impl World {
         if self.chance.is_anything_under_way() {
             return Err("a call was under way for longer than they ever are".to_owned());
         }
+        reckoning::altered_are_found(&self.store, &self.log).await?;
+        self.store.bring_back();
         self.abandon().await;
         self.set_all_back();
         for partition in self.log.partitions() {

@@ -47,7 +47,15 @@ async fn most_at_once(on_disk: bool) -> usize {
     let place = Place { topic: "events", partition: 0, from: 0, to: 10, series: Series::Batch, layout: &layout };
     let files: Vec<FinishedFile> = (0..FILES).map(file).collect();
     let deadline = Instant::now() + Duration::from_secs(60);
-    let put = files::put_all(&*store, place, files.iter().collect(), &UploadRoom::default(), deadline).await.unwrap();
+    let put = files::put_all(
+        &*store,
+        place,
+        files.iter().collect(),
+        (&UploadRoom::default(), &Scratch::new(folder.path())),
+        deadline,
+    )
+    .await
+    .unwrap();
     assert_eq!(put.len(), FILES as usize);
     most.load(Ordering::SeqCst)
 }
