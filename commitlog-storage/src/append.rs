@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use commitlog::{ENTRY_VERSION, Entry, MAX_ENTRY_BYTES, Op, Sealed};
-use common::store::{LockKind, Metadata, PutCondition, PutOutcome, StoreErrorKind, StoreLock, read_all};
+use common::store::{LockKind, Metadata, ObjectMeta, PutCondition, PutOutcome, StoreErrorKind, StoreLock, read_all};
 
 use crate::error::{CommitLogError, Result};
 use crate::{CommitLog, Damage, Tail};
@@ -118,8 +118,12 @@ impl CommitLog {
 
     /// An object as a whole, if it is there.
     pub(crate) async fn read(&self, key: &str, limit_bytes: u64) -> Result<Option<Bytes>> {
+        Ok(self.read_with_meta(key, limit_bytes).await?.map(|(_, body)| body))
+    }
+
+    pub(crate) async fn read_with_meta(&self, key: &str, limit_bytes: u64) -> Result<Option<(ObjectMeta, Bytes)>> {
         match read_all(&*self.store, key, limit_bytes).await {
-            Ok(found) => Ok(found.map(|(_, body)| body)),
+            Ok(found) => Ok(found),
             Err(error) if error.kind == StoreErrorKind::TooLarge => {
                 let bytes = self.store.head(key).await?.map_or(limit_bytes, |meta| meta.size_bytes);
                 Err(CommitLogError::damaged(key, Damage::TooLarge { bytes, limit: limit_bytes }))

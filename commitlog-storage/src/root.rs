@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use commitlog::{Hash, with_sum, without_sum};
-use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind, read_all};
+use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CommitLogError, Result};
@@ -78,9 +78,9 @@ impl CommitLog {
     async fn read_root(&self) -> Result<(Root, PutCondition)> {
         let key = self.root_key();
         let read = loop {
-            match read_all(&*self.store, &key, MAX_ROOT_BYTES).await {
+            match self.read_with_meta(&key, MAX_ROOT_BYTES).await {
                 // It was replaced while it was read.
-                Err(error) if error.kind == StoreErrorKind::VersionMismatch => {}
+                Err(CommitLogError::Store(error)) if error.kind == StoreErrorKind::VersionMismatch => {}
                 read => break read?,
             }
         };

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use common::store::{GetOptions, Store};
+use bytes::Bytes;
+use common::store::{GetOptions, ObjectReader, Store, StoreError, StoreErrorKind};
 
 use crate::batch::{Body, Spool};
 use crate::decode::Decoder;
@@ -12,7 +13,18 @@ use crate::scratch::Scratch;
 /// A file is taken from the store a piece of this size after another, and waits on local disk.
 const PIECE_BYTES: usize = 1024 * 1024;
 
-/// A file; `None` if it is gone or has more than `most_bytes`.
+/// A piece of a file, or its end; `None` if the file was removed or replaced while it was read.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn next_piece(reader: &mut dyn ObjectReader) -> Result<Option<Option<Bytes>>, StoreError> {
+    match reader.next().await {
+        Err(error) if error.kind == StoreErrorKind::VersionMismatch => Ok(None),
+        piece => Ok(Some(piece?)),
+    }
+}
+
+/// A file; `None` if it is gone, or was removed while it was read, or has more than `most_bytes`.
 ///
 /// # Errors
 /// The store's and the disk's.
@@ -27,7 +39,9 @@ pub(crate) async fn fetch(
         return Ok(None);
     }
     let (mut spool, mut disk) = (Spool::default(), None);
-    while let Some(piece) = reader.next().await? {
+    loop {
+        let Some(piece) = next_piece(&mut *reader).await? else { return Ok(None) };
+        let Some(piece) = piece else { break };
         spool.push(&piece);
         if spool.memory_bytes() > PIECE_BYTES {
             let disk = match &mut disk {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{Partition, Phase, Writing};
 use crate::batch::{Body, FinishedFile, Place, STANDS_IN, Series, path};
 use crate::error::PartitionError;
-use crate::fetch::{fetch, same_rows};
+use crate::fetch::{fetch, next_piece, same_rows};
 use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
@@ -201,15 +201,16 @@ fn foreign(key: &str, from: i64, message: &str) -> PartitionError {
     PartitionError::Damaged { key: key.to_owned(), message }
 }
 
-/// Bytes and hash of an object, if it is there.
+/// Bytes and hash of an object, if it is there and stays while it is read.
 pub(crate) async fn hash_in(store: &dyn Store, key: &str) -> Result<Option<(u64, Hash)>, PartitionError> {
     let Some((_, mut body)) = store.open(key, GetOptions::default()).await? else { return Ok(None) };
     let (mut hasher, mut bytes) = (Hasher::default(), 0);
-    while let Some(part) = body.next().await? {
+    loop {
+        let Some(part) = next_piece(&mut *body).await? else { return Ok(None) };
+        let Some(part) = part else { return Ok(Some((bytes, hasher.finish()))) };
         hasher.update(&part);
         bytes += part.len() as u64;
     }
-    Ok(Some((bytes, hasher.finish())))
 }
 
 /// The live files that do not exist. One of another size is reported and kept.

@@ -1,7 +1,7 @@
 //! What happens to each call of a run, and the record of it.
 
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,6 +69,17 @@ pub(super) struct Chance {
     begun_ms: i64,
     /// Calls that will take effect later.
     under_way: AtomicUsize,
+    /// How far the wall clocks of processes are ahead, milliseconds. The clock of the store is right.
+    walls_ahead_ms: AtomicI64,
+}
+
+/// The wall clock of a process.
+pub(super) struct WallClock(pub Arc<Chance>);
+
+impl Clock for WallClock {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms() + self.0.walls_ahead_ms.load(Ordering::SeqCst)
+    }
 }
 
 impl Chance {
@@ -77,11 +88,13 @@ impl Chance {
         Self {
             calls_per_fault: random.pick(&[6, 12, 25, 60]),
             begun: Instant::now(),
-            begun_ms: MONTH_MS + random.between(0, 86_399_999),
+            // Append times go back a little, and the model knows no earlier month.
+            begun_ms: MONTH_MS + random.between(1_000, 86_399_999),
             random: Mutex::new(random),
             trace: Mutex::default(),
             is_calm: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
+            walls_ahead_ms: AtomicI64::new(0),
         }
     }
 
@@ -103,8 +116,14 @@ impl Chance {
         self.trace.lock().unwrap().clone()
     }
 
+    /// The wall clocks of processes jump.
+    pub fn jump(&self, ahead_ms: i64) {
+        self.walls_ahead_ms.store(ahead_ms, Ordering::SeqCst);
+    }
+
     /// No more faults.
     pub fn calm(&self) {
+        self.jump(0);
         self.is_calm.store(true, Ordering::SeqCst);
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use common::config::{Compression, MissingFiles, TypeAges};
 use common::telemetry::{Health, Registry};
 
+use super::chance::WallClock;
 use super::log::LogOf;
 use super::store::StoreOf;
 use crate::batch::Encoding;
@@ -52,7 +53,7 @@ pub(super) fn settings(once: bool) -> Settings {
 
 pub(super) fn distributor(store: StoreOf, log: LogOf, settings: Settings) -> Distributor {
     Distributor {
-        clock: store.memory.chance.clone(),
+        clock: Arc::new(WallClock(store.memory.chance.clone())),
         host: store.memory.chance.host(),
         store: Arc::new(store),
         log: Arc::new(log),

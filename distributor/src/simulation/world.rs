@@ -17,6 +17,7 @@ use crate::batch::Encoding;
 use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::role::DistributeError;
+use crate::watermark;
 use crate::{
     BatchAbandoner, DistributeReport, Distributor, EndOfInput, Fence, ReplayError, ReplayTarget, Rewriter, Settings,
 };
@@ -144,7 +145,7 @@ impl World {
         if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(4)) {
             self.start_rewriter_if_gone();
         }
-        match self.chance.draw(|random| random.below(20)) {
+        match self.chance.draw(|random| random.below(21)) {
             0..=5 => self.append(),
             6..=11 => (0..MEMBERS).for_each(|member| self.start_if_gone(member)),
             12 => {
@@ -165,6 +166,11 @@ impl World {
             }
             16 => self.set_back(partition),
             17 => self.skip(partition),
+            18 => {
+                let ahead_ms = self.chance.draw(|random| random.pick(&[-86_400_000, -5_000, 0, 5_000, 86_400_000]));
+                self.chance.tell(format_args!("the clocks of all processes are {ahead_ms} ms ahead"));
+                self.chance.jump(ahead_ms);
+            }
             _ => match self.trouble {
                 Trouble::FilesAreLost => self.lose_files(),
                 Trouble::LogLetsGo => self.let_go(partition),
@@ -506,6 +512,8 @@ impl World {
         }
         reckoning::altered_are_found(&self.store, &self.log).await?;
         self.store.bring_back();
+        // What a clock that was ahead has claimed, a person removes who is told of it.
+        self.store.remove(&watermark::key(roles::TOPIC));
         self.abandon().await;
         self.set_all_back();
         for partition in self.log.partitions() {
