@@ -3,6 +3,7 @@
 mod faulty;
 pub(crate) mod interposed;
 mod settled;
+pub(crate) mod tables;
 pub(crate) mod watched_log;
 
 use std::path::{Path, PathBuf};

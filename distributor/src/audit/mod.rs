@@ -32,6 +32,7 @@ use crate::window::Budget;
 use present::Present;
 
 pub use error::AuditError;
+pub(crate) use names::commit_logs;
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 
 /// Files read at the same time.

@@ -3,7 +3,7 @@
 use common::store::{ListOptions, Store, StoreError};
 
 /// Partitions that have anything of a commit log.
-pub(super) async fn commit_logs(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
+pub(crate) async fn commit_logs(store: &dyn Store, topic: &str) -> Result<Vec<i32>, StoreError> {
     let prefix = format!("_commits/{topic}/");
     let (mut partitions, mut start_after) = (Vec::new(), None);
     loop {

@@ -50,7 +50,7 @@ enum CompressionName {
 
 /// The encoding of a table's files.
 pub(super) struct Table {
-    schema: SchemaRef,
+    pub schema: SchemaRef,
     options: ArrowWriterOptions,
 }
 
@@ -76,6 +76,11 @@ impl Table {
         // Engines do not need the Arrow schema, and it is larger than the data of many small files.
         let options = ArrowWriterOptions::new().with_properties(properties.build()).with_skip_arrow_metadata(true);
         Arc::new(Self { schema, options })
+    }
+
+    /// An encoder of a file.
+    pub(super) fn encoder(&self) -> Result<ArrowWriter<Spool>, ParquetError> {
+        ArrowWriter::try_new_with_options(Spool::default(), self.schema.clone(), self.options.clone())
     }
 
     /// Approximate memory of an encoder, with its encoded data. It counts buffers by their capacity and omits the state
@@ -179,11 +184,7 @@ impl OpenFile {
         self.raw_bytes += rows.bytes();
         let writer = match writer {
             Some(writer) => writer,
-            None => writer.insert(Box::new(ArrowWriter::try_new_with_options(
-                Spool::default(),
-                table.schema.clone(),
-                table.options.clone(),
-            )?)),
+            None => writer.insert(Box::new(table.encoder()?)),
         };
         rows.hand_over(&table.schema, |batch| {
             writer.write(batch)?;

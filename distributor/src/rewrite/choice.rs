@@ -10,11 +10,11 @@ use commitlog_storage::CommitLog;
 use super::groups::{Group, groups};
 use super::judge::Fate;
 use super::run::Work;
-use super::{MAX_INPUTS, MAX_OUTPUTS};
 use crate::again::{Again, Made, Under};
 use crate::batch::FinishedFile;
 use crate::error::PartitionError;
 use crate::known::Known;
+use crate::replace::{MAX_INPUTS, MAX_OUTPUTS};
 use crate::window::Budget;
 
 /// What became of planning a group.
@@ -74,7 +74,7 @@ impl<'a> Work<'_, 'a> {
     }
 
     async fn plan_outputs(&self, again: &mut Again<'_>, group: &Group<'_>) -> Result<Outputs, PartitionError> {
-        let (mut outputs, mut is_mixed) = (Vec::new(), false);
+        let (mut batches, mut is_mixed) = (Vec::new(), false);
         for (from, to, batch) in &group.batches {
             let (layout, encoding) = (self.rewriter.layout.clone(), self.rewriter.encoding);
             let made = match again.make_under((*from, *to), batch, Under { layout, encoding, replace: None }).await? {
@@ -86,12 +86,13 @@ impl<'a> Work<'_, 'a> {
             };
             let exact: Vec<Planned> = made.encoded.files.iter().map(exact).collect();
             is_mixed |= are_mixed(&exact);
-            outputs.extend(tiled(*from, *to, &made.encoded.files));
+            batches.push((*from, *to, tiled(*from, *to, &made.encoded.files)));
             again.keep(*made)?;
         }
         if is_mixed {
             return Ok(Outputs::Mixed);
         }
+        let outputs = without_gaps(group.from, group.to, batches);
         Ok(Outputs::Planned(Scope { from: group.from, to: group.to, inputs: inputs(group), outputs }))
     }
 
@@ -151,6 +152,28 @@ pub(super) fn tiled(from: i64, to: i64, files: &[FinishedFile]) -> Vec<Planned> 
         Planned { folder, from: if is_first { from } else { begin }, to: next.copied().unwrap_or(to) }
     };
     files.iter().map(tile).collect()
+}
+
+/// Outputs of batches so that every offset between the first and the last one is of some: where a batch has no files, or
+/// offsets were passed over, the outputs beside the gap reach into it. They have no row there, but an input may have the
+/// offsets: a merged one spans batches.
+fn without_gaps(from: i64, to: i64, batches: Vec<(i64, i64, Vec<Planned>)>) -> Vec<Planned> {
+    let mut batches: Vec<_> = batches.into_iter().filter(|(_, _, outputs)| !outputs.is_empty()).collect();
+    let begins: Vec<i64> = batches.iter().skip(1).map(|(begin, _, _)| *begin).chain([to]).collect();
+    for ((_, end, outputs), next) in batches.iter_mut().zip(begins) {
+        outputs.iter_mut().filter(|planned| planned.to == *end).for_each(|planned| planned.to = next);
+    }
+    if let Some((begin, _, outputs)) = batches.first_mut() {
+        outputs.iter_mut().filter(|planned| planned.from == *begin).for_each(|planned| planned.from = from);
+    }
+    batches.into_iter().flat_map(|(_, _, outputs)| outputs).collect()
+}
+
+/// Whether an output is the one that was planned, of a batch with these offsets. See [`without_gaps`].
+pub(super) fn is_planned(made: &Planned, planned: &Planned, from: i64, to: i64) -> bool {
+    let is_begin = made.from == planned.from || made.from == from && planned.from < from;
+    let is_end = made.to == planned.to || made.to == to && planned.to > to;
+    made.folder == planned.folder && is_begin && is_end
 }
 
 /// A file with the offsets from its first row to its last.

@@ -19,8 +19,7 @@
 //! |---|---|---|
 //! | choose scopes, each a run of whole batches, and plan their outputs by making the batches once | `choice`, `judge`, `groups` | |
 //! | make the batches again, and stage their files | `outputs` | `staged/<replace>-<k>.parquet`, if absent |
-//! | wait until no put of an input can come late any more | `fence` | |
-//! | delete inputs, publish outputs, drop what is staged | `files` | the data files |
+//! | wait until no put of an input can come late any more; examine outputs, delete inputs, publish outputs, drop what is staged | `crate::replace` | the data files |
 //!
 //! # Example
 //!
@@ -29,7 +28,6 @@
 
 mod choice;
 mod differences;
-mod fence;
 mod files;
 mod groups;
 mod judge;
@@ -46,16 +44,11 @@ use crate::batch::Encoding;
 use crate::error::PartitionError;
 use crate::host::Host;
 use crate::layout::Layout;
+use crate::replace::{Carrier, Fence, Ground};
 use crate::scratch::Scratch;
 
 pub(crate) use differences::{differences, encoding_words};
-pub use fence::Fence;
 pub use plan::PartitionRewrite;
-
-/// A replace takes no further scope once it has so many inputs. A single scope may have more.
-const MAX_INPUTS: usize = 20_000;
-/// … or so many outputs.
-const MAX_OUTPUTS: usize = 500;
 
 pub struct Rewriter {
     pub store: Arc<dyn Store>,
@@ -81,6 +74,19 @@ pub struct Rewriter {
 }
 
 impl Rewriter {
+    fn carrier(&self, partition: i32) -> Carrier {
+        let ground = Ground {
+            store: &self.store,
+            log: Some(&self.log),
+            host: &self.host,
+            topic: &self.topic,
+            group: &self.group,
+            fence: self.fence,
+            scratch: &self.scratch,
+        };
+        Carrier::new(&ground, partition)
+    }
+
     fn refusal(&self, partition: i32, message: impl std::fmt::Display) -> PartitionError {
         crate::refusals::text(&self.topic, partition, &message.to_string())
     }

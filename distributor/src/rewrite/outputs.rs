@@ -1,18 +1,13 @@
 //! Makes the outputs of a replace from the log, by its recipe, and stages them.
 
-use commitlog::{Batch, Fate, ReplaceIntent, Source, Stored};
+use commitlog::{Batch, Fate, ReplaceIntent, Source};
 use commitlog_storage::CommitLog;
-use commitlog_storage::owning::PutFile;
-use futures_util::{FutureExt, StreamExt};
 
-use super::choice::tiled;
+use super::choice::{is_planned, tiled};
 use super::run::Work;
 use crate::again::{Again, Made, MadeBatch, Under};
 use crate::batch::{Place, Series};
 use crate::error::PartitionError;
-use crate::in_turn::in_turn;
-use crate::owner::files::put_under;
-use crate::uploads::{UploadRoom, Uploads};
 
 /// Why outputs cannot be made.
 pub(super) struct Unmakeable(pub String);
@@ -72,7 +67,7 @@ impl Work<'_, '_> {
             let of_batch = intent.outputs().skip(k as usize).map(|(_, output)| output);
             let outputs = tiled(from, to, &made.encoded.files);
             let is_as_planned = outputs.len() <= intent.outputs().count().saturating_sub(k as usize)
-                && outputs.iter().zip(of_batch).all(|(made, planned)| made == planned);
+                && outputs.iter().zip(of_batch).all(|(made, planned)| is_planned(made, planned, from, to));
             if !is_as_planned {
                 return Ok(Err(Unmakeable(format!("the batch {from}..{to} makes other files than were planned"))));
             }
@@ -89,31 +84,8 @@ impl Work<'_, '_> {
 
     async fn stage_files(&mut self, replace: u64, made: &MadeBatch) -> Result<(), PartitionError> {
         let MadeBatch { intent, layout, encoded } = made;
-        let rewriter = self.rewriter;
-        let series = Series::Replace(replace);
-        let (topic, partition) = (&rewriter.topic, self.partition);
+        let (topic, partition, series) = (&*self.rewriter.topic, self.partition, Series::Replace(replace));
         let place = Place { topic, partition, from: intent.from, to: intent.to, series, layout };
-        let uploads = Uploads::new(&UploadRoom::default());
-        let (commits, store) = (&self.commits, &*rewriter.store);
-        let puts = encoded.files.iter().map(|file| {
-            let key = commits.staged_key(replace, file.sequence);
-            let uploads = &uploads;
-            async move { (file.sequence, put_under(store, key, place, file, (uploads, &rewriter.scratch)).await) }
-                .boxed()
-        });
-        let mut puts = in_turn(puts);
-        let mut staged: Vec<(u32, Stored)> = Vec::with_capacity(encoded.files.len());
-        while let Some((k, stored)) = puts.next().await {
-            match stored? {
-                PutFile::Stands(stored) => staged.push((k, stored)),
-                PutFile::TooOld => {
-                    let message = "a file without rows has this name; move it away".to_owned();
-                    return Err(PartitionError::Damaged { key: commits.staged_key(replace, k), message });
-                }
-            }
-        }
-        drop(puts);
-        self.staged.extend(staged.into_iter().map(|(k, stored)| ((replace, k), stored)));
-        Ok(())
+        self.carrier.stage(replace, place, &encoded.files).await
     }
 }

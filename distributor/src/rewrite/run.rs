@@ -1,18 +1,17 @@
 //! Runs the rewrite of each partition to its end.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use commitlog::{Fate, ReplaceIntent, ReplaceSlot, Stored};
+use commitlog::{Fate, ReplaceIntent, ReplaceSlot};
+use commitlog_storage::Session;
 use commitlog_storage::replacing::{Ended, Replacing};
-use commitlog_storage::{CommitLog, Session};
 
-use super::files::Examined;
 use super::judge::Judge;
-use super::{Fence, PartitionRewrite, Rewriter};
+use super::{PartitionRewrite, Rewriter};
 use crate::error::PartitionError;
 use crate::refusals;
+use crate::replace::{Carrier, Fence};
 use crate::target::ReplayError;
 
 /// How often a partition is looked at again because others replaced files of it meanwhile.
@@ -22,14 +21,10 @@ const MAX_ROUNDS: usize = 5;
 pub(super) struct Work<'w, 'a> {
     pub rewriter: &'a Rewriter,
     pub partition: i32,
-    pub commits: CommitLog,
+    pub carrier: &'w mut Carrier,
     /// Batches are rewritten that end in it.
     pub range: Range<i64>,
     pub judge: &'w mut Judge<'a>,
-    /// What is staged, by replace and output.
-    pub staged: BTreeMap<(u64, u32), Stored>,
-    /// Outputs of the replace that is decided, which stand as it was.
-    pub examined: BTreeMap<(u64, u32), Examined>,
     /// Why the replace that was under way could not be made.
     pub unmakeable: &'w mut Option<String>,
     pub outcome: &'w mut PartitionRewrite,
@@ -62,7 +57,7 @@ impl Work<'_, '_> {
         if self.counted == Some(intent.replace) {
             return Ok(());
         }
-        let (state, _, _) = self.commits.load_state().await?;
+        let (state, _, _) = self.carrier.commits.load_state().await?;
         for scope in &intent.scopes {
             let spans = state.spans.range(scope.from..scope.to);
             self.outcome.rewritten += spans.filter(|(_, span)| matches!(span.fate, Fate::Batch(_))).count() as u64;
@@ -84,15 +79,12 @@ impl Rewriter {
         let (mut outcomes, made) = (Vec::with_capacity(plans.len()), AtomicU64::new(0));
         if self.fence == Fence::Offline {
             for plan in plans.iter().filter(|plan| plan.is_due()) {
-                self.refuse_members(plan.partition, plan.to).await?;
+                self.carrier(plan.partition).check_members(plan.to).await?;
             }
         }
         for plan in plans {
             outcomes.push(if plan.is_due() { self.partition(plan, &made).await? } else { plan.clone() });
-            let commits = CommitLog::new(self.store.clone(), &self.topic, plan.partition);
-            // A run that was cut short, or slept, left it.
-            let spent = commits.delete_staged(&self.state(plan.partition).await?.head, i64::MAX).await;
-            spent.map_err(PartitionError::from)?;
+            self.carrier(plan.partition).drop_spent().await?;
         }
         Ok(outcomes)
     }
@@ -125,24 +117,26 @@ impl Rewriter {
         made: &AtomicU64,
     ) -> Result<PartitionRewrite, PartitionError> {
         let (id, range) = (plan.partition, plan.from..plan.to);
-        let commits = CommitLog::new(self.store.clone(), &self.topic, id);
-        let session = Session::new(commits.clone(), self.host.boot_clock.clone(), self.host.writer());
+        let mut carrier = self.carrier(id);
+        let session = Session::new(carrier.commits.clone(), self.host.boot_clock.clone(), self.host.writer());
         let mut judge = Judge::new(self, id, i64::MIN, plan.since);
         let mut unmakeable = None;
         let work = Work {
             rewriter: self,
             partition: id,
-            commits,
+            carrier: &mut carrier,
             range: range.clone(),
             judge: &mut judge,
-            staged: BTreeMap::new(),
-            examined: BTreeMap::new(),
             unmakeable: &mut unmakeable,
-            outcome,
+            outcome: &mut *outcome,
             counted: None,
             made,
         };
-        let ended = Replacing::new(session, ReplaceSlot::Remaking, work).run().await?;
+        let ended = Replacing::new(session, ReplaceSlot::Remaking, work).run().await;
+        outcome.files_removed += carrier.files_removed;
+        outcome.files_made += carrier.files_made;
+        outcome.bytes_made += carrier.bytes_made;
+        let ended = ended?;
         match (ended, unmakeable) {
             (Ended::Refused(refusal), reason) => {
                 if let Some(reason) = reason {

@@ -10,8 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::Int64Type;
 use common::config::Compression;
 use common::event::ColumnRule;
 use common::log::{Log, RecordBatch};
@@ -23,6 +21,7 @@ use super::*;
 use crate::batch::testing::{ENCODING, event, layout};
 use crate::target::{ReplayError, ReplayTarget};
 use crate::testing::Zone;
+use crate::testing::tables::{copy, rows, rows_in};
 use crate::{EndOfInput, FindingKind, Scratch};
 
 const SNAPPY: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: true };
@@ -78,30 +77,6 @@ fn everything(zone: &Zone) -> Vec<std::path::PathBuf> {
     [zone.files("events", ""), zone.files("rejected", ""), zone.entries(), staged(zone)].concat()
 }
 
-/// Offsets and ids of all rows that an engine sees; panics if an offset is in two files.
-fn rows(zone: &Zone) -> BTreeSet<(i64, String)> {
-    let mut rows = BTreeSet::new();
-    for path in [zone.files("events", ".parquet"), zone.files("rejected", ".parquet")].concat() {
-        for (offset, id) in rows_in(fs::File::open(&path).unwrap()) {
-            let is_new = rows.insert((offset, id));
-            assert!(is_new, "offset {offset} is visible twice, also in {}", path.display());
-        }
-    }
-    rows
-}
-
-fn rows_in(file: fs::File) -> Vec<(i64, String)> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
-    let mut rows = Vec::new();
-    for batch in reader.build().unwrap() {
-        let batch = batch.unwrap();
-        let ids = batch.column_by_name("event_id").unwrap().as_string::<i32>().clone();
-        let offsets = batch.column_by_name("_offset").unwrap().as_primitive::<Int64Type>().clone();
-        rows.extend((0..batch.num_rows()).map(|row| (offsets.value(row), ids.value(row).to_owned())));
-    }
-    rows
-}
-
 async fn append(zone: &Zone, records: &RecordBatch) {
     let mut writer = zone.log.writer("w").await.unwrap();
     writer.begin().await.unwrap();
@@ -117,19 +92,6 @@ async fn append_unique(zone: &Zone, count: usize) {
         records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
     }
     append(zone, &records).await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 #[tokio::test]

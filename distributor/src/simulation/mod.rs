@@ -6,7 +6,7 @@
 //! only later, be it after its process died and another took over; a body breaks off; two processes believe to own the
 //! same partition, or take turns by rebalances; commits get lost; offsets are set back and forward; the log drops
 //! its beginning; files are lost; window, type guard and file size change with a restart; append times go back, and clocks of processes jump. Objects are altered, cut short and exchanged. Old objects
-//! are collected all the while. In a third of the runs files are rewritten, by commands that die too. Batches that lost
+//! are collected all the while. In a third of the runs files are rewritten and compacted, by commands that die too. Batches that lost
 //! their head are abandoned.
 //!
 //! A seed is the whole run: the same one gives the same calls at the same virtual times. `ED_SIM_SEEDS` sets how many

@@ -1,11 +1,12 @@
 //! A run: two roles at work while everything goes wrong, then one alone in peace, then the reckoning.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::config::Compression;
 use common::shutdown::Shutdown;
-use common::store::{RetryPolicy, RetryingStore};
+use common::store::{RetryPolicy, RetryingStore, Store};
 use tokio::task::JoinHandle;
 
 use super::chance::{Chance, Life};
@@ -19,7 +20,8 @@ use crate::layout::Layout;
 use crate::role::DistributeError;
 use crate::watermark;
 use crate::{
-    BatchAbandoner, DistributeReport, Distributor, EndOfInput, Fence, ReplayError, ReplayTarget, Rewriter, Settings,
+    BatchAbandoner, CompactError, Compactor, DistributeReport, Distributor, EndOfInput, Fence, Policy, ReplayError,
+    ReplayTarget, Rewriter, Settings,
 };
 
 const MEMBERS: usize = 2;
@@ -51,10 +53,16 @@ fn draw_layout(chance: &Chance) -> Layout {
 }
 
 /// Nothing that a store or a log that fails explains.
-fn is_bad(error: &ReplayError) -> bool {
-    let text = error.to_string();
-    matches!(error, ReplayError::Refused(_))
-        && ["internal error", "damaged", "backup"].iter().any(|bad| text.contains(bad))
+fn is_bad(refusal: &str) -> bool {
+    ["internal error", "damaged", "backup"].iter().any(|bad| refusal.contains(bad))
+}
+
+/// How a command of a person ended that replaces files.
+enum Ended {
+    Done,
+    /// A person has to act.
+    Refused(String),
+    Failed(String),
 }
 
 struct Role {
@@ -63,9 +71,10 @@ struct Role {
     task: JoinHandle<Result<DistributeReport, DistributeError>>,
 }
 
-struct Rewriting {
+/// Someone who replaces files.
+struct Replacing {
     life: Arc<Life>,
-    task: JoinHandle<Result<(), ReplayError>>,
+    task: JoinHandle<Ended>,
 }
 
 pub(super) struct World {
@@ -73,9 +82,10 @@ pub(super) struct World {
     store: Arc<MemoryStore>,
     log: Arc<MemoryLog>,
     trouble: Trouble,
-    /// Files are rewritten, and layouts differ only in rows a file.
+    /// Files are rewritten and compacted, and layouts differ only in rows a file.
     rewrites: Option<Layout>,
-    rewriter: Option<Rewriting>,
+    rewriter: Option<Replacing>,
+    compactor: Option<Replacing>,
     fence: Duration,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
@@ -99,6 +109,7 @@ impl World {
         Self {
             rewrites,
             rewriter: None,
+            compactor: None,
             fence: if sabotage == Some(Sabotage::NoFence) { Duration::ZERO } else { FENCE },
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
@@ -132,7 +143,7 @@ impl World {
             }))
             .await;
             self.look_after_roles().await?;
-            self.look_after_rewriter().await?;
+            self.look_after_replacers().await?;
             self.abandon().await;
         }
         self.finish().await?;
@@ -142,8 +153,12 @@ impl World {
 
     fn disturb(&mut self) {
         let partition = self.chance.draw(|random| random.pick(&self.log.partitions()));
-        if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(4)) {
-            self.start_rewriter_if_gone();
+        if self.rewrites.is_some() {
+            match self.chance.draw(|random| random.below(8)) {
+                0 | 1 => self.start_rewriter_if_gone(),
+                2 | 3 => self.start_compactor_if_gone(),
+                _ => {}
+            }
         }
         match self.chance.draw(|random| random.below(21)) {
             0..=5 => self.append(),
@@ -231,14 +246,44 @@ impl World {
         let rows = rewriter.layout.max_rows_per_file;
         self.chance.tell(format_args!("{} begins to rewrite, rows a file: {rows}", life.name));
         let task = tokio::task::spawn_local(async move {
-            let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
-            rewriter.apply(&plans).await.map(drop)
+            let ended = async {
+                let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
+                rewriter.apply(&plans).await
+            };
+            match ended.await {
+                Ok(_) => Ended::Done,
+                Err(ReplayError::Refused(refusal)) => Ended::Refused(refusal),
+                Err(error) => Ended::Failed(error.to_string()),
+            }
         });
-        self.rewriter = Some(Rewriting { life, task });
+        self.rewriter = Some(Replacing { life, task });
     }
 
-    fn make_rewriter(&self, life: &Arc<Life>) -> Rewriter {
-        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
+    fn start_compactor_if_gone(&mut self) {
+        if self.compactor.is_some() {
+            return;
+        }
+        self.lives += 1;
+        let life = Arc::new(Life::new(format!("c{}", self.lives)));
+        let compactor = self.make_compactor(&life);
+        let Policy { target_bytes, rest_ms } = compactor.policy;
+        self.chance.tell(format_args!("{} begins to compact, to {target_bytes} bytes after {rest_ms} ms", life.name));
+        let task = tokio::task::spawn_local(async move {
+            let ended = async {
+                let plans = compactor.plan(None).await?;
+                compactor.apply(&plans).await
+            };
+            match ended.await {
+                Ok(_) => Ended::Done,
+                Err(CompactError::Refused(refusal)) => Ended::Refused(refusal),
+                Err(error) => Ended::Failed(error.to_string()),
+            }
+        });
+        self.compactor = Some(Replacing { life, task });
+    }
+
+    /// The store as a command sees it, which tries for a while.
+    fn store_of(&self, life: &Arc<Life>) -> Arc<dyn Store> {
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
         let policy = RetryPolicy {
             patience: Some(QUIET),
@@ -246,8 +291,32 @@ impl World {
             shutdown: Shutdown::new(),
             on_retry: Arc::new(|_| {}),
         };
+        Arc::new(RetryingStore::new(Arc::new(store), policy))
+    }
+
+    fn make_compactor(&self, life: &Arc<Life>) -> Compactor {
+        let (target_bytes, rest_ms) =
+            self.chance.draw(|random| (random.pick(&[6_000, 20_000, 1 << 30]), random.pick(&[0, 10_000])));
+        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
+        Compactor {
+            store: self.store_of(life),
+            log: None,
+            host: self.chance.host(),
+            topic: roles::TOPIC.into(),
+            group: roles::GROUP.into(),
+            encoding: Encoding { compression, ..roles::ENCODING },
+            policy: Policy { target_bytes, rest_ms },
+            now_ms: common::clock::Clock::now_ms(&*self.chance),
+            scratch: roles::scratch(),
+            fence: Fence::Wait(self.fence),
+            on_file: Box::new(|_| {}),
+        }
+    }
+
+    fn make_rewriter(&self, life: &Arc<Life>) -> Rewriter {
+        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
         Rewriter {
-            store: Arc::new(RetryingStore::new(Arc::new(store), policy)),
+            store: self.store_of(life),
             log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
             host: self.chance.host(),
             topic: roles::TOPIC.into(),
@@ -264,26 +333,43 @@ impl World {
         }
     }
 
-    async fn look_after_rewriter(&mut self) -> Result<(), String> {
-        let Some(rewriting) = &mut self.rewriter else { return Ok(()) };
-        if rewriting.life.is_over() {
-            rewriting.task.abort();
-            self.rewriter = None;
-        } else if rewriting.task.is_finished() {
-            let ended = (&mut rewriting.task).await;
-            let name = rewriting.life.name.clone();
-            rewriting.life.end();
-            self.rewriter = None;
-            match ended {
-                Ok(Ok(())) => self.chance.tell(format_args!("{name} has rewritten")),
-                Ok(Err(error)) if is_bad(&error) && !self.is_of_altered(&error.to_string()) => {
-                    return Err(format!("{name} failed: {error}"));
+    async fn look_after_replacers(&mut self) -> Result<(), String> {
+        for replacing in [self.rewriter.take(), self.compactor.take()].into_iter().flatten() {
+            let name = replacing.life.name.clone();
+            if replacing.life.is_over() {
+                replacing.task.abort();
+            } else if !replacing.task.is_finished() {
+                let place = if name.starts_with('r') { &mut self.rewriter } else { &mut self.compactor };
+                *place = Some(replacing);
+            } else {
+                replacing.life.end();
+                match replacing.task.await {
+                    Ok(Ended::Done) => self.chance.tell(format_args!("{name} is done")),
+                    Ok(Ended::Refused(refusal)) if is_bad(&refusal) && !self.is_of_altered(&refusal) => {
+                        return Err(format!("{name} failed: {refusal}"));
+                    }
+                    Ok(Ended::Refused(error) | Ended::Failed(error)) => {
+                        self.chance.tell(format_args!("{name} gave up: {error}"));
+                    }
+                    Err(error) => return Err(format!("{name} panicked: {error}")),
                 }
-                Ok(Err(error)) => self.chance.tell(format_args!("{name} gave up: {error}")),
-                Err(error) => return Err(format!("{name} panicked: {error}")),
             }
         }
         Ok(())
+    }
+
+    /// Everything that has rested is merged. Returns what was missing or altered.
+    async fn compact_to_the_end(&mut self) -> Result<BTreeSet<String>, String> {
+        let life = Arc::new(Life::new("c".to_owned()));
+        let compactor = self.make_compactor(&life);
+        let compacting = async {
+            let plans = compactor.plan(None).await?;
+            compactor.apply(&plans).await
+        };
+        let ended = tokio::time::timeout(PATIENCE, compacting).await;
+        let ended = ended.map_err(|_| "the compactor does not come to an end".to_owned())?;
+        let ended = ended.map_err(|error| format!("c gave up: {error}"))?;
+        Ok(ended.into_iter().flat_map(|partition| partition.skipped).collect())
     }
 
     /// Ends what is under way, and makes missing files of replaces again.
@@ -348,9 +434,9 @@ impl World {
 
     fn end_all(&mut self) {
         (0..MEMBERS).for_each(|member| self.end(member));
-        if let Some(rewriting) = self.rewriter.take() {
-            rewriting.life.end();
-            rewriting.task.abort();
+        for replacing in [self.rewriter.take(), self.compactor.take()].into_iter().flatten() {
+            replacing.life.end();
+            replacing.task.abort();
         }
     }
 
@@ -515,6 +601,10 @@ impl World {
         // What a clock that was ahead has claimed, a person removes who is told of it.
         self.store.remove(&watermark::key(roles::TOPIC));
         self.abandon().await;
+        if self.rewrites.is_some() {
+            // Inputs of a compaction are left alone by owners and rewrites, missing ones, too. It ends first.
+            self.compact_to_the_end().await?;
+        }
         self.set_all_back();
         for partition in self.log.partitions() {
             self.log.rebalance(partition, 0);
@@ -526,6 +616,14 @@ impl World {
         if let Err(error) = ended.map_err(|_| format!("{} does not come to an end", life.name))? {
             return Err(format!("{} gave up: {error}", life.name));
         }
-        if self.rewrites.is_some() { self.rewrite_to_the_end().await } else { Ok(()) }
+        if self.rewrites.is_some() {
+            // Outputs that are missing are made again before the rest is merged.
+            self.rewrite_to_the_end().await?;
+            let skipped = self.compact_to_the_end().await?;
+            if !skipped.is_empty() {
+                return Err(format!("c has not merged {skipped:?}"));
+            }
+        }
+        Ok(())
     }
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::log::Log;
 use common::store::{LockKind, Metadata, PutCondition, Store, StoreError, StoreErrorKind};
 
-use super::Rewriter;
 use crate::error::PartitionError;
 
 /// Locked to find out whether that works.
@@ -18,10 +18,10 @@ const PROBE: &str = "_commits/fence";
 /// The store's clock is read at least so often.
 const POLL: Duration = Duration::from_secs(30);
 
-/// What a rewrite rests on before it deletes files.
+/// What a replacer rests on before it deletes files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// The group has no members, when the rewrite begins and again before files are deleted. A distributor that its group
+    /// The group has no members, when a replace is chosen and again before files are deleted. A distributor that its group
     /// gave up and that stopped between two instructions is not seen by it.
     Offline,
     /// The store has locks, of which distributors hold one while they make files visible. They go on meanwhile.
@@ -49,22 +49,24 @@ impl Fence {
     pub const SIGNED: Self = Self::Wait(Duration::from_secs(35 * 60));
 }
 
-impl Rewriter {
-    /// Sets the group's offset of a partition to what it is, which a log refuses while the group has members. Without an
-    /// offset the group goes on at `end`.
-    ///
-    /// # Errors
-    /// The group has members; the log's.
-    pub(super) async fn refuse_members(&self, partition: i32, end: i64) -> Result<(), PartitionError> {
-        let committed = self.log.committed(&self.group, &self.topic).await?.get(&partition).copied();
-        let offsets = BTreeMap::from([(partition, committed.unwrap_or(end))]);
-        Ok(self.log.set_committed(&self.group, &self.topic, &offsets).await?)
-    }
+/// Sets the group's offset of a partition to what it is, which a log refuses while the group has members. Without an offset
+/// the group goes on at `end`.
+///
+/// # Errors
+/// The group has members; the log's.
+pub(super) async fn refuse_members(
+    log: &dyn Log,
+    (topic, group): (&str, &str),
+    partition: i32,
+    end: i64,
+) -> Result<(), PartitionError> {
+    let committed = log.committed(group, topic).await?.get(&partition).copied();
+    let offsets = BTreeMap::from([(partition, committed.unwrap_or(end))]);
+    Ok(log.set_committed(group, topic, &offsets).await?)
 }
 
 /// Waits until the store's clock shows `until_ms`. `key` is put to learn its time, and deleted.
-pub(super) async fn wait(rewriter: &Rewriter, key: &str, until_ms: i64) -> Result<(), PartitionError> {
-    let store = &*rewriter.store;
+pub(super) async fn wait(store: &dyn Store, key: &str, until_ms: i64) -> Result<(), PartitionError> {
     loop {
         store.put(key, Bytes::from_static(b"{}"), PutCondition::None, &Metadata::new()).await?;
         // Another replacer may have deleted it.

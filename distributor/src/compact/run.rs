@@ -1,0 +1,245 @@
+//! What a compaction comes to, and its run to the end.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use commitlog::actor::Choice;
+use commitlog::{FileId, ReplaceIntent, ReplaceSlot, State, Stored};
+use commitlog_storage::replacing::{Ended, Files, Published, Replacing, Staged};
+use commitlog_storage::{CommitLog, Proof, Session};
+use common::store::StoreError;
+use serde::Serialize;
+
+use super::Compactor;
+use super::choice::{Merge, Seen, is_open};
+use super::merge::Unmakeable;
+use crate::batch::path;
+use crate::error::PartitionError;
+use crate::refusals;
+use crate::replace::Carrier;
+
+/// How often a partition is looked at again because inputs were missing or altered.
+const MAX_ROUNDS: usize = 20;
+
+/// What a compaction of one partition comes to, or came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct PartitionCompaction {
+    pub partition: i32,
+    /// Live files before and after, and their bytes before.
+    pub files_before: u64,
+    pub files_after: u64,
+    pub bytes_before: u64,
+    /// Folders in which files are merged.
+    pub folders: u64,
+    /// Files that are merged, their bytes and their rows.
+    pub files_removed: u64,
+    pub bytes_removed: u64,
+    pub rows: u64,
+    /// Files that are made, and their bytes; the bytes are known once they are.
+    pub files_made: u64,
+    pub bytes_made: u64,
+    /// Requests of the store: reads of inputs and outputs, puts, copies and deletes.
+    pub requests: u64,
+    /// Files that are missing or altered, and not merged.
+    pub skipped: BTreeSet<String>,
+    /// An earlier compaction was not finished, and is by this one.
+    pub unfinished: bool,
+}
+
+impl PartitionCompaction {
+    /// Whether anything is to be done.
+    pub fn is_due(&self) -> bool {
+        self.unfinished || self.files_made > 0
+    }
+
+    fn of(partition: i32, state: &State, merges: &[Merge<'_>]) -> Self {
+        let files_before = state.live.len() as u64;
+        let inputs = || merges.iter().flat_map(|merge| &merge.files);
+        let files_removed = inputs().count() as u64;
+        let files_made = merges.len() as u64;
+        let folders: BTreeSet<&str> = merges.iter().map(|merge| merge.folder).collect();
+        Self {
+            partition,
+            files_before,
+            files_after: files_before - files_removed + files_made,
+            bytes_before: state.live.values().map(|file| file.stored.bytes).sum(),
+            folders: folders.len() as u64,
+            files_removed,
+            bytes_removed: inputs().map(|(_, file)| file.stored.bytes).sum(),
+            rows: inputs().map(|(_, file)| file.stored.rows).sum(),
+            files_made,
+            // An input is read and deleted; an output is put, looked for and read again, looked for twice and copied, and what
+            // was staged is deleted. Besides, a few of the commit log.
+            requests: 2 * files_removed + 7 * files_made,
+            unfinished: is_open(state),
+            ..Self::default()
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompactError {
+    /// The message says what to do.
+    #[error("{0}")]
+    Refused(String),
+    #[error("trusted zone")]
+    Store(#[from] StoreError),
+}
+
+impl From<PartitionError> for CompactError {
+    fn from(error: PartitionError) -> Self {
+        match error {
+            PartitionError::Store(error) => Self::Store(error),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+/// The files of one partition while it is compacted.
+pub(super) struct Work<'w> {
+    compactor: &'w Compactor,
+    pub carrier: &'w mut Carrier,
+    seen: &'w mut Seen,
+    /// What the commit log says of the inputs of a replace.
+    pub inputs: Option<(u64, State)>,
+    /// Why the replace that was under way could not be made.
+    given_up: &'w mut Option<String>,
+    skipped: &'w mut BTreeSet<String>,
+    made: &'w AtomicU64,
+}
+
+#[async_trait]
+impl Files for Work<'_> {
+    type Error = PartitionError;
+
+    async fn choose(&mut self, state: &State) -> Result<Option<Choice>, PartitionError> {
+        self.carrier.check_members(state.head.end).await?;
+        let merges = self.compactor.merges(self.carrier.partition, state, self.seen).await?;
+        self.compactor.choice(&merges)
+    }
+
+    async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, PartitionError> {
+        if self.carrier.staged(intent.replace, k).is_none() {
+            match self.stage_one(intent, k).await? {
+                Ok(()) => (self.compactor.on_file)(self.made.fetch_add(1, Ordering::Relaxed) + 1),
+                Err(Unmakeable::Input(id)) => {
+                    let input = intent.inputs().find(|(_, input)| *input == id);
+                    let folder = input.map_or("", |(folder, _)| folder);
+                    let path = path(&self.carrier.topic, self.carrier.partition, folder, id);
+                    self.seen.bad.insert(id);
+                    self.skipped.insert(path);
+                    return Ok(Staged::InputGone(id));
+                }
+                Err(Unmakeable::Recipe(reason)) => {
+                    *self.given_up = Some(reason);
+                    return Ok(Staged::OtherRecords);
+                }
+            }
+        }
+        let stored = self.carrier.staged(intent.replace, k);
+        stored.map(Staged::Stands).ok_or_else(|| PartitionError::Internal(format!("output {k} was not staged")))
+    }
+
+    async fn await_fence(&mut self, _entry: u64, put_ms: Option<i64>) -> Result<(), PartitionError> {
+        let end = self.carrier.commits.load().await?.head.end;
+        self.carrier.await_fence(put_ms, end).await
+    }
+
+    async fn examine(&mut self, intent: &ReplaceIntent, decided: &[Stored]) -> Result<Vec<u32>, PartitionError> {
+        self.carrier.examine(intent, decided).await
+    }
+
+    async fn delete(&mut self, intent: &ReplaceIntent, files: &[FileId]) -> Result<Vec<FileId>, PartitionError> {
+        self.carrier.delete(intent, files).await
+    }
+
+    async fn publish(&mut self, intent: &ReplaceIntent, k: u32, proof: Proof) -> Result<Published, PartitionError> {
+        self.carrier.publish(intent, k, proof).await
+    }
+
+    async fn drop_staged(&mut self, replace: u64) -> Result<(), PartitionError> {
+        self.carrier.drop_staged(replace).await
+    }
+}
+
+impl Compactor {
+    /// What [`Self::apply`] would do, for each partition that has a commit log, or those of `partitions`. Changes nothing.
+    ///
+    /// # Errors
+    /// The store's, a commit log that is damaged, and a partition that has none.
+    pub async fn plan(&self, partitions: Option<&[i32]>) -> Result<Vec<PartitionCompaction>, CompactError> {
+        let known = crate::audit::commit_logs(&*self.store, &self.topic).await?;
+        if let Some(unknown) = partitions.into_iter().flatten().find(|id| !known.contains(id)) {
+            let message = format!("topic '{}' has no commit log of partition {unknown}", self.topic);
+            return Err(CompactError::Refused(message));
+        }
+        let mut plans = Vec::new();
+        for id in known.into_iter().filter(|id| partitions.is_none_or(|wanted| wanted.contains(id))) {
+            let (state, _, _) = self.commits(id).load_state().await.map_err(PartitionError::from)?;
+            let mut seen = Seen::default();
+            let merges = self.merges(id, &state, &mut seen).await?;
+            plans.push(PartitionCompaction::of(id, &state, &merges));
+        }
+        Ok(plans)
+    }
+
+    /// Merges what is due in the partitions of a plan, and returns what it came to.
+    ///
+    /// # Errors
+    /// The group has members, with [`crate::Fence::Offline`]; the store's. Started again, it goes on where it stopped.
+    pub async fn apply(&self, plans: &[PartitionCompaction]) -> Result<Vec<PartitionCompaction>, CompactError> {
+        let (mut outcomes, made) = (Vec::with_capacity(plans.len()), AtomicU64::new(0));
+        for plan in plans {
+            outcomes.push(if plan.is_due() { self.partition(plan, &made).await? } else { plan.clone() });
+            self.carrier(plan.partition).drop_spent().await?;
+        }
+        Ok(outcomes)
+    }
+
+    fn commits(&self, partition: i32) -> CommitLog {
+        CommitLog::new(self.store.clone(), &self.topic, partition)
+    }
+
+    async fn partition(
+        &self,
+        plan: &PartitionCompaction,
+        made: &AtomicU64,
+    ) -> Result<PartitionCompaction, PartitionError> {
+        let id = plan.partition;
+        let (mut seen, mut skipped) = (Seen::default(), BTreeSet::new());
+        let mut carrier = self.carrier(id);
+        for _ in 0..MAX_ROUNDS {
+            let (mut given_up, bad_before) = (None, seen.bad.len());
+            let session = Session::new(self.commits(id), self.host.boot_clock.clone(), self.host.writer());
+            let work = Work {
+                compactor: self,
+                carrier: &mut carrier,
+                seen: &mut seen,
+                inputs: None,
+                given_up: &mut given_up,
+                skipped: &mut skipped,
+                made,
+            };
+            if let Ended::Refused(refusal) = Replacing::new(session, ReplaceSlot::Merging, work).run().await? {
+                return Err(refusals::refused(&self.topic, &self.group, id, &refusal));
+            }
+            if let Some(reason) = given_up {
+                return Err(carrier.refusal(format!("a compaction was given up: {reason}")));
+            }
+            // What is missing or altered stays, and the rest is merged.
+            if seen.bad.len() == bad_before {
+                break;
+            }
+        }
+        let (state, _, _) = self.commits(id).load_state().await?;
+        Ok(PartitionCompaction {
+            files_after: state.live.len() as u64,
+            files_removed: carrier.files_removed,
+            files_made: carrier.files_made,
+            bytes_made: carrier.bytes_made,
+            skipped,
+            ..plan.clone()
+        })
+    }
+}
