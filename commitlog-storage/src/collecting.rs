@@ -1,7 +1,7 @@
 //! Runs the collector of the core over a store.
 
 use commitlog::actor::{Action, Answer, Misheard};
-use commitlog::{CollectKeys, Collector, Op};
+use commitlog::{CollectKeys, Collector, Fate, Op};
 
 use crate::error::Result;
 use crate::{Append, Collected, CommitLog, Loaded};
@@ -13,8 +13,8 @@ pub struct Keep {
     pub entries: u64,
     /// Nothing goes that was put at this time or later, milliseconds since the Unix epoch.
     pub since_ms: i64,
-    /// Key runs of batches that begin here or later: none that any batch may need which has to be made again.
-    pub keys_from: i64,
+    /// Where the log begins: key runs stay that batches need which it still holds, or the next one.
+    pub log_from: i64,
 }
 
 impl CommitLog {
@@ -66,7 +66,7 @@ impl CommitLog {
     /// Deletes old key runs, once an entry says so: a batch whose window reaches back to them comes before that entry, and
     /// then they are needed, or it never comes.
     async fn collect_key_runs(&self, at: &Loaded, keep: Keep, writer: &str) -> Result<usize> {
-        let from = at.head.keys_from.max(keep.keys_from);
+        let from = at.head.keys_from.max(self.keys_needed_from(at, keep.log_from).await?);
         let old = self.old_key_runs(from, keep.since_ms).await?;
         let ops = [Op::CollectKeys(CollectKeys { from })];
         if from > at.head.keys_from && !old.is_empty() {
@@ -81,5 +81,28 @@ impl CommitLog {
             }
         }
         self.delete(old).await
+    }
+
+    /// Where the oldest batch begins whose keys a batch needs that the log still holds, or the next one. All of these are
+    /// looked at, for one with a longer window reaches further back than those before it.
+    async fn keys_needed_from(&self, at: &Loaded, log_from: i64) -> Result<i64> {
+        let mut oldest: Option<i64> = None;
+        let mut newer_from = at.recent.end().unwrap_or(i64::MIN);
+        loop {
+            let spans = self.spans_before(&at.recent, newer_from).await?;
+            for (from, span) in spans.iter().rev() {
+                newer_from = *from;
+                if let Fate::Batch(batch) = &span.fate {
+                    oldest = Some(oldest.map_or(batch.window_from, |oldest| oldest.min(batch.window_from)));
+                    // Of the last batch at least, for the next one begins with its window.
+                    if span.to <= log_from {
+                        return Ok(oldest.unwrap_or(i64::MIN));
+                    }
+                }
+            }
+            if spans.is_empty() {
+                return Ok(oldest.unwrap_or(i64::MIN));
+            }
+        }
     }
 }

@@ -1,8 +1,9 @@
 use bytes::Bytes;
 use commitlog::testing::History;
-use commitlog::{Intent, Op, with_sum};
+use commitlog::{Commit, Hash, Header, Intent, Op, Recipe, Stored, Witness, with_sum};
 use common::store::MemoryStore;
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
 
@@ -13,7 +14,7 @@ pub(crate) mod watched;
 
 type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
-const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, keys_from: 0 };
+const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, log_from: i64::MIN };
 
 #[derive(Clone)]
 struct Zone {
@@ -137,7 +138,7 @@ async fn of_many_racers_one_appends_each_entry() -> TestResult {
 /// A zone with two checkpoints and entries after them, of which nothing was collected.
 async fn zone_with_everything() -> Zone {
     let (zone, history) = (Zone::new(), History::of(&[9, 25, 41, 57, 4, 9, 0, 9, 0, 23, 9, 9, 24]));
-    let keep = Keep { entries: u64::MAX, since_ms: 0, keys_from: 0 };
+    let keep = Keep { entries: u64::MAX, since_ms: 0, log_from: i64::MIN };
     let (before, after) = history.entries.split_at(9);
     let tail = zone.append_all(Tail::default(), before).await;
     zone.log.collect(Keep { entries: 0, ..keep }, "collector").await.expect("a checkpoint");
@@ -187,7 +188,7 @@ async fn every_altered_missing_or_exchanged_object_is_noticed_when_it_is_read() 
     let (zone, foreign) = (zone_with_everything().await, Zone::new());
     let other = History::of(&[9, 9, 9, 9, 9, 9, 9, 9, 9]);
     foreign.append_all(Tail::default(), &other.entries).await;
-    foreign.log.collect(Keep { entries: 0, since_ms: 0, keys_from: 0 }, "collector").await?;
+    foreign.log.collect(Keep { entries: 0, since_ms: 0, log_from: i64::MIN }, "collector").await?;
     zone.store.set(&zone.keys("checkpoints")[0], foreign.store.get(&foreign.keys("checkpoints")[0]));
     is_noticed(&zone, "a foreign checkpoint").await;
     let zone = zone_with_everything().await;
@@ -236,14 +237,14 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     let mut tail = Tail::default();
     for entries in history.entries.chunks(8) {
         tail = zone.append_all(tail, entries).await;
-        zone.log.collect(Keep { entries: 4, since_ms: 0, keys_from: 0 }, "collector").await?;
+        zone.log.collect(Keep { entries: 4, since_ms: 0, log_from: i64::MIN }, "collector").await?;
     }
     assert_eq!((zone.keys("log").len(), zone.keys("checkpoints").len()), (40, 5), "all of it is young");
     assert_eq!(zone.keys("segments").len(), 5, "each checkpoint made the last segment longer");
     for from in [0, 10, 20] {
         zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
     }
-    let keep = Keep { entries: 4, since_ms: i64::MAX, keys_from: 10 };
+    let keep = Keep { entries: 4, since_ms: i64::MAX, log_from: 11 };
     let collected = zone.log.collect(keep, "collector").await?;
     assert_eq!((collected.checkpoints, collected.segments, collected.key_runs), (2, 2, 1), "three checkpoints stay");
     assert_eq!(collected.entries, 0, "the floor was there");
@@ -337,7 +338,7 @@ async fn a_session_forgets_what_a_newer_checkpoint_holds() -> TestResult {
     let tail = zone.append_all(Tail::default(), &history.entries[..20]).await;
     session.load().await?;
     zone.append_all(tail, &history.entries[20..]).await;
-    zone.log.collect(Keep { entries: 5, since_ms: 0, keys_from: 0 }, "collector").await?;
+    zone.log.collect(Keep { entries: 5, since_ms: 0, log_from: i64::MIN }, "collector").await?;
     session.prove().await?;
     assert_eq!(session.recent().entries().len(), 40);
     session.floor().await?;
@@ -416,31 +417,56 @@ fn runtime_with_time() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime")
 }
 
-/// A batch whose window reaches back to key runs, and their collection, are in one order.
+/// Batches of ten offsets, of which the third was made with a longer window than those beside it.
+fn with_windows() -> Vec<Vec<Op>> {
+    let witness = Witness { append_ms: 0, key_hash: 0 };
+    let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b"") };
+    let batch = |(from, window_from): (i64, i64)| {
+        let intent = Intent {
+            from,
+            to: from + 10,
+            recipe: Recipe { layout: Value::Null, encoding: Value::Null },
+            window_from,
+            clock_ms: from,
+            first: witness,
+            last: witness,
+            folders: Vec::new(),
+        };
+        let commit = Commit { from, files: Vec::new(), keys: nothing, counts: Value::Null };
+        vec![Op::Intent(intent), Op::Commit(commit)]
+    };
+    let mut entries: Vec<Vec<Op>> = [(0, 0), (10, 10), (20, 0), (30, 30)].map(batch).into();
+    let header = Header { topic: "t".into(), partition: 3, log_id: "log".into(), start: 0, first: witness };
+    entries[0].insert(0, Op::Header(header));
+    entries
+}
+
 #[tokio::test]
-async fn key_runs_that_a_batch_under_way_needs_are_not_collected() -> TestResult {
-    for is_under_way in [false, true] {
-        let (zone, mut history) = (Zone::new(), History::of(&[9; 20]));
-        while history.state.head.intent().is_some() != is_under_way {
-            history.go_on(9);
+async fn keys_are_kept_for_every_batch_that_the_log_still_holds() -> TestResult {
+    for is_checkpointed in [false, true] {
+        let zone = Zone::new();
+        zone.append_all(Tail::default(), &with_windows()).await;
+        for from in [0, 10, 20, 30] {
+            zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
         }
-        zone.append_all(Tail::default(), &history.entries).await;
-        let needed = history.state.head.intent().map_or(history.state.head.end, |intent| intent.window_from);
-        zone.log.put_key_run(needed - 1, 1, Bytes::from(vec![1])).await?;
-        zone.log.put_key_run(needed, 1, Bytes::from(vec![1])).await?;
-        let beyond = Keep { keys_from: needed + 1, ..NOTHING };
-        assert_eq!(zone.log.collect(beyond, "a").await?.key_runs, 0, "under way: {is_under_way}");
-        let up_to_it = Keep { keys_from: needed, ..NOTHING };
-        assert_eq!(zone.log.collect(up_to_it, "b").await?.key_runs, 1);
+        if is_checkpointed {
+            zone.log.collect(Keep { since_ms: 0, log_from: i64::MIN, ..NOTHING }, "a").await?;
+        }
+        for (log_from, collected, why) in [
+            (10, 0, "the batch from 20 on reached back to the first one"),
+            (30, 0, "as above: it ends there, and is the last before what the log holds"),
+            (40, 3, "the next batch begins with the window of the last one"),
+        ] {
+            assert_eq!(zone.log.collect(Keep { log_from, ..NOTHING }, "b").await?.key_runs, collected, "{why}");
+        }
         let head = zone.log.load().await?.head;
-        assert_eq!(head.keys_from, needed);
-        history.state.head = head;
-        let reaches_back = history.one_more().into_iter().map(|op| match op {
-            Op::Intent(intent) => Op::Intent(Intent { window_from: needed - 1, ..intent }),
-            op => op,
-        });
-        let allowed = history.state.head.allows(&reaches_back.collect::<Vec<_>>());
-        assert_eq!(allowed.is_ok(), is_under_way, "a new batch does not reach back to them: {allowed:?}");
+        assert_eq!(head.keys_from, 30);
+        // A batch, and the collection of keys that it needs, come one after the other.
+        let mut later = with_windows().remove(2);
+        later.retain(|op| matches!(op, Op::Intent(_)));
+        let Some(Op::Intent(intent)) = later.first_mut() else { panic!("an intent") };
+        (intent.from, intent.to, intent.clock_ms, intent.window_from) = (40, 50, 40, 20);
+        assert!(head.allows(&later).is_err(), "its keys are gone");
     }
     Ok(())
 }

@@ -512,6 +512,29 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_collected_up_to_where_a_batch_needs_them() {
+        let head = head();
+        let collect = |from| Op::CollectKeys(crate::op::CollectKeys { from });
+        assert_eq!((head.keys_from, head.end), (1, 3));
+        let allowed = |head: &Head, from| head.allows(&[collect(from)]).is_ok();
+        assert_eq!(
+            [1, 2, 3, 4].map(|from| allowed(&head, from)),
+            [false, true, true, false],
+            "not twice, nor beyond the end"
+        );
+        let mut history = History::of(&[9, 9, 9, 9]);
+        history.go_on(9);
+        let Some([Op::Intent(intent)]) = history.entries.last().map(Vec::as_slice) else { panic!("an intent") };
+        let mut open = head.clone();
+        open.apply(&[Op::Intent(Intent { window_from: 2, ..intent.clone() })]).unwrap();
+        assert_eq!([2, 3].map(|from| allowed(&open, from)), [true, false], "the batch under way needs them");
+        let mut collected = head;
+        collected.apply(&[collect(3)]).unwrap();
+        let behind = collected.allows(&[Op::Intent(Intent { window_from: 2, ..intent.clone() })]);
+        assert_eq!(behind, Err(Invalid::Window { window_from: 2, from: 3 }));
+    }
+
+    #[test]
     fn numbers_end_without_a_panic() {
         let head = Head { next_replace: u64::MAX, ..head() };
         assert_eq!(head.allows(&[replace(&head, scope())]), Err(Invalid::NoMoreNumbers { number: u64::MAX }));

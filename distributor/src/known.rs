@@ -171,33 +171,6 @@ async fn body(commits: &CommitLog, run: &Run) -> Result<Option<bytes::Bytes>, Pa
     }
 }
 
-/// Key runs of batches before this offset may have been collected: no batch that the log still holds reached back to them.
-/// All of these are looked at, for one with a longer window reaches further back than those before it.
-pub(crate) async fn collected_before(
-    commits: &CommitLog,
-    recent: &Recent,
-    log_from: i64,
-) -> Result<i64, CommitLogError> {
-    let mut oldest: Option<i64> = None;
-    let mut newer_from = recent.end().unwrap_or(i64::MIN);
-    loop {
-        let spans = commits.spans_before(recent, newer_from).await?;
-        for (from, span) in spans.iter().rev() {
-            newer_from = *from;
-            if let Fate::Batch(batch) = &span.fate {
-                oldest = Some(oldest.map_or(batch.window_from, |oldest| oldest.min(batch.window_from)));
-                // Of the last batch at least, for the next one begins with its window.
-                if span.to <= log_from {
-                    return Ok(oldest.unwrap_or(i64::MIN));
-                }
-            }
-        }
-        if spans.is_empty() {
-            return Ok(oldest.unwrap_or(i64::MIN));
-        }
-    }
-}
-
 async fn missing_run(commits: &CommitLog, recent: &Recent, from: i64) -> Result<PartitionError, CommitLogError> {
     let spans = commits.spans_before(recent, from.saturating_add(1)).await?;
     let keys = spans.get(&from).and_then(|span| match &span.fate {
@@ -220,8 +193,6 @@ fn gap(commits: &CommitLog, to: i64, newer_from: i64) -> PartitionError {
 #[cfg(test)]
 mod tests {
     use commitlog::{Commit, Hash, Header, Op, Recipe, Witness};
-    use commitlog_storage::{Append, Keep, Tail};
-    use common::store::MemoryStore;
     use serde_json::Value;
 
     use super::*;
@@ -248,30 +219,6 @@ mod tests {
         let header = Header { topic: "t".into(), partition: 0, log_id: "log".into(), start: 0, first: witness };
         entries[0].insert(0, Op::Header(header));
         entries
-    }
-
-    #[tokio::test]
-    async fn keys_are_kept_for_every_batch_that_the_log_still_holds() {
-        let commits = CommitLog::new(Arc::new(MemoryStore::default()), "t", 0);
-        let mut tail = Tail::default();
-        for ops in entries() {
-            match commits.append(tail, "w", &ops).await.unwrap() {
-                Append::Appended { tail: after } => tail = after,
-                other => panic!("nobody else appends: {other:?}"),
-            }
-        }
-        let keep = Keep { entries: 1, since_ms: 0, keys_from: 0 };
-        for is_checkpointed in [false, true] {
-            if is_checkpointed {
-                commits.collect(keep, "collector").await.unwrap();
-            }
-            let recent = commits.load().await.unwrap().recent;
-            assert_eq!(recent.checkpoint().is_some(), is_checkpointed);
-            let before = async |log_from| collected_before(&commits, &recent, log_from).await.unwrap();
-            assert_eq!(before(10).await, 0, "the batch from 20 on reached back to the first one");
-            assert_eq!(before(30).await, 0, "as above: it ends there, and is the last before what the log holds");
-            assert_eq!(before(40).await, 30, "the next batch begins with the window of the last one");
-        }
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl Zone {
 
     /// Puts a checkpoint of all entries.
     pub async fn checkpoint(&self) {
-        let nothing = Keep { entries: 1_000, since_ms: 0, keys_from: i64::MIN };
+        let nothing = Keep { entries: 1_000, since_ms: 0, log_from: i64::MIN };
         CommitLog::new(self.store(), "events", 0).collect(nothing, "collector").await.unwrap();
     }
 

@@ -11,7 +11,6 @@ use common::store::{RetryPolicy, RetryingStore};
 use tokio::task::JoinHandle;
 
 use crate::error::PartitionError;
-use crate::known::collected_before;
 use crate::lane::Shared;
 use crate::owner::Clocks;
 
@@ -89,9 +88,6 @@ async fn collect(shared: &Shared, clock: &dyn Clock, writer: &str, id: i32) -> R
     };
     let store = Arc::new(RetryingStore::new(shared.plain_store.clone(), policy));
     let commits = CommitLog::new(store, &shared.context.topic, id);
-    let loaded = commits.load().await?;
-    let keys_from = collected_before(&commits, &loaded.recent, bounds.earliest);
-    let keys_from = keys_from.await?;
     let since_ms = clock.now_ms().saturating_sub(KEPT_MS);
-    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, since_ms, keys_from }, writer).await?)
+    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, since_ms, log_from: bounds.earliest }, writer).await?)
 }
