@@ -62,6 +62,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Write batches again under the current settings
     Rewrite(RewriteArgs),
+    /// Merge small files into few large ones, while distributors run
+    Compact(CompactArgs),
     /// Close a batch that can never be completed, because the log dropped its first records
     Abandon(AbandonArgs),
     /// Generate sample events, the same ones for the same seed
@@ -90,6 +92,7 @@ impl Command {
             Self::Repair(args) => &args.common,
             Self::Replay(args) => &args.common,
             Self::Rewrite(args) => &args.common,
+            Self::Compact(args) => &args.common,
             Self::Abandon(args) => &args.common,
             Self::Dlq { command: DlqCommand::List(args) } => &args.common,
             Self::Dlq { command: DlqCommand::Replay(args) } => &args.common,
@@ -318,6 +321,28 @@ pub struct RewriteArgs {
     #[arg(long)]
     pub require_all: bool,
 
+    /// Every distributor is stopped: files are replaced at once. Without it distributors may go on; on S3 each step then
+    /// waits for 35 minutes
+    #[arg(long)]
+    pub offline: bool,
+
+    /// Only these partitions of the topic, such as 0,3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub partitions: Vec<i32>,
+
+    /// Change nothing, only report what would happen
+    #[arg(long)]
+    pub dry_run: bool,
+
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompactArgs {
     /// Every distributor is stopped: files are replaced at once. Without it distributors may go on; on S3 each step then
     /// waits for 35 minutes
     #[arg(long)]

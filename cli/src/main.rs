@@ -4,6 +4,7 @@ mod abandon;
 mod allocator;
 mod args;
 mod check;
+mod compact;
 mod configure;
 mod dead_letters;
 mod generate;
@@ -88,6 +89,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Repair(args) => wiring::block_on(&args.common, repair::repair(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
         Command::Rewrite(args) => wiring::block_on(&args.common, rewrite::rewrite(&args)),
+        Command::Compact(args) => wiring::block_on(&args.common, compact::compact(&args)),
         Command::Check(args) => wiring::block_on(&args.common, check::check(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),
         Command::Run(args) => wiring::block_on(&args.common, wiring::run(&args)),

@@ -33,10 +33,16 @@ impl Trusted {
 }
 
 pub async fn open(args: &LogArgs, common: &CommonArgs) -> Result<Trusted, Failure> {
+    let mut trusted = open_tables(args, common).await?;
+    trusted.log = log(&trusted.config).await?;
+    Ok(trusted)
+}
+
+/// The trusted zone without its log, which another process may have.
+pub async fn open_tables(args: &LogArgs, common: &CommonArgs) -> Result<Trusted, Failure> {
     let config = config(args, common)?;
     let location = required(config.trusted.location.as_ref(), "trusted.url", "--trusted")?.clone();
-    let store = store(&config, &location).await?;
-    let log = log(&config).await?;
+    let (store, log) = (store(&config, &location).await?, None);
     let group = config.kafka.as_ref().map_or_else(|| EMBEDDED_GROUP.to_owned(), |kafka| kafka.group.clone());
     Ok(Trusted { config, location, store, log, group })
 }

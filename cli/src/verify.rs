@@ -125,11 +125,11 @@ fn text(audit: &Audit, no_log: &str) -> String {
         }
         if partition.rewritten_files > 0 {
             let rewritten = HumanCount(partition.rewritten_files);
-            line(format_args!("partition {}: files that were rewritten: {rewritten}", partition.partition));
+            line(format_args!("partition {}: files that were rewritten or merged: {rewritten}", partition.partition));
         }
         if partition.open_replaces > 0 {
             line(format_args!(
-                "partition {}: files are being replaced, or that was interrupted: 'rewrite' finishes it",
+                "partition {}: files are being replaced, or that was interrupted: 'rewrite' or 'compact' finishes it",
                 partition.partition
             ));
         }

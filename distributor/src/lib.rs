@@ -5,7 +5,7 @@
 //! committed last. Every owner of a partition, also after a crash, relies on the commit log alone.
 //!
 //! The hot path (`role`, `worker`, `lane`, `owner` and what these use) imports nothing of maintenance (`abandon`, `audit`,
-//! `replay`, `rewrite`, `standing`).
+//! `compact`, `replace`, `replay`, `rewrite`, `standing`).
 
 mod abandon;
 mod again;

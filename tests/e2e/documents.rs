@@ -226,7 +226,8 @@ fn the_readme_can_be_read_in_one_go() {
 /// A fault of a command that a person calls must not be able to concern the roles.
 #[test]
 fn the_hot_path_imports_nothing_of_maintenance() {
-    const MAINTENANCE: [&str; 6] = ["abandon", "audit", "replay", "rewrite", "standing", "target"];
+    const MAINTENANCE: [&str; 8] =
+        ["abandon", "audit", "compact", "replace", "replay", "rewrite", "standing", "target"];
     const OTHERS: [&str; 4] = ["lib", "simulation", "testing", "tests"];
     let source = root().join("distributor/src");
     let mut wrong = Vec::new();

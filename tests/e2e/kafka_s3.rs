@@ -77,6 +77,10 @@ impl Zone {
         self.maintain("rewrite")
     }
 
+    pub fn compact(&self) -> Ed {
+        self.maintain("compact")
+    }
+
     pub fn abandon(&self) -> Ed {
         self.maintain("abandon")
     }

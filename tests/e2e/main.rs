@@ -11,6 +11,7 @@
 )]
 
 mod command_line;
+mod compact;
 mod dead_letters;
 mod distributors;
 mod documents;

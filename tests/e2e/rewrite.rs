@@ -12,7 +12,7 @@ fn ed(root: &Path, args: &[&str]) -> Ed {
     Ed::new(args).args(&["--trusted", "trusted"]).in_dir(root)
 }
 
-fn sum(report: &serde_json::Value, field: &str) -> u64 {
+pub fn sum(report: &serde_json::Value, field: &str) -> u64 {
     report["partitions"].as_array().unwrap().iter().map(|partition| partition[field].as_u64().unwrap()).sum()
 }
 
@@ -188,7 +188,7 @@ fn a_rewrite_goes_on_beside_distributors_and_no_row_is_ever_visible_twice() {
 }
 
 /// Reads all files that are there, as an engine does, which may vanish meanwhile.
-fn assert_no_offset_twice(trusted: &Path) {
+pub fn assert_no_offset_twice(trusted: &Path) {
     use arrow_array::cast::AsArray;
     use arrow_array::types::{Int32Type, Int64Type};
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;

@@ -11,7 +11,7 @@ use super::values::{
     show_duration, suffixes, whole,
 };
 use super::{
-    Archive, Compression, Config, ConfigErrors, Dedup, Flush, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
+    Archive, Compact, Compression, Config, ConfigErrors, Dedup, Flush, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
     MAX_ROWS_PER_BATCH, MissingFiles, Quarantine, Trusted, TypeAges,
 };
 use crate::redact::{MASK, without_credentials};
@@ -276,6 +276,10 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
             warn_files_per_day: checker.count("flush.warn_files_per_day", 1..=MANY).unsigned_abs(),
         },
         replay_missing: checker.required("replay.missing", MissingFiles::Restore, MissingFiles::parse),
+        compact: Compact {
+            target_bytes: checker.size("compact.target_size", 1_000_000..=10_000_000_000),
+            rest: checker.period("compact.rest", Duration::ZERO..=MAX_DURATION),
+        },
         columns: checker.columns(),
         trusted: checker.trusted(),
         http_listen: checker.optional("http.listen", listen_address),

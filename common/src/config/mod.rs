@@ -66,6 +66,7 @@ pub struct Config {
     pub scratch_dir: Option<PathBuf>,
     pub flush: Flush,
     pub replay_missing: MissingFiles,
+    pub compact: Compact,
     /// Additional columns for values inside `data`; valid in combination.
     pub columns: Vec<ColumnRule>,
     pub trusted: Trusted,
@@ -118,6 +119,15 @@ pub struct Dedup {
     pub window: Duration,
     /// Bytes of the windows of all partitions together.
     pub max_memory: u64,
+}
+
+/// Which files `compact` merges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compact {
+    /// Bytes of a file that is large enough.
+    pub target_bytes: u64,
+    /// How old the newest batch of a folder is that has rested.
+    pub rest: Duration,
 }
 
 /// When a file has so many bad events that it is quarantined.

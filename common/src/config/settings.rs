@@ -159,6 +159,16 @@ pub const SETTINGS: &[Setting] = &[
         "restore",
         "missing files when offsets are set back: `restore` writes them again, `report` only reports them",
     ),
+    setting(
+        "compact.target_size",
+        "128MB",
+        "`compact` merges small files into ones of at most this many bytes; those of three quarters of it stay",
+    ),
+    setting(
+        "compact.rest",
+        "2h",
+        "… all small ones of a folder whose newest batch is this old; before, only where the result is many times as large",
+    ),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
     setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
     setting("trusted.bloom_filter", "false", "write a Bloom filter for event_id"),
