@@ -1,5 +1,7 @@
 //! The commit logs as they are, folded anew from their entries.
 
+use std::collections::BTreeMap;
+
 use commitlog::{BatchSlot, Entry, Fate, Hash, Intent, LiveFile, Op, PassReason, State};
 
 use common::store::PutCondition;
@@ -12,13 +14,28 @@ pub(super) fn has_entries(store: &MemoryStore, partition: i32) -> bool {
     !store.entries(partition).is_empty()
 }
 
-/// The fold of a partition's entries, collected ones too, and the names that abandoned batches had.
-pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<(State, Vec<String>), String> {
+/// What all entries of a partition say, collected ones too.
+#[derive(Default)]
+pub(super) struct Folded {
+    pub state: State,
+    /// The names that abandoned batches had.
+    pub blanked: Vec<String>,
+    /// From which offset on keys were kept when a batch was begun, by the batch's first offset.
+    keys_from: BTreeMap<i64, i64>,
+}
+
+pub(super) fn fold(store: &MemoryStore, partition: i32) -> Result<Folded, String> {
     let mut entries = store.entries(partition);
     entries.reverse();
-    let (mut state, mut last, mut blanked) = (State::default(), None, Vec::new());
+    let (mut folded, mut last) = (Folded::default(), None);
+    let Folded { state, blanked, keys_from } = &mut folded;
     for (n, (key, bytes)) in (0..).zip(entries) {
         let sealed = Entry::open(&bytes, n, last).map_err(|error| format!("{key}: {error}"))?;
+        for op in &sealed.entry.ops {
+            if let Op::Intent(intent) = op {
+                keys_from.insert(intent.from, state.head.keys_from);
+            }
+        }
         if let [Op::Abandoned(_)] = &sealed.entry.ops[..] {
             let Intent { from, folders, .. } = state.head.intent().ok_or("nothing is under way")?;
             let names = (0..).zip(folders);
@@ -28,12 +45,12 @@ pub(super) fn state(store: &MemoryStore, partition: i32) -> Result<(State, Vec<S
         state.apply(&sealed.entry.ops).map_err(|error| format!("{key}: {error}"))?;
         last = Some(sealed.hash);
     }
-    Ok((state, blanked))
+    Ok(folded)
 }
 
 /// Whether the log has let go of the head of what is under way.
 pub(super) fn has_lost_head(store: &MemoryStore, log: &MemoryLog, partition: i32) -> Result<bool, String> {
-    let (state, _) = state(store, partition)?;
+    let Folded { state, .. } = fold(store, partition)?;
     let earliest = log.bounds(partition).earliest;
     Ok(match &state.head.batch {
         BatchSlot::Open(intent) => earliest > intent.from,
@@ -44,8 +61,7 @@ pub(super) fn has_lost_head(store: &MemoryStore, log: &MemoryLog, partition: i32
 
 /// How many batches were abandoned.
 pub(super) fn abandoned(store: &MemoryStore, partition: i32) -> u64 {
-    let state = state(store, partition);
-    state.map_or(0, |(state, _)| {
+    fold(store, partition).map_or(0, |Folded { state, .. }| {
         state.spans.values().filter(|span| matches!(span.fate, Fate::Abandoned(_))).count() as u64
     })
 }
@@ -74,12 +90,14 @@ pub(super) fn follow(store: &MemoryStore, further: &MemoryStore, partition: i32)
 }
 
 /// What was decided of every offset, in order.
-pub(super) fn decided(state: &State) -> Result<Vec<Decided>, String> {
-    let decided = state.spans.iter().map(|(from, span)| {
+pub(super) fn decided(folded: &Folded) -> Result<Vec<Decided>, String> {
+    let decided = folded.state.spans.iter().map(|(from, span)| {
         let what = match &span.fate {
             Fate::Batch(batch) => {
                 let layout = serde_json::from_value(batch.recipe.layout.clone());
-                What::Batch(Box::new(layout.map_err(|error| error.to_string())?))
+                let layout = Box::new(layout.map_err(|error| error.to_string())?);
+                let keys_from = folded.keys_from.get(from).copied().ok_or("a batch without intent")?;
+                What::Batch { layout, keys_from }
             }
             Fate::Passed(PassReason::Skipped) => What::Skipped,
             Fate::Passed(PassReason::Lost) | Fate::Abandoned(_) => What::Lost,

@@ -58,7 +58,11 @@ pub(super) struct Decided {
 
 #[derive(Debug, Clone)]
 pub(super) enum What {
-    Batch(Box<Layout>),
+    Batch {
+        layout: Box<Layout>,
+        /// Keys of earlier records were kept no longer: a window that was made longer does not reach behind.
+        keys_from: i64,
+    },
     Skipped,
     /// Also of batches that were abandoned.
     Lost,
@@ -74,12 +78,13 @@ pub(super) fn tables(partition: i32, start: i64, decided: &[Decided], log: &Part
     let mut before: Vec<Timed<'_>> = Vec::new();
     let mut log_time_ms = i64::MIN;
     for Decided { from, to, what } in decided {
-        let What::Batch(layout) = what else { continue };
+        let What::Batch { layout, keys_from } = what else { continue };
         let mut files = Files::new(partition, *from, layout);
         for record in log.records.iter().filter(|record| (*from..*to).contains(&record.offset)) {
             log_time_ms = log_time_ms.max(record.append_ms);
             let timed = Timed::new(record, log_time_ms);
-            if !is_duplicate(&before, &timed, layout.window_ms) {
+            let kept = before.partition_point(|earlier| earlier.record.offset < *keys_from);
+            if !is_duplicate(&before[kept..], &timed, layout.window_ms) {
                 files.take(&timed);
             }
             before.push(timed);

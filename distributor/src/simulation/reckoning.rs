@@ -30,7 +30,7 @@ pub(super) fn compare(store: &MemoryStore, log: &MemoryLog, skipped_to: &[(i32, 
     for partition in log.partitions() {
         let of_it = |error: String| format!("partition {partition}: {error}");
         let expected = tables(store, log, partition, skipped_to).map_err(of_it)?;
-        let (state, blanked) = commits::state(store, partition)?;
+        let commits::Folded { state, blanked, .. } = commits::fold(store, partition)?;
         let live = state.live.iter().map(|(id, file)| format!("{}/events-{partition}-{id}.parquet", file.folder));
         let there: BTreeSet<String> = live.chain(blanked).collect();
         let is_replaced = state.live.keys().any(|id| matches!(id, FileId::Replace { .. }));
@@ -69,21 +69,22 @@ fn tables(
     partition: i32,
     skipped_to: &[(i32, i64)],
 ) -> Result<model::Tables, String> {
-    let (state, blanked) = commits::state(store, partition)?;
+    let folded = commits::fold(store, partition)?;
+    let state = &folded.state;
     let Some(header) = &state.head.header else {
         let Bounds { earliest, .. } = log.bounds(partition);
         let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
         return if is_empty { Ok(model::Tables::new()) } else { Err("it has no commit log".to_owned()) };
     };
-    commits::check(store, partition, &state)?;
-    let decided = commits::decided(&state)?;
+    commits::check(store, partition, state)?;
+    let decided = commits::decided(&folded)?;
     let is_unasked =
         |decided: &&Decided| matches!(decided.what, What::Skipped) && !skipped_to.contains(&(partition, decided.to));
     if let Some(Decided { from, to, .. }) = decided.iter().find(is_unasked) {
         return Err(format!("{from}..{to} were skipped unasked"));
     }
     let mut tables = log.look(partition, |log| model::tables(partition, header.start, &decided, log))?;
-    tables.extend(blanked.into_iter().map(|path| (path, Vec::new())));
+    tables.extend(folded.blanked.into_iter().map(|path| (path, Vec::new())));
     Ok(tables)
 }
 
@@ -94,8 +95,8 @@ pub(super) fn abandoned(store: &MemoryStore, log: &MemoryLog) -> u64 {
 
 /// Live files that replaces made.
 pub(super) fn rewritten(store: &MemoryStore, log: &MemoryLog) -> u64 {
-    let states = log.partitions().into_iter().filter_map(|id| commits::state(store, id).ok());
-    states.map(|(state, _)| state.live.keys().filter(|id| matches!(id, FileId::Replace { .. })).count() as u64).sum()
+    let states = log.partitions().into_iter().filter_map(|id| commits::fold(store, id).ok());
+    states.map(|folded| folded.state.live.keys().filter(|id| matches!(id, FileId::Replace { .. })).count() as u64).sum()
 }
 
 /// A deep audit finds nothing.
@@ -106,7 +107,7 @@ pub(super) async fn audit(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Res
 
 /// Paths of the live files of a partition.
 fn live(store: &MemoryStore, partition: i32) -> BTreeSet<String> {
-    let state = commits::state(store, partition).map(|(state, _)| state).unwrap_or_default();
+    let state = commits::fold(store, partition).unwrap_or_default().state;
     state.live.iter().map(|(id, file)| format!("{}/events-{partition}-{id}.parquet", file.folder)).collect()
 }
 
