@@ -28,6 +28,7 @@ mod error;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kafka_settings;
+mod memory;
 mod record;
 mod rights;
 #[cfg(any(test, not(feature = "kafka")))]
@@ -45,6 +46,7 @@ pub use error::{LogError, LogErrorKind};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaLog, client_setting_fault, connect_kafka};
 pub use kafka_settings::{KafkaSettings, RESERVED_CLIENT_SETTINGS};
+pub use memory::{MemoryLog, MemoryReader, StoredRecord};
 pub use record::{Chunk, HeaderWriter, Headers, MAX_HEADER_NAME_BYTES, RecordBatch, RecordRef};
 pub use rights::{DIRECT_GROUP, Operation, Resource, Right, require_rights, with_rights};
 #[cfg(not(feature = "kafka"))]

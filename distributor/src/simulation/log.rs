@@ -1,5 +1,5 @@
-//! A log in memory, with consumer groups as loose as Kafka's: members may each believe to own a partition, and anybody
-//! may commit. Seen by each process through calls that go wrong.
+//! The log in memory that passes the conformance suite of its seam, with consumer groups as loose as Kafka's: members may
+//! each believe to own a partition, and anybody may commit. Seen by each process through calls that go wrong.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use common::log::{
-    Bounds, Chunk, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, ReadEvent, Result as LogResult,
-    TopicInfo, TopicSpec,
+    Bounds, Chunk, Log, LogError, LogErrorKind, LogReader, LogWriter, Membership, MemoryReader, ReadEvent,
+    Result as LogResult, Retention, TopicInfo, TopicSpec,
 };
-use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use super::Sabotage;
 use super::chance::{Chance, Fate, Life};
+use super::roles::{GROUP, TOPIC};
 
 #[derive(Debug, Clone)]
 pub(super) struct Record {
@@ -23,33 +22,20 @@ pub(super) struct Record {
     pub value: String,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct PartitionLog {
-    /// All that there ever were.
+/// All records that there ever were, and from where on they are left.
+#[derive(Debug)]
+pub(super) struct History {
     pub records: Vec<Record>,
     pub earliest: i64,
-    pub latest: i64,
 }
 
-impl PartitionLog {
-    fn bounds(&self) -> Bounds {
-        Bounds { earliest: self.earliest, latest: self.latest }
-    }
-}
-
-#[derive(Default)]
-struct State {
-    partitions: BTreeMap<i32, PartitionLog>,
-    committed: BTreeMap<i32, i64>,
-    /// Who owns each partition, and since which rebalance.
-    owners: BTreeMap<i32, (usize, u64)>,
-    rebalances: u64,
-}
+/// Who owns each partition, and since which rebalance.
+type Owners = BTreeMap<i32, (usize, u64)>;
 
 /// What all processes share.
 pub(super) struct MemoryLog {
-    state: Mutex<State>,
-    changed: Notify,
+    inner: common::log::MemoryLog,
+    owners: Mutex<Owners>,
     chance: Arc<Chance>,
     /// Every member owns everything.
     all_own: bool,
@@ -57,70 +43,69 @@ pub(super) struct MemoryLog {
 }
 
 impl MemoryLog {
-    pub fn new(chance: Arc<Chance>, partitions: i32, all_own: bool, sabotage: Option<Sabotage>) -> Self {
-        let mut state = State::default();
-        for partition in 0..partitions {
-            state.partitions.insert(partition, PartitionLog::default());
-            state.owners.insert(partition, (0, 0));
-        }
-        Self { state: Mutex::new(state), changed: Notify::new(), chance, all_own, sabotage }
+    pub fn new(chance: Arc<Chance>, partitions: u32, all_own: bool, sabotage: Option<Sabotage>) -> Self {
+        let inner = common::log::MemoryLog::new(chance.clone());
+        inner.create(TOPIC, partitions, Retention::Delete);
+        let owners = inner.bounds_now(TOPIC).into_keys().map(|partition| (partition, (0, 0))).collect();
+        Self { inner, owners: Mutex::new(owners), chance, all_own, sabotage }
     }
 
     /// Appends behind `hole` offsets that hold no record, as markers and aborted records do not.
-    pub fn append(&self, partition: i32, hole: i64, append_ms: i64, value: String) {
-        let mut state = self.state.lock().unwrap();
-        let log = state.partitions.get_mut(&partition).unwrap();
-        let offset = log.latest + hole;
-        log.records.push(Record { offset, append_ms, value });
-        log.latest = offset + 1;
-        drop(state);
-        self.changed.notify_waiters();
+    pub fn append(&self, partition: i32, hole: i64, append_ms: i64, value: &str) {
+        self.inner.insert(TOPIC, partition, hole, append_ms, value.as_bytes()).unwrap();
     }
 
     /// Ends the partition with offsets that hold no record.
     pub fn append_hole(&self, partition: i32, hole: i64) {
-        self.state.lock().unwrap().partitions.get_mut(&partition).unwrap().latest += hole;
+        self.inner.insert_hole(TOPIC, partition, hole).unwrap();
     }
 
     pub fn trim_to(&self, partition: i32, offset: i64) {
-        self.state.lock().unwrap().partitions.get_mut(&partition).unwrap().earliest = offset;
+        self.inner.trim_to(TOPIC, partition, offset).unwrap();
     }
 
     pub fn partitions(&self) -> Vec<i32> {
-        self.state.lock().unwrap().partitions.keys().copied().collect()
+        self.inner.bounds_now(TOPIC).into_keys().collect()
     }
 
-    pub fn look<T>(&self, partition: i32, look: impl FnOnce(&PartitionLog) -> T) -> T {
-        look(&self.state.lock().unwrap().partitions[&partition])
+    pub fn history(&self, partition: i32) -> History {
+        let text = |value: Option<&[u8]>| String::from_utf8(value.unwrap().to_vec()).unwrap();
+        let records = self.inner.history(TOPIC, partition).unwrap();
+        let records = records.iter().map(|stored| Record {
+            offset: stored.offset,
+            append_ms: stored.append_ms,
+            value: text(stored.record().value),
+        });
+        History { records: records.collect(), earliest: self.bounds(partition).earliest }
     }
 
     pub fn bounds(&self, partition: i32) -> Bounds {
-        self.look(partition, PartitionLog::bounds)
+        self.inner.bounds_now(TOPIC)[&partition]
     }
 
     pub fn committed(&self, partition: i32) -> Option<i64> {
-        self.state.lock().unwrap().committed.get(&partition).copied()
+        self.inner.committed_now(GROUP, TOPIC).get(&partition).copied()
     }
 
+    /// As an operator does, be there members or not.
     pub fn commit(&self, partition: i32, offset: i64) {
-        self.state.lock().unwrap().committed.insert(partition, offset);
+        self.inner.commit_now(GROUP, TOPIC, &BTreeMap::from([(partition, offset)]));
     }
 
     /// Gives a partition to a member, be it the one that has it.
     pub fn rebalance(&self, partition: i32, member: usize) {
-        let mut state = self.state.lock().unwrap();
-        state.rebalances += 1;
-        let since = state.rebalances;
-        state.owners.insert(partition, (member, since));
-        drop(state);
-        self.changed.notify_waiters();
+        let mut owners = self.owners.lock().unwrap();
+        let since = owners.values().map(|(_, since)| since + 1).max().unwrap();
+        owners.insert(partition, (member, since));
+        drop(owners);
+        self.inner.wake();
     }
 
     /// What a member owns, and since when.
     fn owned_by(&self, member: usize) -> BTreeMap<i32, u64> {
-        let state = self.state.lock().unwrap();
-        let owners = state.owners.iter();
+        let owners = self.owners.lock().unwrap();
         owners
+            .iter()
             .filter(|(_, (owner, _))| self.all_own || *owner == member)
             .map(|(partition, (_, since))| (*partition, if self.all_own { 0 } else { *since }))
             .collect()
@@ -141,21 +126,27 @@ impl LogOf {
         LogError::new(LogErrorKind::Transient, format!("{operation}: the simulation says so"))
     }
 
-    async fn call<T>(&self, operation: &str, changes: bool, effect: impl FnOnce(&MemoryLog) -> T) -> LogResult<T> {
+    /// A call that takes effect, or does not.
+    async fn call<T>(
+        &self,
+        operation: &str,
+        changes: bool,
+        effect: impl AsyncFnOnce() -> LogResult<T>,
+    ) -> LogResult<T> {
         self.life.goes_on().await;
         let fate = self.memory.chance.fate(changes);
         tokio::time::sleep(self.memory.chance.latency()).await;
         self.life.goes_on().await;
         match fate {
-            Fate::Fine => Ok(effect(&self.memory)),
+            Fate::Fine => effect().await,
             Fate::Fails | Fate::Late(_) => Err(self.failure(operation, fate)),
             Fate::AnswerLost => {
-                effect(&self.memory);
+                effect().await?;
                 Err(self.failure(operation, fate))
             }
             Fate::KilledBefore | Fate::KilledAfter | Fate::KilledLate(_) => {
                 if fate == Fate::KilledAfter {
-                    effect(&self.memory);
+                    effect().await?;
                 }
                 let failure = self.failure(operation, fate);
                 self.life.end();
@@ -169,54 +160,48 @@ impl LogOf {
 #[async_trait]
 impl Log for LogOf {
     async fn identity(&self) -> LogResult<String> {
-        self.call("identity", false, |_| "log".to_owned()).await
+        self.call("identity", false, async || self.memory.inner.identity().await).await
     }
 
-    async fn ensure_topic(&self, _: &TopicSpec) -> LogResult<TopicInfo> {
-        let count = |memory: &MemoryLog| u32::try_from(memory.partitions().len()).unwrap();
-        self.call("ensure topic", false, count).await.map(|partitions| TopicInfo { partitions })
+    async fn ensure_topic(&self, spec: &TopicSpec) -> LogResult<TopicInfo> {
+        self.call("ensure topic", false, async || self.memory.inner.ensure_topic(spec).await).await
     }
 
     async fn verify_topic(&self, spec: &TopicSpec) -> LogResult<Option<TopicInfo>> {
-        self.ensure_topic(spec).await.map(Some)
+        self.call("verify topic", false, async || self.memory.inner.verify_topic(spec).await).await
     }
 
-    async fn bounds(&self, _: &str) -> LogResult<BTreeMap<i32, Bounds>> {
-        let look = |memory: &MemoryLog| {
-            let state = memory.state.lock().unwrap();
-            state.partitions.iter().map(|(partition, log)| (*partition, log.bounds())).collect()
+    async fn bounds(&self, topic: &str) -> LogResult<BTreeMap<i32, Bounds>> {
+        self.call("bounds", false, async || self.memory.inner.bounds(topic).await).await
+    }
+
+    async fn settled_end(&self, topic: &str, partition: i32) -> LogResult<i64> {
+        self.call("settled end", false, async || self.memory.inner.settled_end(topic, partition).await).await
+    }
+
+    async fn offset_for_time(&self, topic: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
+        let find = async || self.memory.inner.offset_for_time(topic, partition, time_ms).await;
+        self.call("offset for time", false, find).await
+    }
+
+    async fn committed(&self, group: &str, topic: &str) -> LogResult<BTreeMap<i32, i64>> {
+        self.call("committed", false, async || self.memory.inner.committed(group, topic).await).await
+    }
+
+    async fn set_committed(&self, group: &str, topic: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
+        self.call("set committed", true, async || self.memory.inner.set_committed(group, topic, offsets).await).await
+    }
+
+    async fn reader(&self, topic: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
+        self.call("reader", false, async || Ok(())).await?;
+        let inner = match membership {
+            Membership::Group { group, .. } => {
+                let (memory, member) = (self.memory.clone(), self.member);
+                self.memory.inner.reader_of(topic, group, move || memory.owned_by(member))
+            }
+            Membership::Direct { partitions } => self.memory.inner.reader_direct(topic, partitions),
         };
-        self.call("bounds", false, look).await
-    }
-
-    async fn settled_end(&self, _: &str, partition: i32) -> LogResult<i64> {
-        self.call("settled end", false, |memory| memory.bounds(partition).latest).await
-    }
-
-    async fn offset_for_time(&self, _: &str, partition: i32, time_ms: i64) -> LogResult<Option<i64>> {
-        let first = |log: &PartitionLog| {
-            let mut left = log.records.iter().filter(|record| record.offset >= log.earliest);
-            left.find(|record| record.append_ms >= time_ms).map(|record| record.offset)
-        };
-        self.call("offset for time", false, |memory| memory.look(partition, first)).await
-    }
-
-    async fn committed(&self, _: &str, _: &str) -> LogResult<BTreeMap<i32, i64>> {
-        self.call("committed", false, |memory| memory.state.lock().unwrap().committed.clone()).await
-    }
-
-    async fn set_committed(&self, _: &str, _: &str, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
-        let set = |memory: &MemoryLog| memory.state.lock().unwrap().committed.extend(offsets);
-        self.call("set committed", true, set).await
-    }
-
-    async fn reader(&self, _: &str, membership: &Membership) -> LogResult<Box<dyn LogReader>> {
-        let fixed = match membership {
-            Membership::Group { .. } => None,
-            Membership::Direct { partitions } => Some(partitions.iter().map(|partition| (*partition, 0)).collect()),
-        };
-        self.call("reader", false, |_| ()).await?;
-        Ok(Box::new(Reader { log: self.clone(), fixed, is_announced: false, held: BTreeMap::new(), last: -1 }))
+        Ok(Box::new(Reader { log: self.clone(), inner }))
     }
 
     async fn writer(&self, id: &str) -> LogResult<Box<dyn LogWriter>> {
@@ -228,146 +213,63 @@ impl Log for LogOf {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    /// The rebalance that gave it.
-    since: u64,
-    /// Next offset and whether the end was told; `None` until started.
-    position: Option<(i64, bool)>,
-    is_paused: bool,
-}
-
 struct Reader {
     log: LogOf,
-    /// Without a group.
-    fixed: Option<BTreeMap<i32, u64>>,
-    is_announced: bool,
-    held: BTreeMap<i32, Held>,
-    /// The partition read last, so that each gets its turn.
-    last: i32,
+    inner: MemoryReader,
 }
 
 impl Reader {
-    fn owned(&self) -> BTreeMap<i32, u64> {
-        self.fixed.clone().unwrap_or_else(|| self.log.memory.owned_by(self.log.member))
-    }
-
-    fn membership_event(&mut self) -> Option<ReadEvent> {
-        let owned = self.owned();
-        let gone: Vec<i32> =
-            self.held.iter().filter(|(id, held)| owned.get(id) != Some(&held.since)).map(|(id, _)| *id).collect();
-        if !gone.is_empty() {
-            self.held.retain(|id, _| !gone.contains(id));
-            return Some(ReadEvent::Revoked(gone));
+    /// Now and then records cannot be read, this time.
+    fn disturbed(&mut self, mut chunk: Chunk) -> ReadEvent {
+        let MemoryLog { chance, sabotage, .. } = &*self.log.memory;
+        let Chunk { partition, .. } = chunk;
+        if chance.is_unreadable() {
+            let offset = chunk.offsets[0];
+            let error =
+                LogError::new(LogErrorKind::Corrupt, format!("{partition} at {offset}: the simulation says so"));
+            chance.tell(format_args!("{} log poll: {error}", self.log.life.name));
+            self.inner.stop(partition);
+            return ReadEvent::Failed { partition, offset, error };
         }
-        let new: Vec<i32> = owned.keys().filter(|id| !self.held.contains_key(id)).copied().collect();
-        if new.is_empty() && std::mem::replace(&mut self.is_announced, true) {
-            return None;
+        if *sabotage == Some(Sabotage::RecordSkipped) && chunk.offsets.len() == 9 {
+            chunk.offsets.pop();
+            chunk.times_ms.pop();
+            chunk.records.truncate(chunk.offsets.len());
         }
-        self.is_announced = true;
-        self.held.extend(new.iter().map(|id| (*id, Held { since: owned[id], position: None, is_paused: false })));
-        Some(ReadEvent::Assigned(new))
+        ReadEvent::Chunk(chunk)
     }
-
-    fn next_event(&mut self) -> LogResult<Option<ReadEvent>> {
-        if let Some(event) = self.membership_event() {
-            return Ok(Some(event));
-        }
-        let last = self.last;
-        let mut turn: Vec<i32> = self.held.keys().copied().collect();
-        turn.sort_by_key(|id| (*id <= last, *id));
-        let most = self.log.memory.chance.draw(|random| random.between(1, 9));
-        for id in turn {
-            let Some(held) = self.held.get_mut(&id) else { continue };
-            let Some((next, end_told)) = held.position.filter(|_| !held.is_paused) else { continue };
-            self.last = id;
-            if self.log.memory.chance.is_unreadable() {
-                let error = LogError::new(LogErrorKind::Corrupt, format!("{id} at {next}: the simulation says so"));
-                self.log.memory.chance.tell(format_args!("{} log poll: {error}", self.log.life.name));
-                held.position = None;
-                return Ok(Some(ReadEvent::Failed { partition: id, offset: next, error }));
-            }
-            let chunk = self.log.memory.look(id, |log| chunk(log, id, next, usize::try_from(most).unwrap()))?;
-            if let Some(mut chunk) = chunk {
-                held.position = chunk.offsets.last().map(|last| (last + 1, false));
-                if self.log.memory.sabotage == Some(Sabotage::RecordSkipped) && most == 9 {
-                    chunk.offsets.pop();
-                    chunk.times_ms.pop();
-                    chunk.records.truncate(chunk.offsets.len());
-                }
-                return Ok(Some(ReadEvent::Chunk(chunk)));
-            }
-            if !end_told {
-                held.position = Some((next, true));
-                return Ok(Some(ReadEvent::EndReached(id)));
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// What stands at `next` and after it; `None` at the end.
-fn chunk(log: &PartitionLog, partition: i32, next: i64, most: usize) -> LogResult<Option<Chunk>> {
-    if next < log.earliest || next > log.latest {
-        let message = format!("{partition} has offsets {}..{}, not {next}", log.earliest, log.latest);
-        return Err(LogError::new(LogErrorKind::OffsetOutOfRange, message));
-    }
-    let mut chunk = Chunk { partition, ..Chunk::default() };
-    for record in log.records.iter().filter(|record| record.offset >= next).take(most) {
-        let key = format!("k{}", record.offset);
-        chunk.records.push(key.as_bytes(), Some(record.value.as_bytes()), |_| {})?;
-        chunk.offsets.push(record.offset);
-        chunk.times_ms.push(record.append_ms);
-    }
-    Ok((!chunk.offsets.is_empty()).then_some(chunk))
 }
 
 #[async_trait]
 impl LogReader for Reader {
     async fn poll(&mut self, max_wait: Duration) -> LogResult<ReadEvent> {
-        let deadline = Instant::now() + max_wait;
-        self.log.call("poll", false, |_| ()).await?;
-        loop {
-            let memory = self.log.memory.clone();
-            let mut changed = std::pin::pin!(memory.changed.notified());
-            // From now on, so that nothing is missed between a look and the wait.
-            changed.as_mut().enable();
-            self.log.life.goes_on().await;
-            if let Some(event) = self.next_event()? {
-                return Ok(event);
-            }
-            if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                return Ok(ReadEvent::Idle);
-            }
-        }
+        self.log.call("poll", false, async || Ok(())).await?;
+        let most = self.log.memory.chance.draw(|random| random.between(1, 9));
+        self.inner.set_most(usize::try_from(most).unwrap());
+        let event = self.inner.poll(max_wait).await?;
+        self.log.life.goes_on().await;
+        Ok(match event {
+            ReadEvent::Chunk(chunk) => self.disturbed(chunk),
+            event => event,
+        })
     }
 
     async fn start(&mut self, partition: i32, offset: i64) -> LogResult<()> {
-        self.log.call("start", false, |_| ()).await?;
-        let since = self.owned().get(&partition).copied();
-        let Some(held) = self.held.get_mut(&partition).filter(|held| Some(held.since) == since) else {
-            return Err(LogError::new(LogErrorKind::NotAssigned, format!("{partition} is not assigned")));
-        };
-        self.log.memory.look(partition, |log| chunk(log, partition, offset, 1))?;
-        held.position = Some((offset, false));
-        Ok(())
+        self.log.call("start", false, async || Ok(())).await?;
+        self.inner.start(partition, offset).await
     }
 
     fn pause(&mut self, partition: i32) {
-        if let Some(held) = self.held.get_mut(&partition) {
-            held.is_paused = true;
-        }
+        self.inner.pause(partition);
     }
 
     fn resume(&mut self, partition: i32) {
-        if let Some(held) = self.held.get_mut(&partition) {
-            held.is_paused = false;
-        }
+        self.inner.resume(partition);
     }
 
     async fn commit(&mut self, offsets: &BTreeMap<i32, i64>) -> LogResult<()> {
-        let commit = |memory: &MemoryLog| memory.state.lock().unwrap().committed.extend(offsets);
-        self.log.call("commit", true, commit).await
+        let Self { log, inner } = self;
+        log.call("commit", true, async || inner.commit(offsets).await).await
     }
 
     async fn close(self: Box<Self>) {}

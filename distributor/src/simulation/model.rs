@@ -8,7 +8,7 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::chance::MONTH_MS;
-use super::log::{PartitionLog, Record};
+use super::log::{History, Record};
 use crate::layout::Layout;
 
 const DAY_MS: i64 = 86_400_000;
@@ -72,7 +72,7 @@ pub(super) enum What {
 ///
 /// # Errors
 /// They do not decide all that the log held since the commit log began.
-pub(super) fn tables(partition: i32, start: i64, decided: &[Decided], log: &PartitionLog) -> Result<Tables, String> {
+pub(super) fn tables(partition: i32, start: i64, decided: &[Decided], log: &History) -> Result<Tables, String> {
     check_order(start, decided, log)?;
     let mut tables = Tables::new();
     let mut before: Vec<Timed<'_>> = Vec::new();
@@ -94,7 +94,7 @@ pub(super) fn tables(partition: i32, start: i64, decided: &[Decided], log: &Part
     Ok(tables)
 }
 
-fn check_order(start: i64, decided: &[Decided], log: &PartitionLog) -> Result<(), String> {
+fn check_order(start: i64, decided: &[Decided], log: &History) -> Result<(), String> {
     let mut at = start;
     for Decided { from, to, what } in decided {
         if *from != at || to <= from {

@@ -73,10 +73,10 @@ impl Zone {
                 data: number,
             };
             let append_ms = super::chance::MONTH_MS + i64::try_from(number).unwrap();
-            self.log.append(partition, 0, append_ms, serde_json::to_string(&event).unwrap());
+            self.log.append(partition, 0, append_ms, &serde_json::to_string(&event).unwrap());
         }
         // Not an event, and too long for a file that goes up in one piece.
-        self.log.append(partition, 0, super::chance::MONTH_MS, noise(40_000));
+        self.log.append(partition, 0, super::chance::MONTH_MS, &noise(40_000));
     }
 
     fn distributor(&self, script: Option<Script>, once: bool) -> (Distributor, Registry) {

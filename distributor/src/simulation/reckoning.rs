@@ -73,7 +73,7 @@ fn tables(
     let state = &folded.state;
     let Some(header) = &state.head.header else {
         let Bounds { earliest, .. } = log.bounds(partition);
-        let is_empty = log.look(partition, |log| log.records.iter().all(|record| record.offset < earliest));
+        let is_empty = log.history(partition).records.iter().all(|record| record.offset < earliest);
         return if is_empty { Ok(model::Tables::new()) } else { Err("it has no commit log".to_owned()) };
     };
     commits::check(store, partition, state)?;
@@ -83,7 +83,7 @@ fn tables(
     if let Some(Decided { from, to, .. }) = decided.iter().find(is_unasked) {
         return Err(format!("{from}..{to} were skipped unasked"));
     }
-    let mut tables = log.look(partition, |log| model::tables(partition, header.start, &decided, log))?;
+    let mut tables = model::tables(partition, header.start, &decided, &log.history(partition))?;
     tables.extend(folded.blanked.into_iter().map(|path| (path, Vec::new())));
     Ok(tables)
 }

@@ -41,7 +41,7 @@ impl Zone {
                 data: number,
             };
             let append_ms = super::chance::MONTH_MS + i64::try_from(number).unwrap();
-            self.log.append(0, 0, append_ms, serde_json::to_string(&event).unwrap());
+            self.log.append(0, 0, append_ms, &serde_json::to_string(&event).unwrap());
         }
     }
 

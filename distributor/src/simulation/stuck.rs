@@ -46,7 +46,7 @@ impl Zone {
                     event_type: "t".into(),
                     data: number,
                 };
-                self.log.append(partition, 0, MONTH_MS, serde_json::to_string(&event).unwrap());
+                self.log.append(partition, 0, MONTH_MS, &serde_json::to_string(&event).unwrap());
             }
         }
     }

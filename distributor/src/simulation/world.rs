@@ -222,7 +222,7 @@ impl World {
                 // In steps, so that times differ by the very window at times.
                 (hole, append_ms - append_ms % 250, value)
             });
-            self.log.append(partition, hole, append_ms, value);
+            self.log.append(partition, hole, append_ms, &value);
         }
         if self.chance.draw(|random| random.one_in(4)) {
             self.log.append_hole(self.log.partitions()[0], 1);
