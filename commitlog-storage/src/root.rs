@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use commitlog::{Hash, with_sum, without_sum};
-use common::store::{Metadata, PutCondition, PutOutcome, StoreErrorKind};
+use common::store::{Metadata, PutCondition, PutOutcome};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{CommitLogError, Result};
@@ -77,14 +77,7 @@ impl CommitLog {
 
     async fn read_root(&self) -> Result<(Root, PutCondition)> {
         let key = self.root_key();
-        let read = loop {
-            match self.read_with_meta(&key, MAX_ROOT_BYTES).await {
-                // It was replaced while it was read.
-                Err(CommitLogError::Store(error)) if error.kind == StoreErrorKind::VersionMismatch => {}
-                read => break read?,
-            }
-        };
-        let Some((meta, body)) = read else {
+        let Some((meta, body)) = self.read_with_meta(&key, MAX_ROOT_BYTES).await? else {
             return Ok((Root::default(), PutCondition::IfAbsent));
         };
         let damaged = |message: String| CommitLogError::damaged(key.clone(), Damage::Root { message });

@@ -29,6 +29,7 @@ mod lock;
 mod memory;
 mod place;
 mod probe;
+mod read_all;
 mod retry;
 #[cfg(feature = "s3")]
 mod s3;
@@ -54,6 +55,7 @@ pub use lock::{LockKind, StoreLock};
 pub use memory::MemoryStore;
 pub use place::{FileId, Place};
 pub use probe::probe;
+pub use read_all::read_all;
 pub use retry::{OnAnswer, OnRetry, RETRIES_PER_SECOND, RETRY_BURST, RetryPolicy, RetryingStore, TOLERATED_OUTAGE};
 #[cfg(feature = "s3")]
 pub use s3::{S3Settings, S3Store, aws_config, connect_s3};
@@ -370,23 +372,3 @@ pub enum TagOutcome {
 
 /// S3 refuses requests whose signature is so much older, or younger, than its own time.
 pub const SIGNATURE_LASTS: Duration = Duration::from_secs(15 * 60);
-
-/// Reads a whole object, refusing one larger than `limit_bytes`; `None` if there is certainly none.
-pub async fn read_all(store: &dyn Store, key: &str, limit_bytes: u64) -> Result<Option<(ObjectMeta, Bytes)>> {
-    let Some((meta, mut reader)) = store.open(key, GetOptions::default()).await? else {
-        return Ok(None);
-    };
-    if meta.size_bytes > limit_bytes {
-        return Err(StoreError::new(
-            StoreErrorKind::TooLarge,
-            "get",
-            key,
-            format!("{} bytes, more than the limit of {limit_bytes}", meta.size_bytes),
-        ));
-    }
-    let mut body = bytes::BytesMut::with_capacity(usize::try_from(meta.size_bytes).unwrap_or(0));
-    while let Some(piece) = reader.next().await? {
-        body.extend_from_slice(&piece);
-    }
-    Ok(Some((meta, body.freeze())))
-}
