@@ -19,12 +19,25 @@ const READ_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct Known {
     pub window: Window,
     window_ms: i64,
-    /// None: nowhere.
-    at: Option<i64>,
+    valid: Option<Valid>,
     /// Log time there; none before the first batch.
     clock_ms: Option<i64>,
     /// The batches whose keys are in the window: where each begins, and log time at its end. Oldest first.
     batches: VecDeque<(i64, i64)>,
+}
+
+/// Where a window is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Valid {
+    at: i64,
+    /// How far the offsets before it were decided, if at all, when it was rebuilt. Others may have decided the rest since.
+    decided_to: Option<i64>,
+}
+
+impl Valid {
+    fn new(at: i64, recent: &Recent) -> Self {
+        Self { at, decided_to: recent.end().map(|end| end.min(at)) }
+    }
 }
 
 /// A key run that is to be read.
@@ -37,7 +50,7 @@ struct Run {
 impl Known {
     pub(crate) fn new(window_ms: i64, budget: &Arc<Budget>) -> Self {
         let window = Window::new(window_ms, budget);
-        Self { window, window_ms, at: None, clock_ms: None, batches: VecDeque::new() }
+        Self { window, window_ms, valid: None, clock_ms: None, batches: VecDeque::new() }
     }
 
     pub(crate) fn clock_ms(&self) -> Option<i64> {
@@ -55,17 +68,24 @@ impl Known {
     /// The disk's. The window is then valid nowhere.
     pub(crate) fn take(&mut self, overlay: Overlay, batch: &Intent) -> Result<(), ScratchError> {
         // Elsewhere the window lacks keys. Valid nowhere, it is rebuilt before it is used.
-        if self.at.take() != Some(batch.from) {
+        if self.valid.take().is_none_or(|valid| valid.at != batch.from) {
             return Ok(());
         }
         self.window.merge(overlay, batch.clock_ms)?;
-        (self.at, self.clock_ms) = (Some(batch.to), Some(batch.clock_ms));
+        self.valid = Some(Valid { at: batch.to, decided_to: Some(batch.to) });
+        self.clock_ms = Some(batch.clock_ms);
         self.batches.push_back((batch.from, batch.clock_ms));
         let oldest_ms = batch.clock_ms.saturating_sub(self.window_ms);
         while self.batches.front().is_some_and(|(_, clock_ms)| *clock_ms < oldest_ms) {
             self.batches.pop_front();
         }
         Ok(())
+    }
+
+    /// Whether the window is valid at `at`, as [`Known::rebuild`] makes it.
+    pub(crate) fn is_valid(&self, recent: &Recent, at: i64, window_ms: i64, keys_from: i64) -> bool {
+        let is_there = self.valid == Some(Valid::new(at, recent));
+        is_there && self.window_ms == window_ms && self.window_from(at) >= keys_from
     }
 
     /// Makes the window valid at `at`, where the commit log begins or a span ends. Returns whether that took reading.
@@ -83,7 +103,7 @@ impl Known {
         budget: &Arc<Budget>,
         keys_from: i64,
     ) -> Result<bool, PartitionError> {
-        if self.at == Some(at) && self.window_ms == window_ms && self.window_from(at) >= keys_from {
+        if self.is_valid(recent, at, window_ms, keys_from) {
             return Ok(false);
         }
         *self = Self::new(window_ms, budget);
@@ -119,7 +139,7 @@ impl Known {
                 break;
             }
         }
-        self.at = Some(at);
+        self.valid = Some(Valid::new(at, recent));
         Ok(true)
     }
 
@@ -229,9 +249,28 @@ mod tests {
             panic!("an intent")
         };
         known.take(Window::overlay(), &intent).unwrap();
-        assert_eq!(known.at, None, "it was valid nowhere, and lacks keys");
-        known.at = Some(intent.from);
+        assert_eq!(known.valid, None, "it was valid nowhere, and lacks keys");
+        known.valid = Some(Valid { at: intent.from, decided_to: Some(intent.from) });
         known.take(Window::overlay(), &intent).unwrap();
-        assert_eq!(known.at, Some(intent.to));
+        assert_eq!(known.valid.map(|valid| valid.at), Some(intent.to));
+    }
+
+    /// An owner fills a batch from where the log begins, for nothing is decided; meanwhile another one decides what was
+    /// before, which the log has let go of.
+    #[tokio::test]
+    async fn a_window_lacks_the_keys_of_what_others_have_decided_since() {
+        let commits = CommitLog::new(Arc::new(common::store::MemoryStore::default()), "t", 0);
+        let budget = Budget::new(u64::MAX, crate::Scratch::new(std::env::temp_dir()));
+        let mut known = Known::new(1_000, &budget);
+        let nothing = commits.load().await.unwrap();
+        assert!(known.rebuild(&commits, &nothing.recent, 10, 1_000, &budget, 0).await.unwrap());
+        assert!(known.is_valid(&nothing.recent, 10, 1_000, 0));
+        let ops: Vec<Op> = entries().into_iter().take(1).flatten().collect();
+        commits.append(nothing.tail, "w", &ops).await.unwrap();
+        let decided = commits.load().await.unwrap();
+        assert_eq!(decided.recent.end(), Some(10));
+        assert!(!known.is_valid(&decided.recent, 10, 1_000, 0), "keys of the batch 0..10 may be missing");
+        let missing = known.rebuild(&commits, &decided.recent, 10, 1_000, &budget, 0).await.unwrap_err();
+        assert!(missing.to_string().contains("key run"), "they are looked for: {missing}");
     }
 }

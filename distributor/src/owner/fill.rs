@@ -42,10 +42,11 @@ impl Partition {
     ) -> Result<Filled, PartitionError> {
         let context = self.shared.context.clone();
         let keys_from = recent.keys_from();
+        let window_ms = context.layout.window_ms;
         let goes_on = matches!(&self.phase, Phase::Fill(filling) if filling.asked_at == at);
-        if !goes_on || self.known.window_from(at) < keys_from {
+        if !goes_on || !self.known.is_valid(recent, at, window_ms, keys_from) {
             self.phase = Phase::Other;
-            self.know(at, context.layout.window_ms, keys_from, recent).await?;
+            self.know(at, window_ms, keys_from, recent).await?;
             let batch = self.new_batch(&context, at)?;
             let begins_log = recent.is_empty();
             self.phase = Phase::Fill(Filling { batch, asked_at: at, begins_log, since: None, due: None });

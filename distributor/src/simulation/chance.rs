@@ -71,6 +71,8 @@ pub(super) struct Chance {
     under_way: AtomicUsize,
     /// How far the wall clocks of processes are ahead, milliseconds. The clock of the store is right.
     walls_ahead_ms: AtomicI64,
+    /// The store has no room before this moment, as milliseconds since boot.
+    full_until_ms: AtomicI64,
 }
 
 /// The wall clock of a process.
@@ -95,6 +97,7 @@ impl Chance {
             is_calm: AtomicBool::new(false),
             under_way: AtomicUsize::new(0),
             walls_ahead_ms: AtomicI64::new(0),
+            full_until_ms: AtomicI64::new(0),
         }
     }
 
@@ -121,9 +124,19 @@ impl Chance {
         self.walls_ahead_ms.store(ahead_ms, Ordering::SeqCst);
     }
 
+    /// The store has no room for some time.
+    pub fn fill_up(&self, for_ms: i64) {
+        self.full_until_ms.store(self.since_boot_ms() + for_ms, Ordering::SeqCst);
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.since_boot_ms() < self.full_until_ms.load(Ordering::SeqCst)
+    }
+
     /// No more faults.
     pub fn calm(&self) {
         self.jump(0);
+        self.fill_up(0);
         self.is_calm.store(true, Ordering::SeqCst);
     }
 

@@ -264,6 +264,15 @@ impl StoreOf {
         Err(failure)
     }
 
+    /// # Errors
+    /// The store is full.
+    fn check_room(&self, operation: &'static str, key: &str) -> StoreResult<()> {
+        if !self.memory.chance.is_full() {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Transient, operation, key, "no space left, says the simulation"))
+    }
+
     /// A put that makes rows visible has to end some time after its proof does.
     fn check_put(&self, key: &str, condition: &PutCondition) {
         let is_data = key.starts_with("events/") || key.starts_with("rejected/");
@@ -285,6 +294,7 @@ struct Upload {
 #[async_trait]
 impl MultipartUpload for Upload {
     async fn part(&mut self, bytes: Bytes) -> StoreResult<()> {
+        self.store.check_room("put part", &self.key)?;
         self.store.look("put part", &self.key, |_| Ok(())).await?;
         self.parts.extend_from_slice(&bytes);
         Ok(())
@@ -293,6 +303,7 @@ impl MultipartUpload for Upload {
     async fn complete(self: Box<Self>, condition: PutCondition) -> StoreResult<PutOutcome> {
         let Self { store, key, parts } = *self;
         store.check_put(&key, &condition);
+        store.check_room("complete", &key)?;
         let named = key.clone();
         store.change("complete", &key, move |memory| memory.put(&named, &parts.into(), &condition)).await
     }
@@ -338,6 +349,7 @@ impl Store for StoreOf {
 
     async fn put(&self, key: &str, body: Bytes, condition: PutCondition, _: &Metadata) -> StoreResult<PutOutcome> {
         self.check_put(key, &condition);
+        self.check_room("put", key)?;
         let named = key.to_owned();
         self.change("put", key, move |memory| memory.put(&named, &body, &condition)).await
     }
@@ -352,6 +364,7 @@ impl Store for StoreOf {
     }
 
     async fn copy(&self, from: &str, version: &Version, to: &str) -> StoreResult<()> {
+        self.check_room("copy", to)?;
         let (source, version, target) = (from.to_owned(), version.clone(), to.to_owned());
         self.change("copy", from, move |memory| memory.copy(&source, &version, &target)).await
     }

@@ -160,7 +160,7 @@ impl World {
                 _ => {}
             }
         }
-        match self.chance.draw(|random| random.below(21)) {
+        match self.chance.draw(|random| random.below(22)) {
             0..=5 => self.append(),
             6..=11 => (0..MEMBERS).for_each(|member| self.start_if_gone(member)),
             12 => {
@@ -185,6 +185,11 @@ impl World {
                 let ahead_ms = self.chance.draw(|random| random.pick(&[-86_400_000, -5_000, 0, 5_000, 86_400_000]));
                 self.chance.tell(format_args!("the clocks of all processes are {ahead_ms} ms ahead"));
                 self.chance.jump(ahead_ms);
+            }
+            19 => {
+                let for_ms = self.chance.draw(|random| random.pick(&[1_000, 20_000, 300_000]));
+                self.chance.tell(format_args!("the store is full for {for_ms} ms"));
+                self.chance.fill_up(for_ms);
             }
             _ => match self.trouble {
                 Trouble::FilesAreLost => self.lose_files(),
