@@ -15,6 +15,7 @@ mod repair;
 mod replay;
 mod report;
 mod rewrite;
+mod stores;
 mod trusted;
 mod verify;
 mod wiring;

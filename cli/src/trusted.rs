@@ -9,11 +9,12 @@ use common::clock::SystemClock;
 use common::config::Config;
 use common::log::{EmbeddedLog, Log, LogErrorKind};
 use common::shutdown::Shutdown;
-use common::store::{LocalStore, Location, RetryPolicy, RetryingStore, Store};
+use common::store::{Location, RetryPolicy, RetryingStore, Store};
 
 use crate::args::{CommonArgs, LogArgs};
-use crate::wiring::{EMBEDDED_GROUP, kafka_log, refuse_no_folder, required, s3};
-use crate::{Failure, configure};
+use crate::stores::refuse_no_folder;
+use crate::wiring::{EMBEDDED_GROUP, kafka_log, required};
+use crate::{Failure, configure, stores};
 
 /// The trusted zone, its log, if that is known, and the group that wrote it.
 pub struct Trusted {
@@ -62,15 +63,7 @@ pub fn flags(args: &LogArgs) -> [(&'static str, &'static str, Option<&String>); 
 }
 
 async fn store(config: &Config, location: &Location) -> Result<Arc<dyn Store>, Failure> {
-    let store: Arc<dyn Store> = match location {
-        // Opened as it is: these commands create no folders.
-        Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
-        Location::Local(path) => {
-            let why = if path.exists() { "is not a folder" } else { "does not exist" };
-            return Err(Failure::usage(anyhow!("trusted.url: {} {why}", path.display())));
-        }
-        location => s3(location).await?,
-    };
+    let store = stores::as_it_is(location).await?;
     let policy = RetryPolicy {
         patience: Some(config.patience.min(Duration::from_secs(60))),
         wait_for_operator: false,

@@ -1,7 +1,5 @@
 //! Connects the components of each command.
 
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,10 +10,7 @@ use common::control::Control;
 use common::descriptors::raise_limit;
 use common::log::{EmbeddedLog, KafkaSettings, Log, Retention, TopicSpec, connect_kafka};
 use common::shutdown::Shutdown;
-use common::store::{
-    LocalStore, Location, RetryPolicy, RetryingStore, Store, StoreError, SurveyOptions, check_writable, connect_s3,
-    probe,
-};
+use common::store::{Location, RetryPolicy, RetryingStore, Store, SurveyOptions, check_writable};
 use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch, standing};
 use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
@@ -24,7 +19,8 @@ use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
 use crate::progress::Progress;
 use crate::report::{Report, Zones};
-use crate::{Failure, configure, logging};
+use crate::stores::refuse_no_folder;
+use crate::{Failure, configure, logging, stores};
 
 /// The group of the embedded log's only consumer.
 pub const EMBEDDED_GROUP: &str = "event-distributor";
@@ -34,8 +30,6 @@ pub const KAFKA_PARTITIONS: u32 = 4;
 /// Partitions of the ledger: the most ingestors that can share a landing zone.
 pub const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
 pub const KAFKA_LEDGER_PARTITIONS: u32 = 8;
-/// The prefix of the objects that the start-up check of the trusted store writes and removes.
-const PROBE_PREFIX: &str = "_commits";
 
 /// Runs a command on an async runtime.
 pub fn block_on(common: &CommonArgs, command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -120,7 +114,7 @@ impl Process {
     }
 
     async fn landing(&self) -> Result<Arc<dyn Store>, Failure> {
-        landing(required(self.config.landing.location.as_ref(), "landing.url", "--landing")?).await
+        stores::landing(required(self.config.landing.location.as_ref(), "landing.url", "--landing")?).await
     }
 
     /// The trusted store, after a check of the guarantees that exactly-once needs.
@@ -128,12 +122,10 @@ impl Process {
         let location = required(self.config.trusted.location.as_ref(), "trusted.url", "--trusted")?;
         // What cannot work is reported before anything is created.
         scratch(&self.config)?;
-        if let Location::Local(path) = location {
-            refuse_no_folder("trusted.url", path)?;
-            return Ok(Arc::new(LocalStore::new(path.clone())));
+        let store = stores::to_be_made(location).await?;
+        if store.capabilities().folder.is_none() {
+            stores::probe_trusted(&*self.patient(store.clone(), once)).await.context("trusted zone")?;
         }
-        let store = s3(location).await?;
-        probe_trusted(&*self.patient(store.clone(), once)).await.context("trusted zone")?;
         Ok(store)
     }
 
@@ -171,7 +163,8 @@ impl Process {
     ) -> Result<Ingestor, Failure> {
         let Config { landing, format, log: topics, ledger, .. } = &self.config;
         let Tries { once, retry_quarantined } = tries;
-        let local = matches!(landing.location, Some(Location::Local(_)));
+        // Otherwise objects appear whole.
+        let is_written_in_place = store.capabilities().is_written_in_place;
         let metrics = Arc::new(ingestor::Metrics::new(&self.registry)?);
         let source = metrics.clone();
         self.status.register("ingestor", move || source.status());
@@ -194,8 +187,7 @@ impl Process {
                 discovery: DiscoverySettings {
                     poll_interval: landing.poll_interval,
                     full_sweep_interval: landing.full_sweep_interval,
-                    // Objects in a bucket appear whole.
-                    min_age: if local { landing.min_age } else { Duration::ZERO },
+                    min_age: if is_written_in_place { landing.min_age } else { Duration::ZERO },
                     ignored: IgnoredNames {
                         prefixes: landing.ignore_prefixes.clone(),
                         suffixes: landing.ignore_suffixes.clone(),
@@ -291,57 +283,10 @@ struct Tries {
     retry_quarantined: bool,
 }
 
-/// The existing landing zone.
-pub async fn landing(location: &Location) -> Result<Arc<dyn Store>, Failure> {
-    match location {
-        Location::Local(path) if is_pending_itself(path) => Err(Failure::usage(anyhow!(
-            "landing.url: {} holds no folder pending/, and is called so itself; did you mean '{}'?",
-            path.display(),
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).display()
-        ))),
-        Location::Local(path) if path.is_dir() => Ok(Arc::new(LocalStore::landing(path.clone()))),
-        Location::Local(path) => {
-            let why = if path.exists() {
-                "is no folder: name one that has a folder pending/ with the files"
-            } else {
-                "is not a folder; create it with a folder pending/ inside and put files there"
-            };
-            Err(Failure::usage(anyhow!("landing.url: {} {why}", path.display())))
-        }
-        location => s3(location).await,
-    }
-}
-
-/// Whether the location is the folder with the files instead of the one that contains it.
-fn is_pending_itself(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name == "pending") && path.is_dir() && !path.join("pending").exists()
-}
-
 /// Whether the trusted zone has a file of `events`. What cannot be listed counts as none: the report only advises.
 async fn has_tables(store: &dyn Store) -> bool {
     let options = SurveyOptions { prefix: "events/".to_owned(), limit: Some(1), ..SurveyOptions::default() };
     store.survey(&options).await.is_ok_and(|page| !page.objects.is_empty())
-}
-
-/// Checks that a store keeps the guarantees that exactly-once needs. Removes everything that it writes.
-pub async fn probe_trusted(store: &dyn Store) -> Result<(), StoreError> {
-    probe(store, PROBE_PREFIX).await
-}
-
-/// Refuses a path where no folder can be, such as that of a file.
-pub fn refuse_no_folder(key: &str, path: &Path) -> Result<(), Failure> {
-    match check_writable(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotADirectory | ErrorKind::NotFound) => {
-            let why = if path.is_file() {
-                "is a file, not a folder".to_owned()
-            } else {
-                format!("cannot be a folder: {error}")
-            };
-            Err(Failure::usage(anyhow!("{key}: {} {why}", path.display())))
-        }
-        // A role that needs the permission reports that it lacks it.
-        _ => Ok(()),
-    }
 }
 
 fn hint_sources(landing: &Landing) -> Vec<HintSource> {
@@ -374,13 +319,6 @@ pub fn kafka_log(config: &Config) -> Result<Arc<dyn Log>, Failure> {
     let kafka = required(config.kafka.as_ref(), "kafka.brokers", "--brokers")?;
     let settings = KafkaSettings { brokers: kafka.brokers.clone(), client: kafka.client.clone() };
     connect_kafka(settings).map_err(Failure::usage)
-}
-
-pub async fn s3(location: &Location) -> Result<Arc<dyn Store>, Failure> {
-    let Location::S3 { bucket, prefix } = location else {
-        return Err(Failure::usage(anyhow!("{location} is not an s3 location")));
-    };
-    connect_s3(bucket, prefix).await.map_err(Failure::usage)
 }
 
 pub async fn run(args: &RunArgs) -> Result<(), Failure> {

@@ -7,9 +7,8 @@ use xxhash_rust::xxh3::xxh3_128;
 /// The folder of the landing zone that files are read from.
 pub(crate) const PENDING: &str = "pending/";
 
-/// Distinguishes a version of a landing file from all others, by its key and version. Local versions contain an inode,
-/// so they are unique together with the relative path; an ETag is only a hash of the content, so the location is part
-/// of the identity.
+/// Distinguishes a version of a landing file from all others, by its key and version, and by the location where versions
+/// are not unique.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Identities {
     prefix: String,
@@ -17,8 +16,8 @@ pub(crate) struct Identities {
 
 impl Identities {
     pub(crate) fn of(store: &dyn Store) -> Self {
-        let location = store.location();
-        let prefix = if location.starts_with("s3://") { format!("{location}/{PENDING}") } else { String::new() };
+        let is_unique = store.capabilities().has_unique_versions;
+        let prefix = if is_unique { String::new() } else { format!("{}/{PENDING}", store.location()) };
         Self { prefix }
     }
 

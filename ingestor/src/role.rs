@@ -1,7 +1,7 @@
 //! The ingestor as a role: joins the group that shares the ledger's partitions and processes its assigned ones, until
 //! the work is done, an operator ends it, or it must not continue.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::clock::Clock;
@@ -165,13 +165,12 @@ impl Ingestor {
 /// # Errors
 /// The store's error, an invalid marker, or a mode that the store does not support.
 pub async fn archive_mode(store: &dyn Store, configured: Option<Archive>) -> Result<Archive, IngestError> {
-    let is_s3 = store.location().starts_with("s3://");
     if let Some(archive) = configured {
-        check_mode(archive, is_s3).map_err(IngestError::Unsupported)?;
+        check_mode(archive, store).map_err(IngestError::Unsupported)?;
         return Ok(archive);
     }
     let archive = read_marker(store).await?.unwrap_or(Archive::Move);
-    check_mode(archive, is_s3).map_err(|reason| IngestError::Marker(format!("{MARKER_KEY}: {reason}")))?;
+    check_mode(archive, store).map_err(|reason| IngestError::Marker(format!("{MARKER_KEY}: {reason}")))?;
     Ok(archive)
 }
 
@@ -184,7 +183,7 @@ pub async fn read_marker(store: &dyn Store) -> Result<Option<Archive>, IngestErr
     let text = match read_all(store, MARKER_KEY, MARKER_LIMIT_BYTES).await {
         Ok(Some((_, text))) => text,
         Ok(None) => {
-            return match what_is_no_marker(&store.location()) {
+            return match what_is_no_marker(store) {
                 Some(what) => {
                     Err(wrong(format!("it is {what}, and has to be a file; remove it, or put the file there")))
                 }
@@ -200,11 +199,9 @@ pub async fn read_marker(store: &dyn Store) -> Result<Option<Archive>, IngestErr
 
 /// An entry of a folder under the marker's name that is not a file. It was meant to set a mode, so files must not be
 /// moved as if there were no marker.
-fn what_is_no_marker(location: &str) -> Option<&'static str> {
-    if location.starts_with("s3://") {
-        return None;
-    }
-    let found = Path::new(location).join(MARKER_KEY).symlink_metadata().ok()?.file_type();
+fn what_is_no_marker(store: &dyn Store) -> Option<&'static str> {
+    let folder = store.capabilities().folder?;
+    let found = folder.join(MARKER_KEY).symlink_metadata().ok()?.file_type();
     Some(match found {
         kind if kind.is_dir() => "a folder",
         kind if kind.is_symlink() => "a symbolic link, which is not followed",

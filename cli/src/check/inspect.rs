@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::config::Config;
 use common::log::{Log, LogError, LogErrorKind, Retention, TopicSpec, require_rights};
-use common::store::{ListOptions, LocalStore, Location, Store, StoreError, StoreErrorKind, check_writable};
+use common::store::{ListOptions, Location, Store, StoreError, StoreErrorKind, check_writable};
 use distributor::ReplayError;
 use ingestor::IngestError;
 
@@ -16,10 +16,9 @@ use super::archivable::{lack_of_room, try_archive};
 use super::pending::Pending;
 use super::report::Findings;
 use crate::wiring::{
-    EMBEDDED_GROUP, EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS,
-    landing, probe_trusted, refuse_no_folder, s3, scratch,
+    EMBEDDED_GROUP, EMBEDDED_LEDGER_PARTITIONS, EMBEDDED_PARTITIONS, KAFKA_LEDGER_PARTITIONS, KAFKA_PARTITIONS, scratch,
 };
-use crate::{Failure, trusted};
+use crate::{Failure, stores, trusted};
 
 /// Types are counted up to here: more are equally bad.
 const MAX_TYPES_COUNTED: usize = 10_000;
@@ -107,7 +106,7 @@ fn inspect_folders(config: &Config, findings: &mut Findings) -> bool {
 
 /// Checks by trying that the embedded log can be created, or written to. Changes nothing.
 fn log_problem(config: &Config, data_dir: &Path) -> Result<(), String> {
-    if let Err(Failure::Usage(error) | Failure::Runtime(error)) = refuse_no_folder("log.data_dir", data_dir) {
+    if let Err(Failure::Usage(error) | Failure::Runtime(error)) = stores::refuse_no_folder("log.data_dir", data_dir) {
         return Err(format!("{error:#}"));
     }
     // By default it is inside a local trusted zone, which is reported by itself.
@@ -217,29 +216,24 @@ async fn inspect_trusted(
     findings: &mut Findings,
 ) -> Option<Arc<dyn Store>> {
     const ABOUT: &str = "trusted zone";
-    let store: Arc<dyn Store> = match location {
-        Location::Local(path) if path.is_dir() => Arc::new(LocalStore::open(path.clone())),
-        Location::Local(path) if path.exists() => {
-            findings.error(ABOUT, format!("trusted.url: {} is not a folder", path.display()));
+    if let Location::Local(path) = location
+        && !path.exists()
+    {
+        findings.note(ABOUT, format!("{} does not exist yet; the distributor makes it", path.display()));
+        return None;
+    }
+    let store = match stores::as_it_is(location).await {
+        Ok(store) => store,
+        Err(Failure::Usage(error) | Failure::Runtime(error)) => {
+            findings.error(ABOUT, format!("{error:#}"));
             return None;
         }
-        Location::Local(path) => {
-            findings.note(ABOUT, format!("{} does not exist yet; the distributor makes it", path.display()));
-            return None;
-        }
-        location => match s3(location).await {
-            Ok(store) => store,
-            Err(Failure::Usage(error) | Failure::Runtime(error)) => {
-                findings.error(ABOUT, format!("{error:#}"));
-                return None;
-            }
-        },
     };
     let counted = async {
         match location {
             Location::Local(root) => count_folders(root),
             Location::S3 { .. } => {
-                probe_trusted(&*store).await?;
+                stores::probe_trusted(&*store).await?;
                 Ok((count_types(&*store).await?, Vec::new()))
             }
         }
@@ -339,7 +333,7 @@ fn tables(location: &Location, types: u64) -> String {
 
 async fn inspect_landing(location: &Location, config: &Config, findings: &mut Findings) {
     const ABOUT: &str = "landing zone";
-    let store = match landing(location).await {
+    let store = match stores::landing(location).await {
         Ok(store) => store,
         Err(Failure::Usage(error) | Failure::Runtime(error)) => {
             findings.error(ABOUT, format!("{error:#}"));

@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, TagOutcome, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore, Metadata, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, TagOutcome, Version,
 };
 use futures_util::future::BoxFuture;
 
@@ -58,6 +58,10 @@ impl Watched {
 impl Store for Watched {
     fn location(&self) -> String {
         self.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

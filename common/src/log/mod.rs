@@ -28,6 +28,7 @@ mod error;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod kafka_settings;
+#[cfg(any(test, feature = "conformance"))]
 mod memory;
 mod record;
 mod rights;
@@ -46,6 +47,7 @@ pub use error::{LogError, LogErrorKind};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaLog, client_setting_fault, connect_kafka};
 pub use kafka_settings::{KafkaSettings, RESERVED_CLIENT_SETTINGS};
+#[cfg(any(test, feature = "conformance"))]
 pub use memory::{MemoryLog, MemoryReader, StoredRecord};
 pub use record::{Chunk, HeaderWriter, Headers, MAX_HEADER_NAME_BYTES, RecordBatch, RecordRef};
 pub use rights::{DIRECT_GROUP, Operation, Resource, Right, require_rights, with_rights};

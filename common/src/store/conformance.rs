@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test suite: failing loudly is its job")]
 
+mod capabilities;
 mod listings;
 mod locks;
 mod moves;
@@ -60,6 +61,7 @@ pub async fn run_all(store: Arc<dyn Store>, prefix: &str) {
     parts::an_aborted_upload_leaves_nothing(store, &under("abort")).await;
     unfinished::run_all(store, &under("unfinished")).await;
     locks::an_exclusive_lock_excludes_all_others(store, &under("locks")).await;
+    capabilities::capabilities_are_true(store, &under("capabilities")).await;
     puts::keys_that_leave_the_root_are_refused(store, &under("keys")).await;
     super::probe(store, &under("probe")).await.expect("probe: a store that keeps its promises was refused");
 }

@@ -47,10 +47,11 @@ use self::relocate::{Relocation, Removal};
 use self::tree::{Place, Root, meta_of, stat_object};
 use self::write::Temporary;
 use super::batch::{answer_all, sort_out};
+use super::key::MAX_KEY_BYTES;
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move, MultipartUpload,
-    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
-    StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move,
+    MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError,
+    StoreErrorKind, StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
 /// Whether `now` is a later state of the same file as `then`: the same inode, written to since. Never true for versions
@@ -67,6 +68,9 @@ pub struct LocalStore {
     root: Arc<Root>,
     held: Arc<Held>,
 }
+
+/// Of Linux.
+const MAX_PATH_BYTES: usize = 4_095;
 
 /// A lock that another one holds is tried again so often.
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -159,6 +163,18 @@ fn no_tags(key: &str) -> Result<TagOutcome> {
 impl Store for LocalStore {
     fn location(&self) -> String {
         self.root.path.display().to_string()
+    }
+
+    /// A version has the inode in it.
+    fn capabilities(&self) -> Capabilities {
+        let path = &self.root.path;
+        Capabilities {
+            has_tags: false,
+            is_written_in_place: true,
+            has_unique_versions: true,
+            max_key_bytes: MAX_PATH_BYTES.saturating_sub(path.as_os_str().len() + 1).min(MAX_KEY_BYTES),
+            folder: Some(path.clone()),
+        }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::key::check_key;
+use super::key::{MAX_KEY_BYTES, check_key};
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, MultipartUpload, ObjectMeta, ObjectReader,
-    PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome, UnfinishedUpload,
-    UploadMarker, UploadPage, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Metadata, MultipartUpload, ObjectMeta,
+    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, TagOutcome,
+    UnfinishedUpload, UploadMarker, UploadPage, Version,
 };
 use crate::clock::{Clock, SystemClock};
 
@@ -190,6 +190,16 @@ impl ObjectReader for Body {
 
 #[async_trait]
 impl Store for MemoryStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            has_tags: true,
+            is_written_in_place: false,
+            has_unique_versions: false,
+            max_key_bytes: MAX_KEY_BYTES,
+            folder: None,
+        }
+    }
+
     fn location(&self) -> String {
         "memory".to_owned()
     }

@@ -18,6 +18,7 @@
 //! One conformance suite (`conformance`, behind the feature of that name) runs over every implementation.
 
 mod batch;
+mod capabilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use capabilities::Capabilities;
 pub use error::{StoreError, StoreErrorKind};
 pub use local::{LocalStore, is_later_state};
 pub use location::{Location, LocationError};
@@ -189,6 +191,8 @@ impl Parts for Bytes {
 pub trait Store: Send + Sync {
     /// The location for people and logs: `s3://bucket/prefix`, `/dir`.
     fn location(&self) -> String;
+
+    fn capabilities(&self) -> Capabilities;
 
     /// `None` if there is certainly no such object.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;

@@ -19,9 +19,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move, MultipartUpload,
-    ObjectMeta, ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError,
-    StoreErrorKind, StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, Move,
+    MultipartUpload, ObjectMeta, ObjectReader, Parts, PutCondition, PutOutcome, RenameOutcome, Result, Store,
+    StoreError, StoreErrorKind, StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage,
+    Version,
 };
 use crate::backoff::Backoff;
 use crate::shutdown::Shutdown;
@@ -215,6 +216,10 @@ impl RetryingStore {
 impl Store for RetryingStore {
     fn location(&self) -> String {
         self.shared.inner.location()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.shared.inner.capabilities()
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

@@ -36,9 +36,9 @@ use self::stale::ServerClock;
 use super::batch::{answer_all, sort_out};
 use super::key::check_key;
 use super::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Location, Metadata, Move, MultipartUpload,
-    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, SurveyOptions, SurveyPage,
-    TagOutcome, UnfinishedUpload, UploadPage, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, Location, Metadata, Move,
+    MultipartUpload, ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, SurveyOptions,
+    SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 
 /// A place in S3. Endpoint, region and credentials come from the environment, see [`S3Store::connect`].
@@ -93,6 +93,17 @@ pub async fn connect_s3(bucket: &str, prefix: &str) -> Result<Arc<dyn Store>> {
 impl Store for S3Store {
     fn location(&self) -> String {
         self.bucket.location()
+    }
+
+    /// An `ETag` is a hash of the content.
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            has_tags: true,
+            is_written_in_place: false,
+            has_unique_versions: false,
+            max_key_bytes: self.bucket.max_key_bytes(),
+            folder: None,
+        }
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {

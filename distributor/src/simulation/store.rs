@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore as Objects, Metadata, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, StoreError, StoreErrorKind,
-    TagOutcome, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, MemoryStore as Objects, Metadata, MultipartUpload,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result as StoreResult, Store, StoreError,
+    StoreErrorKind, TagOutcome, Version,
 };
 use futures_util::FutureExt;
 
@@ -327,6 +327,10 @@ impl ObjectReader for Broken {
 impl Store for StoreOf {
     fn location(&self) -> String {
         "memory".to_owned()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.memory.objects.capabilities()
     }
 
     fn as_of(&self, _: i64) -> Option<Arc<dyn Store>> {

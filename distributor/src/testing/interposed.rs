@@ -5,9 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, StoreLock,
-    SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, ListUploads, LockKind, Metadata, MultipartUpload,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
+    StoreLock, SurveyOptions, SurveyPage, TagOutcome, UnfinishedUpload, UploadPage, Version,
 };
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -63,6 +63,9 @@ impl Interposed {
 impl Store for Interposed {
     fn location(&self) -> String {
         self.inner.location()
+    }
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
     }
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         self.call("head", key, self.inner.head(key)).await

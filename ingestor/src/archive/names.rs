@@ -22,7 +22,6 @@ use crate::identity::PENDING;
 const PROCESSED: &str = "processed/";
 const MAX_SEGMENT_BYTES: usize = 255;
 const MAX_KEY_BYTES: usize = 1024;
-const MAX_PATH_BYTES: usize = 4095;
 /// The longest extension that is kept; a longer one is part of the name.
 const MAX_EXTENSION_BYTES: usize = 32;
 
@@ -34,18 +33,7 @@ pub(crate) struct Names {
 
 impl Names {
     pub(crate) fn of(store: &dyn Store) -> Self {
-        Self::at(&store.location())
-    }
-
-    fn at(location: &str) -> Self {
-        let key_bytes = match location.strip_prefix("s3://") {
-            Some(bucket) => {
-                let prefix = bucket.split_once('/').map_or("", |(_, prefix)| prefix.trim_end_matches('/'));
-                MAX_KEY_BYTES.saturating_sub(if prefix.is_empty() { 0 } else { prefix.len() + 1 })
-            }
-            None => MAX_PATH_BYTES.saturating_sub(location.len() + 1).min(MAX_KEY_BYTES),
-        };
-        Self { key_bytes }
+        Self { key_bytes: store.capabilities().max_key_bytes.min(MAX_KEY_BYTES) }
     }
 
     /// The preferred name of a file that is committed at `now_ms`; the day is that of the commit, in UTC.
@@ -174,15 +162,6 @@ mod tests {
         let hash = hash_of("id");
         let other = S3.when_folder_is_file("processed/date=2021-01-14/x/y/z.json", "id");
         assert_eq!(other, format!("processed/date=2021-01-14/x.{hash}/y/z.{hash}.json"));
-    }
-
-    #[test]
-    fn a_prefix_and_a_root_take_room() {
-        let of = |location: &str| Names::at(location).key_bytes;
-        assert_eq!(of("s3://bucket"), 1024);
-        assert_eq!(of("s3://bucket/ab/cd"), 1024 - 6);
-        assert_eq!(of("/landing"), 1024);
-        assert_eq!(of(&format!("/{}", "r".repeat(3_500))), 4095 - 3_502);
     }
 
     fn path() -> impl Strategy<Value = String> {

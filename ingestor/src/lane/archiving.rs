@@ -199,9 +199,9 @@ impl Lane {
         }
     }
 
-    /// Whether moved files are checked: objects in a bucket cannot be written to in place.
+    /// Whether moved files are checked.
     pub(super) fn watches_moved_files(&self) -> bool {
-        !self.shared.file.store.location().starts_with("s3://")
+        self.shared.file.store.capabilities().is_written_in_place
     }
 
     fn watch(&mut self, moved: Moved) {

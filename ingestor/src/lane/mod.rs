@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::config::Archive;
 use common::log::{Log, LogError, LogWriter};
 use common::shutdown::Shutdown;
-use common::store::StoreError;
+use common::store::{Store, StoreError};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -453,8 +453,8 @@ impl Drop for Lane {
 ///
 /// # Errors
 /// The reason why it does not, and what to use instead.
-pub(crate) fn check_mode(archive: Archive, is_s3: bool) -> Result<(), String> {
-    if archive == Archive::Tag && !is_s3 {
+pub(crate) fn check_mode(archive: Archive, store: &dyn Store) -> Result<(), String> {
+    if archive == Archive::Tag && !store.capabilities().has_tags {
         return Err("archive mode 'tag' needs an S3 bucket; use move, leave or delete".to_owned());
     }
     Ok(())

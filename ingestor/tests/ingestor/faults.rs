@@ -9,9 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use common::backoff::splitmix64;
 use common::store::{
-    DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, Move, MultipartUpload, ObjectMeta,
-    ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind, SurveyOptions,
-    SurveyPage, TagOutcome, Version,
+    Capabilities, DeleteOutcome, GetOptions, ListOptions, ListPage, LocalStore, Metadata, Move, MultipartUpload,
+    ObjectMeta, ObjectReader, PutCondition, PutOutcome, RenameOutcome, Result, Store, StoreError, StoreErrorKind,
+    SurveyOptions, SurveyPage, TagOutcome, Version,
 };
 
 type Hook = Box<dyn Fn(&str) + Send + Sync>;
@@ -128,6 +128,18 @@ impl ObjectReader for GatedReader {
 impl Store for Faulty {
     fn location(&self) -> String {
         if self.is_s3 { "s3://bucket/zone".to_owned() } else { self.inner.location() }
+    }
+    fn capabilities(&self) -> Capabilities {
+        if !self.is_s3 {
+            return self.inner.capabilities();
+        }
+        Capabilities {
+            has_tags: true,
+            is_written_in_place: false,
+            has_unique_versions: false,
+            max_key_bytes: 1_000,
+            folder: None,
+        }
     }
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>> {
         if self.hidden.lock().unwrap().iter().any(|hidden| hidden == key) {

@@ -304,3 +304,10 @@ async fn a_probe_leaves_nothing_behind() {
     assert_eq!(tree(&root), ["zone"]);
     assert!(read_all(&store, "zone/nothing", 1).await.unwrap().is_none());
 }
+
+#[test]
+fn a_root_takes_room_of_keys() {
+    let of = |root: &str| LocalStore::open(root.into()).capabilities().max_key_bytes;
+    assert_eq!(of("/landing"), 1_024);
+    assert_eq!(of(&format!("/{}", "r".repeat(3_500))), 4_095 - 3_502);
+}

@@ -4,6 +4,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::DateTime;
 
 use super::errors::S3Failure;
+use crate::store::key::MAX_KEY_BYTES;
 use crate::store::{ObjectMeta, Result, StoreError, StoreErrorKind, Version};
 
 /// How often an object that appears and disappears between two requests is read.
@@ -33,6 +34,11 @@ impl Bucket {
         } else {
             format!("s3://{}/{}", self.name, self.prefix)
         }
+    }
+
+    /// How long keys may be, after the prefix.
+    pub fn max_key_bytes(&self) -> usize {
+        MAX_KEY_BYTES.saturating_sub(self.full_key("").len())
     }
 
     /// The key in the bucket; also turns a prefix of keys into a prefix of full keys.
@@ -108,4 +114,17 @@ pub(super) fn size_bytes(length: i64) -> Option<u64> {
 
 pub(super) fn modified_ms(time: Option<&DateTime>) -> i64 {
     time.and_then(|time| time.to_millis().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_takes_room_of_keys() {
+        let config = aws_sdk_s3::Config::builder().behavior_version_latest().build();
+        let of = |prefix: &str| Bucket::new(Client::from_conf(config.clone()), "b".into(), prefix.into(), true);
+        assert_eq!(of("").max_key_bytes(), 1_024);
+        assert_eq!(of("ab/cd").max_key_bytes(), 1_024 - 6);
+    }
 }
