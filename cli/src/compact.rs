@@ -3,13 +3,13 @@
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
 use common::printable::push_line;
-use distributor::{Compactor, Fence, Host, PartitionCompaction, Policy};
+use distributor::{Compactor, Fence, Host, Pace, PartitionCompaction};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::{CompactArgs, Output};
 use crate::replay::counted;
 use crate::trusted::{self, Trusted};
-use crate::wiring::{encoding, scratch};
+use crate::wiring::{compaction_policy, encoding, scratch};
 use crate::{Failure, print};
 
 /// Files that could not be merged, shown as text; JSON has all.
@@ -36,10 +36,6 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
     let fence = fence.ok_or_else(|| Failure::Runtime(no_fence()))?;
     let bar = progress(args.common.output);
     let drawn = bar.clone();
-    let policy = Policy {
-        target_bytes: config.compact.target_bytes,
-        rest_ms: i64::try_from(config.compact.rest.as_millis()).unwrap_or(i64::MAX),
-    };
     let compactor = Compactor {
         store,
         log,
@@ -47,10 +43,12 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         topic: config.log.events_topic.clone(),
         group,
         encoding: encoding(&config),
-        policy,
+        policy: compaction_policy(&config),
         now_ms: SystemClock.now_ms(),
         scratch: scratch(&config)?,
         fence,
+        since_ms: None,
+        pace: Pace::new(None),
         on_file: Box::new(move |files| drawn.set_position(files)),
     };
     let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);

@@ -5,16 +5,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use common::clock::{Clock, SystemClock};
-use common::config::{Config, Landing};
+use common::config::{Compact, Config, Landing};
 use common::control::Control;
 use common::descriptors::raise_limit;
 use common::log::{EmbeddedLog, KafkaSettings, Log, Retention, TopicSpec, connect_kafka};
 use common::shutdown::Shutdown;
 use common::store::{Location, RetryPolicy, RetryingStore, Store, SurveyOptions, check_writable};
 use common::telemetry::{Health, Http, Pages, Registry, Status};
-use distributor::{Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Scratch, standing};
+use distributor::{
+    Background, Companion, Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Pace, Policy, Scratch, standing,
+};
 use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
 use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
+use tokio::sync::OnceCell;
 
 use crate::args::{CommonArgs, DistributeArgs, IngestArgs, RunArgs};
 use crate::progress::Progress;
@@ -221,10 +224,29 @@ impl Process {
         instance_id: Option<String>,
     ) -> Result<Distributor, Failure> {
         let Config { flush, log: topics, .. } = &self.config;
+        let scratch = scratch(&self.config)?;
         let metrics = Arc::new(distributor::Metrics::new(&self.registry)?);
         let source = metrics.clone();
         self.status.register("distributor", move || source.status());
+        let compact = &self.config.compact;
+        let companion = compact.every.map(|every| -> Arc<dyn Companion> {
+            Arc::new(Background {
+                store: store.clone(),
+                host: distributor::Host::system(),
+                clock: self.clock.clone(),
+                metrics: metrics.clone(),
+                topic: topics.events_topic.clone(),
+                group: group.to_owned(),
+                encoding: encoding(&self.config),
+                policy: compaction_policy(&self.config),
+                every,
+                pace: Pace::new(Some(compact.max_bytes_per_second)),
+                scratch: scratch.clone(),
+                fence: OnceCell::new(),
+            })
+        });
         Ok(Distributor {
+            companion,
             store,
             log,
             clock: self.clock.clone(),
@@ -245,7 +267,7 @@ impl Process {
                 max_rows: flush.max_rows,
                 max_memory: flush.max_memory,
                 window_memory: self.config.dedup.max_memory,
-                scratch: scratch(&self.config)?,
+                scratch,
                 missing: self.config.replay_missing,
                 retention: topics.retention,
                 once,
@@ -270,6 +292,12 @@ pub fn layout(config: &Config) -> Layout {
         max_rows_per_file: trusted.max_rows_per_file,
         columns: config.columns.clone(),
     }
+}
+
+/// Which small files are merged.
+pub fn compaction_policy(config: &Config) -> Policy {
+    let Compact { target_bytes, rest, .. } = config.compact;
+    Policy { target_bytes, rest_ms: i64::try_from(rest.as_millis()).unwrap_or(i64::MAX) }
 }
 
 pub fn encoding(config: &Config) -> Encoding {

@@ -231,6 +231,21 @@ impl CommitLog {
         }
     }
 
+    /// A part of the state at the tail, as [`CommitLog::state_within`].
+    ///
+    /// # Errors
+    /// As [`CommitLog::load`] and [`CommitLog::segment`].
+    pub async fn load_state_within(&self, from: i64, to: i64) -> Result<State> {
+        let mut retries = 0;
+        loop {
+            let loaded = self.load().await?;
+            match self.state_within(&loaded.recent, from, to).await {
+                Err(CommitLogError::Superseded { .. }) if retries < MAX_RETRIES => retries += 1,
+                state => return state,
+            }
+        }
+    }
+
     /// The whole state after the entries of `recent`.
     ///
     /// # Errors

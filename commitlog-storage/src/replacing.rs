@@ -36,6 +36,11 @@ pub enum Published {
 pub trait Files: Send {
     type Error: From<CommitLogError> + Send;
 
+    /// Where the files begin that are chosen from, and what the state is read from; `None`: with all that there are.
+    fn since(&self) -> Option<i64> {
+        None
+    }
+
     /// What to replace, if anything.
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, Self::Error>;
 
@@ -102,14 +107,7 @@ impl<F: Files> Replacing<F> {
             Action::ReadFloor => self.session.floor().await?,
             Action::Prove { .. } => self.session.prove().await?,
             Action::Append { ops, .. } => self.session.append(&ops).await?,
-            Action::Choose { .. } => match self.session.log.state_at(self.session.recent()).await {
-                Err(CommitLogError::Superseded { .. }) => Answer::Behind,
-                state => {
-                    let state = state?;
-                    let choice = self.files.choose(&state).await?.filter(|choice| is_valid(&state, choice));
-                    choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice)))
-                }
-            },
+            Action::Choose { .. } => self.choose().await?,
             Action::AwaitFence { entry } => {
                 let put_ms = self.session.log.entry_put_ms(entry).await?;
                 self.files.await_fence(entry, put_ms).await?;
@@ -122,6 +120,22 @@ impl<F: Files> Replacing<F> {
             action => return self.carry(action).await,
         };
         self.hear(answer)
+    }
+
+    async fn choose(&mut self) -> Result<Answer, F::Error> {
+        let (log, recent, since) = (&self.session.log, self.session.recent(), self.files.since());
+        let state = match since {
+            None => log.state_at(recent).await,
+            Some(from) => log.state_within(recent, from, i64::MAX).await,
+        };
+        let state = match state {
+            Err(CommitLogError::Superseded { .. }) => return Ok(Answer::Behind),
+            state => state?,
+        };
+        let is_known = |choice: &Choice| choice.scopes.iter().all(|scope| since.is_none_or(|from| scope.from >= from));
+        let choice = self.files.choose(&state).await?;
+        let choice = choice.filter(|choice| is_known(choice) && is_valid(&state, choice));
+        Ok(choice.map_or(Answer::NothingToReplace, |choice| Answer::Chosen(Box::new(choice))))
     }
 
     fn hear(&mut self, answer: Answer) -> Result<(), F::Error> {

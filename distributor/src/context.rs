@@ -7,6 +7,7 @@ use common::config::{MissingFiles, TypeAges};
 use common::store::Store;
 
 use crate::batch::Encoding;
+use crate::companion::Companion;
 use crate::layout::Layout;
 use crate::metrics::Metrics;
 use crate::scratch::Scratch;
@@ -35,4 +36,5 @@ pub(crate) struct Context {
     /// What to do about missing files of committed batches.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
+    pub companion: Option<Arc<dyn Companion>>,
 }

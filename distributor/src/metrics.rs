@@ -69,6 +69,13 @@ pub struct Metrics {
     batch_bytes: Histogram,
     phase_seconds: HistogramVec,
     batch_memory_bytes: IntGauge,
+    merged_files: IntCounter,
+    merged_bytes: IntCounter,
+    merged_rows: IntCounter,
+    merge_files: IntCounter,
+    merge_bytes: IntCounter,
+    merge_skipped: IntCounter,
+    merge_failures: IntCounter,
 }
 
 /// The data of a finished batch.
@@ -89,6 +96,19 @@ pub(crate) struct BatchDone<'a> {
     pub total: Duration,
     /// The parts of it.
     pub phases: &'a [(&'static str, Duration)],
+}
+
+/// What a round of merging small files came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Merged {
+    /// Small files, with their bytes and rows.
+    pub files: u64,
+    pub bytes: u64,
+    pub rows: u64,
+    pub made_files: u64,
+    pub made_bytes: u64,
+    /// Missing or altered files.
+    pub skipped: u64,
 }
 
 /// Why a batch was made.
@@ -295,6 +315,19 @@ impl Metrics {
                 "Everything with an earlier log time is in the trusted zone, Unix seconds",
             )?,
             batch_memory_bytes: gauge("ed_distribute_batch_memory_bytes", "Memory of the open batches")?,
+            merged_files: counter("ed_distribute_merged_files_total", "Small files that were merged and deleted")?,
+            merged_bytes: counter("ed_distribute_merged_bytes_total", "Bytes of the small files that were merged")?,
+            merged_rows: counter("ed_distribute_merged_rows_total", "Rows of the small files that were merged")?,
+            merge_files: counter("ed_distribute_merge_files_total", "Files made of small ones")?,
+            merge_bytes: counter("ed_distribute_merge_bytes_total", "Bytes of the files made of small ones")?,
+            merge_skipped: counter(
+                "ed_distribute_merge_skipped_files_total",
+                "Files that were not merged because they are missing or altered, in each round anew",
+            )?,
+            merge_failures: counter(
+                "ed_distribute_merge_failures_total",
+                "Rounds of merging small files that failed; the next one tries again",
+            )?,
         })
     }
 
@@ -320,6 +353,19 @@ impl Metrics {
     #[cfg(test)]
     pub(crate) fn parked_partitions(&self) -> i64 {
         self.parked.get()
+    }
+
+    pub(crate) fn merged(&self, merged: &Merged) {
+        self.merged_files.inc_by(merged.files);
+        self.merged_bytes.inc_by(merged.bytes);
+        self.merged_rows.inc_by(merged.rows);
+        self.merge_files.inc_by(merged.made_files);
+        self.merge_bytes.inc_by(merged.made_bytes);
+        self.merge_skipped.inc_by(merged.skipped);
+    }
+
+    pub(crate) fn merging_failed(&self) {
+        self.merge_failures.inc();
     }
 
     pub(crate) fn collection_failed(&self) {

@@ -15,6 +15,7 @@ use common::telemetry::Health;
 use tokio::time::Instant;
 
 use crate::batch::Encoding;
+use crate::companion::Companion;
 use crate::context::Context;
 use crate::error::PartitionError;
 use crate::host::Host;
@@ -144,6 +145,8 @@ pub struct Distributor {
     pub metrics: Arc<Metrics>,
     pub health: Health,
     pub settings: Settings,
+    /// Works beside the owner of each partition, unless `once`.
+    pub companion: Option<Arc<dyn Companion>>,
 }
 
 impl Distributor {
@@ -233,6 +236,7 @@ impl Distributor {
             budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,
             metrics: self.metrics.clone(),
+            companion: self.companion.clone().filter(|_| !settings.once),
         };
         // The ends are read first: every end of a partition reached later is at or beyond them.
         let asked_ms = self.clock.now_ms();

@@ -97,6 +97,7 @@ impl Zone {
     /// In batches of 20 records.
     pub fn distributor(&self) -> Distributor {
         Distributor {
+            companion: None,
             store: self.store(),
             log: self.log.clone(),
             clock: Arc::new(SystemClock),

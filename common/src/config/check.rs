@@ -279,6 +279,9 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
         compact: Compact {
             target_bytes: checker.size("compact.target_size", 1_000_000..=10_000_000_000),
             rest: checker.period("compact.rest", Duration::ZERO..=MAX_DURATION),
+            every: Some(checker.period("compact.every", Duration::ZERO..=MAX_DURATION))
+                .filter(|every| !every.is_zero()),
+            max_bytes_per_second: checker.size("compact.max_rate", 1_000..=1_000_000_000_000),
         },
         columns: checker.columns(),
         trusted: checker.trusted(),

@@ -121,13 +121,17 @@ pub struct Dedup {
     pub max_memory: u64,
 }
 
-/// Which files `compact` merges.
+/// Which files are merged, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compact {
     /// Bytes of a file that is large enough.
     pub target_bytes: u64,
     /// How old the newest batch of a folder is that has rested.
     pub rest: Duration,
+    /// The pause between two rounds of a distributor; `None`: only the command merges.
+    pub every: Option<Duration>,
+    /// Of small files that a distributor reads.
+    pub max_bytes_per_second: u64,
 }
 
 /// When a file has so many bad events that it is quarantined.

@@ -162,13 +162,19 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "compact.target_size",
         "128MB",
-        "`compact` merges small files into ones of at most this many bytes; those of three quarters of it stay",
+        "small files are merged into ones of at most this many bytes; those of three quarters of it stay",
     ),
     setting(
         "compact.rest",
         "2h",
         "… all small ones of a folder whose newest batch is this old; before, only where the result is many times as large",
     ),
+    setting(
+        "compact.every",
+        "10m",
+        "a distributor merges small files of its partitions so often; `0s`: only the command `compact` does",
+    ),
+    setting("compact.max_rate", "32MB", "most bytes of small files that a distributor reads a second to merge them"),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
     setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
     setting("trusted.bloom_filter", "false", "write a Bloom filter for event_id"),

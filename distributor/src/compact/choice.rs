@@ -23,6 +23,8 @@ type File<'a> = (FileId, &'a LiveFile);
 pub(super) struct Seen {
     /// Layouts of outputs of replaces, from their footers. None: it cannot be read.
     layouts: BTreeMap<FileId, Option<Layout>>,
+    /// Offsets from which on files are known; `None`: all.
+    pub since: Option<i64>,
     /// Inputs that were missing or altered.
     pub bad: BTreeSet<FileId>,
 }
@@ -57,7 +59,8 @@ impl Compactor {
         seen: &mut Seen,
     ) -> Result<Vec<Merge<'a>>, PartitionError> {
         let mut folders: BTreeMap<&str, Vec<File<'a>>> = BTreeMap::new();
-        for (id, file) in &state.live {
+        let from = seen.since.unwrap_or(i64::MIN);
+        for (id, file) in state.live.iter().filter(|(_, file)| file.from >= from) {
             folders.entry(&file.folder).or_default().push((*id, file));
         }
         let taken = taken(state);

@@ -1,6 +1,6 @@
 //! Makes an output of a compaction from its inputs.
 
-use commitlog::{FileId, Planned, ReplaceIntent, Stored};
+use commitlog::{FileId, Planned, ReplaceIntent, State, Stored};
 
 use super::run::Work;
 use crate::batch::{Encoding, FinishedFile, MergedFile, Place, Series, path};
@@ -45,6 +45,7 @@ impl Work<'_> {
                 "this build does not know the layout that it was begun with".to_owned(),
             )));
         };
+        self.know_inputs(intent).await?;
         let Some((planned, inputs)) = inputs_of(intent, k) else {
             return Ok(Err(Unmakeable::Recipe(format!("it has no output {k}"))));
         };
@@ -52,7 +53,7 @@ impl Work<'_> {
         let topic = self.carrier.topic.clone();
         let partition = self.carrier.partition;
         let place = Place { topic: &topic, partition, from: planned.from, to: planned.to, series, layout: &layout };
-        let file = match self.merged(intent.replace, planned, inputs, place, encoding, k).await? {
+        let file = match self.merged(planned, inputs, place, encoding, k).await? {
             Ok(file) => file,
             Err(input) => return Ok(Err(Unmakeable::Input(input))),
         };
@@ -62,7 +63,6 @@ impl Work<'_> {
 
     async fn merged(
         &mut self,
-        replace: u64,
         planned: &Planned,
         inputs: Vec<FileId>,
         place: Place<'_>,
@@ -71,7 +71,7 @@ impl Work<'_> {
     ) -> Result<Result<FinishedFile, FileId>, PartitionError> {
         let mut ordered: Vec<(i64, i64, FileId, Option<Stored>)> = Vec::with_capacity(inputs.len());
         for id in inputs {
-            match self.input(replace, &planned.folder, id).await? {
+            match self.input(&planned.folder, id).await? {
                 Some(Input { from, to, stored }) => ordered.push((from, to, id, stored)),
                 None => return Ok(Err(id)),
             }
@@ -90,13 +90,31 @@ impl Work<'_> {
         Ok(Ok(merged.finish(place, &planned.folder, k)?))
     }
 
+    /// Reads what the commit log says of the inputs of a replace, once.
+    async fn know_inputs(&mut self, intent: &ReplaceIntent) -> Result<&State, PartitionError> {
+        let from = intent.scopes.iter().map(|scope| scope.from).min().unwrap_or(0);
+        let to = intent.scopes.iter().map(|scope| scope.to).max().unwrap_or(0);
+        let known = self.inputs.take().filter(|(of, _)| *of == intent.replace);
+        let known = match known {
+            Some(known) => known,
+            None => (intent.replace, self.carrier.commits.load_state_within(from, to).await?),
+        };
+        Ok(&self.inputs.insert(known).1)
+    }
+
+    /// Bytes of the inputs of output `k`, as far as the commit log has them.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn input_bytes(&mut self, intent: &ReplaceIntent, k: u32) -> Result<u64, PartitionError> {
+        let state = self.know_inputs(intent).await?;
+        let inputs = inputs_of(intent, k).map(|(_, inputs)| inputs).unwrap_or_default();
+        Ok(inputs.iter().filter_map(|id| state.live.get(id)).map(|file| file.stored.bytes).sum())
+    }
+
     /// What is known of an input. Once the replace is decided, the commit log has forgotten its bytes and, of an output, its
     /// offsets; the hash of what is made tells then.
-    async fn input(&mut self, replace: u64, folder: &str, id: FileId) -> Result<Option<Input>, PartitionError> {
-        if self.inputs.as_ref().is_none_or(|(of, _)| *of != replace) {
-            let (state, _, _) = self.carrier.commits.load_state().await?;
-            self.inputs = Some((replace, state));
-        }
+    async fn input(&self, folder: &str, id: FileId) -> Result<Option<Input>, PartitionError> {
         let Some((_, state)) = &self.inputs else { return Ok(None) };
         if let Some(file) = state.live.get(&id) {
             return Ok(Some(Input { from: file.from, to: file.to, stored: Some(file.stored) }));

@@ -18,10 +18,14 @@
 //! | which files, a pure function of sizes and age | `policy` |
 //! | files of the commit log that can be merged, and scopes | `choice` |
 //! | an output from its inputs | `merge` |
+//! | what merging may take of a process | `pace` |
+//! | rounds beside owners | `background` |
 //! | what a compaction comes to, and its run | `run` |
 
+mod background;
 mod choice;
 mod merge;
+mod pace;
 mod policy;
 mod run;
 
@@ -35,6 +39,8 @@ use crate::host::Host;
 use crate::replace::{Carrier, Fence, Ground};
 use crate::scratch::Scratch;
 
+pub use background::Background;
+pub use pace::Pace;
 pub use policy::Policy;
 pub use run::{CompactError, PartitionCompaction};
 
@@ -52,6 +58,10 @@ pub struct Compactor {
     pub now_ms: i64,
     pub scratch: Scratch,
     pub fence: Fence,
+    /// Batches whose log time ends before it, Unix milliseconds, are left alone, and their part of the commit log is not
+    /// read. `None`: there are none such.
+    pub since_ms: Option<i64>,
+    pub pace: Pace,
     /// Called after each file that was made, with how many there were so far.
     pub on_file: Box<dyn Fn(u64) + Send + Sync>,
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use commitlog::actor::Choice;
-use commitlog::{FileId, ReplaceIntent, ReplaceSlot, State, Stored};
+use commitlog::{Fate, FileId, ReplaceIntent, ReplaceSlot, Span, State, Stored};
 use commitlog_storage::replacing::{Ended, Files, Published, Replacing, Staged};
-use commitlog_storage::{CommitLog, Proof, Session};
+use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
 use common::store::StoreError;
 use serde::Serialize;
 
@@ -113,6 +113,10 @@ pub(super) struct Work<'w> {
 impl Files for Work<'_> {
     type Error = PartitionError;
 
+    fn since(&self) -> Option<i64> {
+        self.seen.since
+    }
+
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, PartitionError> {
         self.carrier.check_members(state.head.end).await?;
         let merges = self.compactor.merges(self.carrier.partition, state, self.seen).await?;
@@ -121,7 +125,9 @@ impl Files for Work<'_> {
 
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, PartitionError> {
         if self.carrier.staged(intent.replace, k).is_none() {
-            match self.stage_one(intent, k).await? {
+            let pace = self.compactor.pace.clone();
+            let bytes = self.input_bytes(intent, k).await?;
+            match pace.take(bytes, self.stage_one(intent, k)).await? {
                 Ok(()) => (self.compactor.on_file)(self.made.fetch_add(1, Ordering::Relaxed) + 1),
                 Err(Unmakeable::Input(id)) => {
                     let input = intent.inputs().find(|(_, input)| *input == id);
@@ -163,6 +169,27 @@ impl Files for Work<'_> {
     }
 }
 
+/// Where the first batch begins whose log time ends at `since_ms` or later. A newer checkpoint that takes the place of the one
+/// that is read makes it a later one: the next time it is found.
+async fn since(commits: &CommitLog, recent: &Recent, since_ms: i64) -> Result<i64, PartitionError> {
+    let mut from = recent.end().unwrap_or(0);
+    loop {
+        let spans = match commits.spans_before(recent, from).await {
+            Err(CommitLogError::Superseded { .. }) => return Ok(from),
+            spans => spans?,
+        };
+        if spans.is_empty() {
+            return Ok(from);
+        }
+        for (begin, Span { fate, .. }) in spans.iter().rev() {
+            if matches!(fate, Fate::Batch(batch) if batch.clock_ms < since_ms) {
+                return Ok(from);
+            }
+            from = *begin;
+        }
+    }
+}
+
 impl Compactor {
     /// What [`Self::apply`] would do, for each partition that has a commit log, or those of `partitions`. Changes nothing.
     ///
@@ -176,12 +203,40 @@ impl Compactor {
         }
         let mut plans = Vec::new();
         for id in known.into_iter().filter(|id| partitions.is_none_or(|wanted| wanted.contains(id))) {
-            let (state, _, _) = self.commits(id).load_state().await.map_err(PartitionError::from)?;
-            let mut seen = Seen::default();
-            let merges = self.merges(id, &state, &mut seen).await?;
-            plans.push(PartitionCompaction::of(id, &state, &merges));
+            plans.push(self.plan_one(id).await?);
         }
         Ok(plans)
+    }
+
+    async fn plan_one(&self, id: i32) -> Result<PartitionCompaction, PartitionError> {
+        let mut seen = Seen::default();
+        let state = self.state(id, &mut seen).await?;
+        let merges = self.merges(id, &state, &mut seen).await?;
+        Ok(PartitionCompaction::of(id, &state, &merges))
+    }
+
+    /// What the commit log says of files that may be merged.
+    async fn state(&self, id: i32, seen: &mut Seen) -> Result<State, PartitionError> {
+        let commits = self.commits(id);
+        let Some(since_ms) = self.since_ms else { return Ok(commits.load_state().await?.0) };
+        let recent = commits.load().await?.recent;
+        let from = since(&commits, &recent, since_ms).await?;
+        seen.since = Some(from);
+        Ok(commits.load_state_within(from, i64::MAX).await?)
+    }
+
+    /// Merges what is due in one partition, and returns what it came to. Nothing is due where there is no commit log.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub(crate) async fn round(&self, id: i32) -> Result<PartitionCompaction, PartitionError> {
+        let plan = self.plan_one(id).await?;
+        if !plan.is_due() {
+            return Ok(plan);
+        }
+        let outcome = self.partition(&plan, &AtomicU64::new(0)).await?;
+        self.carrier(id).drop_spent().await?;
+        Ok(outcome)
     }
 
     /// Merges what is due in the partitions of a plan, and returns what it came to.
@@ -208,6 +263,7 @@ impl Compactor {
     ) -> Result<PartitionCompaction, PartitionError> {
         let id = plan.partition;
         let (mut seen, mut skipped) = (Seen::default(), BTreeSet::new());
+        self.state(id, &mut seen).await?;
         let mut carrier = self.carrier(id);
         for _ in 0..MAX_ROUNDS {
             let (mut given_up, bad_before) = (None, seen.bad.len());
@@ -232,7 +288,7 @@ impl Compactor {
                 break;
             }
         }
-        let (state, _, _) = self.commits(id).load_state().await?;
+        let state = self.state(id, &mut Seen::default()).await?;
         Ok(PartitionCompaction {
             files_after: state.live.len() as u64,
             files_removed: carrier.files_removed,

@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use common::config::Compression;
 use common::log::{Log, RecordBatch};
 use common::shutdown::Shutdown;
 use common::store::{Store, StoreErrorKind};
+
+use tokio::sync::OnceCell;
 
 use super::*;
 use crate::batch::testing::{ENCODING, event, layout};
@@ -16,7 +19,7 @@ use crate::layout::Layout;
 use crate::testing::interposed::{Fate, interposed};
 use crate::testing::tables::{copy, rows};
 use crate::testing::{Faulty, Zone, to_its_last_effect};
-use crate::{EndOfInput, FindingKind, ReplayTarget, Rewriter, Scratch};
+use crate::{Companion, Distributor, EndOfInput, FindingKind, ReplayTarget, Rewriter, Scratch};
 
 const RESTED: Policy = Policy { target_bytes: 1 << 30, rest_ms: 0 };
 
@@ -31,6 +34,8 @@ fn compactor(zone: &Zone, policy: Policy) -> Compactor {
         policy,
         now_ms: i64::MAX,
         scratch: Scratch::new(zone.folder.path()),
+        since_ms: None,
+        pace: Pace::new(None),
         fence: Fence::Locks,
         on_file: Box::new(|_| {}),
     }
@@ -120,6 +125,83 @@ async fn later_batches_know_the_keys_of_merged_ones_and_are_merged_later() {
     let expected = rows(&zone);
     compact(&compactor(&zone, RESTED)).await.unwrap();
     assert_eq!(rows(&zone), expected);
+    assert_sound(&zone).await;
+}
+
+/// What is older is neither merged nor read.
+#[tokio::test]
+async fn batches_that_ended_before_a_time_are_left_alone() {
+    let zone = zone(6).await;
+    let expected = rows(&zone);
+    let commits = zone.state().await;
+    let clocks: Vec<(i64, i64)> = commits.spans.iter().map(|(from, span)| (*from, clock_of(span))).collect();
+    let (first, since_ms) = clocks[5];
+    assert!(clocks[4].1 < since_ms, "{clocks:?}");
+    let old = |paths: Vec<PathBuf>| -> Vec<PathBuf> {
+        let begin = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().split('-').nth(2).unwrap().to_owned();
+        paths.into_iter().filter(|path| begin(path).parse::<i64>().is_ok_and(|from| from < first)).collect()
+    };
+    let before = old(tables(&zone));
+    let compactor = Compactor { since_ms: Some(since_ms), ..compactor(&zone, RESTED) };
+    let outcome = compactor.round(0).await.unwrap();
+    assert!(outcome.files_made > 0, "{outcome:?}");
+    assert_eq!((old(tables(&zone)), rows(&zone)), (before.clone(), expected.clone()));
+    let merged = tables(&zone).len() - before.len();
+    assert_eq!(merged, folders(&zone).len(), "one of each folder");
+    assert_sound(&zone).await;
+    let nothing = Compactor { since_ms: Some(i64::MAX), ..self::compactor(&zone, RESTED) }.round(0).await.unwrap();
+    assert!(!nothing.is_due(), "{nothing:?}");
+    compact(&self::compactor(&zone, RESTED)).await.unwrap();
+    assert_eq!((tables(&zone).len(), rows(&zone)), (folders(&zone).len(), expected));
+}
+
+fn clock_of(span: &commitlog::Span) -> i64 {
+    let commitlog::Fate::Batch(batch) = &span.fate else { panic!("a batch") };
+    batch.clock_ms
+}
+
+fn background(zone: &Zone, distributor: &Distributor) -> Arc<dyn Companion> {
+    Arc::new(Background {
+        store: zone.store(),
+        host: Host::system(),
+        clock: distributor.clock.clone(),
+        metrics: distributor.metrics.clone(),
+        topic: "events".into(),
+        group: "g".into(),
+        encoding: ENCODING,
+        policy: RESTED,
+        every: Duration::from_millis(20),
+        pace: Pace::new(Some(1_000_000_000)),
+        scratch: Scratch::new(zone.folder.path()),
+        fence: OnceCell::new(),
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_distributor_merges_the_small_files_of_its_partitions_meanwhile() {
+    let zone = zone(5).await;
+    let mut distributor = zone.distributor();
+    distributor.settings.once = false;
+    distributor.settings.max_rows = 5;
+    distributor.companion = Some(background(&zone, &distributor));
+    append(&zone, 50..100).await;
+    let batches = zone.committed(0) + 10;
+    let (shutdown, end) = (Shutdown::new(), EndOfInput::later());
+    let running = async { distributor.run(&end, &shutdown).await.unwrap() };
+    let merged = async {
+        let begun = Instant::now();
+        while zone.committed(0) < batches || tables(&zone).len() > folders(&zone).len() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", tables(&zone));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        shutdown.trigger();
+    };
+    tokio::join!(running, merged);
+    // The last round may have been cut short.
+    compact(&compactor(&zone, RESTED)).await.unwrap();
+    let found: BTreeSet<String> = rows(&zone).into_iter().map(|(_, id)| id).collect();
+    assert_eq!(found.len(), rows(&zone).len(), "no event twice");
+    assert!((0..100).all(|number| found.contains(&format!("u{number}"))), "{found:?}");
     assert_sound(&zone).await;
 }
 

@@ -12,6 +12,7 @@ impl Metrics {
             .facts("written", self.written())
             .facts("open_batches", self.open_batches())
             .facts("batches", self.batches())
+            .facts("small_files", self.small_files())
             .facts(
                 "dedup_window",
                 vec![
@@ -52,6 +53,15 @@ impl Metrics {
             ("mean_seconds", mean_seconds(&self.batch_seconds)),
             ("mean_encoding_seconds", mean_seconds(&self.phase_seconds.with_label_values(&["encode"]))),
             ("made_again", self.restored.get().into()),
+        ]
+    }
+
+    fn small_files(&self) -> Vec<(&'static str, Value)> {
+        vec![
+            ("merged", self.merged_files.get().into()),
+            ("became", self.merge_files.get().into()),
+            ("merged_bytes", self.merged_bytes.get().into()),
+            ("failed_rounds", self.merge_failures.get().into()),
         ]
     }
 

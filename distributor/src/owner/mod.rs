@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::batch::{Batch, Encoded, path};
 use crate::close::CloseReason;
+use crate::companion::Accompanied;
 use crate::context::Context;
 use crate::error::PartitionError;
 use crate::host::Host;
@@ -83,6 +84,8 @@ async fn own(
     let recipe = recipe_of(&context)?;
     let commits = CommitLog::new(context.store.clone(), &context.topic, id);
     let session = Session::new(commits.clone(), clocks.host.boot_clock.clone(), clocks.host.writer());
+    // Until the owner ends.
+    let _accompanied = context.companion.as_ref().map(|companion| Accompanied::by(companion, id));
     let work = Partition {
         known: Known::new(context.layout.window_ms, &context.budget),
         parts: context.budget.watch(),

@@ -53,6 +53,7 @@ impl Zone {
             ages: settings.ages,
             uploads: UploadRoom::default(),
             missing: MissingFiles::Restore,
+            companion: None,
             metrics,
         };
         Shared {

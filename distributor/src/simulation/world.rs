@@ -7,6 +7,7 @@ use std::time::Duration;
 use common::config::Compression;
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use super::chance::{Chance, Life};
@@ -20,8 +21,8 @@ use crate::layout::Layout;
 use crate::role::DistributeError;
 use crate::watermark;
 use crate::{
-    BatchAbandoner, CompactError, Compactor, DistributeReport, Distributor, EndOfInput, Fence, Policy, ReplayError,
-    ReplayTarget, Rewriter, Settings,
+    Background, BatchAbandoner, CompactError, Compactor, Companion, DistributeReport, Distributor, EndOfInput, Fence,
+    Pace, Policy, ReplayError, ReplayTarget, Rewriter, Settings,
 };
 
 const MEMBERS: usize = 2;
@@ -314,6 +315,11 @@ impl World {
             now_ms: common::clock::Clock::now_ms(&*self.chance),
             scratch: roles::scratch(),
             fence: Fence::Wait(self.fence),
+            since_ms: self
+                .chance
+                .draw(|random| random.one_in(3))
+                .then(|| common::clock::Clock::now_ms(&*self.chance) - 20_000),
+            pace: Pace::new(None),
             on_file: Box::new(|_| {}),
         }
     }
@@ -366,7 +372,7 @@ impl World {
     /// Everything that has rested is merged. Returns what was missing or altered.
     async fn compact_to_the_end(&mut self) -> Result<BTreeSet<String>, String> {
         let life = Arc::new(Life::new("c".to_owned()));
-        let compactor = self.make_compactor(&life);
+        let compactor = Compactor { since_ms: None, ..self.make_compactor(&life) };
         let compacting = async {
             let plans = compactor.plan(None).await?;
             compactor.apply(&plans).await
@@ -409,8 +415,31 @@ impl World {
         let settings = Settings { layout, encoding, max_age, max_rows, max_memory, ..roles::settings(once) };
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
-        let distributor = roles::distributor(store, log, settings);
+        let mut distributor = roles::distributor(store, log, settings);
+        if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(2)) {
+            distributor.companion = Some(self.make_background(&distributor));
+        }
         (life, distributor)
+    }
+
+    /// Merges small files beside the batches of a role.
+    fn make_background(&self, role: &Distributor) -> Arc<dyn Companion> {
+        let (target_bytes, every_ms) =
+            self.chance.draw(|random| (random.pick(&[6_000, 20_000, 1 << 30]), random.pick(&[1_000, 20_000])));
+        Arc::new(Background {
+            store: role.store.clone(),
+            host: role.host.clone(),
+            clock: role.clock.clone(),
+            metrics: role.metrics.clone(),
+            topic: roles::TOPIC.into(),
+            group: roles::GROUP.into(),
+            encoding: role.settings.encoding,
+            policy: Policy { target_bytes, rest_ms: 10_000 },
+            every: Duration::from_millis(every_ms),
+            pace: Pace::new(None),
+            scratch: roles::scratch(),
+            fence: OnceCell::new_with(Some(Some(Fence::Wait(self.fence)))),
+        })
     }
 
     fn start_if_gone(&mut self, member: usize) {
