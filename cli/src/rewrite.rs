@@ -57,6 +57,10 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
         Output::Json => print::json(&serde_json::json!({ "dry_run": args.dry_run, "partitions": outcome }))?,
         Output::Text => print::text(&text(&outcome, args.dry_run, args.force))?,
     }
+    let taken: u64 = outcome.iter().map(|partition| partition.taken).sum();
+    if taken > 0 && !args.dry_run {
+        return Err(anyhow!("{} were left out: 'compact' has their files", batches(taken)).into());
+    }
     Ok(())
 }
 
@@ -118,7 +122,10 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool, force: bool) -> String {
     }
     let taken: u64 = partitions.iter().map(|partition| partition.taken).sum();
     if taken > 0 {
-        line(format_args!("{} are being replaced by another command; run this again when it is done", batches(taken)));
+        line(format_args!(
+            "{} are being merged by a 'compact' that is at work or was interrupted: run 'compact', then this again",
+            batches(taken)
+        ));
     }
     let mixed: u64 = partitions.iter().map(|partition| partition.mixed).sum();
     if mixed > 0 {

@@ -127,9 +127,9 @@ fn text(audit: &Audit, no_log: &str) -> String {
             let rewritten = HumanCount(partition.rewritten_files);
             line(format_args!("partition {}: files that were rewritten or merged: {rewritten}", partition.partition));
         }
-        if partition.open_replaces > 0 {
+        for command in &partition.finished_by {
             line(format_args!(
-                "partition {}: files are being replaced, or that was interrupted: 'rewrite' or 'compact' finishes it",
+                "partition {}: '{command}' is at work, or was interrupted; the next '{command}' goes on with it",
                 partition.partition
             ));
         }

@@ -8,6 +8,7 @@
 mod deep;
 mod error;
 mod files;
+mod hidden;
 mod names;
 mod present;
 mod report;
@@ -26,6 +27,7 @@ use common::store::{DeleteOutcome, ObjectMeta, Store, StoreError, StoreErrorKind
 use crate::batch::{Counts, Name};
 use crate::footer::{Footer, FooterError};
 use crate::refusals;
+use crate::replace::command;
 use crate::scratch::Scratch;
 use crate::watermark;
 use crate::window::Budget;
@@ -170,6 +172,7 @@ impl Work<'_> {
             summary.open = Some(OpenBatch { from: intent.from, to: intent.to });
         }
         summary.open_replaces = state.head.replaces().count() as u64;
+        summary.finished_by = state.head.replaces().map(|open| command(open.intent.reason)).collect();
         summary.rewritten_files = state.live.keys().filter(|id| matches!(id, FileId::Replace { .. })).count() as u64;
         if (&header.topic, header.partition) != (&self.auditor.topic, summary.partition) {
             let message = format!("it is the commit log of {}/{}", header.topic, header.partition);
@@ -178,6 +181,7 @@ impl Work<'_> {
         self.spans(commits, state, summary);
         self.key_runs(commits, state).await?;
         self.live_files(summary.partition, state, summary).await?;
+        self.hidden_rows(commits, summary.partition, state).await?;
         let earliest = match &self.auditor.log {
             Some(log) => self.compare_log(&**log, state, summary).await?,
             None => None,

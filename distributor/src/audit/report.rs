@@ -1,5 +1,7 @@
 //! What an audit says.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 /// The result of [`super::Auditor::verify`]: sound if it has no finding.
@@ -43,6 +45,8 @@ pub struct PartitionAudit {
     pub rewritten_files: u64,
     /// Replaces that are under way or were interrupted. That is no fault.
     pub open_replaces: u64,
+    /// The commands that go on with them.
+    pub finished_by: BTreeSet<&'static str>,
     /// Offsets that were passed over because an operator said so.
     pub skipped_offsets: u64,
     /// Offsets that the log lost before they were written.
@@ -89,6 +93,8 @@ pub enum FindingKind {
     FileMissing,
     /// Another size, hash, footer, or rows than its entry says.
     FileAltered,
+    /// A replace was interrupted when its rows were in no file that readers see.
+    RowsHidden,
     /// A file that is not live any more: its rows stand in another file, too.
     FileOrphaned,
     /// As orphaned, in a partition that lacks other files: it may be the only one that has its rows, and is left alone.
@@ -116,6 +122,7 @@ impl FindingKind {
             Self::KeyRunDamaged => "key-run-damaged",
             Self::FileMissing => "file-missing",
             Self::FileAltered => "file-altered",
+            Self::RowsHidden => "rows-hidden",
             Self::FileOrphaned => "file-orphaned",
             Self::OrphanKept => "orphan-kept",
             Self::FileUnknown => "file-unknown",

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use commitlog::ReplaceSlot;
+use commitlog_storage::CommitLog;
 use common::clock::Clock;
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore, Store};
@@ -54,8 +56,11 @@ impl Background {
     /// Failures are logged and counted; they do not affect the owner.
     async fn compact(&self, partition: i32) {
         let Self { topic, metrics, .. } = self;
-        // Partitions that are assigned together are not looked at together.
+        // Partitions that are assigned together are not looked at together. Readers wait for what was interrupted.
         let mut pause = self.every.mul_f64(share((self.host.random)()));
+        if self.is_interrupted(partition).await {
+            pause = Duration::ZERO;
+        }
         loop {
             tokio::time::sleep(pause).await;
             pause = self.every;
@@ -69,6 +74,12 @@ impl Background {
                 }
             }
         }
+    }
+
+    /// Whether files are being replaced. If that cannot be read, the next round says why.
+    async fn is_interrupted(&self, partition: i32) -> bool {
+        let loaded = CommitLog::new(self.store.clone(), &self.topic, partition).load().await;
+        loaded.is_ok_and(|loaded| loaded.head.replace(ReplaceSlot::Merging).is_some())
     }
 
     fn report(&self, partition: i32, outcome: &PartitionCompaction) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use commitlog::actor::Choice;
-use commitlog::{Fate, FileId, ReplaceIntent, ReplaceSlot, Span, State, Stored};
+use commitlog::{Fate, FileId, LiveFile, Replace, ReplaceIntent, ReplaceSlot, Span, Stage, State, Stored};
 use commitlog_storage::replacing::{Ended, Files, Published, Replacing, Staged};
 use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
 use common::store::StoreError;
@@ -54,20 +54,33 @@ impl PartitionCompaction {
     }
 
     fn of(partition: i32, state: &State, merges: &[Merge<'_>]) -> Self {
-        let files_before = state.live.len() as u64;
-        let inputs = || merges.iter().flat_map(|merge| &merge.files);
-        let files_removed = inputs().count() as u64;
-        let files_made = merges.len() as u64;
-        let folders: BTreeSet<&str> = merges.iter().map(|merge| merge.folder).collect();
+        let mut folders: BTreeSet<&str> = merges.iter().map(|merge| merge.folder).collect();
+        let mut inputs: Vec<&LiveFile> = merges.iter().flat_map(|merge| &merge.files).map(|(_, file)| *file).collect();
+        let (mut files_removed, mut files_made) = (inputs.len() as u64, merges.len() as u64);
+        // Of what was decided already, the outputs are live and the inputs forgotten.
+        let (mut files_before, mut decided_rows) = (state.live.len() as u64, 0);
+        if let Some(Replace { intent, stage, .. }) = state.head.replace(ReplaceSlot::Merging) {
+            let (removed, made) = (intent.inputs().count() as u64, intent.outputs().count() as u64);
+            files_removed += removed;
+            files_made += made;
+            folders.extend(intent.outputs().map(|(_, planned)| planned.folder.as_str()));
+            match stage {
+                Stage::Open => inputs.extend(intent.inputs().filter_map(|(_, id)| state.live.get(&id))),
+                Stage::Ready(decided) => {
+                    files_before = (files_before + removed).saturating_sub(made);
+                    decided_rows = decided.iter().map(|stored| stored.rows).sum();
+                }
+            }
+        }
         Self {
             partition,
             files_before,
-            files_after: files_before - files_removed + files_made,
+            files_after: (files_before + files_made).saturating_sub(files_removed),
             bytes_before: state.live.values().map(|file| file.stored.bytes).sum(),
             folders: folders.len() as u64,
             files_removed,
-            bytes_removed: inputs().map(|(_, file)| file.stored.bytes).sum(),
-            rows: inputs().map(|(_, file)| file.stored.rows).sum(),
+            bytes_removed: inputs.iter().map(|file| file.stored.bytes).sum(),
+            rows: inputs.iter().map(|file| file.stored.rows).sum::<u64>() + decided_rows,
             files_made,
             // An input is read and deleted; an output is put, looked for and read again, looked for twice and copied, and what
             // was staged is deleted. Besides, a few of the commit log.

@@ -4,8 +4,18 @@
 mod carrier;
 mod fence;
 
+use commitlog::Reason;
+
 pub(crate) use carrier::{Carrier, Ground};
 pub use fence::Fence;
+
+/// The command that goes on with a replace.
+pub(crate) fn command(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Compaction | Reason::Forget => "compact",
+        Reason::Restore | Reason::Rewrite => "rewrite",
+    }
+}
 
 /// A replace takes no further scope once it has so many inputs. A single scope may have more.
 pub(crate) const MAX_INPUTS: usize = 20_000;

@@ -26,7 +26,7 @@ pub struct PartitionRewrite {
     pub rewritten: u64,
     /// Batches that should be made again, but whose records the log no longer holds: they stay as they are.
     pub not_in_log: u64,
-    /// Batches whose files another replace has: a later run looks at them again.
+    /// Batches whose files a compaction has: once it is done, a later run looks at them again.
     pub taken: u64,
     /// Batches that stay as they are because two of their types have one folder.
     pub mixed: u64,

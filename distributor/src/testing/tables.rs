@@ -9,6 +9,7 @@ use arrow_array::types::Int64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Zone;
+use crate::{Audit, FindingKind};
 
 /// Offsets and ids of all rows that an engine sees; panics if an offset is in two files.
 pub(crate) fn rows(zone: &Zone) -> BTreeSet<(i64, String)> {
@@ -46,4 +47,11 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Rows that readers do not see until an interrupted command is run again are a finding, and there is no other.
+pub(crate) fn assert_only_hidden(audit: &Audit, missing: usize) {
+    let kinds: BTreeSet<FindingKind> = audit.findings.iter().map(|finding| finding.kind).collect();
+    let expected = if missing > 0 { BTreeSet::from([FindingKind::RowsHidden]) } else { BTreeSet::new() };
+    assert_eq!(kinds, expected, "{missing}: {:?}", audit.findings);
 }

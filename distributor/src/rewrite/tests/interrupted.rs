@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::testing::interposed::{Fate, interposed};
+use crate::testing::tables::assert_only_hidden;
 use crate::testing::{Faulty, to_its_last_effect};
 
 /// Sees at each call of the store that no offset is visible twice.
@@ -94,7 +95,7 @@ async fn a_rewrite_that_is_cut_short_at_any_call_is_finished_by_the_next() {
             assert!(seen.is_subset(&expected), "call {calls}");
             incomplete += u32::from(seen != expected);
             let found = zone.audit().await;
-            assert!(found.is_sound(), "call {calls}: {:?}", found.findings);
+            assert_only_hidden(&found, expected.len() - seen.len());
             if calls % 2 == 0 {
                 // Somebody starts a distributor instead, with offsets that were set back.
                 zone.log.set_committed("g", "events", &[(0, 0)].into()).await.unwrap();
