@@ -271,8 +271,8 @@ pub struct DistributeArgs {
 /// The log, and the trusted zone written from it.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used, if there is one and no `run` uses
-    /// it
+    /// Kafka brokers, host:port[,host:port]; without them the embedded log is used, if there is one. While `run` has it
+    /// open, `verify` and `check` do without it, and other commands that need it refuse
     #[arg(long, value_name = "BROKERS")]
     pub brokers: Option<String>,
 

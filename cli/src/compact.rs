@@ -24,6 +24,7 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         // `run` has its log, and goes on.
         trusted::open_tables(&args.log, &args.common).await?
     };
+    trusted.refuse_other_place().await?;
     let Trusted { config, location, store, log, group, .. } = trusted;
     let fence = match (args.offline, args.dry_run) {
         (true, _) => Some(Fence::Offline),
@@ -72,8 +73,8 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
     if skipped == 0 {
         return Ok(());
     }
-    let files = counted(skipped as u64, "file");
-    Err(anyhow!("{files} in {location} are missing or altered and were not merged: 'verify' says what to do").into())
+    let files = counted(skipped as u64, "missing or altered file");
+    Err(anyhow!("not merged in {location}: {files}; 'verify' says what to do").into())
 }
 
 fn progress(output: Output) -> ProgressBar {

@@ -16,6 +16,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let target = replay::target("--from", &args.from)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.need_log("rewrite")?;
+    trusted.refuse_other_place().await?;
     let Trusted { config, location, store, group, .. } = trusted;
     let beside = if args.offline || args.dry_run { Some(Fence::Offline) } else { Fence::beside(&*store).await? };
     let no_fence =
@@ -42,6 +43,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);
     bar.set_message("looking");
     let planned = rewriter.plan(target, partitions).await;
+    let due: u64 = planned.iter().flatten().map(|plan| plan.rewritten).sum();
     let outcome = match planned {
         Ok(plans) if !args.dry_run => {
             bar.set_message("rewriting");
@@ -60,6 +62,20 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let taken: u64 = outcome.iter().map(|partition| partition.taken).sum();
     if taken > 0 && !args.dry_run {
         return Err(anyhow!("{} were left out: 'compact' has their files", batches(taken)).into());
+    }
+    let settled = |partition: &PartitionRewrite| partition.rewritten + partition.mixed + partition.not_in_log;
+    let settled: u64 = outcome.iter().map(settled).sum();
+    if settled < due && !args.dry_run {
+        let left = batches(due - settled);
+        return Err(anyhow!("others have replaced files of {left} meanwhile, which were left out: run it again").into());
+    }
+    let lost: u64 = outcome.iter().map(|partition| partition.lost_files).sum();
+    if lost > 0 {
+        let files = replay::counted(lost, "file");
+        return Err(anyhow!(
+            "only a backup has {files}: the log no longer has the records; 'verify' names what is missing"
+        )
+        .into());
     }
     Ok(())
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use common::clock::SystemClock;
 use common::config::Config;
-use common::log::{EmbeddedLog, Log, LogErrorKind};
+use common::log::{EmbeddedLog, Log, LogError, LogErrorKind};
 use common::shutdown::Shutdown;
-use common::store::{Location, RetryPolicy, RetryingStore, Store};
+use common::store::{ListOptions, Location, RetryPolicy, RetryingStore, Store};
+use distributor::{file_without_commit_logs, lost};
 
 use crate::args::{CommonArgs, LogArgs};
 use crate::stores::refuse_no_folder;
@@ -30,6 +31,49 @@ impl Trusted {
     pub fn need_log(&self, command: &str) -> Result<Arc<dyn Log>, Failure> {
         let missing = || Failure::usage(anyhow!("{command} needs the log: {}", no_log(&self.config)));
         self.log.clone().ok_or_else(missing)
+    }
+}
+
+/// The folder of the trusted zone with a folder for each topic.
+const COMMIT_LOGS: &str = "_commits/";
+
+impl Trusted {
+    /// Refuses a zone without any batch of the topic where there are tables or batches of other topics, or other things: a job
+    /// with a wrong path or topic would succeed for ever. An empty zone is none such.
+    pub async fn refuse_other_place(&self) -> Result<(), Failure> {
+        let (topic, location) = (&self.config.log.events_topic, &self.location);
+        let wrong = |message: String| Err(Failure::Runtime(anyhow!(message)));
+        let (topics, _) = self.names(COMMIT_LOGS).await?;
+        if topics.contains(topic) {
+            return Ok(());
+        }
+        if let Some(file) = file_without_commit_logs(&*self.store, topic).await? {
+            return wrong(lost(topic, &file));
+        }
+        if !topics.is_empty() {
+            let topics = topics.join(", ");
+            return wrong(format!(
+                "{location} has no batches of topic '{topic}', but of: {topics}; log.events_topic says which to take"
+            ));
+        }
+        let (folders, objects) = self.names("").await?;
+        let is_ours = |name: &&String| name.starts_with('_') || ["events", "rejected"].contains(&name.as_str());
+        match folders.iter().chain(&objects).find(|name| !is_ours(name)) {
+            Some(other) => wrong(format!(
+                "{location} has no batches of topic '{topic}', but other things, such as {other}: trusted.url has to name the \
+                 folder that holds events/"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The folders and objects directly below a prefix.
+    async fn names(&self, prefix: &str) -> Result<(Vec<String>, Vec<String>), Failure> {
+        let options = ListOptions { prefix: prefix.to_owned(), delimiter: true, ..ListOptions::default() };
+        let page = self.store.list(&options).await?;
+        let name = |key: &String| key.strip_prefix(prefix).map(|name| name.trim_end_matches('/').to_owned());
+        let folders = page.prefixes.iter().filter_map(name).collect();
+        Ok((folders, page.objects.iter().map(|object| &object.key).filter_map(name).collect()))
     }
 }
 
@@ -92,6 +136,11 @@ pub async fn log(config: &Config) -> Result<Option<Arc<dyn Log>>, Failure> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether another process has the embedded log open.
+pub fn is_locked(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<LogError>().is_some_and(|error| error.kind == LogErrorKind::Locked)
 }
 
 /// The message if there is no log: the places that were searched, and how to name one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use common::clock::{Clock, SystemClock};
 use common::printable::push_line;
-use common::store::{ListOptions, Location, Store};
+use common::store::Location;
 use distributor::{Audit, Auditor, PartitionAudit, Repair};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -15,20 +15,27 @@ use crate::trusted::{self, Trusted};
 use crate::wiring::scratch;
 use crate::{Failure, print};
 
-/// The folder of the trusted zone with a folder for each topic.
-const COMMIT_LOGS: &str = "_commits/";
 /// Findings shown as text; JSON has all.
 const SHOWN: usize = 50;
 
 pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
-    let trusted = trusted::open(&args.log, &args.common).await?;
-    let no_log = trusted::no_log(&trusted.config);
-    let Trusted { location, store, .. } = &trusted;
+    let mut trusted = trusted::open_tables(&args.log, &args.common).await?;
+    let mut no_log = trusted::no_log(&trusted.config);
+    match trusted::log(&trusted.config).await {
+        Ok(log) => trusted.log = log,
+        // The commit logs and the tables can be audited meanwhile.
+        Err(Failure::Runtime(error)) if trusted::is_locked(&error) => {
+            "another process, such as 'run', has the embedded log open; stop it to compare".clone_into(&mut no_log);
+        }
+        Err(error) => return Err(error),
+    }
+    let location = &trusted.location;
     let audit = audit(&trusted, args.deep, args.uploads_older_than, Repair::No, args.common.output).await?;
     match args.common.output {
         Output::Json => print::json(&audit)?,
         Output::Text if audit.partitions.is_empty() && audit.is_sound() => {
-            print::text(&nothing(&audit, location, &topics(&**store).await?))?;
+            trusted.refuse_other_place().await?;
+            print::text(&nothing(&audit, location))?;
         }
         Output::Text => print::text(&text(&audit, &no_log))?,
     }
@@ -71,24 +78,12 @@ pub fn refuse_findings(findings: usize, location: &Location) -> Result<(), Failu
     }
 }
 
-/// The topics with batches in the trusted zone.
-async fn topics(store: &dyn Store) -> Result<Vec<String>, Failure> {
-    let options = ListOptions { prefix: COMMIT_LOGS.to_owned(), delimiter: true, ..ListOptions::default() };
-    let page = store.list(&options).await?;
-    let names = page.prefixes.iter().filter_map(|prefix| prefix.strip_prefix(COMMIT_LOGS));
-    Ok(names.map(|name| name.trim_end_matches('/').to_owned()).collect())
-}
-
-/// The error of an empty zone: without anything to audit, nothing is sound.
-fn nothing(audit: &Audit, location: &Location, topics: &[String]) -> String {
+/// Of an empty zone.
+fn nothing(audit: &Audit, location: &Location) -> String {
     let mut text = String::new();
     let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
     line(format_args!("nothing to audit: {location} has no batches of topic '{}'", audit.topic));
-    if topics.is_empty() {
-        line(format_args!("nothing was written there yet, or trusted.url is another place"));
-    } else {
-        line(format_args!("it has batches of: {}; log.events_topic says which to audit", topics.join(", ")));
-    }
+    line(format_args!("nothing was written there yet, or trusted.url is another place"));
     for note in &audit.notes {
         line(format_args!("note: {note}"));
     }
@@ -224,11 +219,10 @@ mod tests {
     fn an_empty_zone_is_not_called_sound() {
         let audit = Audit { topic: "events".into(), ..Audit::default() };
         let location = Location::Local("t".into());
-        let output = nothing(&audit, &location, &[]);
+        let output = nothing(&audit, &location);
         assert!(
             output.contains("nothing to audit: t has no batches of topic 'events'") && !output.contains("sound"),
             "{output}"
         );
-        assert!(nothing(&audit, &location, &["other".into()]).contains("it has batches of: other; log.events_topic"));
     }
 }

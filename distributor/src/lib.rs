@@ -59,6 +59,7 @@ pub use compact::{Background, CompactError, Compactor, Pace, PartitionCompaction
 pub use companion::Companion;
 pub use host::Host;
 pub use layout::{LAYOUT_VERSION, Layout};
+pub use lost::{file_without_commit_logs, lost};
 pub use metrics::{DistributeReport, Metrics};
 pub use replace::Fence;
 pub use replay::{PartitionReplay, Replayer};

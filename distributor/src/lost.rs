@@ -15,7 +15,7 @@ const TABLES: [&str; 2] = ["events/", "rejected/"];
 ///
 /// # Errors
 /// The store's.
-pub(crate) async fn file_without_commit_logs(store: &dyn Store, topic: &str) -> Result<Option<String>, StoreError> {
+pub async fn file_without_commit_logs(store: &dyn Store, topic: &str) -> Result<Option<String>, StoreError> {
     if has_commit_log(store, topic).await? {
         return Ok(None);
     }
@@ -38,7 +38,11 @@ pub(crate) async fn file_without_commit_logs(store: &dyn Store, topic: &str) -> 
     Ok(None)
 }
 
-async fn has_commit_log(store: &dyn Store, topic: &str) -> Result<bool, StoreError> {
+/// Whether any partition of a topic has a commit log.
+///
+/// # Errors
+/// The store's.
+pub(crate) async fn has_commit_log(store: &dyn Store, topic: &str) -> Result<bool, StoreError> {
     let options = ListOptions { prefix: format!("_commits/{topic}/"), limit: Some(1), ..ListOptions::default() };
     Ok(!store.list(&options).await?.objects.is_empty())
 }
@@ -48,9 +52,14 @@ async fn has_commit_log(store: &dyn Store, topic: &str) -> Result<bool, StoreErr
 pub(crate) async fn refuse_lost(store: &dyn Store, topic: &str) -> Result<(), PartitionError> {
     match file_without_commit_logs(store, topic).await? {
         None => Ok(()),
-        Some(file) => Err(PartitionError::Refused(format!(
-            "the tables have files of topic '{topic}', such as {file}, and there is no _commits/{topic}/. Bring _commits back \
-             from a backup; or to start afresh move the tables away, or use another log.events_topic"
-        ))),
+        Some(file) => Err(PartitionError::Refused(lost(topic, &file))),
     }
+}
+
+/// What to do about tables whose commit log is gone.
+pub fn lost(topic: &str, file: &str) -> String {
+    format!(
+        "the tables have files of topic '{topic}', such as {file}, and there is no _commits/{topic}/. Bring _commits back from a \
+         backup; or start afresh in another, empty trusted zone"
+    )
 }

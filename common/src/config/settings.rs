@@ -171,8 +171,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "compact.every",
-        "10m",
-        "a distributor merges small files of its partitions so often; `0s`: only the command `compact` does",
+        "0s",
+        "a distributor merges small files of its partitions so often, such as `10m`; `0s`: only the command `compact` does",
     ),
     setting("compact.max_rate", "32MB", "most bytes of small files that a distributor reads a second to merge them"),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),

@@ -16,6 +16,7 @@ impl Work<'_> {
         partition: i32,
         state: &State,
         summary: &mut PartitionAudit,
+        log_from: Option<i64>,
     ) -> Result<(), AuditError> {
         summary.files = state.live.len() as u64;
         summary.bytes = state.live.values().map(|file| file.stored.bytes).sum();
@@ -37,7 +38,7 @@ impl Work<'_> {
             .collect();
         let mut checks = stream::iter(listed)
             .map(async |(live, path, size)| {
-                let outcome = check_live(auditor, &commits, partition, state, live, &path, size).await;
+                let outcome = check_live(auditor, &commits, (partition, log_from), state, live, &path, size).await;
                 (*live.0, path, outcome)
             })
             .buffered(AT_ONCE);
@@ -68,7 +69,7 @@ impl Work<'_> {
         for (id, mut kind, path, mut message) in findings {
             if let Some(now) = now.as_ref().filter(|_| kind == FindingKind::FileMissing) {
                 let Some(file) = now.live.get(&id) else { continue };
-                match check_live(auditor, &commits, partition, now, (&id, file), &path, None).await? {
+                match check_live(auditor, &commits, (partition, log_from), now, (&id, file), &path, None).await? {
                     Some(found) => (kind, message) = found,
                     None => continue,
                 }
@@ -84,7 +85,7 @@ impl Work<'_> {
 async fn check_live(
     auditor: &Auditor,
     commits: &CommitLog,
-    partition: i32,
+    (partition, log_from): (i32, Option<i64>),
     state: &State,
     live: Live<'_>,
     path: &str,
@@ -92,9 +93,10 @@ async fn check_live(
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
     let facts = facts(&auditor.topic, partition, state, *live.0);
     let store = &*auditor.store;
-    let outcome = check(store, live, path, listed_size, facts.as_deref()).await?;
+    let remedy = remedy(live, log_from);
+    let outcome = check(store, live, path, listed_size, facts.as_deref(), remedy).await?;
     match (&outcome, unpublished(commits, state, *live.0)) {
-        (Some((FindingKind::FileMissing, _)), Some(staged)) => check(store, live, &staged, None, None).await,
+        (Some((FindingKind::FileMissing, _)), Some(staged)) => check(store, live, &staged, None, None, remedy).await,
         _ => Ok(outcome),
     }
 }
@@ -116,19 +118,27 @@ fn facts(topic: &str, partition: i32, state: &State, id: FileId) -> Option<Vec<(
     place.footer_facts(k).ok()
 }
 
+/// What brings a live file back.
+fn remedy((id, file): Live<'_>, log_from: Option<i64>) -> &'static str {
+    match id {
+        _ if log_from.is_some_and(|from| from > file.from) => {
+            "the log no longer has all of its records, so only a backup has it"
+        }
+        FileId::Batch { .. } => "'replay' sets offsets back, so that a distributor makes it again",
+        FileId::Replace { .. } => "'rewrite' makes it again",
+    }
+}
+
 /// What is wrong with a live file, if anything.
 async fn check(
     store: &dyn Store,
-    (id, file): Live<'_>,
+    (_, file): Live<'_>,
     path: &str,
     listed_size: Option<u64>,
     facts: Option<&[(&'static str, String)]>,
+    again: &str,
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
     let rows = file.stored.rows;
-    let again = match id {
-        FileId::Batch { .. } => "'replay' sets offsets back, so that it is restored",
-        FileId::Replace { .. } => "a rewrite made it, and 'rewrite' makes it again",
-    };
     let missing = || Some((FindingKind::FileMissing, format!("rows: {rows}; {again}")));
     let size = match listed_size {
         Some(size) => size,
@@ -138,8 +148,7 @@ async fn check(
             None => return Ok(missing()),
         },
     };
-    let altered =
-        |message: String| Ok(Some((FindingKind::FileAltered, format!("{message}; move it away, then {again}"))));
+    let altered = |message: String| Ok(Some((FindingKind::FileAltered, format!("{message}; move it away; {again}"))));
     if size != file.stored.bytes {
         return altered(format!("it has {size} bytes, its entry says {}", file.stored.bytes));
     }

@@ -26,6 +26,7 @@ use common::store::{DeleteOutcome, ObjectMeta, Store, StoreError, StoreErrorKind
 
 use crate::batch::{Counts, Name};
 use crate::footer::{Footer, FooterError};
+use crate::lost::has_commit_log;
 use crate::refusals;
 use crate::replace::command;
 use crate::scratch::Scratch;
@@ -180,7 +181,7 @@ impl Work<'_> {
         }
         self.spans(commits, state, summary);
         self.key_runs(commits, state).await?;
-        self.live_files(summary.partition, state, summary).await?;
+        self.live_files(summary.partition, state, summary, self.log_from(summary.partition).await?).await?;
         self.hidden_rows(commits, summary.partition, state).await?;
         let earliest = match &self.auditor.log {
             Some(log) => self.compare_log(&**log, state, summary).await?,
@@ -261,6 +262,12 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where the log of a partition begins, if it is known.
+    async fn log_from(&self, partition: i32) -> Result<Option<i64>, AuditError> {
+        let Some(log) = &self.auditor.log else { return Ok(None) };
+        Ok(log.bounds(&self.auditor.topic).await?.get(&partition).map(|bounds| bounds.earliest))
     }
 
     /// A file that the store refuses to show. The rest of the audit does not depend on it.
@@ -355,6 +362,8 @@ impl Work<'_> {
     /// Files that no commit log lists.
     async fn unaccounted(&mut self, repair: Repair) -> Result<(), AuditError> {
         let (mut orphans, mut unchecked) = (Vec::new(), BTreeMap::<i32, u64>::new());
+        // Whether other topics have a commit log.
+        let mut others = BTreeMap::<String, bool>::new();
         for object in self.present.left(&*self.auditor.store).await? {
             let Some(name) = Name::parse(&object.key) else {
                 let message = "no distributor wrote this, but engines read it; move it away";
@@ -362,7 +371,23 @@ impl Work<'_> {
                 continue;
             };
             if name.topic != self.auditor.topic {
+                let is_known = match others.get(&name.topic) {
+                    Some(is_known) => *is_known,
+                    None => {
+                        let is_known = has_commit_log(&*self.auditor.store, &name.topic).await?;
+                        others.insert(name.topic.clone(), is_known);
+                        is_known
+                    }
+                };
                 // Its own audit accounts for it.
+                if !is_known {
+                    let message = format!(
+                        "a file of topic '{}', which has no commit log here, but engines read it; bring _commits/{}/ back from a \
+                         backup, or move the file away",
+                        name.topic, name.topic
+                    );
+                    self.find(FindingKind::FileUnknown, object.key, message);
+                }
                 continue;
             }
             if self.unread.contains(&name.partition) {

@@ -36,6 +36,8 @@ pub(super) struct Judge<'a> {
     since: u64,
     /// How outputs of replaces differ from what is wanted. A name never gets another file.
     seen: BTreeMap<FileId, Vec<String>>,
+    /// Outputs of replaces that are missing or damaged.
+    pub gone: BTreeSet<FileId>,
     /// Where groups begin that cannot be planned.
     pub mixed: BTreeSet<i64>,
     /// How batches differ from what is wanted.
@@ -44,8 +46,8 @@ pub(super) struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     pub(super) fn new(rewriter: &'a Rewriter, partition: i32, log_from: i64, since: u64) -> Self {
-        let (seen, mixed, differences) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { rewriter, partition, log_from, since, seen, mixed, differences }
+        let (seen, gone, mixed, differences) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self { rewriter, partition, log_from, since, seen, gone, mixed, differences }
     }
 
     /// # Errors
@@ -119,7 +121,7 @@ impl<'a> Judge<'a> {
             }
             .boxed()
         }));
-        let mut read = Vec::new();
+        let (mut read, mut gone) = (Vec::new(), BTreeSet::new());
         while let Some((id, path, footer)) = footers.next().await {
             let is_events = path.starts_with("events/");
             let found = match footer {
@@ -132,13 +134,17 @@ impl<'a> Judge<'a> {
                     found
                 }
                 // Only a replace makes an output of a replace again.
-                Err(FooterError::Gone | FooterError::Unreadable(_)) => vec![format!("'{path}' is missing or damaged")],
+                Err(FooterError::Gone | FooterError::Unreadable(_)) => {
+                    gone.insert(id);
+                    vec![format!("'{path}' is missing or damaged")]
+                }
                 Err(FooterError::Store(error)) => return Err(error.into()),
             };
             read.push((id, found));
         }
         drop(footers);
         self.seen.extend(read);
+        self.gone.extend(gone);
         Ok(())
     }
 

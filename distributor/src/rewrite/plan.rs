@@ -26,6 +26,8 @@ pub struct PartitionRewrite {
     pub rewritten: u64,
     /// Batches that should be made again, but whose records the log no longer holds: they stay as they are.
     pub not_in_log: u64,
+    /// Files of these that are missing or damaged.
+    pub lost_files: u64,
     /// Batches whose files a compaction has: once it is done, a later run looks at them again.
     pub taken: u64,
     /// Batches that stay as they are because two of their types have one folder.
@@ -114,7 +116,10 @@ impl Rewriter {
             plan.batches += batches;
             match judge.judge(state, group).await? {
                 Fate::Stands => {}
-                Fate::NotInLog => plan.not_in_log += batches,
+                Fate::NotInLog => {
+                    plan.not_in_log += batches;
+                    plan.lost_files += group.files.iter().filter(|(id, _)| judge.gone.contains(id)).count() as u64;
+                }
                 Fate::Taken => plan.taken += batches,
                 Fate::Mixed => plan.mixed += batches,
                 Fate::Again => {

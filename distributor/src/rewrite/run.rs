@@ -103,6 +103,7 @@ impl Rewriter {
             let left = self.round(plan, &mut outcome, made).await?;
             if !left.is_due() {
                 (outcome.not_in_log, outcome.taken, outcome.mixed) = (left.not_in_log, left.taken, left.mixed);
+                outcome.lost_files = left.lost_files;
                 return Ok(outcome);
             }
         }
