@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use commitlog::{BatchSlot, Fate, FileId, LiveFile, PassReason, Stage, State};
 use commitlog_storage::{CommitLog, CommitLogError, Damage, Loaded};
-use common::log::{Bounds, Log};
+use common::log::{Bounds, Log, LogErrorKind};
 use common::store::{DeleteOutcome, ObjectMeta, Store, StoreError, StoreErrorKind};
 
 use crate::batch::{Counts, Name};
@@ -267,7 +267,12 @@ impl Work<'_> {
     /// Where the log of a partition begins, if it is known.
     async fn log_from(&self, partition: i32) -> Result<Option<i64>, AuditError> {
         let Some(log) = &self.auditor.log else { return Ok(None) };
-        Ok(log.bounds(&self.auditor.topic).await?.get(&partition).map(|bounds| bounds.earliest))
+        match log.bounds(&self.auditor.topic).await {
+            Ok(bounds) => Ok(bounds.get(&partition).map(|bounds| bounds.earliest)),
+            // Another log: that is found when it is compared.
+            Err(error) if error.kind == LogErrorKind::Misconfigured => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A file that the store refuses to show. The rest of the audit does not depend on it.
