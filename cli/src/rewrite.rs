@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::anyhow;
+use common::config::MissingFiles;
 use common::printable::push_line;
 use distributor::{Fence, Host, PartitionRewrite, Rewriter};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -36,6 +37,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
         batch_memory: config.flush.max_memory,
         scratch: scratch(&config)?,
         all: args.force,
+        restores: config.replay_missing == MissingFiles::Restore,
         require_all: args.require_all,
         fence,
         on_batch: Box::new(move |batches| drawn.set_position(batches)),
@@ -135,6 +137,11 @@ fn text(partitions: &[PartitionRewrite], dry_run: bool, force: bool) -> String {
     if not_in_log > 0 {
         let stay = if not_in_log == 1 { "stays as it is" } else { "stay as they are" };
         line(format_args!("{} {stay}: the log no longer has the records", batches(not_in_log)));
+    }
+    let restored: u64 = partitions.iter().map(|partition| partition.restored_files).sum();
+    if restored > 0 {
+        let made = if dry_run { "would be made again" } else { "made again" };
+        line(format_args!("lost files: {} {made}, and the others of their batches stay", HumanCount(restored)));
     }
     let taken: u64 = partitions.iter().map(|partition| partition.taken).sum();
     if taken > 0 {

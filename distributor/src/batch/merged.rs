@@ -82,6 +82,10 @@ impl MergedFile {
         Ok(())
     }
 
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Ends the file, which has at least one row.
     ///
     /// # Errors

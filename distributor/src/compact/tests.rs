@@ -333,6 +333,7 @@ async fn rewrite(zone: &Zone, layout: Layout) {
         batch_memory: 5_000,
         scratch: Scratch::new(zone.folder.path()),
         all: false,
+        restores: true,
         require_all: false,
         fence: Fence::Locks,
         on_batch: Box::new(|_| {}),

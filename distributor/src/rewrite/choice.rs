@@ -9,6 +9,7 @@ use commitlog_storage::CommitLog;
 
 use super::groups::{Group, groups};
 use super::judge::Fate;
+use super::mend;
 use super::run::Work;
 use crate::again::{Again, Made, Under};
 use crate::batch::FinishedFile;
@@ -31,11 +32,26 @@ impl<'a> Work<'_, 'a> {
         let commits = CommitLog::new(self.rewriter.store.clone(), &self.rewriter.topic, self.partition);
         let recent = commits.load().await?.recent;
         let budget = self.budget();
-        self.judge.log_from = self.log_from().await?;
         let mut again = self.again(&commits, &recent, &budget, self.judge.log_from);
         let scopes = self.scopes(state, &mut again).await;
         again.close().await;
         scopes
+    }
+
+    /// Scopes of files that were lost, and that are made again alone.
+    pub(super) async fn lost(&mut self, state: &State) -> Result<Vec<Scope>, PartitionError> {
+        let (mut scopes, range) = (Vec::new(), self.range.clone());
+        for group in groups(state).iter().filter(|group| group.to > range.start && group.to <= range.end) {
+            if let Fate::Lost(lost) = self.judge.judge(state, group).await? {
+                let files = group.files.iter().filter(|(id, _)| lost.contains(id));
+                scopes.extend(files.map(|(id, file)| mend::scope(*id, file)));
+            }
+            if scopes.len() >= mend::MOST {
+                break;
+            }
+        }
+        scopes.truncate(mend::MOST);
+        Ok(scopes)
     }
 
     async fn scopes(&mut self, state: &State, again: &mut Again<'_>) -> Result<Vec<Scope>, PartitionError> {
@@ -96,14 +112,14 @@ impl<'a> Work<'_, 'a> {
         Ok(Outputs::Planned(Scope { from: group.from, to: group.to, inputs: inputs(group), outputs }))
     }
 
-    pub(super) fn choice(&self, scopes: Vec<Scope>) -> Result<Choice, PartitionError> {
+    pub(super) fn choice(&self, reason: Reason, scopes: Vec<Scope>) -> Result<Choice, PartitionError> {
         let value = |value: serde_json::Result<serde_json::Value>| {
             value.map_err(|error| PartitionError::Unwritable(format!("the layout cannot be written: {error}")))
         };
         let layout = value(serde_json::to_value(&self.rewriter.layout))?;
         let encoding = value(serde_json::to_value(self.rewriter.encoding))?;
         let recipe = Recipe { layout, encoding };
-        Ok(Choice { reason: Reason::Rewrite, source: Source::Log, recipe, scopes })
+        Ok(Choice { reason, source: Source::Log, recipe, scopes })
     }
 
     pub(super) fn again<'b>(

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use commitlog::actor::Choice;
-use commitlog::{FileId, ReplaceIntent, State, Stored};
+use commitlog::{FileId, Reason, ReplaceIntent, State, Stored};
 use commitlog_storage::Proof;
 use commitlog_storage::replacing::{Files, Published, Staged};
 
@@ -16,8 +16,13 @@ impl Files for Work<'_, '_> {
 
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, PartitionError> {
         self.carrier.check_members(state.head.end).await?;
+        self.judge.log_from = self.log_from().await?;
+        let lost = self.lost(state).await?;
+        if !lost.is_empty() {
+            return self.choice(Reason::Restore, lost).map(Some);
+        }
         let scopes = self.next_scopes(state).await?;
-        if scopes.is_empty() { Ok(None) } else { self.choice(scopes).map(Some) }
+        if scopes.is_empty() { Ok(None) } else { self.choice(Reason::Rewrite, scopes).map(Some) }
     }
 
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, PartitionError> {

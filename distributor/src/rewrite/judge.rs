@@ -13,11 +13,13 @@ use crate::footer::{Footer, FooterError};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It is as it is wanted.
     Stands,
     Again,
+    /// But for these outputs of replaces, which are missing or damaged.
+    Lost(Vec<FileId>),
     /// It should be made again, but the log no longer holds its records.
     NotInLog,
     /// Another replace has its files.
@@ -65,6 +67,10 @@ impl<'a> Judge<'a> {
         if differences.is_empty() && !is_forced {
             return Ok(Fate::Stands);
         }
+        if let Some(fate) = self.lost(group, differences.len()).filter(|_| !is_forced) {
+            self.differences.extend(differences);
+            return Ok(fate);
+        }
         if self.log_from > group.from {
             self.differences.extend(differences);
             return Ok(Fate::NotInLog);
@@ -72,6 +78,22 @@ impl<'a> Judge<'a> {
         self.check_keys(group)?;
         self.differences.extend(differences);
         Ok(if self.mixed.contains(&group.from) { Fate::Mixed } else { Fate::Again })
+    }
+
+    /// Of a group in which nothing differs but that outputs of replaces are lost: each says one difference.
+    fn lost(&self, group: &Group<'_>, differences: usize) -> Option<Fate> {
+        let gone = || group.files.iter().filter(|(id, _)| self.gone.contains(id));
+        if gone().count() != differences {
+            return None;
+        }
+        if !self.rewriter.restores {
+            return Some(Fate::Stands);
+        }
+        let begins =
+            |offset: i64| group.batches.iter().rev().find(|(from, _, _)| *from <= offset).map(|(from, _, _)| *from);
+        let is_in_log = |(_, file): &&(FileId, &LiveFile)| begins(file.from).is_some_and(|from| from >= self.log_from);
+        let lost: Vec<FileId> = gone().filter(is_in_log).map(|(id, _)| *id).collect();
+        Some(if lost.is_empty() { Fate::NotInLog } else { Fate::Lost(lost) })
     }
 
     async fn differences_of(&mut self, group: &Group<'_>) -> Result<BTreeSet<String>, PartitionError> {

@@ -21,6 +21,9 @@
 //! | make the batches again, and stage their files | `outputs` | `staged/<replace>-<k>.parquet`, if absent |
 //! | wait until no put of an input can come late any more; examine outputs, delete inputs, publish outputs, drop what is staged | `crate::replace` | the data files |
 //!
+//! A file of a replace that was lost is made again alone, while the other files of its batches stay: a replace of reason
+//! restore (`mend`).
+//!
 //! # Example
 //!
 //! Batches 0..20 and 20..40 have two files each. Under `max_rows_per_file = 5` each makes four. The replace has two scopes
@@ -31,6 +34,7 @@ mod differences;
 mod files;
 mod groups;
 mod judge;
+mod mend;
 mod outputs;
 mod plan;
 mod run;
@@ -66,6 +70,8 @@ pub struct Rewriter {
     pub scratch: Scratch,
     /// Also batches that are like that already.
     pub all: bool,
+    /// Outputs of replaces that were lost are made again.
+    pub restores: bool,
     /// Refuse when the log does not hold all that would be made again.
     pub require_all: bool,
     pub fence: Fence,

@@ -1,6 +1,6 @@
 //! Makes the outputs of a replace from the log, by its recipe, and stages them.
 
-use commitlog::{Batch, Fate, ReplaceIntent, Source};
+use commitlog::{Batch, Fate, Reason, ReplaceIntent, Source};
 use commitlog_storage::CommitLog;
 
 use super::choice::{is_planned, tiled};
@@ -22,6 +22,9 @@ impl Work<'_, '_> {
         let cannot = |message: &str| Ok(Err(Unmakeable(message.to_owned())));
         if intent.source != Source::Log {
             return cannot("it is to be made from its inputs, which this command does not do");
+        }
+        if intent.reason == Reason::Restore {
+            return self.mend(intent).await;
         }
         let layout = serde_json::from_value(intent.recipe.layout.clone());
         let encoding = serde_json::from_value(intent.recipe.encoding.clone());

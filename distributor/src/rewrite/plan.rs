@@ -26,8 +26,10 @@ pub struct PartitionRewrite {
     pub rewritten: u64,
     /// Batches that should be made again, but whose records the log no longer holds: they stay as they are.
     pub not_in_log: u64,
-    /// Files of these that are missing or damaged.
+    /// Files of replaces that are missing or damaged, and that the log no longer holds the records of.
     pub lost_files: u64,
+    /// … and that are made again, or were, while the other files of their batches stay.
+    pub restored_files: u64,
     /// Batches whose files a compaction has: once it is done, a later run looks at them again.
     pub taken: u64,
     /// Batches that stay as they are because two of their types have one folder.
@@ -51,7 +53,7 @@ pub struct PartitionRewrite {
 impl PartitionRewrite {
     /// Whether anything is to be done.
     pub fn is_due(&self) -> bool {
-        self.unfinished || self.rewritten > 0
+        self.unfinished || self.rewritten > 0 || self.restored_files > 0
     }
 }
 
@@ -119,6 +121,11 @@ impl Rewriter {
                 Fate::NotInLog => {
                     plan.not_in_log += batches;
                     plan.lost_files += group.files.iter().filter(|(id, _)| judge.gone.contains(id)).count() as u64;
+                }
+                Fate::Lost(lost) => {
+                    let gone = group.files.iter().filter(|(id, _)| judge.gone.contains(id)).count();
+                    plan.lost_files += gone.saturating_sub(lost.len()) as u64;
+                    plan.restored_files += lost.len() as u64;
                 }
                 Fate::Taken => plan.taken += batches,
                 Fate::Mixed => plan.mixed += batches,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use commitlog::{Fate, ReplaceIntent, ReplaceSlot};
+use commitlog::{Fate, Reason, ReplaceIntent, ReplaceSlot};
 use commitlog_storage::Session;
 use commitlog_storage::replacing::{Ended, Replacing};
 
@@ -58,6 +58,11 @@ impl Work<'_, '_> {
             return Ok(());
         }
         let (state, _, _) = self.carrier.commits.load_state().await?;
+        if intent.reason == Reason::Restore {
+            self.outcome.restored_files += intent.outputs().count() as u64;
+            self.counted = Some(intent.replace);
+            return Ok(());
+        }
         for scope in &intent.scopes {
             let spans = state.spans.range(scope.from..scope.to);
             self.outcome.rewritten += spans.filter(|(_, span)| matches!(span.fate, Fate::Batch(_))).count() as u64;
@@ -93,6 +98,7 @@ impl Rewriter {
         let id = plan.partition;
         let mut outcome = PartitionRewrite {
             rewritten: 0,
+            restored_files: 0,
             files_removed: 0,
             files_made: 0,
             bytes_made: 0,

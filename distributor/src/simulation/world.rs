@@ -338,6 +338,7 @@ impl World {
             batch_memory: 5_000,
             scratch: roles::scratch(),
             all: false,
+            restores: true,
             require_all: false,
             fence: Fence::Wait(self.fence),
             on_batch: Box::new(|_| {}),
