@@ -25,8 +25,10 @@ pub(super) struct Seen {
     layouts: BTreeMap<FileId, Option<Layout>>,
     /// Offsets from which on files are known; `None`: all.
     pub since: Option<i64>,
-    /// Inputs that were missing or altered.
+    /// Inputs that were missing or altered, or that cannot be merged: they stay.
     pub bad: BTreeSet<FileId>,
+    /// One was: all are looked for before the next replace begins.
+    pub is_wary: bool,
 }
 
 /// Files that become one.

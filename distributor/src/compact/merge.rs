@@ -3,6 +3,8 @@
 use commitlog::{FileId, Planned, ReplaceIntent, State, Stored};
 
 use super::run::Work;
+use common::store::StoreErrorKind;
+
 use crate::batch::{Encoding, FinishedFile, MergedFile, Place, Series, path};
 use crate::decode::Decoder;
 use crate::error::PartitionError;
@@ -12,8 +14,10 @@ use crate::layout::Layout;
 
 /// Why an output cannot be made.
 pub(super) enum Unmakeable {
-    /// An input is missing, or is not what its entry says.
+    /// An input is missing, or is not what its entry says, or may not be read.
     Input(FileId),
+    /// The inputs cannot be in one file: their rows have other columns, or hold offsets in turn.
+    Unlike(String),
     /// This build does not know how it was begun.
     Recipe(String),
 }
@@ -55,7 +59,7 @@ impl Work<'_> {
         let place = Place { topic: &topic, partition, from: planned.from, to: planned.to, series, layout: &layout };
         let file = match self.merged(planned, inputs, place, encoding, k).await? {
             Ok(file) => file,
-            Err(input) => return Ok(Err(Unmakeable::Input(input))),
+            Err(unmakeable) => return Ok(Err(unmakeable)),
         };
         self.carrier.stage(intent.replace, place, &[file]).await?;
         Ok(Ok(()))
@@ -68,12 +72,12 @@ impl Work<'_> {
         place: Place<'_>,
         encoding: Encoding,
         k: u32,
-    ) -> Result<Result<FinishedFile, FileId>, PartitionError> {
+    ) -> Result<Result<FinishedFile, Unmakeable>, PartitionError> {
         let mut ordered: Vec<(i64, i64, FileId, Option<Stored>)> = Vec::with_capacity(inputs.len());
         for id in inputs {
             match self.input(&planned.folder, id).await? {
                 Some(Input { from, to, stored }) => ordered.push((from, to, id, stored)),
-                None => return Ok(Err(id)),
+                None => return Ok(Err(Unmakeable::Input(id))),
             }
         }
         ordered.sort_unstable_by_key(|(from, to, id, _)| (*from, *to, *id));
@@ -82,9 +86,21 @@ impl Work<'_> {
         let mut merged = MergedFile::new(is_rejected, place.layout, encoding, &scratch)?;
         for (_, _, id, stored) in ordered {
             let path = path(&self.carrier.topic, self.carrier.partition, &planned.folder, id);
-            if !self.push(&mut merged, &path, stored).await? {
-                tracing::warn!(path, "it is missing or altered, and is not merged; 'verify' says more");
-                return Ok(Err(id));
+            match self.push(&mut merged, &path, stored).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(path, "it is missing or altered, and is not merged; 'verify' says more");
+                    return Ok(Err(Unmakeable::Input(id)));
+                }
+                Err(PartitionError::Store(error)) if error.kind == StoreErrorKind::Denied => {
+                    tracing::warn!(path, %error, "it may not be read, and is not merged");
+                    return Ok(Err(Unmakeable::Input(id)));
+                }
+                // Its bytes are what its entry says.
+                Err(PartitionError::Encode(error)) => {
+                    return Ok(Err(Unmakeable::Unlike(format!("{path}: {error}"))));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Ok(merged.finish(place, &planned.folder, k)?))
@@ -154,7 +170,7 @@ impl Work<'_> {
 }
 
 /// An output, and its inputs.
-fn inputs_of(intent: &ReplaceIntent, k: u32) -> Option<(&Planned, Vec<FileId>)> {
+pub(super) fn inputs_of(intent: &ReplaceIntent, k: u32) -> Option<(&Planned, Vec<FileId>)> {
     let mut first = 0;
     for scope in &intent.scopes {
         let outputs = scope.outputs.len();

@@ -8,19 +8,19 @@ use commitlog::actor::Choice;
 use commitlog::{Fate, FileId, LiveFile, Replace, ReplaceIntent, ReplaceSlot, Span, Stage, State, Stored};
 use commitlog_storage::replacing::{Ended, Files, Published, Replacing, Staged};
 use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
-use common::store::StoreError;
+use common::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 
 use super::Compactor;
 use super::choice::{Merge, Seen, is_open};
-use super::merge::Unmakeable;
+use super::merge::{Unmakeable, inputs_of};
 use crate::batch::path;
 use crate::error::PartitionError;
 use crate::refusals;
 use crate::replace::Carrier;
 
-/// How often a partition is looked at again because inputs were missing or altered.
-const MAX_ROUNDS: usize = 20;
+/// Files that are looked for together.
+const HEADS: usize = 1_000;
 
 /// What a compaction of one partition comes to, or came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -132,8 +132,13 @@ impl Files for Work<'_> {
 
     async fn choose(&mut self, state: &State) -> Result<Option<Choice>, PartitionError> {
         self.carrier.check_members(state.head.end).await?;
-        let merges = self.compactor.merges(self.carrier.partition, state, self.seen).await?;
-        self.compactor.choice(&merges)
+        loop {
+            let merges = self.compactor.merges(self.carrier.partition, state, self.seen).await?;
+            let Some(choice) = self.compactor.choice(&merges)? else { return Ok(None) };
+            if !self.seen.is_wary || !self.leave_bad(state, &choice).await? {
+                return Ok(Some(choice));
+            }
+        }
     }
 
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, PartitionError> {
@@ -147,8 +152,18 @@ impl Files for Work<'_> {
                     let folder = input.map_or("", |(folder, _)| folder);
                     let path = path(&self.carrier.topic, self.carrier.partition, folder, id);
                     self.seen.bad.insert(id);
+                    self.seen.is_wary = true;
                     self.skipped.insert(path);
                     return Ok(Staged::InputGone(id));
+                }
+                Err(Unmakeable::Unlike(reason)) => {
+                    let (topic, partition) = (&self.carrier.topic, self.carrier.partition);
+                    tracing::info!(topic, partition, reason, "files that cannot be in one file stay as they are");
+                    let (planned, inputs) = inputs_of(intent, k).ok_or_else(|| no_output(k))?;
+                    let Some(first) = inputs.first().copied() else { return Err(no_output(k)) };
+                    tracing::debug!(folder = planned.folder, files = inputs.len(), "they stay");
+                    self.seen.bad.extend(inputs);
+                    return Ok(Staged::InputGone(first));
                 }
                 Err(Unmakeable::Recipe(reason)) => {
                     *self.given_up = Some(reason);
@@ -157,7 +172,7 @@ impl Files for Work<'_> {
             }
         }
         let stored = self.carrier.staged(intent.replace, k);
-        stored.map(Staged::Stands).ok_or_else(|| PartitionError::Internal(format!("output {k} was not staged")))
+        stored.map(Staged::Stands).ok_or_else(|| no_output(k))
     }
 
     async fn await_fence(&mut self, _entry: u64, put_ms: Option<i64>) -> Result<(), PartitionError> {
@@ -200,6 +215,41 @@ async fn since(commits: &CommitLog, recent: &Recent, since_ms: i64) -> Result<i6
             }
             from = *begin;
         }
+    }
+}
+
+fn no_output(k: u32) -> PartitionError {
+    PartitionError::Internal(format!("output {k} was not staged"))
+}
+
+impl Work<'_> {
+    /// Inputs that are missing, or may not be looked at, or have another size stay. Returns whether there are any.
+    async fn leave_bad(&mut self, state: &State, choice: &Choice) -> Result<bool, PartitionError> {
+        let bad_before = self.seen.bad.len();
+        let inputs: Vec<(FileId, String, Option<u64>)> = choice
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.inputs())
+            .map(|(folder, id)| {
+                let size = state.live.get(&id).map(|file| file.stored.bytes);
+                (id, path(&self.carrier.topic, self.carrier.partition, folder, id), size)
+            })
+            .collect();
+        for inputs in inputs.chunks(HEADS) {
+            let paths: Vec<String> = inputs.iter().map(|(_, path, _)| path.clone()).collect();
+            for ((id, path, size), head) in inputs.iter().zip(self.carrier.store.head_many(&paths).await) {
+                let is_sound = match head {
+                    Ok(meta) => meta.map(|meta| meta.size_bytes) == *size,
+                    Err(error) if error.kind == StoreErrorKind::Denied => false,
+                    Err(error) => return Err(error.into()),
+                };
+                if !is_sound {
+                    self.seen.bad.insert(*id);
+                    self.skipped.insert(path.clone());
+                }
+            }
+        }
+        Ok(self.seen.bad.len() > bad_before)
     }
 }
 
@@ -278,7 +328,8 @@ impl Compactor {
         let (mut seen, mut skipped) = (Seen::default(), BTreeSet::new());
         self.state(id, &mut seen).await?;
         let mut carrier = self.carrier(id);
-        for _ in 0..MAX_ROUNDS {
+        // Each round leaves more files as they are than the one before.
+        loop {
             let (mut given_up, bad_before) = (None, seen.bad.len());
             let session = Session::new(self.commits(id), self.host.boot_clock.clone(), self.host.writer());
             let work = Work {
@@ -302,6 +353,10 @@ impl Compactor {
             }
         }
         let state = self.state(id, &mut Seen::default()).await?;
+        // What another run has merged meanwhile was missing for a reason.
+        let live: BTreeSet<String> =
+            state.live.iter().map(|(file, live)| path(&self.topic, id, &live.folder, *file)).collect();
+        skipped.retain(|path| live.contains(path));
         Ok(PartitionCompaction {
             files_after: state.live.len() as u64,
             files_removed: carrier.files_removed,

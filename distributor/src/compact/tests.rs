@@ -254,6 +254,56 @@ async fn a_compaction_that_is_cut_short_at_any_call_is_finished_by_the_next() {
     assert!(unfinished > 10 && hidden > 2, "{unfinished} {hidden}");
 }
 
+/// However many they are.
+#[tokio::test]
+async fn many_missing_files_stop_no_other_folder() {
+    let zone = zone(30).await;
+    let folder = zone.files("events", ".parquet")[0].parent().unwrap().to_owned();
+    let gone: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(gone.len() > 25, "{}", gone.len());
+    gone.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let entries = zone.entries().len();
+    let expected = rows(&zone);
+    let outcome = compact(&compactor(&zone, RESTED)).await.unwrap();
+    assert_eq!(outcome.skipped.len(), gone.len(), "{outcome:?}");
+    assert_eq!(rows(&zone), expected);
+    assert_eq!(tables(&zone).len(), folders(&zone).len(), "every other folder has one file");
+    assert!(zone.entries().len() < entries + 15, "one replace is given up, not one a file");
+}
+
+/// Files of two event types that have one folder, of which nothing shows that before they are read.
+#[tokio::test]
+async fn files_that_cannot_be_in_one_file_stay_and_the_rest_is_merged() {
+    let zone = zone(3).await;
+    let mut records = RecordBatch::new();
+    let kinds = [("a-b", "c"), ("a", "b-c"), ("a-b", "c"), ("a-b", "c"), ("a", "b-c"), ("a-b", "c")];
+    for (number, (domain, kind)) in kinds.into_iter().enumerate() {
+        let value = event(&format!("m{number}"), "2021-01-14T10:15:30", domain, kind, "0");
+        records.push(b"key", Some(value.as_bytes()), |_| {}).unwrap();
+    }
+    let mut distributor = zone.distributor();
+    distributor.settings.layout = Layout { max_rows_per_file: 4, ..layout() };
+    for _ in 0..2 {
+        let mut writer = zone.log.writer("w").await.unwrap();
+        writer.begin().await.unwrap();
+        writer.append("events", 0, &records).await.unwrap();
+        writer.commit().await.unwrap();
+        distributor.settings.layout.window_ms = 0;
+        distributor.run(&EndOfInput::now(), &Shutdown::new()).await.unwrap();
+    }
+    let expected = rows(&zone);
+    let of_both = |zone: &Zone| -> Vec<PathBuf> {
+        tables(zone).into_iter().filter(|path| path.to_str().unwrap().contains("=a-b-c")).collect()
+    };
+    let before = of_both(&zone);
+    assert!(before.len() >= 4, "{before:?}");
+    let outcome = compact(&compactor(&zone, RESTED)).await.unwrap();
+    assert!(outcome.skipped.is_empty() && outcome.files_made > 0, "{outcome:?}");
+    assert_eq!((of_both(&zone), rows(&zone)), (before, expected));
+    assert_sound(&zone).await;
+    assert!(!compactor(&zone, RESTED).plan(None).await.unwrap()[0].unfinished);
+}
+
 #[tokio::test]
 async fn what_is_missing_or_altered_is_named_and_the_rest_is_merged() {
     let zone = zone(5).await;
