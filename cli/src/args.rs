@@ -32,9 +32,9 @@ Examples:
     event-distributor config print
 
 Exit codes:
-  0  done
-  1  something failed while running, or a file could not be processed; everything else is done, and
-     the error names what is not: correct the cause and start it again
+  0  done; the report counts what is in quarantine, dead letters and rejected rows
+  1  something failed while running, or a file could not be read or moved; everything else is done,
+     and the error names what is not: correct the cause and start it again
   2  wrong usage or configuration; nothing was done";
 
 #[derive(Debug, Parser)]

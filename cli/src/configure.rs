@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use common::config::{Config, ConfigErrors, ConfigTree, ShownSetting};
@@ -43,7 +44,22 @@ pub fn tree(common: &CommonArgs, flags: &[Flag<'_>]) -> Result<ConfigTree, Failu
 /// Settings files are small; a larger file is not one.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// A pipe that nobody writes to is waited for no longer than this.
+const PIPE_PATIENCE: Duration = Duration::from_secs(10);
+
 fn read(path: &Path) -> anyhow::Result<String> {
+    if std::fs::metadata(path)?.is_file() {
+        return read_now(path);
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let owned = path.to_owned();
+    // It ends with the process, if nobody ever writes.
+    std::thread::spawn(move || sender.send(read_now(&owned)));
+    let none = || anyhow!("it is no file, and nothing was written to it within {} seconds", PIPE_PATIENCE.as_secs());
+    receiver.recv_timeout(PIPE_PATIENCE).unwrap_or_else(|_| Err(none()))
+}
+
+fn read_now(path: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
     ensure!(read as u64 <= MAX_FILE_BYTES, "it has more than {MAX_FILE_BYTES} bytes");

@@ -26,6 +26,8 @@ const MAX_TYPES_COUNTED: usize = 10_000;
 const MAX_FOLDERS_LOOKED_AT: usize = 50_000;
 /// The name of the embedded log's file in its folder.
 const LOG_FILE: &str = "log.redb";
+/// … and the one by which a process holds it.
+const LOCK_FILE: &str = "lock";
 /// The most folders that are named if they cannot be read.
 const MAX_NAMED: usize = 5;
 
@@ -113,6 +115,10 @@ fn log_problem(config: &Config, data_dir: &Path) -> Result<(), String> {
     let is_own = config.log.data_dir.is_some() || matches!(config.trusted.location, Some(Location::S3 { .. }));
     if is_own || data_dir.is_dir() {
         check_writable(data_dir).map_err(|error| format!("no files can be made in {}: {error}", data_dir.display()))?;
+    }
+    let lock = data_dir.join(LOCK_FILE);
+    if lock.symlink_metadata().is_ok_and(|facts| !facts.is_file()) {
+        return Err(format!("{} is not a regular file, as the lock of the log has to be; remove it", lock.display()));
     }
     let file = data_dir.join(LOG_FILE);
     if !file.is_file() {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use crate::log::client_setting_fault;
 use crate::redact::{MASK, without_credentials};
 
 /// A setting is secret if its name contains any of these.
@@ -28,9 +29,16 @@ pub(super) fn is_secret(path: &str) -> bool {
     is_token || SECRET_WORDS.iter().any(|word| path.contains(word))
 }
 
+/// Whether the Kafka client does not know a setting: it may be a secret whose name was mistyped.
+fn is_unknown(path: &str) -> bool {
+    let name = path.strip_prefix("kafka.client.");
+    let fault = name.and_then(|name| client_setting_fault(name, ""));
+    fault.is_some_and(|fault| fault.starts_with("No such configuration property"))
+}
+
 /// The value of a setting as it may be shown.
 pub(super) fn shown<'a>(path: &str, text: &'a str) -> Cow<'a, str> {
-    if is_secret(path) { Cow::Borrowed(MASK) } else { without_credentials(text) }
+    if is_secret(path) || is_unknown(path) { Cow::Borrowed(MASK) } else { without_credentials(text) }
 }
 
 #[cfg(test)]
@@ -70,6 +78,16 @@ mod tests {
         // The flags are followed by the name, the first text in quotes.
         let names = table.split("_RK_SENSITIVE").skip(1).filter_map(|rest| rest.split('"').nth(1));
         Some(names.map(str::to_owned).collect())
+    }
+
+    /// Only the client knows its names.
+    #[test]
+    #[cfg(feature = "kafka")]
+    fn a_secret_under_a_mistyped_name_is_masked() {
+        for name in ["sasl.pasword", "sasl.pwd", "sasl.passwort"] {
+            assert_eq!(shown(&format!("kafka.client.{name}"), "hush"), MASK, "{name}");
+        }
+        assert_eq!(shown("kafka.client.linger.ms", "5"), "5");
     }
 
     #[test]

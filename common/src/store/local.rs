@@ -75,6 +75,9 @@ const MAX_PATH_BYTES: usize = 4_095;
 /// A lock that another one holds is tried again so often.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 
+/// One that is held for so long is reported.
+const LOCK_TOLD: Duration = Duration::from_secs(10);
+
 impl LocalStore {
     /// A store whose directory the first put creates; until then it is empty.
     #[must_use]
@@ -234,6 +237,7 @@ impl Store for LocalStore {
 
     async fn lock(&self, key: &str, kind: LockKind) -> Result<Option<StoreLock>> {
         let place = Place::parse("lock", key)?;
+        let (begun, mut is_told) = (std::time::Instant::now(), false);
         loop {
             let (root, place) = (Arc::clone(&self.root), place.clone());
             let taken = run_blocking(move || lock::try_lock(&root, &place, kind))
@@ -241,7 +245,15 @@ impl Store for LocalStore {
                 .map_err(|error| join_error(&error, "lock", key))?;
             match taken {
                 Ok(Some(file)) => return Ok(Some(StoreLock::new(self.held.add(file)))),
-                Ok(None) => tokio::time::sleep(LOCK_POLL).await,
+                Ok(None) => {
+                    if begun.elapsed() > LOCK_TOLD && !std::mem::replace(&mut is_told, true) {
+                        tracing::warn!(
+                            key,
+                            "another process holds this lock for long; nothing is written meanwhile. If it was stopped or hangs, end it"
+                        );
+                    }
+                    tokio::time::sleep(LOCK_POLL).await;
+                }
                 Err(failure) if failure.kind == StoreErrorKind::Unsupported => return Ok(None),
                 Err(failure) => return Err(failure.into_error("lock", key)),
             }
