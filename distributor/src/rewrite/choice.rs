@@ -18,6 +18,9 @@ use crate::known::Known;
 use crate::replace::{MAX_INPUTS, MAX_OUTPUTS};
 use crate::window::Budget;
 
+/// Of one group: what decides them has to fit into an entry.
+const MOST_OUTPUTS: usize = 100_000;
+
 /// What became of planning a group.
 enum Outputs {
     Planned(Scope),
@@ -109,6 +112,14 @@ impl<'a> Work<'_, 'a> {
             return Ok(Outputs::Mixed);
         }
         let outputs = without_gaps(group.from, group.to, batches);
+        if outputs.len() > MOST_OUTPUTS {
+            let (from, to, files) = (group.from, group.to, outputs.len());
+            let message = format!(
+                "the batches of {from}..{to} share files that were merged, and would become {files} files in one step, more than \
+                 {MOST_OUTPUTS}: raise trusted.max_rows_per_file"
+            );
+            return Err(self.rewriter.refusal(self.partition, message));
+        }
         Ok(Outputs::Planned(Scope { from: group.from, to: group.to, inputs: inputs(group), outputs }))
     }
 
