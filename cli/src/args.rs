@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use common::config::parse_duration;
+use serde::Serialize;
 
 const ABOUT: &str = "Turns files of JSON events into partitioned Parquet, exactly once.";
 
@@ -64,6 +65,8 @@ pub enum Command {
     Rewrite(RewriteArgs),
     /// Merge small files into few large ones, while distributors run
     Compact(CompactArgs),
+    /// Print statements that make the tables known to an engine
+    Ddl(DdlArgs),
     /// Close a batch that can never be completed, because the log dropped its first records
     Abandon(AbandonArgs),
     /// Generate sample events, the same ones for the same seed
@@ -93,6 +96,7 @@ impl Command {
             Self::Replay(args) => &args.common,
             Self::Rewrite(args) => &args.common,
             Self::Compact(args) => &args.common,
+            Self::Ddl(args) => &args.common,
             Self::Abandon(args) => &args.common,
             Self::Dlq { command: DlqCommand::List(args) } => &args.common,
             Self::Dlq { command: DlqCommand::Replay(args) } => &args.common,
@@ -135,7 +139,7 @@ pub struct DlqListArgs {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
 
-    /// Include letters that were replayed
+    /// Include letters that a replay has tried again
     #[arg(long)]
     pub all: bool,
 
@@ -283,6 +287,63 @@ pub struct LogArgs {
     /// Folder of the embedded log, if `run` was given one
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
+}
+
+/// An engine that reads the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    Athena,
+    Bigquery,
+    Clickhouse,
+    Duckdb,
+    Glue,
+    Snowflake,
+    Spark,
+    Trino,
+}
+
+impl Engine {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Athena => "Athena",
+            Self::Bigquery => "BigQuery",
+            Self::Clickhouse => "ClickHouse",
+            Self::Duckdb => "DuckDB",
+            Self::Glue => "Glue",
+            Self::Snowflake => "Snowflake",
+            Self::Spark => "Spark",
+            Self::Trino => "Trino",
+        }
+    }
+
+    /// Reads folders of this machine, not only buckets.
+    pub fn reads_folders(self) -> bool {
+        matches!(self, Self::Clickhouse | Self::Duckdb | Self::Spark)
+    }
+
+    /// Computes which folders there may be, instead of listing them.
+    pub fn projects(self) -> bool {
+        matches!(self, Self::Athena | Self::Glue | Self::Trino)
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DdlArgs {
+    /// The engine
+    #[arg(long, value_name = "ENGINE")]
+    pub engine: Engine,
+
+    /// Folder or s3://bucket/prefix of the tables
+    #[arg(long, value_name = "LOCATION")]
+    pub trusted: Option<String>,
+
+    /// Name of the table, and the beginning of its views' names
+    #[arg(long, value_name = "NAME", default_value = "events")]
+    pub name: String,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 #[derive(Debug, Args)]

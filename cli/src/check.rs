@@ -76,11 +76,13 @@ fn judge(args: &CheckArgs, config: &Config, inspected: &Inspected, findings: &mu
         max_bytes: config.flush.max_bytes,
         max_memory: config.flush.max_memory,
         max_rows_per_file: config.trusted.max_rows_per_file,
+        target_bytes: config.compact.target_bytes,
     };
     let estimate = forecast(&input, &limits);
-    if estimate.files_a_day > float(config.flush.warn_files_per_day) {
-        findings
-            .warn("flush.warn_files_per_day", too_many(&estimate, &input, &limits, config.flush.warn_files_per_day));
+    let most = config.flush.warn_files_per_day;
+    let left = if config.compact.every.is_some() { estimate.files_a_day_merged } else { estimate.files_a_day };
+    if left > float(most) {
+        findings.warn("flush.warn_files_per_day", too_many(&estimate, &input, &limits, most));
     }
     if let Some(age) = config.flush.ages.shortest() {
         let urgent = forecast(&input, &Limits { max_age: age, ..limits });
@@ -113,9 +115,10 @@ fn too_many(estimate: &Forecast, input: &Input, limits: &Limits, limit: u64) -> 
     let days = counted(input.days, "day", "s");
     format!(
         "about {files} Parquet files a day{sizes}, more than {}: {partitions} x {batches} a day x up to {types} x {days}. \
-         {}; see docs/small-files.md",
+         {}. Merged they are about {} (compact.every, or the command 'compact'); see docs/small-files.md",
         HumanCount(limit),
-        mend(estimate, input, limits, limit)
+        mend(estimate, input, limits, limit),
+        HumanCount(whole(estimate.files_a_day_merged))
     )
 }
 

@@ -24,7 +24,7 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         // `run` has its log, and goes on.
         trusted::open_tables(&args.log, &args.common).await?
     };
-    trusted.refuse_other_place().await?;
+    trusted.refuse_other_place(&args.partitions).await?;
     let Trusted { config, location, store, log, group, .. } = trusted;
     let fence = match (args.offline, args.dry_run) {
         (true, _) => Some(Fence::Offline),

@@ -6,6 +6,7 @@ mod args;
 mod check;
 mod compact;
 mod configure;
+mod ddl;
 mod dead_letters;
 mod generate;
 mod logging;
@@ -90,6 +91,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Repair(args) => wiring::block_on(&args.common, repair::repair(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
         Command::Rewrite(args) => wiring::block_on(&args.common, rewrite::rewrite(&args)),
+        Command::Ddl(args) => wiring::block_on(&args.common, ddl::ddl(&args)),
         Command::Compact(args) => wiring::block_on(&args.common, compact::compact(&args)),
         Command::Check(args) => wiring::block_on(&args.common, check::check(&args)),
         Command::Verify(args) => wiring::block_on(&args.common, verify::verify(&args)),

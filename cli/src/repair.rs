@@ -9,7 +9,7 @@ use crate::{Failure, print, trusted, verify};
 
 pub async fn repair(args: &RepairArgs) -> Result<(), Failure> {
     let trusted = trusted::open(&args.log, &args.common).await?;
-    trusted.refuse_other_place().await?;
+    trusted.refuse_other_place(&[]).await?;
     let repair = if args.dry_run { Repair::No } else { Repair::Orphans };
     let audit = verify::audit(&trusted, false, args.uploads_older_than, repair, args.common.output).await?;
     match args.common.output {

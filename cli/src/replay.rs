@@ -13,7 +13,7 @@ pub async fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     let target = target("--to", &args.to)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.need_log("replay")?;
-    trusted.refuse_other_place().await?;
+    trusted.refuse_other_place(&args.partitions).await?;
     let replayer =
         Replayer { store: trusted.store, log, topic: trusted.config.log.events_topic.clone(), group: trusted.group };
     let partitions = (!args.partitions.is_empty()).then_some(&args.partitions[..]);

@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use common::printable::Printable;
+use common::printable::{Printable, push_line};
 use common::store::Location;
 use distributor::{DistributeError, DistributeReport};
 use indicatif::{HumanBytes, HumanCount};
-use ingestor::{IngestError, IngestReport, Problem};
+use ingestor::{IngestError, IngestReport, Problem, Quarantined};
 use serde::Serialize;
 
 use crate::args::Output;
@@ -30,7 +30,13 @@ pub struct Report {
     /// The number of those files.
     #[serde(skip_serializing_if = "is_zero")]
     pub problems_total: u64,
+    /// Files in quarantine, the newest hundred.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub quarantine: Vec<Quarantined>,
 }
+
+/// Files in quarantine that are shown as text.
+const SHOWN: usize = 20;
 
 /// The zones of the roles that ran.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +149,14 @@ impl Report {
             let _ = writeln!(text, "\n{nothing}. Put files of JSON events into {landing}/pending and run this again.");
         }
         if self.ingest.is_some_and(|report| report.files.quarantined > 0) {
-            text.push_str("\nFiles in quarantine stay in pending/; the log says why. Another try, after a fix: --retry-quarantined\n");
+            text.push_str("\nFiles in quarantine stay in pending/. Another try, after a fix: --retry-quarantined\n");
+            for Quarantined { file, reason, .. } in self.quarantine.iter().take(SHOWN) {
+                push_line(&mut text, format_args!("  {file}: {reason}"));
+            }
+            if self.quarantine.len() > SHOWN {
+                let more = self.quarantine.len() - SHOWN;
+                push_line(&mut text, format_args!("  … and {more} more or older ones; --output json has a hundred"));
+            }
         }
         if self.ingest.is_some_and(|report| report.files.kept > 0) {
             text.push_str(

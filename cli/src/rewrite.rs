@@ -17,7 +17,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let target = replay::target("--from", &args.from)?;
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.need_log("rewrite")?;
-    trusted.refuse_other_place().await?;
+    trusted.refuse_other_place(&args.partitions).await?;
     let Trusted { config, location, store, group, .. } = trusted;
     let beside = if args.offline || args.dry_run { Some(Fence::Offline) } else { Fence::beside(&*store).await? };
     let no_fence =

@@ -40,12 +40,20 @@ const COMMIT_LOGS: &str = "_commits/";
 impl Trusted {
     /// Refuses a zone without any batch of the topic where there are tables or batches of other topics, or other things: a job
     /// with a wrong path or topic would succeed for ever. An empty zone is none such.
-    pub async fn refuse_other_place(&self) -> Result<(), Failure> {
+    ///
+    /// `partitions`, which a person named, have to have a commit log.
+    pub async fn refuse_other_place(&self, partitions: &[i32]) -> Result<(), Failure> {
         let (topic, location) = (&self.config.log.events_topic, &self.location);
         let wrong = |message: String| Err(Failure::Runtime(anyhow!(message)));
         let (topics, _) = self.names(COMMIT_LOGS).await?;
         if topics.contains(topic) {
-            return Ok(());
+            let (known, _) = self.names(&format!("{COMMIT_LOGS}{topic}/")).await?;
+            return match partitions.iter().find(|id| !known.contains(&id.to_string())) {
+                Some(id) => {
+                    Err(Failure::usage(anyhow!("--partitions: topic '{topic}' has no commit log of partition {id}")))
+                }
+                None => Ok(()),
+            };
         }
         if let Some(file) = file_without_commit_logs(&*self.store, topic).await? {
             return wrong(lost(topic, &file));

@@ -34,7 +34,7 @@ pub async fn verify(args: &VerifyArgs) -> Result<(), Failure> {
     match args.common.output {
         Output::Json => print::json(&audit)?,
         Output::Text if audit.partitions.is_empty() && audit.is_sound() => {
-            trusted.refuse_other_place().await?;
+            trusted.refuse_other_place(&[]).await?;
             print::text(&nothing(&audit, location))?;
         }
         Output::Text => print::text(&text(&audit, &no_log))?,

@@ -404,6 +404,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     drop(progress);
     let mut report = Report {
         ingest: Some(ingestor.metrics.report()),
+        quarantine: ingestor.metrics.quarantine(),
         written: Some(distributor.metrics.report()),
         ..Report::default()
     };
@@ -423,7 +424,11 @@ pub async fn ingest(args: &IngestArgs) -> Result<(), Failure> {
     let progress = Progress::start(&args.common, Some(ingestor.metrics.clone()), None);
     let outcome = ingestor.run(&process.shutdown).await;
     drop(progress);
-    let mut report = Report { ingest: Some(ingestor.metrics.report()), ..Report::default() };
+    let mut report = Report {
+        ingest: Some(ingestor.metrics.report()),
+        quarantine: ingestor.metrics.quarantine(),
+        ..Report::default()
+    };
     report.ingest_ended(outcome);
     process.conclude(&args.common, args.once, &report, None).await
 }

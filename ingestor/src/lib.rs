@@ -41,7 +41,7 @@ mod young;
 pub use archive::TAG;
 pub use error::IngestError;
 pub use framing::{Framed, Framer, FramingState, Limits};
-pub use metrics::{IngestReport, Metrics};
+pub use metrics::{IngestReport, Metrics, Quarantined};
 pub use ownership::{needed_rights, topic_specs};
 pub use passed_over::{PassedOverCounts, Reason};
 pub use problems::{Problem, Problems};

@@ -20,6 +20,16 @@ use crate::problems::ProblemBook;
 use crate::routes::Backlog;
 use board::Board;
 
+/// A file in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Quarantined {
+    /// Its path below `pending/`.
+    pub file: String,
+    /// Everything before was published.
+    pub from_byte: u64,
+    pub reason: String,
+}
+
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct IngestReport {
@@ -197,6 +207,7 @@ impl Metrics {
 
     pub(crate) fn partition_owned(&self, partition: i32) {
         self.ownerships.inc();
+        self.board.partition_owned(partition);
         self.owned.with_label_values(&[&partition.to_string()]).set(1);
     }
 
@@ -305,6 +316,12 @@ impl Metrics {
 
     pub fn read_bytes(&self) -> u64 {
         self.bytes_read.get()
+    }
+
+    /// Files in quarantine of the partitions that this process owns or owned last, the newest hundred.
+    pub fn quarantine(&self) -> Vec<Quarantined> {
+        let files = self.board.quarantined_at_the_end().into_iter();
+        files.map(|file| Quarantined { file: file.path, from_byte: file.from_byte, reason: file.reason }).collect()
     }
 
     pub fn report(&self) -> IngestReport {

@@ -12,6 +12,7 @@
 
 mod command_line;
 mod compact;
+mod ddl;
 mod dead_letters;
 mod distributors;
 mod documents;

@@ -60,7 +60,8 @@ fn after_a_run_the_commands_describe_the_tables() {
     let by_itself = ["not compared with the log: there is no embedded log in elsewhere", "sound by itself"];
     expect(root, &elsewhere, 0, &by_itself, &["nothing missing"]);
     let other = with(&["verify", "--set", "log.events_topic=other"]);
-    expect(root, &other, 0, &["no batches of topic 'other'", "it has batches of: events"], &["sound"]);
+    expect(root, &other, 1, &["no batches of topic 'other', but of: events"], &["sound"]);
+    expect(root, &["verify", "--trusted", "t/events"], 1, &["other things, such as domain_event_type="], &["sound"]);
     let other = with(&["dlq", "list", "--set", "log.events_topic=other"]);
     expect(root, &other, 1, &["no ingestor has worked with log.events_topic = 'other' here"], &[]);
     expect(root, &with(&["repair"]), 0, &["nothing to remove"], &[]);
@@ -90,7 +91,9 @@ fn beside_a_role_at_work_they_say_to_stop_it_and_advise_no_other_log() {
         assert!(!role.has_ended(), "{}", std::fs::read_to_string(root.join("log")).unwrap_or_default());
         !files(&root.join("t/events"), ".parquet").is_empty()
     });
-    for command in [&["verify"][..], &["replay", "--to", "earliest"], &["dlq", "list"]] {
+    let by_itself = ["has the embedded log open; stop it to compare", "sound by itself"];
+    expect(root, &["verify", "--trusted", "t"], 0, &by_itself, &["error"]);
+    for command in [&["replay", "--to", "earliest"][..], &["dlq", "list"]] {
         let args = [command, &["--trusted", "t"]].concat();
         expect(root, &args, 1, &["stop the other process first", "is in use by another process"], &["--data-dir"]);
     }

@@ -8,6 +8,7 @@ VERSITYGW=1.8.0  # before 1.8.0 a conditional put was not atomic
 VERSITYGW_GO=25  # its go.mod asks for Go 1.25
 DUCKDB=2.0.0
 PYARROW=26.0.1
+SQLGLOT=30.30.0
 MOTO=5.2.5 # an SQS server; without its extra "server", which brings 180 MB for other services
 FLASK=3.1.3
 FLASK_CORS=6.0.5
@@ -19,7 +20,7 @@ cache=${ED_SERVICES_CACHE:-${services%/*/*}/.work/services}
 kafka_dir=$cache/kafka-$KAFKA
 s3_dir=$cache/versitygw-$VERSITYGW
 readers_dir=$cache/readers
-readers_pins="duckdb==$DUCKDB pyarrow==$PYARROW"
+readers_pins="duckdb==$DUCKDB pyarrow==$PYARROW sqlglot==$SQLGLOT"
 sqs_dir=$cache/sqs
 sqs_pins="moto==$MOTO flask==$FLASK flask-cors==$FLASK_CORS"
 

@@ -46,6 +46,8 @@ pub struct Limits {
     pub max_bytes: u64,
     pub max_memory: u64,
     pub max_rows_per_file: u64,
+    /// `compact.target_size`.
+    pub target_bytes: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -59,6 +61,8 @@ pub struct Forecast {
     /// Of all partitions together.
     pub batches_a_day: f64,
     pub files_a_day: f64,
+    /// What is left of them once they are merged.
+    pub files_a_day_merged: f64,
     /// Known if the rate of events is.
     pub rows_a_file: Option<f64>,
     pub file_bytes: Option<f64>,
@@ -70,6 +74,8 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
     let estimate = |batch_seconds: f64, closed_by, files_a_batch: f64, rows_a_batch: Option<f64>| {
         let batches_a_day = partitions * SECONDS_A_DAY / batch_seconds;
         let rows_a_file = rows_a_batch.map(|rows| rows / files_a_batch);
+        let files_a_day = batches_a_day * files_a_batch;
+        let file_bytes = rows_a_file.map(|rows| FILE_BASE_BYTES + rows * float(input.event_bytes) * ENCODED_RATIO);
         Forecast {
             partitions: input.partitions,
             types: input.types,
@@ -77,9 +83,10 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
             batch_seconds,
             closed_by,
             batches_a_day,
-            files_a_day: batches_a_day * files_a_batch,
+            files_a_day,
+            files_a_day_merged: merged(files_a_day, file_bytes, partitions * buckets, limits),
             rows_a_file,
-            file_bytes: rows_a_file.map(|rows| FILE_BASE_BYTES + rows * float(input.event_bytes) * ENCODED_RATIO),
+            file_bytes,
         }
     };
     let Some(rate) = input.events_per_second else { return estimate(age, CloseReason::Age, buckets, None) };
@@ -88,6 +95,14 @@ pub fn forecast(input: &Input, limits: &Limits) -> Forecast {
     let rows = (rate * batch_seconds).max(1.0);
     let files = distinct(buckets, rows).max(rows / float(limits.max_rows_per_file));
     estimate(batch_seconds, closed_by, files, Some(rows))
+}
+
+/// Files of a day once they are merged: one of each folder and partition, or as many as its bytes make large ones.
+fn merged(files: f64, file_bytes: Option<f64>, folders: f64, limits: &Limits) -> f64 {
+    let folder_bytes = file_bytes.map_or(0.0, |bytes| files * bytes / folders);
+    // A file of three quarters of the target is large enough.
+    let large = folder_bytes / (float(limits.target_bytes) * 0.75);
+    files.min(folders * large.max(1.0))
 }
 
 /// The first of some common ages that causes at most `files_a_day` files.
@@ -179,6 +194,7 @@ mod tests {
         max_bytes: 128_000_000,
         max_memory: 32_000_000,
         max_rows_per_file: 1_000_000,
+        target_bytes: 128_000_000,
     };
 
     fn at(rate: f64) -> Input {
@@ -205,6 +221,17 @@ mod tests {
         let estimate = forecast(&Input { days: 2, ..INPUT }, &LIMITS);
         assert!(is_about(estimate.files_a_day, 4.0 * 12.0 * 2.0 * 2_880.0), "{estimate:?}");
         assert_eq!((estimate.closed_by, estimate.rows_a_file), (CloseReason::Age, None));
+    }
+
+    #[test]
+    fn merged_files_are_one_of_each_folder_or_as_large_as_wanted() {
+        let estimate = forecast(&INPUT, &LIMITS);
+        assert!(is_about(estimate.files_a_day_merged, 48.0), "{estimate:?}");
+        let estimate = forecast(&at(10_000.0), &LIMITS);
+        let bytes = estimate.files_a_day * estimate.file_bytes.unwrap();
+        assert!(is_about(estimate.files_a_day_merged, bytes / 96_000_000.0), "{estimate:?}");
+        let rare = forecast(&at(0.0001), &LIMITS);
+        assert!(is_about(rare.files_a_day_merged, rare.files_a_day), "there are not even so many: {rare:?}");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Findings {
         let mut line = |words: std::fmt::Arguments<'_>| push_line(&mut text, words);
         if let Some(forecast) = &self.forecast {
             line(format_args!(
-                "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>11}  {:>10}",
+                "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>9}  {:>11}  {:>10}",
                 "partitions",
                 "types",
                 "days",
@@ -73,6 +73,7 @@ impl Findings {
                 "closed by",
                 "batches a day",
                 "files a day",
+                "merged",
                 "rows a file",
                 "file size"
             ));
@@ -93,7 +94,7 @@ impl Findings {
 fn row(forecast: &Forecast) -> String {
     let rounded = |number: f64| HumanCount(whole(number)).to_string();
     format!(
-        "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>11}  {:>10}",
+        "{:>10}  {:>7}  {:>5}  {:>11}  {:>16}  {:>13}  {:>12}  {:>9}  {:>11}  {:>10}",
         forecast.partitions,
         HumanCount(forecast.types).to_string(),
         forecast.days,
@@ -101,6 +102,7 @@ fn row(forecast: &Forecast) -> String {
         forecast.closed_by.setting().unwrap_or_default(),
         rounded(forecast.batches_a_day),
         rounded(forecast.files_a_day),
+        rounded(forecast.files_a_day_merged),
         forecast.rows_a_file.map_or_else(|| "?".to_owned(), |rows| rounded(rows.max(1.0))),
         forecast.file_bytes.map_or_else(|| "?".to_owned(), size),
     )

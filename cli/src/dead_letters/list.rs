@@ -146,7 +146,11 @@ impl Summary {
         match self.replayed {
             0 => {}
             1 => write!(out, "; 1 more was replayed (--all shows it)")?,
-            replayed => write!(out, "; {} more were replayed (--all shows them)", HumanCount(replayed))?,
+            replayed => write!(
+                out,
+                "; {} more were tried again (--all shows them; one that failed again has a newer letter)",
+                HumanCount(replayed)
+            )?,
         }
         writeln!(out)
     }
@@ -323,7 +327,7 @@ mod tests {
             "too_large           1  ",
             "not_json  a\\u{1b}[2J.json:7: is not JSON, 7 bytes: rubbish\n… and 1 more",
             "first 65,536 of 1,234,567 bytes: xxx",
-            "\n4 dead letters; 1,000 more were replayed (--all shows them)\n",
+            "\n4 dead letters; 1,000 more were tried again (--all shows them; one that failed again has a newer letter)\n",
         ] {
             assert!(text.contains(part), "{part:?} is missing in\n{text}");
         }

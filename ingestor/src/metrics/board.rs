@@ -36,6 +36,8 @@ pub(super) struct Board {
     minute: Mutex<Minute>,
     ledger_partitions: AtomicU32,
     quarantined: Mutex<BTreeMap<i32, Listed>>,
+    /// … of partitions that were given up, as they were then: for the report at the end.
+    given_up: Mutex<BTreeMap<i32, Listed>>,
     problems: Mutex<Arc<ProblemBook>>,
 }
 
@@ -50,6 +52,7 @@ impl Board {
             minute: Mutex::new(Minute::new()),
             ledger_partitions: AtomicU32::new(0),
             quarantined: Mutex::default(),
+            given_up: Mutex::default(),
             problems: Mutex::default(),
         }
     }
@@ -98,13 +101,27 @@ impl Board {
     }
 
     pub(super) fn partition_given_up(&self, partition: i32) {
-        lock(&self.quarantined).remove(&partition);
+        if let Some(listed) = lock(&self.quarantined).remove(&partition) {
+            lock(&self.given_up).insert(partition, listed);
+        }
+    }
+
+    pub(super) fn partition_owned(&self, partition: i32) {
+        lock(&self.given_up).remove(&partition);
     }
 
     /// The newest files of all owned partitions.
     pub(super) fn quarantined(&self) -> Vec<QuarantinedFile> {
-        let mut files: Vec<QuarantinedFile> =
-            lock(&self.quarantined).values().flat_map(|listed| &listed.files).cloned().collect();
+        Self::newest(lock(&self.quarantined).values())
+    }
+
+    /// … and of those that are not owned any more.
+    pub(super) fn quarantined_at_the_end(&self) -> Vec<QuarantinedFile> {
+        Self::newest(lock(&self.quarantined).values().chain(lock(&self.given_up).values()))
+    }
+
+    fn newest<'l>(listed: impl Iterator<Item = &'l Listed>) -> Vec<QuarantinedFile> {
+        let mut files: Vec<QuarantinedFile> = listed.flat_map(|listed| &listed.files).cloned().collect();
         files.sort_by(|left, right| right.since_ms.cmp(&left.since_ms).then_with(|| left.path.cmp(&right.path)));
         files.truncate(MOST_ROWS);
         files

@@ -14,13 +14,14 @@ pub(super) async fn capabilities_are_true(store: &dyn Store, prefix: &str) {
         let expected = (!capabilities.has_tags).then_some(StoreErrorKind::Unsupported);
         assert_eq!(kind, expected, "capabilities: tags");
     }
-    // Segments fit everywhere.
-    let segment = "s".repeat(200);
+    // Of segments that fit everywhere.
+    let room = capabilities.max_key_bytes - prefix.len();
+    let segments = room.div_ceil(200);
+    let (length, longer) = ((room - segments) / segments, (room - segments) % segments);
     let mut longest = prefix.to_owned();
-    while longest.len() + segment.len() < capabilities.max_key_bytes {
-        longest = format!("{longest}/{segment}");
+    for segment in 0..segments {
+        longest = format!("{longest}/{}", "s".repeat(length + usize::from(segment < longer)));
     }
-    longest = longest[..longest.len() - 1].to_owned() + &"e".repeat(capabilities.max_key_bytes - longest.len() + 1);
     assert_eq!(longest.len(), capabilities.max_key_bytes);
     put(store, &longest, "content").await;
     assert_eq!(content(store, &longest).await, "content", "capabilities: the longest key");

@@ -1,0 +1,140 @@
+//! Engines that list the folders by themselves.
+
+use super::columns::{Column, IN_PATH, Kind};
+use super::{Facts, Statement};
+
+/// A text in SQL.
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// … where a backslash escapes.
+pub fn escaped(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+fn double(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn back(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// The view of the last row of each event id. Of rows with the same timestamp the one that the log received first counts.
+pub fn latest(facts: &Facts, create: &str, name: fn(&str) -> String) -> Statement {
+    let columns = facts.columns.iter().map(|column| column.name.as_str()).chain(IN_PATH.iter().map(|(name, _)| *name));
+    let columns: Vec<String> = columns.map(|column| format!("  {}", name(column))).collect();
+    let order = ["_ingested_at", "_partition", "_offset"].map(name).join(", ");
+    let sql = format!(
+        "{create} {} AS\nSELECT\n{}\nFROM (\n  SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {} DESC, {order}) AS {}\n  \
+         FROM {}\n) AS ranked\nWHERE {} = 1;",
+        name(&format!("{}_latest", facts.name)),
+        columns.join(",\n"),
+        name("event_id"),
+        name("timestamp"),
+        name("rank_of_id"),
+        name(&facts.name),
+        name("rank_of_id"),
+    );
+    Statement { about: "One row of each event_id: the one with the last timestamp".to_owned(), sql }
+}
+
+/// Below each type, so that other folders of the table are passed over.
+fn pattern(facts: &Facts) -> String {
+    format!("{}/domain_event_type=*/**/*.parquet", facts.folder())
+}
+
+pub fn duckdb(facts: &Facts) -> Vec<Statement> {
+    let sql = format!(
+        "CREATE OR REPLACE VIEW {} AS\nSELECT * FROM read_parquet(\n  {},\n  hive_partitioning = true, union_by_name = true,\n  \
+         hive_types = {{'domain_event_type': VARCHAR, 'year': INTEGER, 'month': INTEGER, 'day': INTEGER}}\n);",
+        double(&facts.name),
+        quoted(&pattern(facts)),
+    );
+    let lookup = "The view; a value inside data: data->>'$.order.amount'".to_owned();
+    vec![Statement { about: lookup, sql }, latest(facts, "CREATE OR REPLACE VIEW", double)]
+}
+
+pub fn clickhouse(facts: &Facts) -> Vec<Statement> {
+    let pattern = pattern(facts);
+    let source = match pattern.strip_prefix("s3://").and_then(|rest| rest.split_once('/')) {
+        Some((bucket, key)) => {
+            format!("s3({}, 'Parquet')", escaped(&format!("https://{bucket}.s3.amazonaws.com/{key}")))
+        }
+        None => format!("file({}, 'Parquet')", escaped(&pattern)),
+    };
+    let sql = format!(
+        "CREATE OR REPLACE VIEW {} AS\nSELECT * FROM {source}\nSETTINGS use_hive_partitioning = 1, input_format_parquet_allow_missing_columns = 1;",
+        back(&facts.name),
+    );
+    let about = "The view; a value inside data: JSONExtractString(data, 'order', 'amount')".to_owned();
+    vec![Statement { about, sql }, latest(facts, "CREATE OR REPLACE VIEW", back)]
+}
+
+pub fn spark(facts: &Facts) -> Vec<Statement> {
+    let folder = facts.folder();
+    // Spark's own names for the two.
+    let path = folder.strip_prefix("s3://").map_or_else(|| folder.clone(), |rest| format!("s3a://{rest}"));
+    let sql = format!(
+        "CREATE OR REPLACE TEMPORARY VIEW {}\nUSING parquet\nOPTIONS (path {}, mergeSchema 'true');",
+        back(&facts.name),
+        escaped(&path),
+    );
+    let about = "The view of a session; a value inside data: get_json_object(data, '$.order.amount')".to_owned();
+    vec![Statement { about, sql }, latest(facts, "CREATE OR REPLACE TEMPORARY VIEW", back)]
+}
+
+pub fn bigquery(facts: &Facts) -> Vec<Statement> {
+    let kind = |kind| if kind == Kind::Text { "STRING" } else { "INT64" };
+    let in_path: Vec<String> = IN_PATH.iter().map(|(name, of)| format!("  {} {}", back(name), kind(*of))).collect();
+    let folder = facts.folder();
+    let sql = format!(
+        "CREATE OR REPLACE EXTERNAL TABLE {}\nWITH PARTITION COLUMNS (\n{}\n)\nWITH CONNECTION `aws-us-east-1.connection`\nOPTIONS (\n  \
+         format = 'PARQUET',\n  uris = [{}],\n  hive_partition_uri_prefix = {}\n);",
+        back(&facts.name),
+        in_path.join(",\n"),
+        escaped(&format!("{folder}/*")),
+        escaped(&folder),
+    );
+    let about = "The table, in a dataset of an AWS region; name your own connection. A value inside data: \
+                 JSON_VALUE(data, '$.order.amount')"
+        .to_owned();
+    vec![Statement { about, sql }, latest(facts, "CREATE OR REPLACE VIEW", back)]
+}
+
+pub fn snowflake(facts: &Facts) -> Vec<Statement> {
+    let stage = format!("{}_stage", facts.name);
+    let in_path = |(name, kind): &(&str, Kind)| {
+        let value =
+            format!("split_part(regexp_substr(metadata$filename, {}), '=', 2)", escaped(&format!("{name}=[^/]*")));
+        format!("  {} {} AS (CAST({value} AS {}))", double(name), kind.snowflake(), kind.snowflake())
+    };
+    let column = |column: &Column| {
+        let (name, kind) = (double(&column.name), column.kind.snowflake());
+        format!("  {name} {kind} AS (CAST(value:{name} AS {kind}))")
+    };
+    let columns: Vec<String> = IN_PATH.iter().map(in_path).chain(facts.columns.iter().map(column)).collect();
+    let names: Vec<String> = IN_PATH.iter().map(|(name, _)| double(name)).collect();
+    let sql = format!(
+        "CREATE OR REPLACE EXTERNAL TABLE {} (\n{}\n)\nPARTITION BY ({})\nLOCATION = @{}/events/\nAUTO_REFRESH = FALSE\n\
+         FILE_FORMAT = (TYPE = PARQUET);",
+        double(&facts.name),
+        columns.join(",\n"),
+        names.join(", "),
+        double(&stage),
+    );
+    let stage = format!(
+        "CREATE OR REPLACE STAGE {}\nURL = {}\nSTORAGE_INTEGRATION = my_integration;",
+        double(&stage),
+        escaped(&format!("{}/", facts.root)),
+    );
+    vec![
+        Statement { about: "Where the files are; name your own storage integration".to_owned(), sql: stage },
+        Statement {
+            about: format!("The table; new files are seen after ALTER EXTERNAL TABLE {} REFRESH", double(&facts.name)),
+            sql,
+        },
+        latest(facts, "CREATE OR REPLACE VIEW", double),
+    ]
+}
