@@ -143,6 +143,32 @@ impl Known {
         Ok(true)
     }
 
+    /// As [`Known::rebuild`], for a new batch: with the keys that are certainly there. Others may have collected some since
+    /// `recent` was read, which no new batch needs then.
+    ///
+    /// # Errors
+    /// As [`Known::rebuild`].
+    pub(crate) async fn rebuild_for_new(
+        &mut self,
+        commits: &CommitLog,
+        recent: &Recent,
+        at: i64,
+        window_ms: i64,
+        budget: &Arc<Budget>,
+    ) -> Result<bool, PartitionError> {
+        let keys_from = recent.keys_from();
+        match self.rebuild(commits, recent, at, window_ms, budget, keys_from).await {
+            Err(missing @ PartitionError::Damaged { .. }) => {
+                let now = commits.load().await?.recent.keys_from();
+                if now <= keys_from {
+                    return Err(missing);
+                }
+                self.rebuild(commits, recent, at, window_ms, budget, now).await
+            }
+            rebuilt => rebuilt,
+        }
+    }
+
     /// Reads key runs, newest first. Returns where the batch of the first one begins that is not there.
     async fn read(&mut self, commits: &CommitLog, runs: Vec<Run>) -> Result<Option<i64>, PartitionError> {
         let mut rest = &runs[..];
@@ -212,7 +238,7 @@ fn gap(commits: &CommitLog, to: i64, newer_from: i64) -> PartitionError {
 
 #[cfg(test)]
 mod tests {
-    use commitlog::{Commit, Hash, Header, Op, Recipe, Witness};
+    use commitlog::{CollectKeys, Commit, Hash, Header, Op, Recipe, Witness};
     use serde_json::Value;
 
     use super::*;
@@ -272,5 +298,22 @@ mod tests {
         assert!(!known.is_valid(&decided.recent, 10, 1_000, 0), "keys of the batch 0..10 may be missing");
         let missing = known.rebuild(&commits, &decided.recent, 10, 1_000, &budget, 0).await.unwrap_err();
         assert!(missing.to_string().contains("key run"), "they are looked for: {missing}");
+    }
+
+    #[tokio::test]
+    async fn keys_that_were_collected_since_the_commit_log_was_read_are_done_without() {
+        let commits = CommitLog::new(Arc::new(common::store::MemoryStore::default()), "t", 0);
+        let budget = Budget::new(u64::MAX, crate::Scratch::new(std::env::temp_dir()));
+        let mut known = Known::new(1_000, &budget);
+        let ops: Vec<Op> = entries().into_iter().take(1).flatten().collect();
+        commits.append(commits.load().await.unwrap().tail, "w", &ops).await.unwrap();
+        let read = commits.load().await.unwrap();
+        let missing = known.rebuild_for_new(&commits, &read.recent, 10, 1_000, &budget).await.unwrap_err();
+        assert!(missing.to_string().contains("key run"), "nobody has collected it: {missing}");
+        let collect = Op::CollectKeys(CollectKeys { from: 10 });
+        commits.append(read.tail, "w", &[collect]).await.unwrap();
+        assert!(known.rebuild_for_new(&commits, &read.recent, 10, 1_000, &budget).await.unwrap());
+        assert_eq!(known.window_from(10), 10);
+        assert!(known.is_valid(&commits.load().await.unwrap().recent, 10, 1_000, 10));
     }
 }

@@ -251,11 +251,16 @@ impl Work<'_> {
         for (from, span) in state.spans.iter().rev() {
             let Fate::Batch(batch) = &span.fate else { continue };
             let window_ms = batch.recipe.layout.get("window_ms").and_then(serde_json::Value::as_i64).unwrap_or(0);
-            if batch.clock_ms < clock_ms.saturating_sub(window_ms) {
+            if batch.clock_ms < clock_ms.saturating_sub(window_ms) || *from < state.head.keys_from {
                 break;
             }
             if let Err(damage) = commits.key_run(*from, &batch.keys).await.map_err(Self::damage) {
                 let (key, damage) = damage?;
+                // A distributor that needs it no longer may have collected it since.
+                let now = commits.load().await;
+                if self.understood(now)?.is_some_and(|now| now.head.keys_from > *from) {
+                    continue;
+                }
                 let message =
                     format!("{damage}; it is needed to tell duplicates after a restart, bring it back from a backup");
                 self.find(FindingKind::KeyRunDamaged, key, message);

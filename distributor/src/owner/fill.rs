@@ -46,7 +46,7 @@ impl Partition {
         let goes_on = matches!(&self.phase, Phase::Fill(filling) if filling.asked_at == at);
         if !goes_on || !self.known.is_valid(recent, at, window_ms, keys_from) {
             self.phase = Phase::Other;
-            self.know(at, window_ms, keys_from, recent).await?;
+            self.know(at, window_ms, None, recent).await?;
             let batch = self.new_batch(&context, at)?;
             let begins_log = recent.is_empty();
             self.phase = Phase::Fill(Filling { batch, asked_at: at, begins_log, since: None, due: None });
@@ -105,7 +105,7 @@ impl Partition {
         let Intent { from, to, window_from, .. } = *intent;
         let (layout, encoding) = understood(&context, self.id, intent)?;
         self.phase = Phase::Other;
-        self.know(from, layout.window_ms, window_from, recent).await?;
+        self.know(from, layout.window_ms, Some(window_from), recent).await?;
         let clock_ms = self.known.clock_ms().unwrap_or(i64::MIN);
         let batch = Batch::new(&context.topic, self.id, from, clock_ms, &layout, encoding, &context.scratch)
             .map_err(|message| cannot_make(&context, self.id, intent, &message))?;
@@ -298,11 +298,22 @@ impl Partition {
         new_batch(context, self.id, at, self.known.clock_ms(), self.ratio, self.is_tight)
     }
 
-    /// Makes the window valid at `at`.
-    async fn know(&mut self, at: i64, window_ms: i64, keys_from: i64, recent: &Recent) -> Result<(), PartitionError> {
+    /// Makes the window valid at `at`, for a new batch, or for one whose window began at `window_from`.
+    async fn know(
+        &mut self,
+        at: i64,
+        window_ms: i64,
+        window_from: Option<i64>,
+        recent: &Recent,
+    ) -> Result<(), PartitionError> {
         let begun = Instant::now();
         let budget = &self.shared.context.budget;
-        if !self.known.rebuild(&self.commits, recent, at, window_ms, budget, keys_from).await? {
+        let (known, commits) = (&mut self.known, &self.commits);
+        let is_rebuilt = match window_from {
+            None => known.rebuild_for_new(commits, recent, at, window_ms, budget).await?,
+            Some(from) => known.rebuild(commits, recent, at, window_ms, budget, from).await?,
+        };
+        if !is_rebuilt {
             return Ok(());
         }
         tracing::debug!(
