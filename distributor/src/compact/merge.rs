@@ -164,6 +164,8 @@ impl Work<'_> {
         let at_once = decoder.rows_at_once();
         for rows in decoder.rows(at_once)? {
             merged.push(&rows?)?;
+            // Others have work to do.
+            tokio::task::yield_now().await;
         }
         Ok(true)
     }
