@@ -11,8 +11,9 @@ use crate::{Append, Collected, CommitLog, Loaded};
 pub struct Keep {
     /// Entries before the checkpoint, for followers that are behind.
     pub entries: u64,
-    /// Nothing goes that was put at this time or later, milliseconds since the Unix epoch.
-    pub since_ms: i64,
+    /// Nothing goes that was put less than so many milliseconds ago, by the store's clock: that of a process may be wrong by
+    /// days, and what rests on the age of objects would go too early.
+    pub kept_ms: i64,
     /// Where the log begins: key runs stay that batches need which it still holds, or the next one.
     pub log_from: i64,
 }
@@ -48,7 +49,7 @@ impl CommitLog {
                     Answer::FloorRaised
                 }
                 Action::DeleteEntries { below } => {
-                    collected.entries = self.delete_entries(below, keep.since_ms).await?;
+                    collected.entries = self.delete_entries(below, self.before_ms(keep).await?).await?;
                     Answer::EntriesDeleted
                 }
                 Action::Rest => break,
@@ -56,18 +57,26 @@ impl CommitLog {
             };
             collector.heard(answer)?;
         }
-        let objects = self.delete_checkpoints(keep.since_ms).await?;
+        let before_ms = self.before_ms(keep).await?;
+        let objects = self.delete_checkpoints(before_ms).await?;
         let Some(at) = loaded else { return Ok(objects) };
-        let key_runs = self.collect_key_runs(&at, keep, writer).await?;
-        let staged = self.delete_staged(&at.head, keep.since_ms).await?;
+        let key_runs = self.collect_key_runs(&at, keep, before_ms, writer).await?;
+        let staged = self.delete_staged(&at.head, before_ms).await?;
         Ok(Collected { key_runs, staged, entries: collected.entries, ..objects })
+    }
+
+    /// What was put before may go. The store's time is at least that of the root, which every collection has put that
+    /// deletes anything.
+    async fn before_ms(&self, keep: Keep) -> Result<i64> {
+        let root = self.store.head(&self.root_key()).await?;
+        Ok(root.map_or(i64::MIN, |root| root.modified_ms.saturating_sub(keep.kept_ms)))
     }
 
     /// Deletes old key runs, once an entry says so: a batch whose window reaches back to them comes before that entry, and
     /// then they are needed, or it never comes.
-    async fn collect_key_runs(&self, at: &Loaded, keep: Keep, writer: &str) -> Result<usize> {
+    async fn collect_key_runs(&self, at: &Loaded, keep: Keep, before_ms: i64, writer: &str) -> Result<usize> {
         let from = at.head.keys_from.max(self.keys_needed_from(at, keep.log_from).await?);
-        let old = self.old_key_runs(from, keep.since_ms).await?;
+        let old = self.old_key_runs(from, before_ms).await?;
         let ops = [Op::CollectKeys(CollectKeys { from })];
         if from > at.head.keys_from && !old.is_empty() {
             if at.head.allows(&ops).is_err() {

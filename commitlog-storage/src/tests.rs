@@ -14,7 +14,7 @@ pub(crate) mod watched;
 
 type TestResult = std::result::Result<(), Box<dyn std::error::Error>>;
 
-const NOTHING: Keep = Keep { entries: 1, since_ms: i64::MAX, log_from: i64::MIN };
+const NOTHING: Keep = Keep { entries: 1, kept_ms: i64::MIN, log_from: i64::MIN };
 
 #[derive(Clone)]
 struct Zone {
@@ -138,7 +138,7 @@ async fn of_many_racers_one_appends_each_entry() -> TestResult {
 /// A zone with two checkpoints and entries after them, of which nothing was collected.
 async fn zone_with_everything() -> Zone {
     let (zone, history) = (Zone::new(), History::of(&[9, 25, 41, 57, 4, 9, 0, 9, 0, 23, 9, 9, 24]));
-    let keep = Keep { entries: u64::MAX, since_ms: 0, log_from: i64::MIN };
+    let keep = Keep { entries: u64::MAX, kept_ms: i64::MAX, log_from: i64::MIN };
     let (before, after) = history.entries.split_at(9);
     let tail = zone.append_all(Tail::default(), before).await;
     zone.log.collect(Keep { entries: 0, ..keep }, "collector").await.expect("a checkpoint");
@@ -188,7 +188,7 @@ async fn every_altered_missing_or_exchanged_object_is_noticed_when_it_is_read() 
     let (zone, foreign) = (zone_with_everything().await, Zone::new());
     let other = History::of(&[9, 9, 9, 9, 9, 9, 9, 9, 9]);
     foreign.append_all(Tail::default(), &other.entries).await;
-    foreign.log.collect(Keep { entries: 0, since_ms: 0, log_from: i64::MIN }, "collector").await?;
+    foreign.log.collect(Keep { entries: 0, kept_ms: i64::MAX, log_from: i64::MIN }, "collector").await?;
     zone.store.set(&zone.keys("checkpoints")[0], foreign.store.get(&foreign.keys("checkpoints")[0]));
     is_noticed(&zone, "a foreign checkpoint").await;
     let zone = zone_with_everything().await;
@@ -237,14 +237,14 @@ async fn what_is_young_or_needed_is_not_collected() -> TestResult {
     let mut tail = Tail::default();
     for entries in history.entries.chunks(8) {
         tail = zone.append_all(tail, entries).await;
-        zone.log.collect(Keep { entries: 4, since_ms: 0, log_from: i64::MIN }, "collector").await?;
+        zone.log.collect(Keep { entries: 4, kept_ms: i64::MAX, log_from: i64::MIN }, "collector").await?;
     }
     assert_eq!((zone.keys("log").len(), zone.keys("checkpoints").len()), (40, 5), "all of it is young");
     assert_eq!(zone.keys("segments").len(), 5, "each checkpoint made the last segment longer");
     for from in [0, 10, 20] {
         zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
     }
-    let keep = Keep { entries: 4, since_ms: i64::MAX, log_from: 11 };
+    let keep = Keep { entries: 4, kept_ms: i64::MIN, log_from: 11 };
     let collected = zone.log.collect(keep, "collector").await?;
     assert_eq!((collected.checkpoints, collected.segments, collected.key_runs), (2, 2, 1), "three checkpoints stay");
     assert_eq!(collected.entries, 0, "the floor was there");
@@ -338,7 +338,7 @@ async fn a_session_forgets_what_a_newer_checkpoint_holds() -> TestResult {
     let tail = zone.append_all(Tail::default(), &history.entries[..20]).await;
     session.load().await?;
     zone.append_all(tail, &history.entries[20..]).await;
-    zone.log.collect(Keep { entries: 5, since_ms: 0, log_from: i64::MIN }, "collector").await?;
+    zone.log.collect(Keep { entries: 5, kept_ms: i64::MAX, log_from: i64::MIN }, "collector").await?;
     session.prove().await?;
     assert_eq!(session.recent().entries().len(), 40);
     session.floor().await?;
@@ -450,7 +450,7 @@ async fn keys_are_kept_for_every_batch_that_the_log_still_holds() -> TestResult 
             zone.log.put_key_run(from, 1, Bytes::from(vec![1])).await?;
         }
         if is_checkpointed {
-            zone.log.collect(Keep { since_ms: 0, log_from: i64::MIN, ..NOTHING }, "a").await?;
+            zone.log.collect(Keep { kept_ms: i64::MAX, log_from: i64::MIN, ..NOTHING }, "a").await?;
         }
         for (log_from, collected, why) in [
             (10, 0, "the batch from 20 on reached back to the first one"),
@@ -481,7 +481,7 @@ async fn what_is_staged_goes_when_its_replace_has_ended() -> TestResult {
     for replace in 0..3 {
         zone.store.set(&zone.log.staged_key(replace, 0), Some(Bytes::new()));
     }
-    let collected = zone.log.collect(Keep { since_ms: 0, ..NOTHING }, "collector").await?;
+    let collected = zone.log.collect(Keep { kept_ms: i64::MAX, ..NOTHING }, "collector").await?;
     assert_eq!((collected.staged, zone.keys("staged").len()), (0, 3), "all of it is young");
     assert_eq!(zone.log.collect(NOTHING, "collector").await?.staged, 1);
     let left = [1, 2].map(|replace| zone.log.staged_key(replace, 0));

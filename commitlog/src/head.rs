@@ -171,6 +171,11 @@ impl Head {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_replace(&mut self, slot: ReplaceSlot, replace: Replace) {
+        *self.slot(slot) = Some(replace);
+    }
+
     fn slot(&mut self, slot: ReplaceSlot) -> &mut Option<Replace> {
         match slot {
             ReplaceSlot::Merging => &mut self.merging,

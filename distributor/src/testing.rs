@@ -202,7 +202,7 @@ impl Zone {
 
     /// Puts a checkpoint of all entries.
     pub async fn checkpoint(&self) {
-        let nothing = Keep { entries: 1_000, since_ms: 0, log_from: i64::MIN };
+        let nothing = Keep { entries: 1_000, kept_ms: i64::MAX, log_from: i64::MIN };
         CommitLog::new(self.store(), "events", 0).collect(nothing, "collector").await.unwrap();
     }
 

@@ -23,7 +23,7 @@ use crate::context::Context;
 use crate::error::PartitionError;
 use crate::lane::{LaneHandle, LaneState, Order, Report, Shared, Target, Targets};
 use crate::metrics::WorkerState;
-use crate::owner::{self, Clocks};
+use crate::owner;
 use crate::role::{COMPONENT, Distributor, EndOfInput};
 use crate::watch::{Lanes, Watch};
 use parked::Parked;
@@ -225,10 +225,6 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn clocks(&self) -> Clocks {
-        Clocks { wall: self.role.clock.clone(), host: self.role.host.clone() }
-    }
-
     fn watch(&self) -> Watch {
         Watch {
             log: self.role.log.clone(),
@@ -299,7 +295,7 @@ impl<'a> Worker<'a> {
             self.give_up(*id).await;
             self.parked.is_tried(*id);
             self.generation += 1;
-            let lane = owner::start(&self.shared, &self.clocks(), *id, self.generation);
+            let lane = owner::start(&self.shared, &self.role.host, *id, self.generation);
             self.starting.insert(*id);
             self.observed.lock().unwrap_or_else(PoisonError::into_inner).insert(*id, lane.state.clone());
             self.lanes.insert(*id, lane);

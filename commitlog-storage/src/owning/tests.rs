@@ -469,7 +469,7 @@ proptest! {
         // An operator deletes half of the files and sets the group back: the same files come again.
         let before: BTreeMap<String, Option<Bytes>> =
             scene.memory.keys("data/").into_iter().map(|key| (key.clone(), scene.memory.get(&key))).collect();
-        now(log.collect(Keep { entries: 1, since_ms: i64::MAX, log_from: i64::MIN }, "collector")).unwrap();
+        now(log.collect(Keep { entries: 1, kept_ms: i64::MIN, log_from: i64::MIN }, "collector")).unwrap();
         for key in before.keys().step_by(2) {
             scene.memory.set(key, None);
         }

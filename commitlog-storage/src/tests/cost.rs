@@ -67,7 +67,7 @@ async fn checkpoints_and_loads_cost_what_changed_and_not_what_was() -> TestResul
             (tail, appended) = (after, appended + 1);
         }
         counter.take();
-        log.collect(Keep { entries: 1, since_ms: i64::MAX, log_from: i64::MAX }, "collector").await?;
+        log.collect(Keep { entries: 1, kept_ms: i64::MIN, log_from: i64::MAX }, "collector").await?;
         let cost = counter.take();
         // Segments that changed: that of the replaced file, and the last one or two.
         assert!(cost.of(Request::Put) <= 8, "after {batches} batches: {cost:?}");

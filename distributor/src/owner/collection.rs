@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commitlog_storage::{Collected, CommitLog, Keep};
-use common::clock::Clock;
 use common::shutdown::Shutdown;
 use common::store::{RetryPolicy, RetryingStore};
 use tokio::task::JoinHandle;
 
 use crate::error::PartitionError;
+use crate::host::Host;
 use crate::lane::Shared;
-use crate::owner::Clocks;
 
 /// Batches between two runs; the first one comes with the first batch of an owner.
 const BATCHES_BETWEEN: u64 = if cfg!(test) { 2 } else { 128 };
@@ -33,12 +32,12 @@ pub(super) struct Collection {
 
 impl Collection {
     /// Called after each batch.
-    pub(super) fn batch_done(&mut self, shared: &Shared, clocks: &Clocks, id: i32) {
+    pub(super) fn batch_done(&mut self, shared: &Shared, host: &Host, id: i32) {
         let is_due = self.batches.is_multiple_of(BATCHES_BETWEEN);
         self.batches += 1;
         if is_due && self.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let (clock, writer) = (clocks.wall.clone(), (clocks.host.writer())());
-            self.task = Some(tokio::spawn(collect_and_report(shared.clone(), clock, writer, id)));
+            let writer = (host.writer())();
+            self.task = Some(tokio::spawn(collect_and_report(shared.clone(), writer, id)));
         }
     }
 }
@@ -63,9 +62,9 @@ impl Drop for Collection {
 }
 
 /// Failures are logged and counted; they do not affect the commit log.
-async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, writer: String, id: i32) {
+async fn collect_and_report(shared: Shared, writer: String, id: i32) {
     let topic = &shared.context.topic;
-    match collect(&shared, &*clock, &writer, id).await {
+    match collect(&shared, &writer, id).await {
         Ok(collected) => tracing::debug!(topic, partition = id, ?collected, "a checkpoint was put"),
         Err(error) => {
             shared.context.metrics.collection_failed();
@@ -75,7 +74,7 @@ async fn collect_and_report(shared: Shared, clock: Arc<dyn Clock>, writer: Strin
     }
 }
 
-async fn collect(shared: &Shared, clock: &dyn Clock, writer: &str, id: i32) -> Result<Collected, PartitionError> {
+async fn collect(shared: &Shared, writer: &str, id: i32) -> Result<Collected, PartitionError> {
     let bounds = shared.log.bounds(&shared.context.topic).await?;
     let Some(bounds) = bounds.get(&id) else { return Ok(Collected::default()) };
     let metrics = shared.context.metrics.clone();
@@ -88,6 +87,5 @@ async fn collect(shared: &Shared, clock: &dyn Clock, writer: &str, id: i32) -> R
     };
     let store = Arc::new(RetryingStore::new(shared.plain_store.clone(), policy));
     let commits = CommitLog::new(store, &shared.context.topic, id);
-    let since_ms = clock.now_ms().saturating_sub(KEPT_MS);
-    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, since_ms, log_from: bounds.earliest }, writer).await?)
+    Ok(commits.collect(Keep { entries: KEPT_ENTRIES, kept_ms: KEPT_MS, log_from: bounds.earliest }, writer).await?)
 }

@@ -45,7 +45,7 @@ impl Partition {
                 "files of this batch cannot be put: files without rows have their names, or the store is too slow";
             return Err(PartitionError::Damaged { key: self.commits.entry_key(0), message: message.to_owned() });
         }
-        let Self { phase: Phase::Write(writing), shared, clocks, id, .. } = self else {
+        let Self { phase: Phase::Write(writing), shared, host, id, .. } = self else {
             return Err(PartitionError::Internal("files were to be put, and no batch is encoded".to_owned()));
         };
         let Writing { intent, encoded, .. } = &**writing;
@@ -61,7 +61,7 @@ impl Partition {
             layout: &layout,
         };
         let wanted = encoded.files.iter().filter(|file| files.contains(&file.sequence)).collect();
-        let deadline = deadline(clocks.host.boot_clock.since_boot_ms(), proof);
+        let deadline = deadline(host.boot_clock.since_boot_ms(), proof);
         let store = resting_on(&context.store, proof);
         put_all(&*store, place, wanted, (&context.uploads, &context.scratch), deadline).await
     }

@@ -21,7 +21,6 @@ use commitlog::decide::Facts;
 use commitlog::{FileId, Head, Intent, LiveFile, Op, PassReason, Recipe, Witness};
 use commitlog_storage::owning::{Ended, Filled, Owning, PutFile, Restored, Work};
 use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
-use common::clock::Clock;
 use common::config::MissingFiles;
 use common::log::Bounds;
 use tokio::sync::{mpsc, watch};
@@ -43,28 +42,21 @@ use collection::Collection;
 use phases::Phases;
 use reading::{Ending, Reading};
 
-/// The time of day, for ages of objects, and what ages of proofs are measured by.
-#[derive(Clone)]
-pub(crate) struct Clocks {
-    pub wall: Arc<dyn Clock>,
-    pub host: Host,
-}
-
 /// Begins to work on a partition.
-pub(crate) fn start(shared: &Shared, clocks: &Clocks, id: i32, generation: u64) -> LaneHandle {
+pub(crate) fn start(shared: &Shared, host: &Host, id: i32, generation: u64) -> LaneHandle {
     let (orders, receiver) = mpsc::channel(ORDERS_IN_FLIGHT);
     let state = Arc::new(LaneState::default());
     state.begins();
     // Before the task runs: however that ends, the worker is notified.
     let ending = Ending::new(receiver, shared.room.clone());
-    let task = tokio::spawn(run(shared.clone(), clocks.clone(), id, generation, state.clone(), ending));
+    let task = tokio::spawn(run(shared.clone(), host.clone(), id, generation, state.clone(), ending));
     LaneHandle::new(generation, state, orders, task)
 }
 
-async fn run(shared: Shared, clocks: Clocks, id: i32, generation: u64, state: Arc<LaneState>, ending: Ending) {
+async fn run(shared: Shared, host: Host, id: i32, generation: u64, state: Arc<LaneState>, ending: Ending) {
     let reports = shared.reports.clone();
     let reading = Reading::new(id, generation, &ending, reports.clone());
-    let outcome = own(shared, clocks, id, state, reading).await;
+    let outcome = own(shared, host, id, state, reading).await;
     if let Err(error) = outcome {
         // A worker that has ended needs no reports.
         let _ = reports.send((id, generation, Report::Failed(error)));
@@ -75,7 +67,7 @@ async fn run(shared: Shared, clocks: Clocks, id: i32, generation: u64, state: Ar
 
 async fn own(
     shared: Shared,
-    clocks: Clocks,
+    host: Host,
     id: i32,
     state: Arc<LaneState>,
     reading: Reading,
@@ -83,7 +75,7 @@ async fn own(
     let context = shared.context.clone();
     let recipe = recipe_of(&context)?;
     let commits = CommitLog::new(context.store.clone(), &context.topic, id);
-    let session = Session::new(commits.clone(), clocks.host.boot_clock.clone(), clocks.host.writer());
+    let session = Session::new(commits.clone(), host.boot_clock.clone(), host.writer());
     // Until the owner ends.
     let _accompanied = context.companion.as_ref().map(|companion| Accompanied::by(companion, id));
     let work = Partition {
@@ -92,7 +84,7 @@ async fn own(
         collection: Collection::default(),
         reading,
         shared,
-        clocks,
+        host,
         id,
         state,
         commits,
@@ -154,7 +146,7 @@ struct Writing {
 
 struct Partition {
     shared: Shared,
-    clocks: Clocks,
+    host: Host,
     id: i32,
     state: Arc<LaneState>,
     commits: CommitLog,
@@ -286,7 +278,7 @@ impl Partition {
             phases: phases.all(),
         });
         self.reading.report(Report::Progress);
-        self.collection.batch_done(&self.shared, &self.clocks, self.id);
+        self.collection.batch_done(&self.shared, &self.host, self.id);
     }
 
     fn passed(&self, reason: PassReason, from: i64, to: i64) {

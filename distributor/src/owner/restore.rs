@@ -32,7 +32,7 @@ impl Partition {
         self.phase = Phase::Other;
         self.state.publish(&self.observed(), false);
         self.state.begins();
-        let deadline = deadline(self.clocks.host.boot_clock.since_boot_ms(), proof);
+        let deadline = deadline(self.host.boot_clock.since_boot_ms(), proof);
         let (mut outcomes, mut batches) = (Vec::with_capacity(ids.len()), BTreeMap::<i64, Vec<u32>>::new());
         for id in ids {
             match id {

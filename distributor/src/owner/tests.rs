@@ -67,8 +67,8 @@ impl Zone {
     }
 }
 
-fn clocks() -> Clocks {
-    Clocks { wall: Arc::new(common::clock::SystemClock), host: Host::system() }
+fn host() -> Host {
+    Host::system()
 }
 
 /// Its footer is as it was, and so is its size.
@@ -94,7 +94,7 @@ async fn a_file_of_a_batch_under_way_that_was_altered_is_not_taken_for_it() {
 async fn a_lane_that_ends_silently_wakes_a_worker_that_waits_for_room() {
     let zone = Zone::new().await;
     let shared = zone.shared().await;
-    let mut lane = start(&shared, &clocks(), 0, 1);
+    let mut lane = start(&shared, &host(), 0, 1);
     while lane.has_room(1) {
         lane.order(Order::EndReached { announced: false }).unwrap();
     }
@@ -116,13 +116,13 @@ async fn a_checkpoint_that_cannot_be_put_is_counted_and_put_later() {
     let metrics = allowed.context.metrics.clone();
     let refused = Shared { plain_store: denied, ..allowed.clone() };
     let mut collection = Collection::default();
-    collection.batch_done(&refused, &clocks(), 0);
+    collection.batch_done(&refused, &host(), 0);
     collection.ended().await;
     assert_eq!(metrics.collection_failures(), 1);
     assert!(!zone.trusted("_commits/events/0/root.json").exists());
-    collection.batch_done(&allowed, &clocks(), 0);
+    collection.batch_done(&allowed, &host(), 0);
     assert!(collection.is_idle(), "rarely: not after each batch");
-    collection.batch_done(&allowed, &clocks(), 0);
+    collection.batch_done(&allowed, &host(), 0);
     collection.ended().await;
     assert_eq!(metrics.collection_failures(), 1);
     assert!(zone.trusted("_commits/events/0/root.json").exists());
