@@ -56,6 +56,11 @@ pub async fn ddl(args: &DdlArgs) -> Result<(), Failure> {
 }
 
 async fn statements(args: &DdlArgs, config: &Config, location: &Location) -> Result<Vec<Statement>, Failure> {
+    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    if args.name.is_empty() || args.name.len() > 100 || !args.name.chars().all(is_name) {
+        let message = "--name: a name has letters, digits and underscores, at most 100";
+        return Err(Failure::usage(anyhow!(message)));
+    }
     let root = match location {
         Location::S3 { .. } => location.to_string().trim_end_matches('/').to_owned(),
         Location::Local(path) if args.engine.reads_folders() => {
@@ -69,6 +74,11 @@ async fn statements(args: &DdlArgs, config: &Config, location: &Location) -> Res
             return Err(Failure::usage(anyhow!(message)));
         }
     };
+    // Their own patterns; DuckDB's can be escaped.
+    if matches!(args.engine, Engine::Clickhouse | Engine::Spark) && root.contains(['*', '?', '[', ']', '{', '}']) {
+        let message = format!("{} would take trusted.url for a pattern: {root}", args.engine.name());
+        return Err(Failure::usage(anyhow!(message)));
+    }
     // Projections list what there is.
     let found =
         if args.engine.projects() { find(&*stores::as_it_is(location).await?).await? } else { Found::default() };

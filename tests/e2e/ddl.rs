@@ -23,7 +23,7 @@ fn reader(args: &[&str], input: &[u8]) -> String {
 }
 
 const COLUMNS: &str = "[[columns]]\nname = \"amount\"\npointer = \"/order/amount\"\ntype = \"decimal(18,2)\"\n\n\
-                       [[columns]]\nname = \"paid_at\"\npointer = \"/it's/paid\"\ntype = \"timestamp\"\n";
+                       [[columns]]\nname = \"rank_of_id\"\npointer = \"/it's/paid\"\ntype = \"timestamp\"\n";
 
 #[test]
 fn statements_for_duckdb_show_every_row_and_the_last_one_of_each_id() {
@@ -31,13 +31,16 @@ fn statements_for_duckdb_show_every_row_and_the_last_one_of_each_id() {
     let root = root.path();
     std::fs::write(root.join("columns.toml"), COLUMNS).unwrap();
     let expected = generate(&root.join("landing/pending/events"), 2_000, "ndjson", 71);
-    let run = ["run", "--once", "--landing", "landing", "--trusted", "it's trusted", "--config", "columns.toml"];
-    Ed::new(&run).in_dir(root).report();
-    let statements = Ed::new(&["ddl", "--engine", "duckdb", "--trusted", "it's trusted", "--config", "columns.toml"]);
+    // A pattern would read the other one, too.
+    for trusted in ["it's [t]*", "it's txx"] {
+        let run = ["run", "--once", "--landing", "landing", "--trusted", trusted, "--config", "columns.toml"];
+        Ed::new(&run).set("landing.archive=leave").in_dir(root).report();
+    }
+    let statements = Ed::new(&["ddl", "--engine", "duckdb", "--trusted", "it's [t]*", "--config", "columns.toml"]);
     let output = statements.args(&["--output", "json"]).in_dir(root).output();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let shown = reader(&["duckdb", "events", &expected.to_string()], &output.stdout);
-    assert!(shown.contains("\"paid_at\"") && shown.contains("\"_offset\""), "{shown}");
+    assert!(shown.contains("\"rank_of_id\"") && shown.contains("\"_offset\""), "{shown}");
 }
 
 /// Of engines that cannot be had here the grammar says whether their statements are ones.
@@ -76,6 +79,11 @@ fn statements_for_other_engines_fit_their_grammar_and_name_what_is_there() {
     let bucket = zone.trusted.0.strip_prefix("s3://").and_then(|rest| rest.strip_suffix("/zone")).unwrap();
     services().upload(files.path(), bucket, "zone/events");
     check(&["enum", "a-b", "%2F", "2019"]);
+    for name in ["", "x` AS SELECT 1; --", "a-b", "x\\"] {
+        let refused = Ed::new(&["ddl", "--engine", "clickhouse", "--trusted", "trusted", "--name", name]).in_dir(root);
+        assert_eq!(refused.output().status.code(), Some(2), "{name}");
+    }
+    assert_eq!(ddl("spark", "tru*ted").status.code(), Some(2), "it would be a pattern");
     for engine in ["athena", "bigquery", "glue", "snowflake", "trino"] {
         assert_eq!(ddl(engine, "trusted").status.code(), Some(2), "{engine} reads no folder of this machine");
     }

@@ -25,19 +25,44 @@ fn back(name: &str) -> String {
 pub fn latest(facts: &Facts, create: &str, name: fn(&str) -> String) -> Statement {
     let columns = facts.columns.iter().map(|column| column.name.as_str()).chain(IN_PATH.iter().map(|(name, _)| *name));
     let columns: Vec<String> = columns.map(|column| format!("  {}", name(column))).collect();
+    latest_of(facts, create, name, &columns.join(",\n"))
+}
+
+/// … of the columns that the files have: a new one is in none until the next batch.
+fn latest_but_rank(facts: &Facts, create: &str, name: fn(&str) -> String, but: &str) -> Statement {
+    latest_of(facts, create, name, &format!("  * {but} ({})", name(RANK)))
+}
+
+fn latest_of(facts: &Facts, create: &str, name: fn(&str) -> String, columns: &str) -> Statement {
     let order = ["_ingested_at", "_partition", "_offset"].map(name).join(", ");
     let sql = format!(
         "{create} {} AS\nSELECT\n{}\nFROM (\n  SELECT *, row_number() OVER (PARTITION BY {} ORDER BY {} DESC, {order}) AS {}\n  \
          FROM {}\n) AS ranked\nWHERE {} = 1;",
         name(&format!("{}_latest", facts.name)),
-        columns.join(",\n"),
+        columns,
         name("event_id"),
         name("timestamp"),
-        name("rank_of_id"),
+        name(RANK),
         name(&facts.name),
-        name("rank_of_id"),
+        name(RANK),
     );
     Statement { about: "One row of each event_id: the one with the last timestamp".to_owned(), sql }
+}
+
+/// No column of anybody begins with an underscore.
+const RANK: &str = "_rank";
+
+/// A path in which DuckDB finds no pattern.
+fn literal(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for char in path.chars() {
+        if matches!(char, '*' | '?' | '[') {
+            text.extend(['[', char, ']']);
+        } else {
+            text.push(char);
+        }
+    }
+    text
 }
 
 /// Below each type, so that other folders of the table are passed over.
@@ -50,10 +75,10 @@ pub fn duckdb(facts: &Facts) -> Vec<Statement> {
         "CREATE OR REPLACE VIEW {} AS\nSELECT * FROM read_parquet(\n  {},\n  hive_partitioning = true, union_by_name = true,\n  \
          hive_types = {{'domain_event_type': VARCHAR, 'year': INTEGER, 'month': INTEGER, 'day': INTEGER}}\n);",
         double(&facts.name),
-        quoted(&pattern(facts)),
+        quoted(&format!("{}/domain_event_type=*/**/*.parquet", literal(&facts.folder()))),
     );
     let lookup = "The view; a value inside data: data->>'$.order.amount'".to_owned();
-    vec![Statement { about: lookup, sql }, latest(facts, "CREATE OR REPLACE VIEW", double)]
+    vec![Statement { about: lookup, sql }, latest_but_rank(facts, "CREATE OR REPLACE VIEW", double, "EXCLUDE")]
 }
 
 pub fn clickhouse(facts: &Facts) -> Vec<Statement> {
@@ -69,7 +94,7 @@ pub fn clickhouse(facts: &Facts) -> Vec<Statement> {
         back(&facts.name),
     );
     let about = "The view; a value inside data: JSONExtractString(data, 'order', 'amount')".to_owned();
-    vec![Statement { about, sql }, latest(facts, "CREATE OR REPLACE VIEW", back)]
+    vec![Statement { about, sql }, latest_but_rank(facts, "CREATE OR REPLACE VIEW", back, "EXCEPT")]
 }
 
 pub fn spark(facts: &Facts) -> Vec<Statement> {

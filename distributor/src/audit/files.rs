@@ -9,6 +9,7 @@ use super::{AT_ONCE, AuditError, Auditor, FindingKind, Live, PartitionAudit, Wor
 use crate::batch::{Place, Series, path};
 use crate::footer::{Footer, FooterError};
 use crate::layout::Layout;
+use crate::replace::command;
 
 impl Work<'_> {
     pub(super) async fn live_files(
@@ -93,7 +94,7 @@ async fn check_live(
 ) -> Result<Option<(FindingKind, String)>, AuditError> {
     let facts = facts(&auditor.topic, partition, state, *live.0);
     let store = &*auditor.store;
-    let remedy = remedy(live, log_from);
+    let remedy = remedy(live, state, log_from);
     let outcome = check(store, live, path, listed_size, facts.as_deref(), remedy).await?;
     match (&outcome, unpublished(commits, state, *live.0)) {
         (Some((FindingKind::FileMissing, _)), Some(staged)) => check(store, live, &staged, None, None, remedy).await,
@@ -119,8 +120,12 @@ fn facts(topic: &str, partition: i32, state: &State, id: FileId) -> Option<Vec<(
 }
 
 /// What brings a live file back.
-fn remedy((id, file): Live<'_>, log_from: Option<i64>) -> &'static str {
+fn remedy((id, file): Live<'_>, state: &State, log_from: Option<i64>) -> &'static str {
+    let of_open = |number: u64| state.head.replaces().find(|open| open.intent.replace == number);
+    let open = if let FileId::Replace { replace, .. } = id { of_open(*replace) } else { None };
     match id {
+        _ if open.is_some_and(|open| command(open.intent.reason) == "compact") => "'compact' goes on with it",
+        _ if open.is_some() => "'rewrite' goes on with it",
         _ if log_from.is_some_and(|from| from > file.from) => {
             "the log no longer has all of its records, so only a backup has it"
         }

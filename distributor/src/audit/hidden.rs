@@ -12,7 +12,7 @@ use crate::replace::command;
 /// Files that are looked for together.
 const HEADS: usize = 1_000;
 /// A replace whose files do not change for so long is not at work.
-const STILL_FOR: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 10_000 });
+const STILL_FOR: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3_000 });
 const LOOKS: u32 = 10;
 /// Files that are watched meanwhile, of inputs and of outputs.
 const WATCHED: usize = 200;
