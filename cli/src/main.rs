@@ -8,6 +8,7 @@ mod compact;
 mod configure;
 mod ddl;
 mod dead_letters;
+mod folders;
 mod generate;
 mod logging;
 mod print;

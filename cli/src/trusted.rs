@@ -13,6 +13,7 @@ use common::store::{ListOptions, Location, RetryPolicy, RetryingStore, Store};
 use distributor::{file_without_commit_logs, lost};
 
 use crate::args::{CommonArgs, LogArgs};
+use crate::folders::folders;
 use crate::stores::refuse_no_folder;
 use crate::wiring::{EMBEDDED_GROUP, kafka_log, required};
 use crate::{Failure, configure, stores};
@@ -45,9 +46,9 @@ impl Trusted {
     pub async fn refuse_other_place(&self, partitions: &[i32]) -> Result<(), Failure> {
         let (topic, location) = (&self.config.log.events_topic, &self.location);
         let wrong = |message: String| Err(Failure::Runtime(anyhow!(message)));
-        let (topics, _) = self.names(COMMIT_LOGS).await?;
+        let topics = self.folder_names(COMMIT_LOGS).await?;
         if topics.contains(topic) {
-            let (known, _) = self.names(&format!("{COMMIT_LOGS}{topic}/")).await?;
+            let known = self.folder_names(&format!("{COMMIT_LOGS}{topic}/")).await?;
             return match partitions.iter().find(|id| !known.contains(&id.to_string())) {
                 Some(id) => {
                     Err(Failure::usage(anyhow!("--partitions: topic '{topic}' has no commit log of partition {id}")))
@@ -64,9 +65,11 @@ impl Trusted {
                 "{location} has no batches of topic '{topic}', but of: {topics}; log.events_topic says which to take"
             ));
         }
-        let (folders, objects) = self.names("").await?;
+        let root = self.store.list(&ListOptions { delimiter: true, ..ListOptions::default() }).await?;
+        let folders = root.prefixes.iter().map(|folder| folder.trim_end_matches('/').to_owned());
+        let names: Vec<String> = folders.chain(root.objects.into_iter().map(|object| object.key)).collect();
         let is_ours = |name: &&String| name.starts_with('_') || ["events", "rejected"].contains(&name.as_str());
-        match folders.iter().chain(&objects).find(|name| !is_ours(name)) {
+        match names.iter().find(|name| !is_ours(name)) {
             Some(other) => wrong(format!(
                 "{location} has no batches of topic '{topic}', but other things, such as {other}: trusted.url has to name the \
                  folder that holds events/"
@@ -75,13 +78,11 @@ impl Trusted {
         }
     }
 
-    /// The folders and objects directly below a prefix.
-    async fn names(&self, prefix: &str) -> Result<(Vec<String>, Vec<String>), Failure> {
-        let options = ListOptions { prefix: prefix.to_owned(), delimiter: true, ..ListOptions::default() };
-        let page = self.store.list(&options).await?;
+    /// The names of the folders directly below a prefix.
+    async fn folder_names(&self, prefix: &str) -> Result<Vec<String>, Failure> {
+        let folders = folders(&*self.store, prefix, usize::MAX).await?;
         let name = |key: &String| key.strip_prefix(prefix).map(|name| name.trim_end_matches('/').to_owned());
-        let folders = page.prefixes.iter().filter_map(name).collect();
-        Ok((folders, page.objects.iter().map(|object| &object.key).filter_map(name).collect()))
+        Ok(folders.iter().filter_map(name).collect())
     }
 }
 

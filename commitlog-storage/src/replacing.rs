@@ -48,8 +48,8 @@ pub trait Files: Send {
     async fn stage(&mut self, intent: &ReplaceIntent, k: u32) -> Result<Staged, Self::Error>;
 
     /// Waits until no put that rests on so few entries that it does not know entry `entry` is accepted any more, or is
-    /// still to become visible. `put_ms` is when the store took that entry, by the store's clock; none: so long ago that
-    /// it was collected.
+    /// still to become visible. `put_ms` is when the store took that entry, by the store's clock; none: the
+    /// replace is done, for the entry of an open one is never collected.
     async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Self::Error>;
 
     /// Reads each output, staged or published, and says which of them do not stand as they were decided. Altered ones that

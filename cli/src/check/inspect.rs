@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::config::Config;
-use common::log::{Log, LogError, LogErrorKind, Retention, TopicSpec, require_rights};
+use common::log::{Log, LogErrorKind, Retention, TopicSpec, require_rights};
 use common::store::{ListOptions, Location, Store, StoreError, StoreErrorKind, check_writable};
 use distributor::ReplayError;
 use ingestor::IngestError;
@@ -140,7 +140,7 @@ async fn inspect_log(config: &Config, inspected: &mut Inspected, findings: &mut 
             findings.note("log", "there is no embedded log yet; `run` makes one");
             return None;
         }
-        Err(Failure::Runtime(error)) if is_locked(&error) => {
+        Err(Failure::Runtime(error)) if trusted::is_locked(&error) => {
             findings.note("log", "another process has the embedded log, such as `run`: it was not checked");
             return None;
         }
@@ -406,10 +406,6 @@ async fn waiting(store: &dyn Store, in_pending: bool) -> Waiting {
     let beside = store.list(&root).await.map_or_else(|_| Vec::new(), |page| page.objects);
     let beside = beside.into_iter().map(|object| object.key).find(|key| key != ingestor::MARKER_KEY);
     Waiting { in_pending, beside }
-}
-
-fn is_locked(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<LogError>().is_some_and(|error| error.kind == LogErrorKind::Locked)
 }
 
 fn store_failed(about: &str, location: &Location, error: &StoreError, findings: &mut Findings) {

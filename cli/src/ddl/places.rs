@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use common::store::{ListOptions, Store, StoreError};
+use common::store::{Store, StoreError};
+
+use crate::folders::folders;
 
 /// Types beyond these are not written into a statement: engines limit its length.
 pub const MOST_TYPES: usize = 1_000;
@@ -36,18 +38,4 @@ pub async fn find(store: &dyn Store) -> Result<Found, StoreError> {
         }
     }
     Ok(found)
-}
-
-/// Folders directly below a prefix, in order.
-async fn folders(store: &dyn Store, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
-    let (mut all, mut start_after) = (Vec::new(), None);
-    loop {
-        let options = ListOptions { prefix: prefix.to_owned(), delimiter: true, start_after, limit: None };
-        let page = store.list(&options).await?;
-        start_after = page.prefixes.last().max(page.objects.last().map(|object| &object.key)).cloned();
-        all.extend(page.prefixes);
-        if !page.more || start_after.is_none() || all.len() >= most {
-            return Ok(all);
-        }
-    }
 }
