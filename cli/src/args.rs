@@ -387,6 +387,11 @@ pub struct RewriteArgs {
     #[arg(long)]
     pub offline: bool,
 
+    /// End an interrupted run although a file that it made is lost for good: the file stays missing, old files of it that are
+    /// left are deleted, and `rewrite` makes it again if the log has its records
+    #[arg(long)]
+    pub accept_lost: bool,
+
     /// Only these partitions of the topic, such as 0,3
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub partitions: Vec<i32>,
@@ -408,6 +413,11 @@ pub struct CompactArgs {
     /// waits for 35 minutes
     #[arg(long)]
     pub offline: bool,
+
+    /// End an interrupted run although a file that it made is lost for good: the file stays missing, old files of it that are
+    /// left are deleted, and `rewrite` makes it again if the log has its records
+    #[arg(long)]
+    pub accept_lost: bool,
 
     /// Only these partitions of the topic, such as 0,3
     #[arg(long, value_name = "LIST", value_delimiter = ',')]

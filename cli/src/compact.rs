@@ -48,6 +48,7 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         now_ms: SystemClock.now_ms(),
         scratch: scratch(&config)?,
         fence,
+        accepts_lost: args.accept_lost,
         since_ms: None,
         pace: Pace::new(None),
         on_file: Box::new(move |files| drawn.set_position(files)),

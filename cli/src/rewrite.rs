@@ -39,6 +39,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
         all: args.force,
         restores: config.replay_missing == MissingFiles::Restore,
         require_all: args.require_all,
+        accepts_lost: args.accept_lost,
         fence,
         on_batch: Box::new(move |batches| drawn.set_position(batches)),
     };

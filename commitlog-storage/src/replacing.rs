@@ -87,6 +87,12 @@ impl<F: Files> Replacing<F> {
         Self { session, replacer: Replacer::new(slot), files }
     }
 
+    /// As [`Replacer::accepting_lost_outputs`], if `accepts`.
+    #[must_use]
+    pub fn accepting_lost_outputs(self, accepts: bool) -> Self {
+        if accepts { Self { replacer: self.replacer.accepting_lost_outputs(), ..self } } else { self }
+    }
+
     /// Replaces until nothing is left to be replaced. May be dropped at any moment: whoever comes next goes on.
     ///
     /// # Errors

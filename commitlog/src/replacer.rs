@@ -23,6 +23,8 @@ use crate::rules::{Rule, holds};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Replacer {
     slot: ReplaceSlot,
+    /// A decided output that is lost for good ends nothing.
+    accepts_lost: bool,
     head: Head,
     check: Check,
     phase: Phase,
@@ -55,6 +57,8 @@ struct Carry {
     is_remade: bool,
     deleted: BTreeSet<FileId>,
     published: BTreeSet<u32>,
+    /// Decided outputs that are lost, and accepted as such: live files that are missing once the replace is done.
+    lost: BTreeSet<u32>,
     /// Outputs were missing once. Another one may have ended this replace; the tail says so.
     missed: bool,
     /// It was decided before this replacer came.
@@ -108,7 +112,8 @@ impl Carry {
                 for scope in &replace.intent.scopes {
                     let first = k;
                     k = k.saturating_add(u32::try_from(scope.outputs.len()).unwrap_or(u32::MAX));
-                    let publish: Vec<u32> = (first..k).filter(|k| !self.published.contains(k)).collect();
+                    let is_left = |k: &u32| !self.published.contains(k) && !self.lost.contains(k);
+                    let publish: Vec<u32> = (first..k).filter(is_left).collect();
                     let publishes = !publish.is_empty() && holds(Rule::PublishedBeforeDone);
                     if self.has_inputs(scope) && (holds(Rule::DeleteBeforePublish) || !publishes) {
                         return self.delete(scope);
@@ -136,7 +141,14 @@ impl Carry {
 impl Replacer {
     /// One that carries replaces of one kind.
     pub fn new(slot: ReplaceSlot) -> Self {
-        Self { slot, head: Head::default(), check: Check::None, phase: Phase::Load }
+        Self { slot, accepts_lost: false, head: Head::default(), check: Check::None, phase: Phase::Load }
+    }
+
+    /// Ends a decided replace also if an output of it is lost and cannot be made again from its inputs. That output is then a
+    /// live file that is missing, which a replace of reason restore makes from the log.
+    #[must_use]
+    pub fn accepting_lost_outputs(self) -> Self {
+        Self { accepts_lost: true, ..self }
     }
 
     pub fn head(&self) -> &Head {
@@ -188,7 +200,7 @@ impl Replacer {
             (Action::Append { n, ops }, Answer::Appended) => self.appended(*n, ops),
             (Action::Append { ops, .. }, Answer::Lost(entries)) => self.lost(ops, &entries),
             (Action::Append { .. } | Action::Prove { .. } | Action::Choose { .. }, Answer::Behind) => {
-                *self = Self::new(self.slot);
+                self.begin_anew();
             }
             (Action::ReadFloor, Answer::Floor(floor)) => self.floor(floor),
             (Action::Prove { .. }, Answer::Tail(entries)) => {
@@ -239,15 +251,18 @@ impl Replacer {
                 self.lost_output(outputs.first().copied().unwrap_or_default());
             }
             (Action::AwaitFence { .. }, Answer::FencePassed, _) => carry.is_fenced = true,
-            (Action::Examine { .. }, Answer::Examined { gone }, _) => match gone.first() {
-                None => carry.is_examined = true,
-                Some(_) if !carry.missed => {
-                    carry.missed = true;
-                    self.check = Check::Tail;
+            (Action::Examine { .. }, Answer::Examined { mut gone }, _) => {
+                gone.retain(|k| !carry.lost.contains(k));
+                match gone.first() {
+                    None => carry.is_examined = true,
+                    Some(_) if !carry.missed => {
+                        carry.missed = true;
+                        self.check = Check::Tail;
+                    }
+                    Some(k) if carry.is_remade => self.lost_output(*k),
+                    Some(_) => carry.gone.extend(gone),
                 }
-                Some(k) if carry.is_remade => self.lost_output(*k),
-                Some(_) => carry.gone.extend(gone),
-            },
+            }
             (Action::Delete { .. }, Answer::Deleted(files), _) => carry.deleted.extend(files),
             (Action::Publish { outputs, .. }, Answer::Published { k }, _) if outputs.contains(&k) => {
                 carry.published.insert(k);
@@ -270,11 +285,20 @@ impl Replacer {
         Ok(())
     }
 
-    /// A person has to act: until then nothing more is deleted.
+    /// A person has to act, or has done so by accepting it: until then nothing more is deleted.
     fn lost_output(&mut self, k: u32) {
-        if let Phase::Carry(carry) = &self.phase {
+        let Phase::Carry(carry) = &mut self.phase else { return };
+        if self.accepts_lost {
+            carry.gone.remove(&k);
+            carry.lost.insert(k);
+        } else {
             self.phase = Phase::Refused(Refusal::OutputGone { replace: carry.replace, k });
         }
+    }
+
+    /// What it knows is behind the floor of the commit log.
+    fn begin_anew(&mut self) {
+        *self = Self { accepts_lost: self.accepts_lost, ..Self::new(self.slot) };
     }
 
     /// Goes on with what is under way, or chooses.
@@ -328,7 +352,7 @@ impl Replacer {
         let (Check::Floor { of } | Check::FloorOfTail { of }) = self.check else { return };
         self.check = Check::None;
         if of < floor {
-            *self = Self::new(self.slot);
+            self.begin_anew();
         }
     }
 

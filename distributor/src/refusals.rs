@@ -48,7 +48,9 @@ pub(crate) fn refused(topic: &str, group: &str, partition: i32, refusal: &Refusa
         Refusal::Abandoning { .. } => "Run 'abandon' again to complete it".to_owned(),
         Refusal::NothingToAbandon => "Nothing is to be done".to_owned(),
         Refusal::OutputGone { .. } => {
-            "Nothing was deleted since. Bring what is staged below _commits back from a backup".to_owned()
+            "Nothing was deleted since. Bring what is staged below _commits back from a backup. Without one, --accept-lost ends \
+             the replace, and 'rewrite' then makes the file from the log, if the log has its records"
+                .to_owned()
         }
         Refusal::Damaged { .. } => backup.to_owned(),
     };

@@ -150,6 +150,7 @@ impl Background {
             now_ms,
             scratch: self.scratch.clone(),
             fence,
+            accepts_lost: false,
             since_ms: Some(now_ms.saturating_sub(self.policy.rest_ms).saturating_sub(looked_at)),
             pace: self.pace.clone(),
             on_file: Box::new(|_| {}),

@@ -58,6 +58,9 @@ pub struct Compactor {
     pub now_ms: i64,
     pub scratch: Scratch,
     pub fence: Fence,
+    /// Ends a decided compaction also if an output of it is lost for good. That file stays missing, until it is restored from the
+    /// log.
+    pub accepts_lost: bool,
     /// Batches whose log time ends before it, Unix milliseconds, are left alone, and their part of the commit log is not
     /// read. `None`: there are none such.
     pub since_ms: Option<i64>,

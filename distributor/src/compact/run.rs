@@ -341,7 +341,9 @@ impl Compactor {
                 skipped: &mut skipped,
                 made,
             };
-            if let Ended::Refused(refusal) = Replacing::new(session, ReplaceSlot::Merging, work).run().await? {
+            let replacing = Replacing::new(session, ReplaceSlot::Merging, work);
+            let ended = replacing.accepting_lost_outputs(self.accepts_lost).run().await?;
+            if let Ended::Refused(refusal) = ended {
                 return Err(refusals::refused(&self.topic, &self.group, id, &refusal));
             }
             if let Some(reason) = given_up {

@@ -74,6 +74,8 @@ pub struct Rewriter {
     pub restores: bool,
     /// Refuse when the log does not hold all that would be made again.
     pub require_all: bool,
+    /// Ends a decided replace also if an output of it is lost and the log no longer has its records.
+    pub accepts_lost: bool,
     pub fence: Fence,
     /// Called after each batch that was looked at or made, with how many there were so far.
     pub on_batch: Box<dyn Fn(u64) + Send + Sync>,

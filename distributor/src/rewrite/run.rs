@@ -139,7 +139,8 @@ impl Rewriter {
             counted: None,
             made,
         };
-        let ended = Replacing::new(session, ReplaceSlot::Remaking, work).run().await;
+        let replacing = Replacing::new(session, ReplaceSlot::Remaking, work);
+        let ended = replacing.accepting_lost_outputs(self.accepts_lost).run().await;
         outcome.files_removed += carrier.files_removed;
         outcome.files_made += carrier.files_made;
         outcome.bytes_made += carrier.bytes_made;

@@ -315,6 +315,7 @@ impl World {
             now_ms: common::clock::Clock::now_ms(&*self.chance),
             scratch: roles::scratch(),
             fence: Fence::Wait(self.fence),
+            accepts_lost: self.trouble == Trouble::FilesAreLost && self.chance.draw(|random| random.one_in(2)),
             since_ms: self
                 .chance
                 .draw(|random| random.one_in(3))
@@ -340,6 +341,7 @@ impl World {
             all: false,
             restores: true,
             require_all: false,
+            accepts_lost: false,
             fence: Fence::Wait(self.fence),
             on_batch: Box::new(|_| {}),
         }
@@ -357,7 +359,7 @@ impl World {
                 replacing.life.end();
                 match replacing.task.await {
                     Ok(Ended::Done) => self.chance.tell(format_args!("{name} is done")),
-                    Ok(Ended::Refused(refusal)) if is_bad(&refusal) && !self.is_of_altered(&refusal) => {
+                    Ok(Ended::Refused(refusal)) if is_bad(&refusal) && !self.is_expected(&refusal) => {
                         return Err(format!("{name} failed: {refusal}"));
                     }
                     Ok(Ended::Refused(error) | Ended::Failed(error)) => {
@@ -373,7 +375,8 @@ impl World {
     /// Everything that has rested is merged. Returns what was missing or altered.
     async fn compact_to_the_end(&mut self) -> Result<BTreeSet<String>, String> {
         let life = Arc::new(Life::new("c".to_owned()));
-        let compactor = Compactor { since_ms: None, ..self.make_compactor(&life) };
+        let accepts_lost = self.trouble == Trouble::FilesAreLost;
+        let compactor = Compactor { since_ms: None, accepts_lost, ..self.make_compactor(&life) };
         let compacting = async {
             let plans = compactor.plan(None).await?;
             compactor.apply(&plans).await
@@ -574,6 +577,11 @@ impl World {
             self.chance.tell(format_args!("{key} is altered at {at}, and has {} bytes now", into.len()));
             self.store.alter(&key, into);
         }
+    }
+
+    /// A refusal that a person expects who knows of altered objects, or of lost files.
+    fn is_expected(&self, error: &str) -> bool {
+        self.is_of_altered(error) || self.trouble == Trouble::FilesAreLost && error.contains("--accept-lost")
     }
 
     /// A refusal that a person expects who knows of altered objects.
