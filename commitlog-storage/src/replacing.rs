@@ -52,8 +52,8 @@ pub trait Files: Send {
     /// replace is done, for the entry of an open one is never collected.
     async fn await_fence(&mut self, entry: u64, put_ms: Option<i64>) -> Result<(), Self::Error>;
 
-    /// Reads each output, staged or published, and says which of them do not stand as they were decided. Altered ones that
-    /// are staged are deleted, so that they can be made again.
+    /// Reads each output, staged or published, and says which of them do not stand as they were decided. Those that were altered
+    /// stay until they are staged again.
     async fn examine(&mut self, intent: &ReplaceIntent, decided: &[Stored]) -> Result<Vec<u32>, Self::Error>;
 
     /// Deletes inputs, and returns those that are certainly gone. Where the store has locks, the fence is held meanwhile.

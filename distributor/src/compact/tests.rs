@@ -452,6 +452,10 @@ async fn an_output_that_is_lost_with_its_inputs_is_accepted_as_lost_and_made_fro
     compact(&cut).await.unwrap_err();
     let decided = staged(&zone);
     assert!(rows(&zone).len() < expected.len() && decided.len() > 3, "{decided:?}");
+    let was = fs::read(&decided[0]).unwrap();
+    fs::write(&decided[0], &was[..was.len() / 2]).unwrap();
+    let refusal = compact(&compactor(&zone, RESTED)).await.unwrap_err().to_string();
+    assert!(refusal.contains("output 0") && decided[0].exists(), "an altered one stays: {refusal}");
     fs::remove_file(&decided[0]).unwrap();
     let refusal = compact(&compactor(&zone, RESTED)).await.unwrap_err().to_string();
     assert!(refusal.contains("output 0") && refusal.contains("--accept-lost"), "{refusal}");

@@ -36,13 +36,16 @@ pub(crate) struct Carrier {
     staged: BTreeMap<(u64, u32), Stored>,
     /// Outputs of the replace that is decided, which stand as it was.
     examined: BTreeMap<(u64, u32), Examined>,
+    /// Outputs of it that are staged and were altered.
+    altered: BTreeMap<(u64, u32), Examined>,
     pub files_removed: u64,
     pub files_made: u64,
     pub bytes_made: u64,
 }
 
-/// An output of a decided replace that stands as it was decided.
+/// An output of a decided replace, which is there.
 struct Examined {
+    /// As it was decided.
     stored: Stored,
     /// Of what is staged; none, if it is published already.
     version: Option<Version>,
@@ -73,6 +76,7 @@ impl Carrier {
             scratch: ground.scratch.clone(),
             staged: BTreeMap::new(),
             examined: BTreeMap::new(),
+            altered: BTreeMap::new(),
             files_removed: 0,
             files_made: 0,
             bytes_made: 0,
@@ -88,7 +92,8 @@ impl Carrier {
         self.staged.get(&(replace, k)).copied()
     }
 
-    /// Stages files of one place, each if its name is free.
+    /// Stages files of one place, each if its name is free. One that was altered is replaced by what it was, and only by that: until
+    /// then it may be all that a person has.
     ///
     /// # Errors
     /// The store's; and something else that has one of the names.
@@ -100,7 +105,20 @@ impl Carrier {
     ) -> Result<(), PartitionError> {
         let uploads = Uploads::new(&UploadRoom::default());
         let (commits, store, scratch) = (&self.commits, &*self.store, &self.scratch);
-        let puts = files.iter().map(|file| {
+        let mut puttable = Vec::with_capacity(files.len());
+        for file in files {
+            let k = file.sequence;
+            if let Some(Examined { stored, version: Some(version) }) = self.altered.get(&(replace, k)) {
+                let made = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: file.body.hash()? };
+                if made != *stored {
+                    self.staged.insert((replace, k), made);
+                    continue;
+                }
+                store.delete(&commits.staged_key(replace, k), Some(version)).await?;
+            }
+            puttable.push(file);
+        }
+        let puts = puttable.into_iter().map(|file| {
             let (key, uploads) = (commits.staged_key(replace, file.sequence), &uploads);
             async move { (file.sequence, put_under(store, key, place, file, (uploads, scratch)).await) }.boxed()
         });
@@ -174,18 +192,24 @@ impl Carrier {
             async move { (k, *stored, examine_one(store, &staged, &path, stored).await) }.boxed()
         });
         let (mut looks, mut gone) = (in_turn(looks), Vec::new());
-        let mut examined = Vec::new();
+        let (mut examined, mut altered) = (BTreeMap::new(), BTreeMap::new());
         while let Some((k, stored, found)) = looks.next().await {
+            let at = (intent.replace, k);
             match found? {
-                Some(version) => examined.push((k, Examined { stored, version })),
-                None => gone.push(k),
+                Look::Published => drop(examined.insert(at, Examined { stored, version: None })),
+                Look::Staged(version) => drop(examined.insert(at, Examined { stored, version: Some(version) })),
+                Look::Altered(version) => {
+                    gone.push(k);
+                    altered.insert(at, Examined { stored, version: Some(version) });
+                }
+                Look::Gone => gone.push(k),
             }
         }
         drop(looks);
         for k in &gone {
             self.staged.remove(&(intent.replace, *k));
         }
-        self.examined = examined.into_iter().map(|(k, examined)| ((intent.replace, k), examined)).collect();
+        (self.examined, self.altered) = (examined, altered);
         gone.sort_unstable();
         Ok(gone)
     }
@@ -297,31 +321,33 @@ impl Carrier {
     }
 }
 
-/// Whether an output stands as it was decided: its version, if it is staged and not published. What is staged and was
-/// altered is deleted.
-async fn examine_one(
-    store: &dyn Store,
-    staged: &str,
-    path: &str,
-    stored: &Stored,
-) -> Result<Option<Option<Version>>, PartitionError> {
+/// How an output of a decided replace was found.
+enum Look {
+    Published,
+    /// As it was decided.
+    Staged(Version),
+    /// Staged, and altered since.
+    Altered(Version),
+    Gone,
+}
+
+async fn examine_one(store: &dyn Store, staged: &str, path: &str, stored: &Stored) -> Result<Look, PartitionError> {
     // In this order: another run drops what is staged after it has published it.
     let head = store.head(staged).await?;
     match stands_as(store, path, stored).await? {
-        Some(true) => return Ok(Some(None)),
+        Some(true) => return Ok(Look::Published),
         Some(false) => return Err(foreign(path.to_owned())),
         None => {}
     }
-    let Some(head) = head else { return Ok(None) };
-    match stands_as(store, staged, stored).await? {
-        Some(true) => return Ok(Some(Some(head.version))),
+    let Some(head) = head else { return Ok(Look::Gone) };
+    Ok(match stands_as(store, staged, stored).await? {
+        Some(true) => Look::Staged(head.version),
         Some(false) => {
-            tracing::warn!(key = staged, "it was altered since it was staged; it is made again");
-            store.delete(staged, Some(&head.version)).await?;
+            tracing::warn!(key = staged, "this file was altered since it was staged");
+            Look::Altered(head.version)
         }
-        None => {}
-    }
-    Ok(None)
+        None => Look::Gone,
+    })
 }
 
 /// Whether an object has the bytes that were decided; none: it does not exist.
