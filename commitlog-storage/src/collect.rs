@@ -98,10 +98,12 @@ impl CommitLog {
     /// Of the store, and an object among them whose name has no number.
     pub async fn delete_staged(&self, head: &Head, before_ms: i64) -> Result<usize> {
         let mut garbage = Vec::new();
-        for object in self.objects(&self.staged_root(), None, before_ms).await? {
-            let number = self.replace_of_staged(&object.key)?;
-            if number < head.next_replace && !head.replaces().any(|open| open.intent.replace == number) {
-                garbage.push(object);
+        for root in self.staged_roots() {
+            for object in self.objects(&root, None, before_ms).await? {
+                let number = self.replace_of_staged(&object.key)?;
+                if number < head.next_replace && !head.replaces().any(|open| open.intent.replace == number) {
+                    garbage.push(object);
+                }
             }
         }
         self.delete(garbage).await

@@ -8,9 +8,10 @@
 //! | `root.json` | if the version is the one read | which checkpoints count, and the floor: entries below may be gone |
 //! | `checkpoints/<inv>-<hash>.json` | if absent | the state after n entries: head and names of segments |
 //! | `segments/<inv>-<hash>.json` | if absent | consecutive spans with their live files; n is the checkpoint's that made it |
-//! | `staged/<replace>-<k>.parquet` | if absent | outputs of a replace until it has ended |
-//! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
+//! //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
 //! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
+//!
+//! Outputs of a replace are at `<table>/_staged/<topic>/<partition>/<replace>-<k>.parquet` until it has ended.
 //!
 //! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry is one listing of one object, after years
 //! of batches, too.
@@ -43,6 +44,7 @@ pub use collect::Collected;
 pub use collecting::Keep;
 pub use error::{CommitLogError, Damage};
 pub use load::{Loaded, Recent};
+pub use names::TABLES;
 pub use root::{CheckpointRef, Root};
 pub use session::{PROOF_LASTS_MS, Proof, Session, Writer};
 
@@ -67,7 +69,7 @@ pub struct Tail {
 
 impl CommitLog {
     pub fn new(store: Arc<dyn Store>, topic: &str, partition: i32) -> Self {
-        Self { store, prefix: format!("_commits/{topic}/{partition}/") }
+        Self { store, prefix: format!("{}{topic}/{partition}/", names::ROOT) }
     }
 }
 

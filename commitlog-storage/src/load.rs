@@ -22,6 +22,9 @@ pub struct Loaded {
     pub recent: Recent,
 }
 
+/// The state after some entries, and the entries after them.
+pub type Since<'a> = (Head, &'a [Vec<Op>]);
+
 /// What was decided since a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Recent {
@@ -69,6 +72,21 @@ impl Recent {
     /// Number of the first of the entries.
     pub(crate) fn first_entry(&self) -> u64 {
         self.checkpoint().map_or(0, |checkpoint| checkpoint.entries)
+    }
+
+    /// The state after the first `entries` entries, and those after them. None: it rests on a later checkpoint, or there are
+    /// fewer.
+    ///
+    /// # Errors
+    /// An entry that is not valid after those before it. Those that were read are.
+    pub fn since_entry(&self, entries: u64) -> std::result::Result<Option<Since<'_>>, Invalid> {
+        let known = entries.checked_sub(self.first_entry()).and_then(|known| usize::try_from(known).ok());
+        let Some((before, after)) = known.and_then(|known| self.entries.split_at_checked(known)) else {
+            return Ok(None);
+        };
+        let mut head = self.checkpoint().map(|checkpoint| checkpoint.head.clone()).unwrap_or_default();
+        before.iter().try_for_each(|ops| head.apply(ops))?;
+        Ok(Some((head, after)))
     }
 
     /// Takes one entry more, which is folded into `head`.

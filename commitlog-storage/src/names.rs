@@ -5,6 +5,12 @@ use commitlog::{Hash, SegmentRef};
 use crate::CommitLog;
 use crate::error::{CommitLogError, Damage, Result};
 
+/// The folders of the two tables.
+pub const TABLES: [&str; 2] = ["events", "rejected"];
+
+/// Below it are all commit logs.
+pub(crate) const ROOT: &str = "_commits/";
+
 /// Newest first, in a listing that goes up.
 fn inverted(n: u64) -> String {
     format!("{:019}", i64::MAX.unsigned_abs().saturating_sub(n))
@@ -47,10 +53,12 @@ impl CommitLog {
 
     /// Of something that is staged: for which replace.
     pub(crate) fn replace_of_staged(&self, key: &str) -> Result<u64> {
-        let numbers =
-            key.strip_prefix(&self.staged_root()).and_then(|name| name.strip_suffix(".parquet")?.split_once('-'));
-        let numbers = numbers.and_then(|(replace, k)| Some((replace.parse().ok()?, k.parse().ok()?)));
-        let numbers = numbers.filter(|(replace, k)| key == self.staged_key(*replace, *k));
+        let folder = key.split('/').next().unwrap_or_default();
+        let name = key.strip_prefix(&self.staged_root(folder)).and_then(|name| name.strip_suffix(".parquet"));
+        let numbers: Option<(u64, u32)> = name
+            .and_then(|name| name.split_once('-'))
+            .and_then(|(replace, k)| Some((replace.parse().ok()?, k.parse().ok()?)));
+        let numbers = numbers.filter(|(replace, k)| key == self.staged_key(folder, *replace, *k));
         numbers.map(|(replace, _)| replace).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
     }
 
@@ -65,19 +73,27 @@ impl CommitLog {
         format!("{}{}-{}.run", self.keys_prefix(), inverted(from.unsigned_abs()), short(hash))
     }
 
-    /// Key of output `k` of a replace until it is published. All are in one folder: on local disk empty ones stay.
-    pub fn staged_key(&self, replace: u64, k: u32) -> String {
-        format!("{}{k}.parquet", self.staged_prefix(replace))
+    /// Key of output `k` of a replace, which belongs into this folder, until it is published. It is below the root of its table,
+    /// as the table's readers need it, and engines that list folders pass over names that begin with `_`. All are in one folder:
+    /// on local disk empty ones stay.
+    pub fn staged_key(&self, folder: &str, replace: u64, k: u32) -> String {
+        format!("{}{replace}-{k}.parquet", self.staged_root(folder))
     }
 
-    /// Begin of the keys of everything that is staged of a replace.
-    pub fn staged_prefix(&self, replace: u64) -> String {
-        format!("{}{replace}-", self.staged_root())
+    /// Begins of the keys of everything that is staged of a replace.
+    pub fn staged_prefixes(&self, replace: u64) -> [String; 2] {
+        self.staged_roots().map(|root| format!("{root}{replace}-"))
     }
 
-    /// Below it are the outputs of all replaces that are not done, and those that were left of others.
-    pub fn staged_root(&self) -> String {
-        format!("{}staged/", self.prefix)
+    /// Below them are the outputs of all replaces that are not done, and those that were left of others.
+    pub fn staged_roots(&self) -> [String; 2] {
+        TABLES.map(|table| self.staged_root(table))
+    }
+
+    fn staged_root(&self, folder: &str) -> String {
+        let table = folder.split('/').next().unwrap_or_default();
+        let log = self.prefix.strip_prefix(ROOT).unwrap_or(&self.prefix);
+        format!("{table}/_staged/{log}")
     }
 
     /// Key of an object whose time of modification tells the time of the store. It is put and deleted as needed.

@@ -479,14 +479,18 @@ async fn what_is_staged_goes_when_its_replace_has_ended() -> TestResult {
     assert_eq!((numbers, history.state.head.next_replace), (vec![1], 2));
     zone.append_all(Tail::default(), &history.entries).await;
     for replace in 0..3 {
-        zone.store.set(&zone.log.staged_key(replace, 0), Some(Bytes::new()));
+        zone.store.set(&zone.log.staged_key("events/a=b", replace, 0), Some(Bytes::new()));
     }
     let collected = zone.log.collect(Keep { kept_ms: i64::MAX, ..NOTHING }, "collector").await?;
-    assert_eq!((collected.staged, zone.keys("staged").len()), (0, 3), "all of it is young");
+    assert_eq!((collected.staged, zone.store.keys("events/_staged/").len()), (0, 3), "all of it is young");
     assert_eq!(zone.log.collect(NOTHING, "collector").await?.staged, 1);
-    let left = [1, 2].map(|replace| zone.log.staged_key(replace, 0));
-    assert_eq!(zone.keys("staged"), left, "the last one belongs to a replace that this collector has not seen");
-    zone.store.set("_commits/t/3/staged/01-0.parquet", Some(Bytes::new()));
+    let left = [1, 2].map(|replace| zone.log.staged_key("events/a=b", replace, 0));
+    assert_eq!(
+        zone.store.keys("events/_staged/"),
+        left,
+        "the last one belongs to a replace that this collector has not seen"
+    );
+    zone.store.set("rejected/_staged/t/3/01-0.parquet", Some(Bytes::new()));
     assert!(matches!(
         zone.log.collect(NOTHING, "collector").await,
         Err(CommitLogError::Damaged { damage: Damage::Name, .. })

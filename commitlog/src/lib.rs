@@ -48,6 +48,7 @@ mod segment;
 mod sum;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod visible;
 
 pub use abandoner::Abandoner;
 pub use checkpoint::{CHECKPOINT_VERSION, Checkpoint, CheckpointError, Places, Split};
@@ -64,3 +65,4 @@ pub use owner::Owner;
 pub use replacer::Replacer;
 pub use segment::{Segment, SegmentRef};
 pub use sum::{SumError, with_sum, without_sum};
+pub use visible::{Change, Changes, Visible};

@@ -48,10 +48,8 @@ struct Structs {
 
 impl Structs {
     fn finish(&mut self, columns: Vec<(&str, ArrayRef)>) -> Result<ArrayRef, String> {
-        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns
-            .into_iter()
-            .map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array))
-            .unzip();
+        let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) =
+            columns.into_iter().map(|(name, array)| (Field::new(name, array.data_type().clone(), true), array)).unzip();
         let nulls = std::mem::take(&mut self.is_there).into();
         let column = StructArray::try_new(Fields::from(fields), arrays, Some(nulls));
         Ok(Arc::new(column.map_err(|error| error.to_string())?))
@@ -136,10 +134,7 @@ impl Columns {
         let (structs, path, values, size, time, change, stats) = &mut self.add;
         structs.is_there.push(add.is_some());
         path.append_option(add.map(|add| &add.path));
-        append_texts(
-            values,
-            add.map(|add| add.partition_values.iter().map(|(name, value)| (name, value.as_deref()))),
-        )?;
+        append_texts(values, add.map(|add| add.partition_values.iter().map(|(name, value)| (name, value.as_deref()))))?;
         size.append_option(add.map(|add| add.size));
         time.append_option(add.map(|add| add.modification_time));
         // What is in a checkpoint is no change.
@@ -307,11 +302,7 @@ impl Part {
 }
 
 /// Reads a part of a checkpoint, whoever wrote it.
-pub(crate) fn read(
-    body: Bytes,
-    part: Part,
-    take: &mut dyn FnMut(Action) -> Result<(), String>,
-) -> Result<(), String> {
+pub(crate) fn read(body: Bytes, part: Part, take: &mut dyn FnMut(Action) -> Result<(), String>) -> Result<(), String> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(body, options);
     let builder = builder.map_err(|error| error.to_string())?;

@@ -101,6 +101,11 @@ mod tests {
         }
         let text = schema.to_text().unwrap();
         assert_eq!(Schema::parse(&text).unwrap(), schema);
-        assert!(text.starts_with("{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}"), "{text}");
+        assert!(
+            text.starts_with(
+                "{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}"
+            ),
+            "{text}"
+        );
     }
 }

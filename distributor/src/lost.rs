@@ -3,12 +3,11 @@
 //! A log that begins anew with a folder of tables that did not would write its rows beside theirs. A group with committed
 //! offsets is refused without a commit log; where these are gone as well, the files themselves tell.
 
+use commitlog_storage::TABLES;
 use common::store::{ListOptions, Store, StoreError};
 
 use crate::batch::Name;
 use crate::error::PartitionError;
-
-const TABLES: [&str; 2] = ["events/", "rejected/"];
 
 /// A data file of the topic, if it has any although there is no commit log of any of its partitions. With one, this takes
 /// one request; without any, a listing of the tables.
@@ -20,7 +19,7 @@ pub async fn file_without_commit_logs(store: &dyn Store, topic: &str) -> Result<
         return Ok(None);
     }
     for table in TABLES {
-        let mut options = ListOptions { prefix: table.to_owned(), ..ListOptions::default() };
+        let mut options = ListOptions { prefix: format!("{table}/"), ..ListOptions::default() };
         loop {
             let page = store.list(&options).await?;
             let is_its = |key: &str| Name::parse(key).is_some_and(|name| name.topic == topic);

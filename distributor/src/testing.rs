@@ -143,6 +143,10 @@ impl Zone {
             let Ok(entries) = fs::read_dir(dir) else { continue };
             for entry in entries {
                 let path = entry.unwrap().path();
+                // As engines do.
+                if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_")) {
+                    continue;
+                }
                 if path.is_dir() {
                     open.push(path);
                 } else if path.to_str().unwrap().ends_with(suffix) {

@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::action::{Add, Format, MetaData, Protocol, Remove, Txn};
 use crate::ENGINE;
+use crate::action::{Add, Format, MetaData, Protocol, Remove, Txn};
 
 fn log() -> DeltaLog {
     DeltaLog::new(Arc::new(MemoryStore::default()), "events/")

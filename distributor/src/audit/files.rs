@@ -96,17 +96,17 @@ async fn check_live(
     let store = &*auditor.store;
     let remedy = remedy(live, state, log_from);
     let outcome = check(store, live, path, listed_size, facts.as_deref(), remedy).await?;
-    match (&outcome, unpublished(commits, state, *live.0)) {
+    match (&outcome, unpublished(commits, state, live)) {
         (Some((FindingKind::FileMissing, _)), Some(staged)) => check(store, live, &staged, None, None, remedy).await,
         _ => Ok(outcome),
     }
 }
 
 /// Where an output stands that is decided and may not be published yet.
-pub(super) fn unpublished(commits: &CommitLog, state: &State, id: FileId) -> Option<String> {
-    let FileId::Replace { replace, k } = id else { return None };
+pub(super) fn unpublished(commits: &CommitLog, state: &State, (id, file): Live<'_>) -> Option<String> {
+    let FileId::Replace { replace, k } = *id else { return None };
     let is_open = state.head.replaces().any(|open| open.intent.replace == replace);
-    is_open.then(|| commits.staged_key(replace, k))
+    is_open.then(|| commits.staged_key(&file.folder, replace, k))
 }
 
 /// What the footer of a batch's file has to say.

@@ -3,13 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use commitlog_storage::TABLES;
 use common::store::{ObjectMeta, PassedOver, PassedOverKind, Store, StoreError, SurveyOptions, SurveyPage};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Finding, FindingKind};
-
-/// The folders of the two tables.
-pub(super) const TABLES: [&str; 2] = ["events/", "rejected/"];
 
 struct Seen {
     size_bytes: u64,
@@ -145,7 +143,7 @@ fn what_readers_meet(kind: PassedOverKind) -> &'static str {
 
 /// The entry that has the name of a table's folder and is none: a link hides the whole table from the store.
 async fn instead_of(store: &dyn Store, table: &str) -> Result<Vec<PassedOver>, StoreError> {
-    let name = table.trim_end_matches('/');
+    let name = table;
     let options = SurveyOptions { prefix: name.to_owned(), limit: Some(1), ..SurveyOptions::default() };
     let mut first = store.survey(&options).await?.passed_over;
     first.retain(|entry| entry.name == name);
@@ -155,7 +153,7 @@ async fn instead_of(store: &dyn Store, table: &str) -> Result<Vec<PassedOver>, S
 /// Everything that can be listed.
 async fn survey(store: &dyn Store, mut visit: impl FnMut(SurveyPage)) -> Result<(), StoreError> {
     for table in TABLES {
-        let mut options = SurveyOptions { prefix: table.to_owned(), ..SurveyOptions::default() };
+        let mut options = SurveyOptions { prefix: format!("{table}/"), ..SurveyOptions::default() };
         loop {
             let mut page = store.survey(&options).await?;
             options.start_after = page.next.take();

@@ -53,7 +53,7 @@ impl Work<'_> {
             by_begin.entry(live.1.from).or_default().push(live);
         }
         // Where an output stands that may not be published yet.
-        let staged = |live: Live<'_>| unpublished(commits, state, *live.0);
+        let staged = |live: Live<'_>| unpublished(commits, state, live);
         let mut written: Option<Written> = None;
         // Rows of outputs that span batches, until their batch comes.
         let mut ahead: Vec<Key> = Vec::new();

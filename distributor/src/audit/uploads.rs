@@ -1,13 +1,13 @@
 //! What a crash left of uploads: parts that no listing of objects shows and that cost money all the same.
 
+use commitlog_storage::TABLES;
 use common::store::{ListUploads, StoreError, StoreErrorKind, UnfinishedUpload};
 
-use super::present::TABLES;
 use super::{AuditError, FindingKind, Repair, Work};
 use crate::batch::Name;
 
 /// Where a distributor puts anything else.
-const COMMIT_LOGS: &str = "_commits/";
+const COMMIT_LOGS: &str = "_commits";
 
 impl Work<'_> {
     /// Uploads that were begun so long ago that nobody can be at work on them.
@@ -17,7 +17,7 @@ impl Work<'_> {
             .now_ms
             .saturating_sub(i64::try_from(self.auditor.uploads_older_than.as_millis()).unwrap_or(i64::MAX));
         for folder in TABLES.into_iter().chain([COMMIT_LOGS]) {
-            let mut options = ListUploads { prefix: folder.to_owned(), ..ListUploads::default() };
+            let mut options = ListUploads { prefix: format!("{folder}/"), ..ListUploads::default() };
             loop {
                 let page = match self.auditor.store.unfinished_uploads(&options).await {
                     Ok(page) => page,
@@ -57,7 +57,7 @@ impl Work<'_> {
         let is_hidden = name.starts_with('.');
         match Name::parse(key) {
             Some(name) if name.topic != self.auditor.topic => return Ok(()),
-            None if !is_hidden => {
+            None if !is_hidden && !key.contains("/_staged/") => {
                 let message =
                     format!("upload {id} was begun by no distributor and never completed; abort it if it is nobody's");
                 self.find(FindingKind::UploadAbandoned, key.clone(), message);

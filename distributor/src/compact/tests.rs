@@ -85,7 +85,7 @@ fn folders(zone: &Zone) -> BTreeSet<PathBuf> {
 }
 
 fn staged(zone: &Zone) -> Vec<PathBuf> {
-    zone.files("_commits/events/0/staged", "")
+    [zone.files("events/_staged", ""), zone.files("rejected/_staged", "")].concat()
 }
 
 async fn assert_sound(zone: &Zone) {

@@ -114,22 +114,26 @@ impl Carrier {
                     self.staged.insert((replace, k), made);
                     continue;
                 }
-                store.delete(&commits.staged_key(replace, k), Some(version)).await?;
+                store.delete(&commits.staged_key(&file.folder, replace, k), Some(version)).await?;
             }
             puttable.push(file);
         }
         let puts = puttable.into_iter().map(|file| {
-            let (key, uploads) = (commits.staged_key(replace, file.sequence), &uploads);
-            async move { (file.sequence, put_under(store, key, place, file, (uploads, scratch)).await) }.boxed()
+            let (key, uploads) = (commits.staged_key(&file.folder, replace, file.sequence), &uploads);
+            async move {
+                let put = put_under(store, key.clone(), place, file, (uploads, scratch)).await;
+                (file.sequence, key, put)
+            }
+            .boxed()
         });
         let mut puts = in_turn(puts);
         let mut staged: Vec<(u32, Stored)> = Vec::with_capacity(files.len());
-        while let Some((k, stored)) = puts.next().await {
+        while let Some((k, key, stored)) = puts.next().await {
             match stored? {
                 PutFile::Stands(stored) => staged.push((k, stored)),
                 PutFile::TooOld => {
                     let message = "a file without rows has this name; move it away".to_owned();
-                    return Err(PartitionError::Damaged { key: commits.staged_key(replace, k), message });
+                    return Err(PartitionError::Damaged { key, message });
                 }
             }
         }
@@ -188,7 +192,7 @@ impl Carrier {
         let (store, commits) = (&*self.store, &self.commits);
         let looks = (0u32..).zip(intent.outputs().zip(decided)).map(|(k, ((id, output), stored))| {
             let path = path(&self.topic, self.partition, &output.folder, id);
-            let staged = commits.staged_key(intent.replace, k);
+            let staged = commits.staged_key(&output.folder, intent.replace, k);
             async move { (k, *stored, examine_one(store, &staged, &path, stored).await) }.boxed()
         });
         let (mut looks, mut gone) = (in_turn(looks), Vec::new());
@@ -275,7 +279,7 @@ impl Carrier {
             return Err(PartitionError::Internal(format!("output {k} of replace {replace} was not examined")));
         };
         let path = path(&self.topic, self.partition, &output.folder, id);
-        let staged_path = self.commits.staged_key(replace, k);
+        let staged_path = self.commits.staged_key(&output.folder, replace, k);
         loop {
             // In this order: another run drops what is staged after it has published it.
             let (staged, published) = (store.head(&staged_path).await?, store.head(&path).await?);
@@ -307,7 +311,10 @@ impl Carrier {
     /// The store's.
     pub(crate) async fn drop_staged(&mut self, replace: u64) -> Result<(), PartitionError> {
         self.staged.retain(|(of, _), _| *of != replace);
-        drop_below(&*self.store, &self.commits.staged_prefix(replace)).await
+        for prefix in self.commits.staged_prefixes(replace) {
+            drop_below(&*self.store, &prefix).await?;
+        }
+        Ok(())
     }
 
     /// Drops what is staged of replaces that are not under way any more: a run that was cut short, or slept, left it.

@@ -72,7 +72,7 @@ async fn assert_sound(zone: &Zone) {
 }
 
 fn staged(zone: &Zone) -> Vec<std::path::PathBuf> {
-    zone.files("_commits/events/0/staged", "")
+    [zone.files("events/_staged", ""), zone.files("rejected/_staged", "")].concat()
 }
 
 /// All that a rewrite changes. A checkpoint may be put meanwhile.

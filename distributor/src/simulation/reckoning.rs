@@ -9,7 +9,7 @@ use common::log::Bounds;
 use super::chance::Life;
 use super::log::{LogOf, MemoryLog};
 use super::model::{Decided, What};
-use super::store::{MemoryStore, StoreOf};
+use super::store::{MemoryStore, StoreOf, is_data};
 use super::{commits, model, roles};
 use crate::audit::{Audit, Auditor, Repair};
 
@@ -17,6 +17,7 @@ use crate::audit::{Audit, Auditor, Repair};
 pub(super) fn files(store: &MemoryStore) -> Vec<String> {
     let mut files = store.keys("events/");
     files.extend(store.keys("rejected/"));
+    files.retain(|key| is_data(key));
     files
 }
 

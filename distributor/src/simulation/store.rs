@@ -155,11 +155,15 @@ impl Visible {
     }
 }
 
+/// Whether engines that list folders read it.
+pub(super) fn is_data(key: &str) -> bool {
+    ["events/", "rejected/"].iter().any(|table| key.starts_with(table)) && !key.contains("/_")
+}
+
 /// Of a data file.
 fn partition_of(key: &str) -> Option<i32> {
-    let is_data = key.starts_with("events/") || key.starts_with("rejected/");
     let name = key.rsplit('/').next()?.strip_prefix("events-")?;
-    is_data.then(|| name.split('-').next()?.parse().ok()).flatten()
+    is_data(key).then(|| name.split('-').next()?.parse().ok()).flatten()
 }
 
 /// Says of a call, by operation and key, what becomes of it and what kind its failure has; `None`: nothing special.
@@ -275,8 +279,7 @@ impl StoreOf {
 
     /// A put that makes rows visible has to end some time after its proof does.
     fn check_put(&self, key: &str, condition: &PutCondition) {
-        let is_data = key.starts_with("events/") || key.starts_with("rejected/");
-        let shows_rows = is_data && *condition == PutCondition::IfAbsent;
+        let shows_rows = is_data(key) && *condition == PutCondition::IfAbsent;
         assert!(self.is_resting || !shows_rows, "{key} is put without a proof");
     }
 

@@ -32,6 +32,9 @@ impl Engine {
         while let Some(folder) = open.pop() {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
+                if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"_")) {
+                    continue;
+                }
                 if path.is_dir() {
                     open.push(path);
                 } else if path.extension().is_some_and(|extension| extension == "parquet") {
