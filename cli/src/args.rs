@@ -65,6 +65,11 @@ pub enum Command {
     Rewrite(RewriteArgs),
     /// Merge small files into few large ones, while distributors run
     Compact(CompactArgs),
+    /// Delta tables over the files
+    Table {
+        #[command(subcommand)]
+        command: TableCommand,
+    },
     /// Print statements that make the tables known to an engine
     Ddl(DdlArgs),
     /// Close a batch that can never be completed, because the log dropped its first records
@@ -100,6 +105,7 @@ impl Command {
             Self::Abandon(args) => &args.common,
             Self::Dlq { command: DlqCommand::List(args) } => &args.common,
             Self::Dlq { command: DlqCommand::Replay(args) } => &args.common,
+            Self::Table { command: TableCommand::Rebuild(args) } => &args.common,
             Self::Config { command: ConfigCommand::Print(args) } => args,
             Self::Generate(_) => return LogFormat::Text,
         };
@@ -124,6 +130,21 @@ pub enum DlqCommand {
     List(DlqListArgs),
     /// Publish dead letters, exactly once, read under the current configuration
     Replay(DlqReplayArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TableCommand {
+    /// Make the Delta tables what the commit logs say, if they were lost, damaged, or changed by another program
+    Rebuild(TableRebuildArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct TableRebuildArgs {
+    #[command(flatten)]
+    pub log: LogArgs,
+
+    #[command(flatten)]
+    pub common: CommonArgs,
 }
 
 #[derive(Debug, Args)]

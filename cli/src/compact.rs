@@ -25,6 +25,7 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         trusted::open_tables(&args.log, &args.common).await?
     };
     trusted.refuse_other_place(&args.partitions).await?;
+    let tables = trusted.tables().await?;
     let Trusted { config, location, store, log, group, .. } = trusted;
     let fence = match (args.offline, args.dry_run) {
         (true, _) => Some(Fence::Offline),
@@ -48,6 +49,7 @@ pub async fn compact(args: &CompactArgs) -> Result<(), Failure> {
         now_ms: SystemClock.now_ms(),
         scratch: scratch(&config)?,
         fence,
+        tables,
         accepts_lost: args.accept_lost,
         since_ms: None,
         pace: Pace::new(None),

@@ -8,7 +8,6 @@ mod compact;
 mod configure;
 mod ddl;
 mod dead_letters;
-mod folders;
 mod generate;
 mod logging;
 mod print;
@@ -18,6 +17,7 @@ mod replay;
 mod report;
 mod rewrite;
 mod stores;
+mod table;
 mod trusted;
 mod verify;
 mod wiring;
@@ -26,7 +26,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Cli, Command, ConfigCommand, DlqCommand, LogFormat};
+use args::{Cli, Command, ConfigCommand, DlqCommand, LogFormat, TableCommand};
 use common::printable;
 
 /// The reason why a command failed, by exit code.
@@ -92,6 +92,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Repair(args) => wiring::block_on(&args.common, repair::repair(&args)),
         Command::Replay(args) => wiring::block_on(&args.common, replay::replay(&args)),
         Command::Rewrite(args) => wiring::block_on(&args.common, rewrite::rewrite(&args)),
+        Command::Table { command: TableCommand::Rebuild(args) } => {
+            wiring::block_on(&args.common, table::rebuild(&args))
+        }
         Command::Ddl(args) => wiring::block_on(&args.common, ddl::ddl(&args)),
         Command::Compact(args) => wiring::block_on(&args.common, compact::compact(&args)),
         Command::Check(args) => wiring::block_on(&args.common, check::check(&args)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use common::printable::{Printable, push_line};
 use common::store::Location;
-use distributor::{DistributeError, DistributeReport};
+use distributor::{DistributeError, DistributeReport, Published};
 use indicatif::{HumanBytes, HumanCount};
 use ingestor::{IngestError, IngestReport, Problem, Quarantined};
 use serde::Serialize;
@@ -21,6 +21,9 @@ pub struct Report {
     pub ingest: Option<IngestReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<DistributeReport>,
+    /// Versions of the Delta tables that hold everything that was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<Published>,
     /// The errors, one for each role that failed. Omitted if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
@@ -170,7 +173,7 @@ impl Report {
             let _ = writeln!(
                 text,
                 "\nThe tables are in {trusted}/events. Query them, for example with DuckDB:\n  \
-                 duckdb -c \"SELECT domain_event_type, count(*) FROM read_parquet('{trusted}/events/**/*.parquet', hive_partitioning = true) GROUP BY ALL\""
+                 duckdb -c \"SELECT domain_event_type, count(*) FROM read_parquet('{trusted}/events/domain_event_type=*/**/*.parquet', hive_partitioning = true) GROUP BY ALL\""
             );
         }
         if let Some(trusted) = trusted.filter(|_| self.written.is_some_and(|written| written.rejected > 0)) {

@@ -18,6 +18,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
     let trusted = trusted::open(&args.log, &args.common).await?;
     let log = trusted.need_log("rewrite")?;
     trusted.refuse_other_place(&args.partitions).await?;
+    let tables = trusted.tables().await?;
     let Trusted { config, location, store, group, .. } = trusted;
     let beside = if args.offline || args.dry_run { Some(Fence::Offline) } else { Fence::beside(&*store).await? };
     let no_fence =
@@ -39,6 +40,7 @@ pub async fn rewrite(args: &RewriteArgs) -> Result<(), Failure> {
         all: args.force,
         restores: config.replay_missing == MissingFiles::Restore,
         require_all: args.require_all,
+        tables,
         accepts_lost: args.accept_lost,
         fence,
         on_batch: Box::new(move |batches| drawn.set_position(batches)),

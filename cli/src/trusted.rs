@@ -9,14 +9,13 @@ use common::clock::SystemClock;
 use common::config::Config;
 use common::log::{EmbeddedLog, Log, LogError, LogErrorKind};
 use common::shutdown::Shutdown;
-use common::store::{ListOptions, Location, RetryPolicy, RetryingStore, Store};
-use distributor::{file_without_commit_logs, lost};
+use common::store::{ListOptions, Location, RetryPolicy, RetryingStore, Store, folders};
+use distributor::{Tables, file_without_commit_logs, lost};
 
 use crate::args::{CommonArgs, LogArgs};
-use crate::folders::folders;
 use crate::stores::refuse_no_folder;
 use crate::wiring::{EMBEDDED_GROUP, kafka_log, required};
-use crate::{Failure, configure, stores};
+use crate::{Failure, configure, stores, wiring};
 
 /// The trusted zone, its log, if that is known, and the group that wrote it.
 pub struct Trusted {
@@ -76,6 +75,25 @@ impl Trusted {
             )),
             None => Ok(()),
         }
+    }
+
+    /// The tables over the files. Refuses to leave out ones that exist: their readers would miss files.
+    pub async fn tables(&self) -> Result<Option<Arc<Tables>>, Failure> {
+        let tables = wiring::tables(&self.config, &self.store);
+        if tables.is_some() {
+            return Ok(tables);
+        }
+        for table in ["events/", "rejected/"] {
+            let prefix = format!("{table}_delta_log/");
+            let page = self.store.list(&ListOptions { prefix, limit: Some(1), ..ListOptions::default() }).await?;
+            if let Some(object) = page.objects.first() {
+                return Err(Failure::usage(anyhow!(
+                    "table.format is 'none', and there is {}: delete {table}_delta_log/ if nobody reads this table, or set 'delta'",
+                    object.key
+                )));
+            }
+        }
+        Ok(None)
     }
 
     /// The names of the folders directly below a prefix.

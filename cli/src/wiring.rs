@@ -1,6 +1,6 @@
 //! Connects the components of each command.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -13,7 +13,8 @@ use common::shutdown::Shutdown;
 use common::store::{Location, RetryPolicy, RetryingStore, Store, SurveyOptions, check_writable};
 use common::telemetry::{Health, Http, Pages, Registry, Status};
 use distributor::{
-    Background, Companion, Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Pace, Policy, Scratch, standing,
+    Background, Companion, Distributor, Encoding, EndOfInput, LAYOUT_VERSION, Layout, Pace, Policy, Scratch,
+    TablePublisher, Tables, standing,
 };
 use ingestor::content::{ExpansionLimits, RATIO_JUDGED_FROM_BYTES};
 use ingestor::{DiscoverySettings, HintSource, IgnoredNames, Ingestor, Limits};
@@ -30,6 +31,8 @@ pub const EMBEDDED_GROUP: &str = "event-distributor";
 /// One process gains nothing from several partitions, and each writes files of its own.
 pub const EMBEDDED_PARTITIONS: u32 = 1;
 pub const KAFKA_PARTITIONS: u32 = 4;
+/// A call of the store for the tables that fails for this long is left to the next round.
+const TABLE_PATIENCE: Duration = Duration::from_secs(30);
 /// Partitions of the ledger: the most ingestors that can share a landing zone.
 pub const EMBEDDED_LEDGER_PARTITIONS: u32 = 1;
 pub const KAFKA_LEDGER_PARTITIONS: u32 = 8;
@@ -143,6 +146,30 @@ impl Process {
         Arc::new(RetryingStore::new(store, policy))
     }
 
+    /// Tables over the files, over a store that retries for a while.
+    fn tables(&self, store: &Arc<dyn Store>) -> Option<Arc<Tables>> {
+        let policy = RetryPolicy {
+            patience: Some(TABLE_PATIENCE),
+            wait_for_operator: false,
+            shutdown: self.shutdown.clone(),
+            on_retry: Arc::new(|_| {}),
+        };
+        let store: Arc<dyn Store> = Arc::new(RetryingStore::new(store.clone(), policy));
+        tables(&self.config, &store)
+    }
+
+    /// Publishes what a run that ends by itself has written to the tables.
+    async fn publish(&self, once: bool, store: &Arc<dyn Store>, report: &mut Report) {
+        if !once || self.shutdown.is_triggered() {
+            return;
+        }
+        let Some(tables) = self.tables(store) else { return };
+        match tables.publish().await {
+            Ok(published) => report.tables = Some(published),
+            Err(error) => report.errors.push(format!("tables: {error}")),
+        }
+    }
+
     /// Refuses to take events in for a distributor that could write none of them: the files would be gone from `pending/`
     /// for nothing.
     async fn refuse_stuck(&self, trusted: &Arc<dyn Store>, log: &dyn Log, once: bool) -> Result<(), Failure> {
@@ -228,9 +255,19 @@ impl Process {
         let metrics = Arc::new(distributor::Metrics::new(&self.registry)?);
         let source = metrics.clone();
         self.status.register("distributor", move || source.status());
+        let tables = self.tables(&store);
+        let mut companions: Vec<Arc<dyn Companion>> = Vec::new();
+        if let (Some(tables), Some(table)) = (&tables, &self.config.table) {
+            companions.push(Arc::new(TablePublisher {
+                tables: tables.clone(),
+                metrics: metrics.clone(),
+                every: table.every,
+                failure: Mutex::new(None),
+            }));
+        }
         let compact = &self.config.compact;
-        let companion = compact.every.map(|every| -> Arc<dyn Companion> {
-            Arc::new(Background {
+        if let Some(every) = compact.every {
+            companions.push(Arc::new(Background {
                 store: store.clone(),
                 host: distributor::Host::system(),
                 clock: self.clock.clone(),
@@ -242,11 +279,12 @@ impl Process {
                 every,
                 pace: Pace::new(Some(compact.max_bytes_per_second)),
                 scratch: scratch.clone(),
+                tables,
                 fence: OnceCell::new(),
-            })
-        });
+            }));
+        }
         Ok(Distributor {
-            companion,
+            companions,
             store,
             log,
             clock: self.clock.clone(),
@@ -275,6 +313,14 @@ impl Process {
             },
         })
     }
+}
+
+/// Tables over the files of a trusted zone, if there are to be any.
+pub fn tables(config: &Config, store: &Arc<dyn Store>) -> Option<Arc<Tables>> {
+    let table = config.table?;
+    let (clock, topic) = (Arc::new(SystemClock), config.log.events_topic.clone());
+    let host = distributor::Host::system();
+    Some(Arc::new(Tables::new(store.clone(), clock, host, topic, layout(config), table.retain)))
 }
 
 /// The layout of new batches.
@@ -313,7 +359,8 @@ struct Tries {
 
 /// Whether the trusted zone has a file of `events`. What cannot be listed counts as none: the report only advises.
 async fn has_tables(store: &dyn Store) -> bool {
-    let options = SurveyOptions { prefix: "events/".to_owned(), limit: Some(1), ..SurveyOptions::default() };
+    let options =
+        SurveyOptions { prefix: "events/domain_event_type=".to_owned(), limit: Some(1), ..SurveyOptions::default() };
     store.survey(&options).await.is_ok_and(|page| !page.objects.is_empty())
 }
 
@@ -410,6 +457,7 @@ pub async fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     report.ingest_ended(ingested);
     report.distribute_ended(distributed);
+    process.publish(args.once, &trusted, &mut report).await;
     process.conclude(&args.common, args.once, &report, Some(&*trusted)).await
 }
 
@@ -448,5 +496,6 @@ pub async fn distribute(args: &DistributeArgs) -> Result<(), Failure> {
     drop(progress);
     let mut report = Report { written: Some(distributor.metrics.report()), ..Report::default() };
     report.distribute_ended(outcome);
+    process.publish(args.once, &trusted, &mut report).await;
     process.conclude(&args.common, args.once, &report, Some(&*trusted)).await
 }

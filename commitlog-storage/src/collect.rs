@@ -97,6 +97,19 @@ impl CommitLog {
     /// # Errors
     /// Of the store, and an object among them whose name has no number.
     pub async fn delete_staged(&self, head: &Head, before_ms: i64) -> Result<usize> {
+        let spent = self.spent(head, before_ms).await?;
+        self.delete(spent).await
+    }
+
+    /// Whether anything is staged for replaces that have ended.
+    ///
+    /// # Errors
+    /// As [`CommitLog::delete_staged`].
+    pub async fn has_spent(&self, head: &Head) -> Result<bool> {
+        Ok(!self.spent(head, i64::MAX).await?.is_empty())
+    }
+
+    async fn spent(&self, head: &Head, before_ms: i64) -> Result<Vec<ObjectMeta>> {
         let mut garbage = Vec::new();
         for root in self.staged_roots() {
             for object in self.objects(&root, None, before_ms).await? {
@@ -106,7 +119,7 @@ impl CommitLog {
                 }
             }
         }
-        self.delete(garbage).await
+        Ok(garbage)
     }
 
     /// Every object below a prefix and after a key that was put before `before_ms`.

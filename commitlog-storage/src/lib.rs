@@ -30,6 +30,7 @@ mod keys;
 mod load;
 mod names;
 pub mod owning;
+mod partitions;
 pub mod replacing;
 mod root;
 mod session;
@@ -45,6 +46,7 @@ pub use collecting::Keep;
 pub use error::{CommitLogError, Damage};
 pub use load::{Loaded, Recent};
 pub use names::TABLES;
+pub use partitions::partitions;
 pub use root::{CheckpointRef, Root};
 pub use session::{PROOF_LASTS_MS, Proof, Session, Writer};
 

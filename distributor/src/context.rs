@@ -36,5 +36,5 @@ pub(crate) struct Context {
     /// What to do about missing files of committed batches.
     pub missing: MissingFiles,
     pub metrics: Arc<Metrics>,
-    pub companion: Option<Arc<dyn Companion>>,
+    pub companions: Vec<Arc<dyn Companion>>,
 }

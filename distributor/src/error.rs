@@ -8,6 +8,7 @@ use parquet::errors::ParquetError;
 
 use crate::batch::BatchError;
 use crate::scratch::ScratchError;
+use crate::table::TableError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartitionError {
@@ -50,6 +51,16 @@ impl From<BatchError> for PartitionError {
         match error {
             BatchError::Encode(error) => Self::Encode(error),
             BatchError::Scratch(error) => Self::Scratch(error),
+        }
+    }
+}
+
+impl From<TableError> for PartitionError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Store(error) => Self::Store(error),
+            TableError::CommitLog(error) => error.into(),
+            other => Self::Refused(other.to_string()),
         }
     }
 }

@@ -41,6 +41,7 @@ mod scratch;
 #[cfg(test)]
 mod simulation;
 mod standing;
+mod table;
 mod target;
 #[cfg(test)]
 mod testing;
@@ -67,4 +68,5 @@ pub use rewrite::{PartitionRewrite, Rewriter};
 pub use role::{DistributeError, Distributor, EndOfInput, Settings, needed_rights};
 pub use scratch::{Scratch, ScratchError};
 pub use standing::{Standing, standing};
+pub use table::{Published, Rebuilt, TableError, TablePublisher, Tables};
 pub use target::{ReplayError, ReplayTarget};

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::batch::Counts;
 use crate::close::CloseReason;
+use crate::table::Published;
 
 /// Totals of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -76,6 +77,10 @@ pub struct Metrics {
     merge_bytes: IntCounter,
     merge_skipped: IntCounter,
     merge_failures: IntCounter,
+    table_commits: IntCounter,
+    table_failures: IntCounter,
+    table_version: IntGaugeVec,
+    tables_published: Gauge,
 }
 
 /// The data of a finished batch.
@@ -328,6 +333,21 @@ impl Metrics {
                 "ed_distribute_merge_failures_total",
                 "Rounds of merging small files that failed; the next one tries again",
             )?,
+            table_commits: counter("ed_distribute_table_commits_total", "Commits of the Delta tables by this process")?,
+            table_failures: counter(
+                "ed_distribute_table_failures_total",
+                "Rounds of publishing the Delta tables that failed; the next one tries again",
+            )?,
+            table_version: {
+                let help = "Version of a Delta table that this process published last";
+                let versions = IntGaugeVec::new(Opts::new("ed_distribute_table_version", help), &["table"])?;
+                registry.register(Box::new(versions.clone()))?;
+                versions
+            },
+            tables_published: time(
+                "ed_distribute_tables_published_timestamp_seconds",
+                "The Delta tables held everything that was committed by this time, Unix seconds",
+            )?,
         })
     }
 
@@ -366,6 +386,19 @@ impl Metrics {
 
     pub(crate) fn merging_failed(&self) {
         self.merge_failures.inc();
+    }
+
+    pub(crate) fn tables_published(&self, now_ms: i64, published: Published) {
+        self.table_commits.inc_by(published.commits);
+        for (table, version) in [("events", published.events_version), ("rejected", published.rejected_version)] {
+            self.table_version.with_label_values(&[table]).set(i64::try_from(version).unwrap_or(i64::MAX));
+        }
+        #[allow(clippy::cast_precision_loss, reason = "a time in seconds needs less")]
+        self.tables_published.set(now_ms as f64 / 1_000.0);
+    }
+
+    pub(crate) fn publishing_failed(&self) {
+        self.table_failures.inc();
     }
 
     pub(crate) fn collection_failed(&self) {

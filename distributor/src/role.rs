@@ -145,8 +145,8 @@ pub struct Distributor {
     pub metrics: Arc<Metrics>,
     pub health: Health,
     pub settings: Settings,
-    /// Works beside the owner of each partition, unless `once`.
-    pub companion: Option<Arc<dyn Companion>>,
+    /// Work beside the owner of each partition, unless `once`.
+    pub companions: Vec<Arc<dyn Companion>>,
 }
 
 impl Distributor {
@@ -236,7 +236,7 @@ impl Distributor {
             budget: Budget::new(settings.window_memory, settings.scratch.clone()),
             missing: settings.missing,
             metrics: self.metrics.clone(),
-            companion: self.companion.clone().filter(|_| !settings.once),
+            companions: if settings.once { Vec::new() } else { self.companions.clone() },
         };
         // The ends are read first: every end of a partition reached later is at or beyond them.
         let asked_ms = self.clock.now_ms();

@@ -97,7 +97,7 @@ impl Zone {
     /// In batches of 20 records.
     pub fn distributor(&self) -> Distributor {
         Distributor {
-            companion: None,
+            companions: Vec::new(),
             store: self.store(),
             log: self.log.clone(),
             clock: Arc::new(SystemClock),

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::store::{Store, StoreError};
-
-use crate::folders::folders;
+use common::store::{Store, StoreError, folders};
 
 /// Types beyond these are not written into a statement: engines limit its length.
 pub const MOST_TYPES: usize = 1_000;

@@ -12,7 +12,7 @@ use super::values::{
 };
 use super::{
     Archive, Compact, Compression, Config, ConfigErrors, Dedup, Flush, Landing, Ledger, LogConfig, MAX_FILES_PER_BATCH,
-    MAX_ROWS_PER_BATCH, MissingFiles, Quarantine, Trusted, TypeAges,
+    MAX_ROWS_PER_BATCH, MissingFiles, Quarantine, TableConfig, Trusted, TypeAges,
 };
 use crate::redact::{MASK, without_credentials};
 use crate::store::Location;
@@ -68,6 +68,19 @@ impl Checker<'_> {
             value if range.contains(&value) => Ok(value),
             _ => Err(format!("'{text}' is not from {limits}")),
         })
+    }
+
+    fn table(&mut self) -> Option<TableConfig> {
+        let config = TableConfig {
+            every: self.positive("table.every"),
+            retain: self.period("table.retain", Duration::ZERO..=MAX_DURATION),
+        };
+        let is_delta = self.required("table.format", true, |text| match text {
+            "delta" => Ok(true),
+            "none" => Ok(false),
+            _ => Err(format!("'{text}' is neither `delta` nor `none`")),
+        });
+        is_delta.then_some(config)
     }
 
     fn positive(&mut self, path: &str) -> Duration {
@@ -283,6 +296,7 @@ fn gather(tree: &ConfigTree, errors: Vec<String>) -> (Result<Config, ConfigError
                 .filter(|every| !every.is_zero()),
             max_bytes_per_second: checker.size("compact.max_rate", 1_000..=1_000_000_000_000),
         },
+        table: checker.table(),
         columns: checker.columns(),
         trusted: checker.trusted(),
         http_listen: checker.optional("http.listen", listen_address),

@@ -67,6 +67,8 @@ pub struct Config {
     pub flush: Flush,
     pub replay_missing: MissingFiles,
     pub compact: Compact,
+    /// `None`: only files, no tables over them.
+    pub table: Option<TableConfig>,
     /// Additional columns for values inside `data`; valid in combination.
     pub columns: Vec<ColumnRule>,
     pub trusted: Trusted,
@@ -132,6 +134,15 @@ pub struct Compact {
     pub every: Option<Duration>,
     /// Of small files that a distributor reads.
     pub max_bytes_per_second: u64,
+}
+
+/// How tables are kept over the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableConfig {
+    /// The pause between two rounds of publishing.
+    pub every: Duration,
+    /// How long replaced files are kept for readers of older versions.
+    pub retain: Duration,
 }
 
 /// When a file has so many bad events that it is quarantined.

@@ -22,6 +22,7 @@ mod capabilities;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+mod folders;
 mod key;
 mod local;
 mod location;
@@ -50,6 +51,7 @@ use bytes::Bytes;
 
 pub use capabilities::Capabilities;
 pub use error::{StoreError, StoreErrorKind};
+pub use folders::folders;
 pub use local::{LocalStore, is_later_state};
 pub use location::{Location, LocationError};
 pub use lock::{LockKind, StoreLock};

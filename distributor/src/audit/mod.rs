@@ -9,7 +9,6 @@ mod deep;
 mod error;
 mod files;
 mod hidden;
-mod names;
 mod present;
 mod report;
 mod rows;
@@ -30,12 +29,12 @@ use crate::lost::has_commit_log;
 use crate::refusals;
 use crate::replace::command;
 use crate::scratch::Scratch;
+use crate::table::compare;
 use crate::watermark;
 use crate::window::Budget;
 use present::Present;
 
 pub use error::AuditError;
-pub(crate) use names::commit_logs;
 pub use report::{Audit, Finding, FindingKind, OpenBatch, PartitionAudit, Repair};
 
 /// Files read at the same time.
@@ -100,8 +99,11 @@ impl Auditor {
             unread: BTreeSet::new(),
             impaired: BTreeSet::new(),
         };
-        for partition in names::commit_logs(&*self.store, &self.topic).await? {
+        for partition in commitlog_storage::partitions(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
+        }
+        for fault in compare(&self.store, &self.topic, &work.states).await? {
+            work.find(FindingKind::TableWrong, fault.place, fault.message);
         }
         work.watermark().await?;
         work.unaccounted(repair).await?;

@@ -103,6 +103,8 @@ pub enum FindingKind {
     FileUnknown,
     /// A folder or a file that the store refuses to list or to read: it was not checked.
     Unreadable,
+    /// A Delta table is damaged, was changed by another program, or names other files than the commit logs do.
+    TableWrong,
     /// The watermark says more than is true, or cannot be understood.
     WatermarkWrong,
     /// Begun long ago and never completed: it holds parts that no listing of objects shows.
@@ -127,6 +129,7 @@ impl FindingKind {
             Self::OrphanKept => "orphan-kept",
             Self::FileUnknown => "file-unknown",
             Self::Unreadable => "unreadable",
+            Self::TableWrong => "table-wrong",
             Self::WatermarkWrong => "watermark-wrong",
             Self::UploadAbandoned => "upload-abandoned",
             Self::KeyRepeated => "key-repeated",

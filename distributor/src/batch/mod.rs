@@ -33,7 +33,8 @@ pub(crate) use merged::MergedFile;
 pub(crate) use name::Name;
 pub(crate) use place::{LAYOUT, Place, STANDS_IN, Series, path};
 use promoted::Promoted;
-use rows::{Kind, Lineage, Rows};
+pub(crate) use rows::rejected_schema as rejected_columns;
+use rows::{Kind, Lineage, Rows, events_schema};
 use spool::Overflow;
 pub(crate) use spool::{Body, Spool};
 pub(crate) use stand_ins::StandIns;
@@ -423,6 +424,14 @@ impl Batch {
         }
         Ok(())
     }
+}
+
+/// The columns of files of `events` under a layout.
+///
+/// # Errors
+/// It has columns that this build does not know.
+pub(crate) fn events_columns(layout: &Layout) -> Result<arrow_schema::SchemaRef, String> {
+    Ok(events_schema(&Promoted::of(layout)?))
 }
 
 /// A record as the commit log remembers it.

@@ -65,7 +65,7 @@ pub(super) fn events_schema(promoted: &Promoted) -> SchemaRef {
     schema(own)
 }
 
-pub(super) fn rejected_schema() -> SchemaRef {
+pub(crate) fn rejected_schema() -> SchemaRef {
     schema(vec![
         Field::new("reason", DataType::Utf8, false),
         Field::new("detail", DataType::Utf8, false),

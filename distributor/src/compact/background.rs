@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::metrics::{Merged, Metrics};
 use crate::replace::Fence;
 use crate::scratch::Scratch;
+use crate::table::Tables;
 
 /// Batches are looked at until their folders have rested for so long. Older small files, of a time without compaction, are left
 /// to the command.
@@ -42,6 +43,7 @@ pub struct Background {
     pub every: Duration,
     pub pace: Pace,
     pub scratch: Scratch,
+    pub tables: Option<Arc<Tables>>,
     /// What lets files be deleted while distributors run, once known.
     pub fence: OnceCell<Option<Fence>>,
 }
@@ -149,6 +151,7 @@ impl Background {
             policy: self.policy,
             now_ms,
             scratch: self.scratch.clone(),
+            tables: self.tables.clone(),
             fence,
             accepts_lost: false,
             since_ms: Some(now_ms.saturating_sub(self.policy.rest_ms).saturating_sub(looked_at)),

@@ -38,6 +38,7 @@ use crate::batch::Encoding;
 use crate::host::Host;
 use crate::replace::{Carrier, Fence, Ground};
 use crate::scratch::Scratch;
+use crate::table::Tables;
 
 pub use background::Background;
 pub use pace::Pace;
@@ -57,6 +58,8 @@ pub struct Compactor {
     /// The time now, Unix milliseconds, by which folders have rested.
     pub now_ms: i64,
     pub scratch: Scratch,
+    /// Tables over the files. Their readers are told before a file is deleted.
+    pub tables: Option<Arc<Tables>>,
     pub fence: Fence,
     /// Ends a decided compaction also if an output of it is lost for good. That file stays missing, until it is restored from the
     /// log.
@@ -79,6 +82,7 @@ impl Compactor {
             group: &self.group,
             fence: self.fence,
             scratch: &self.scratch,
+            tables: self.tables.as_ref(),
         };
         Carrier::new(&ground, partition)
     }

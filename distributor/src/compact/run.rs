@@ -259,7 +259,7 @@ impl Compactor {
     /// # Errors
     /// The store's, a commit log that is damaged, and a partition that has none.
     pub async fn plan(&self, partitions: Option<&[i32]>) -> Result<Vec<PartitionCompaction>, CompactError> {
-        let known = crate::audit::commit_logs(&*self.store, &self.topic).await?;
+        let known = commitlog_storage::partitions(&*self.store, &self.topic).await?;
         if let Some(unknown) = partitions.into_iter().flatten().find(|id| !known.contains(id)) {
             let message = format!("topic '{}' has no commit log of partition {unknown}", self.topic);
             return Err(CompactError::Refused(message));

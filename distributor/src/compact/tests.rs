@@ -35,6 +35,7 @@ fn compactor(zone: &Zone, policy: Policy) -> Compactor {
         now_ms: i64::MAX,
         scratch: Scratch::new(zone.folder.path()),
         since_ms: None,
+        tables: None,
         accepts_lost: false,
         pace: Pace::new(None),
         fence: Fence::Locks,
@@ -174,6 +175,7 @@ fn background(zone: &Zone, distributor: &Distributor) -> Arc<dyn Companion> {
         every: Duration::from_millis(20),
         pace: Pace::new(Some(1_000_000_000)),
         scratch: Scratch::new(zone.folder.path()),
+        tables: None,
         fence: OnceCell::new(),
     })
 }
@@ -184,7 +186,7 @@ async fn a_distributor_merges_the_small_files_of_its_partitions_meanwhile() {
     let mut distributor = zone.distributor();
     distributor.settings.once = false;
     distributor.settings.max_rows = 5;
-    distributor.companion = Some(background(&zone, &distributor));
+    distributor.companions.push(background(&zone, &distributor));
     append(&zone, 50..100).await;
     let batches = zone.committed(0) + 10;
     let (shutdown, end) = (Shutdown::new(), EndOfInput::later());
@@ -386,6 +388,7 @@ async fn rewrite(zone: &Zone, layout: Layout) {
         all: false,
         restores: true,
         require_all: false,
+        tables: None,
         accepts_lost: false,
         fence: Fence::Locks,
         on_batch: Box::new(|_| {}),

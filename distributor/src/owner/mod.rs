@@ -77,7 +77,8 @@ async fn own(
     let commits = CommitLog::new(context.store.clone(), &context.topic, id);
     let session = Session::new(commits.clone(), host.boot_clock.clone(), host.writer());
     // Until the owner ends.
-    let _accompanied = context.companion.as_ref().map(|companion| Accompanied::by(companion, id));
+    let _accompanied: Vec<Accompanied> =
+        context.companions.iter().map(|companion| Accompanied::by(companion, id)).collect();
     let work = Partition {
         known: Known::new(context.layout.window_ms, &context.budget),
         parts: context.budget.watch(),

@@ -53,7 +53,7 @@ impl Zone {
             ages: settings.ages,
             uploads: UploadRoom::default(),
             missing: MissingFiles::Restore,
-            companion: None,
+            companions: Vec::new(),
             metrics,
         };
         Shared {

@@ -10,6 +10,7 @@ use commitlog_storage::{CommitLog, Proof};
 use common::log::Log;
 use common::store::{ListOptions, LockKind, Store, StoreErrorKind, Version};
 use futures_util::{FutureExt, StreamExt};
+use tokio::time::Instant;
 
 use super::fence::{self, Fence};
 use crate::batch::{FinishedFile, Place, path};
@@ -19,6 +20,7 @@ use crate::in_turn::in_turn;
 use crate::owner::files::{deadline, hash_in, put_under, resting_on};
 use crate::refusals;
 use crate::scratch::Scratch;
+use crate::table::Tables;
 use crate::uploads::{UploadRoom, Uploads};
 
 pub(crate) struct Carrier {
@@ -32,6 +34,8 @@ pub(crate) struct Carrier {
     pub commits: CommitLog,
     pub fence: Fence,
     pub scratch: Scratch,
+    /// Tables over the files, whose readers are told before a file is deleted.
+    pub tables: Option<Arc<Tables>>,
     /// What is staged, by replace and output.
     staged: BTreeMap<(u64, u32), Stored>,
     /// Outputs of the replace that is decided, which stand as it was.
@@ -60,6 +64,7 @@ pub(crate) struct Ground<'a> {
     pub group: &'a str,
     pub fence: Fence,
     pub scratch: &'a Scratch,
+    pub tables: Option<&'a Arc<Tables>>,
 }
 
 impl Carrier {
@@ -74,6 +79,7 @@ impl Carrier {
             commits: CommitLog::new(ground.store.clone(), ground.topic, partition),
             fence: ground.fence,
             scratch: ground.scratch.clone(),
+            tables: ground.tables.cloned(),
             staged: BTreeMap::new(),
             examined: BTreeMap::new(),
             altered: BTreeMap::new(),
@@ -161,6 +167,23 @@ impl Carrier {
     /// # Errors
     /// The store's and the log's.
     pub(crate) async fn await_fence(&self, put_ms: Option<i64>, end: i64) -> Result<(), PartitionError> {
+        // The replace is decided.
+        let told = self.tell_tables().await?;
+        self.await_puts(put_ms, end).await?;
+        if let Some(until) = told {
+            tokio::time::sleep_until(until).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes what the commit log says to the tables. Returns when readers of older versions have had their time.
+    async fn tell_tables(&self) -> Result<Option<Instant>, PartitionError> {
+        let Some(tables) = &self.tables else { return Ok(None) };
+        tables.publish().await?;
+        Ok(Some(Instant::now() + tables.retain))
+    }
+
+    async fn await_puts(&self, put_ms: Option<i64>, end: i64) -> Result<(), PartitionError> {
         match (self.fence, put_ms) {
             (Fence::Offline, _) => self.check_members(end).await,
             (Fence::Locks, _) => match self.commits.fence(LockKind::Shared).await? {
@@ -310,9 +333,18 @@ impl Carrier {
     /// # Errors
     /// The store's.
     pub(crate) async fn drop_staged(&mut self, replace: u64) -> Result<(), PartitionError> {
+        self.let_readers_go_on().await?;
         self.staged.retain(|(of, _), _| *of != replace);
         for prefix in self.commits.staged_prefixes(replace) {
             drop_below(&*self.store, &prefix).await?;
+        }
+        Ok(())
+    }
+
+    /// Before something staged is deleted: readers of the tables learn that it has been published, and have their time.
+    async fn let_readers_go_on(&self) -> Result<(), PartitionError> {
+        if let Some(until) = self.tell_tables().await? {
+            tokio::time::sleep_until(until).await;
         }
         Ok(())
     }
@@ -323,6 +355,10 @@ impl Carrier {
     /// The store's; and something that is not staged by a replacer.
     pub(crate) async fn drop_spent(&self) -> Result<(), PartitionError> {
         let head = self.commits.load().await?.head;
+        if !self.commits.has_spent(&head).await? {
+            return Ok(());
+        }
+        self.let_readers_go_on().await?;
         self.commits.delete_staged(&head, i64::MAX).await?;
         Ok(())
     }

@@ -50,6 +50,7 @@ use crate::host::Host;
 use crate::layout::Layout;
 use crate::replace::{Carrier, Fence, Ground};
 use crate::scratch::Scratch;
+use crate::table::Tables;
 
 pub(crate) use differences::{differences, encoding_words};
 pub use plan::PartitionRewrite;
@@ -68,6 +69,8 @@ pub struct Rewriter {
     /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
     pub batch_memory: u64,
     pub scratch: Scratch,
+    /// Tables over the files. Their readers are told before a file is deleted.
+    pub tables: Option<Arc<Tables>>,
     /// Also batches that are like that already.
     pub all: bool,
     /// Outputs of replaces that were lost are made again.
@@ -91,6 +94,7 @@ impl Rewriter {
             group: &self.group,
             fence: self.fence,
             scratch: &self.scratch,
+            tables: self.tables.as_ref(),
         };
         Carrier::new(&ground, partition)
     }

@@ -54,6 +54,7 @@ fn rewriter(zone: &Zone, layout: Layout, encoding: Encoding) -> Rewriter {
         all: false,
         restores: true,
         require_all: false,
+        tables: None,
         accepts_lost: false,
         fence: Fence::Offline,
         on_batch: Box::new(|_| {}),

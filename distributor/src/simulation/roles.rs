@@ -53,7 +53,7 @@ pub(super) fn settings(once: bool) -> Settings {
 
 pub(super) fn distributor(store: StoreOf, log: LogOf, settings: Settings) -> Distributor {
     Distributor {
-        companion: None,
+        companions: Vec::new(),
         clock: Arc::new(WallClock(store.memory.chance.clone())),
         host: store.memory.chance.host(),
         store: Arc::new(store),

@@ -315,6 +315,7 @@ impl World {
             now_ms: common::clock::Clock::now_ms(&*self.chance),
             scratch: roles::scratch(),
             fence: Fence::Wait(self.fence),
+            tables: None,
             accepts_lost: self.trouble == Trouble::FilesAreLost && self.chance.draw(|random| random.one_in(2)),
             since_ms: self
                 .chance
@@ -341,6 +342,7 @@ impl World {
             all: false,
             restores: true,
             require_all: false,
+            tables: None,
             accepts_lost: false,
             fence: Fence::Wait(self.fence),
             on_batch: Box::new(|_| {}),
@@ -421,7 +423,7 @@ impl World {
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let mut distributor = roles::distributor(store, log, settings);
         if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(2)) {
-            distributor.companion = Some(self.make_background(&distributor));
+            distributor.companions.push(self.make_background(&distributor));
         }
         (life, distributor)
     }
@@ -442,6 +444,7 @@ impl World {
             every: Duration::from_millis(every_ms),
             pace: Pace::new(None),
             scratch: roles::scratch(),
+            tables: None,
             fence: OnceCell::new_with(Some(Some(Fence::Wait(self.fence)))),
         })
     }

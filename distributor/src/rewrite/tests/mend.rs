@@ -20,6 +20,7 @@ async fn merged() -> Zone {
         policy: Policy { target_bytes: 1 << 30, rest_ms: 0 },
         now_ms: i64::MAX,
         scratch: Scratch::new(zone.folder.path()),
+        tables: None,
         accepts_lost: false,
         since_ms: None,
         pace: Pace::new(None),

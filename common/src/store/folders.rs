@@ -1,12 +1,12 @@
 //! The folders of a place in a store.
 
-use common::store::{ListOptions, Store, StoreError};
+use super::{ListOptions, Result, Store};
 
 /// Folders directly below a prefix, in order, over all pages of the listing: at least `most` if there are so many.
 ///
 /// # Errors
 /// The store's.
-pub async fn folders(store: &dyn Store, prefix: &str, most: usize) -> Result<Vec<String>, StoreError> {
+pub async fn folders(store: &dyn Store, prefix: &str, most: usize) -> Result<Vec<String>> {
     let (mut all, mut start_after) = (Vec::new(), None);
     loop {
         let options = ListOptions { prefix: prefix.to_owned(), delimiter: true, start_after, limit: Some(1_000) };
@@ -21,9 +21,8 @@ pub async fn folders(store: &dyn Store, prefix: &str, most: usize) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
-    use common::store::{MemoryStore, Metadata, PutCondition};
-
     use super::*;
+    use crate::store::{MemoryStore, Metadata, PutCondition};
 
     #[tokio::test]
     async fn folders_beyond_the_first_page_are_found() {

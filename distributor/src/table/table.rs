@@ -1,0 +1,363 @@
+//! One table, and its commits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use common::store::Store;
+use deltalog::{
+    Action, Add, Committed, DeltaLog, ENGINE, Field, File, Format, MetaData, Protocol, READER_VERSION, REBUILD, Remove,
+    Schema, Snapshot, Txn, WRITER_VERSION, decode_path,
+};
+use serde_json::json;
+use std::sync::Arc;
+
+use super::TableError;
+use super::file::{Owner, add, owner, path_in};
+use super::follower::{Backlog, Due, Follower};
+use super::schema::Kind;
+
+/// A checkpoint is put after so many commits.
+const COMMITS_A_CHECKPOINT: u64 = 100;
+/// Files of a commit that changes more than these are added in several.
+const MOST_ADDED: usize = 50_000;
+/// A table without news of a partition learns all the same that it has so many entries of it.
+const QUIET_ENTRIES: u64 = 256;
+/// Commits of a table that were replaced by a checkpoint are kept for at least so long, for readers that are slow.
+const KEPT_MS: i64 = 3_600_000;
+
+pub(super) struct Table {
+    pub kind: Kind,
+    pub log: DeltaLog,
+    pub snapshot: Snapshot,
+}
+
+/// What is written besides the actions, and when.
+pub(super) struct Signature<'a> {
+    pub now_ms: i64,
+    /// A new random text for each call.
+    pub id: &'a (dyn Fn() -> String + Send + Sync),
+}
+
+fn info(operation: &str, id: &str, now_ms: i64) -> Action {
+    Action::CommitInfo(json!({
+        "timestamp": now_ms,
+        "operation": operation,
+        "operationParameters": {},
+        "isBlindAppend": operation == "WRITE",
+        "engineInfo": format!("{ENGINE}{}", env!("CARGO_PKG_VERSION")),
+        "txnId": id,
+    }))
+}
+
+pub(super) fn app_id(topic: &str, partition: i32) -> String {
+    format!("event-distributor/{topic}/{partition}")
+}
+
+/// Random, in the form of a UUID of version 4.
+fn uuid(random: &str) -> String {
+    let digits: String =
+        random.chars().filter(char::is_ascii_hexdigit).chain("0".repeat(32).chars()).take(32).collect();
+    format!("{}-{}-4{}-8{}-{}", &digits[..8], &digits[8..12], &digits[13..16], &digits[17..20], &digits[20..])
+}
+
+impl Table {
+    /// Reads a table, or makes it with these columns.
+    ///
+    /// # Errors
+    /// The store's; a log that is damaged; and a table that others changed, unless it `may_be_foreign`.
+    pub(super) async fn open(
+        store: &Arc<dyn Store>,
+        kind: Kind,
+        columns: Vec<Field>,
+        signature: &Signature<'_>,
+        may_be_foreign: bool,
+    ) -> Result<Self, TableError> {
+        let log = DeltaLog::new(store.clone(), kind.root());
+        let snapshot = match log.load().await? {
+            Some(snapshot) => snapshot,
+            None => {
+                let id = (signature.id)();
+                let actions = vec![
+                    info("CREATE TABLE", &id, signature.now_ms),
+                    Action::Protocol(protocol()),
+                    Action::MetaData(metadata(kind, columns, &uuid(&id), signature.now_ms)?),
+                ];
+                // Whoever else made it, made the same.
+                log.commit(0, &id, &actions).await?;
+                log.load().await?.ok_or_else(|| TableError::Busy { root: kind.root().to_owned() })?
+            }
+        };
+        match &snapshot.foreign {
+            Some(foreign) if !may_be_foreign => {
+                Err(TableError::Foreign { root: kind.root().to_owned(), foreign: foreign.clone() })
+            }
+            _ => Ok(Self { kind, log, snapshot }),
+        }
+    }
+
+    /// How many entries of a commit log it holds.
+    pub(super) fn entries_of(&self, topic: &str, partition: i32) -> Option<u64> {
+        let txn = self.snapshot.txns.get(&app_id(topic, partition))?;
+        u64::try_from(txn.version).ok()
+    }
+
+    /// The keys that it names, of some partitions of a topic; and paths that no distributor gives.
+    ///
+    /// # Errors
+    /// The store's; and a log that is damaged.
+    pub(super) async fn keys(&self, topic: &str, of: &BTreeSet<i32>) -> Result<Keys, TableError> {
+        let (root, mut keys) = (self.kind.root(), Keys::default());
+        self.log
+            .visit(&self.snapshot, &mut |file| {
+                let File::Live(Add { path, .. }) = file else { return Ok(()) };
+                match owner(&path) {
+                    Owner::Partition { topic: its, partition } if its == topic && of.contains(&partition) => {
+                        if let Some(key) = decode_path(&path) {
+                            keys.of.entry(partition).or_default().insert(format!("{root}{key}"));
+                        }
+                    }
+                    Owner::Partition { .. } => {}
+                    Owner::Nobody => keys.foreign.push(path),
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(keys)
+    }
+
+    /// Whether it has nothing to be told by any of these.
+    pub(super) fn is_settled(&self, followers: &BTreeMap<i32, Follower>) -> bool {
+        followers.values().filter_map(|follower| follower.backlogs.get(&self.kind)).all(|backlog| !is_due(backlog))
+    }
+
+    /// Publishes what is due. False: somebody else committed meanwhile, and everything has to be read again.
+    ///
+    /// # Errors
+    /// The store's; and columns that changed their type.
+    pub(super) async fn publish(
+        &mut self,
+        topic: &str,
+        followers: &mut BTreeMap<i32, Follower>,
+        signature: &Signature<'_>,
+    ) -> Result<bool, TableError> {
+        let (kind, mut actions, mut txns) = (self.kind, Vec::new(), Vec::new());
+        for (partition, follower) in &*followers {
+            let Some(backlog) = follower.backlogs.get(&kind).filter(|backlog| is_due(backlog)) else { continue };
+            let version = i64::try_from(backlog.entries).unwrap_or(i64::MAX);
+            let app_id = app_id(topic, *partition);
+            txns.push(Txn { app_id, version, last_updated: Some(signature.now_ms) });
+            for (key, due) in &backlog.files {
+                actions.push(match due {
+                    Due::Add { folder, stored, is_new } => {
+                        Action::Add(add(kind.root(), key, folder, stored, *is_new, signature.now_ms))
+                    }
+                    Due::Remove => removed(path_in(kind.root(), key), signature.now_ms),
+                });
+            }
+        }
+        let grown = self.grown(followers)?;
+        if !self.commit_all("WRITE", grown, actions, txns, signature).await? {
+            return Ok(false);
+        }
+        for follower in followers.values_mut() {
+            follower.published(kind);
+        }
+        Ok(true)
+    }
+
+    /// Makes the table what the commit logs say, whatever is in it. `anew` have folded everything.
+    ///
+    /// # Errors
+    /// As [`Table::publish`].
+    pub(super) async fn rebuild(
+        &mut self,
+        topic: &str,
+        anew: &mut BTreeMap<i32, Follower>,
+        foreign: Vec<String>,
+        columns: Vec<Field>,
+        signature: &Signature<'_>,
+    ) -> Result<Option<Rebuilt>, TableError> {
+        let (kind, mut actions, mut txns, mut rebuilt) = (self.kind, Vec::new(), Vec::new(), Rebuilt::default());
+        for path in foreign {
+            rebuilt.removed += 1;
+            actions.push(removed(path, signature.now_ms));
+        }
+        let mut schema = Schema::new([columns, kind.partition_columns()].concat());
+        let partition_columns = kind.partition_columns().len();
+        for (partition, follower) in &*anew {
+            let Some(backlog) = follower.backlogs.get(&kind) else { continue };
+            let version = i64::try_from(backlog.entries).unwrap_or(i64::MAX);
+            txns.push(Txn { app_id: app_id(topic, *partition), version, last_updated: Some(signature.now_ms) });
+            for columns in &backlog.columns {
+                grow(kind, &mut schema, columns, partition_columns)?;
+            }
+            for (key, due) in &backlog.files {
+                actions.push(match due {
+                    Due::Add { folder, stored, .. } => {
+                        rebuilt.added += 1;
+                        Action::Add(add(kind.root(), key, folder, stored, false, signature.now_ms))
+                    }
+                    Due::Remove => {
+                        rebuilt.removed += 1;
+                        removed(path_in(kind.root(), key), signature.now_ms)
+                    }
+                });
+            }
+        }
+        // Of layouts that only replaced files have, the commit logs know nothing any more: what the table has stays.
+        if let Ok(had) = Schema::parse(&self.snapshot.metadata.schema_string) {
+            let known = |field: &Field| schema.fields.iter().any(|other| other.name.eq_ignore_ascii_case(&field.name));
+            let more: Vec<Field> = had.fields.into_iter().filter(|field| !known(field)).collect();
+            grow(kind, &mut schema, &more, partition_columns)?;
+        }
+        let id = self.snapshot.metadata.id.clone();
+        let head =
+            vec![Action::Protocol(protocol()), Action::MetaData(with_schema(kind, &schema, &id, signature.now_ms)?)];
+        if !self.commit_all(REBUILD, head, actions, txns, signature).await? {
+            return Ok(None);
+        }
+        for follower in anew.values_mut() {
+            follower.published(kind);
+        }
+        rebuilt.version = self.snapshot.version;
+        Ok(Some(rebuilt))
+    }
+
+    /// The metadata with columns that the table lacks, if it lacks any.
+    fn grown(&self, followers: &BTreeMap<i32, Follower>) -> Result<Vec<Action>, TableError> {
+        let (kind, partition_columns) = (self.kind, self.kind.partition_columns().len());
+        let mut schema = Schema::parse(&self.snapshot.metadata.schema_string)
+            .map_err(|error| TableError::Layout(format!("{}_delta_log has no schema: {error}", kind.root())))?;
+        let mut has_grown = false;
+        for backlog in followers.values().filter_map(|follower| follower.backlogs.get(&kind)) {
+            for columns in &backlog.columns {
+                has_grown |= grow(kind, &mut schema, columns, partition_columns)?;
+            }
+        }
+        if !has_grown {
+            return Ok(Vec::new());
+        }
+        let schema_string = text_of(&schema)?;
+        Ok(vec![Action::MetaData(MetaData { schema_string, ..self.snapshot.metadata.clone() })])
+    }
+
+    /// Commits actions: all at once, but for files that are added to a table from which none is removed, and that are very many.
+    async fn commit_all(
+        &mut self,
+        operation: &str,
+        head: Vec<Action>,
+        mut actions: Vec<Action>,
+        txns: Vec<Txn>,
+        signature: &Signature<'_>,
+    ) -> Result<bool, TableError> {
+        let only_adds = actions.iter().all(|action| matches!(action, Action::Add(_)));
+        let adds_new = actions.iter().any(|action| matches!(action, Action::Add(add) if add.data_change));
+        let operation = if operation == "WRITE" && !adds_new { "OPTIMIZE" } else { operation };
+        let mut head = head;
+        while only_adds && actions.len() > MOST_ADDED {
+            let rest = actions.split_off(MOST_ADDED);
+            let some = std::mem::replace(&mut actions, rest);
+            if !self.commit_one(operation, std::mem::take(&mut head), some, Vec::new(), signature).await? {
+                return Ok(false);
+            }
+        }
+        self.commit_one(operation, head, actions, txns, signature).await
+    }
+
+    async fn commit_one(
+        &mut self,
+        operation: &str,
+        head: Vec<Action>,
+        actions: Vec<Action>,
+        txns: Vec<Txn>,
+        signature: &Signature<'_>,
+    ) -> Result<bool, TableError> {
+        let id = (signature.id)();
+        let txns = txns.into_iter().map(Action::Txn);
+        let mut all = vec![info(operation, &id, signature.now_ms)];
+        all.extend(head.into_iter().chain(txns).chain(actions));
+        match self.log.commit(self.snapshot.version + 1, &id, &all).await? {
+            Committed::Written => {}
+            Committed::Taken | Committed::Behind => return Ok(false),
+        }
+        let ours = self.snapshot.version + 1;
+        self.log.follow(&mut self.snapshot).await?;
+        // Others may have gone on already.
+        Ok(self.snapshot.version == ours)
+    }
+
+    /// Puts a checkpoint if one is due, and deletes what it makes unnecessary, if it is older than `retain_ms`.
+    ///
+    /// # Errors
+    /// The store's; and a log that is damaged.
+    pub(super) async fn keep_short(&mut self, now_ms: i64, retain_ms: i64) -> Result<(), TableError> {
+        let since = self.snapshot.version - self.snapshot.checkpoint.unwrap_or(0);
+        if since < COMMITS_A_CHECKPOINT {
+            return Ok(());
+        }
+        let before_ms = now_ms.saturating_sub(retain_ms.max(KEPT_MS));
+        self.log.put_checkpoint(&mut self.snapshot, before_ms).await?;
+        self.log.clean_up(&self.snapshot, before_ms).await?;
+        Ok(())
+    }
+}
+
+/// What a table names.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    /// By partition.
+    pub of: BTreeMap<i32, BTreeSet<String>>,
+    /// Paths of files that no distributor wrote.
+    pub foreign: Vec<String>,
+}
+
+/// What a rebuild changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Rebuilt {
+    pub version: u64,
+    pub added: u64,
+    pub removed: u64,
+}
+
+fn is_due(backlog: &Backlog) -> bool {
+    !backlog.files.is_empty() || backlog.entries >= backlog.published.saturating_add(QUIET_ENTRIES) || is_first(backlog)
+}
+
+/// The table does not know of the partition yet.
+fn is_first(backlog: &Backlog) -> bool {
+    backlog.published == 0 && backlog.entries > 0
+}
+
+fn removed(path: String, now_ms: i64) -> Action {
+    Action::Remove(Remove { path, deletion_timestamp: Some(now_ms), data_change: false })
+}
+
+fn protocol() -> Protocol {
+    Protocol { min_reader_version: READER_VERSION, min_writer_version: WRITER_VERSION }
+}
+
+fn grow(kind: Kind, schema: &mut Schema, columns: &[Field], partition_columns: usize) -> Result<bool, TableError> {
+    let conflicts = |conflict| TableError::Conflict { root: kind.root().to_owned(), conflict };
+    schema.grow(columns, partition_columns).map_err(conflicts)
+}
+
+fn text_of(schema: &Schema) -> Result<String, TableError> {
+    schema.to_text().map_err(|error| TableError::Layout(error.to_string()))
+}
+
+fn metadata(kind: Kind, columns: Vec<Field>, id: &str, now_ms: i64) -> Result<MetaData, TableError> {
+    with_schema(kind, &Schema::new([columns, kind.partition_columns()].concat()), id, now_ms)
+}
+
+fn with_schema(kind: Kind, schema: &Schema, id: &str, now_ms: i64) -> Result<MetaData, TableError> {
+    Ok(MetaData {
+        id: id.to_owned(),
+        name: None,
+        description: None,
+        format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
+        schema_string: text_of(schema)?,
+        partition_columns: kind.partition_columns().into_iter().map(|field| field.name).collect(),
+        // Other programs may not remove rows. Compaction removes files, and no rows.
+        configuration: [("delta.appendOnly".to_owned(), "true".to_owned())].into(),
+        created_time: Some(now_ms),
+    })
+}
