@@ -118,6 +118,8 @@ struct Made {
     is_doubtful: bool,
     /// Zeros after the last stream.
     padding: usize,
+    /// Bytes that were cut off the last stream.
+    lost: usize,
 }
 
 /// | operation | effect on the file |
@@ -131,7 +133,7 @@ struct Made {
 /// | `x` | a bit in its middle flips |
 fn make(operations: &[u8], body: &[u8]) -> Made {
     let (file, content) = (body.to_vec(), body.to_vec());
-    let mut made = Made { file, content, levels: 0, is_damaged: false, is_doubtful: false, padding: 0 };
+    let mut made = Made { file, content, levels: 0, is_damaged: false, is_doubtful: false, padding: 0, lost: 0 };
     for operation in &operations[..operations.len().min(MAX_OPERATIONS)] {
         match operation {
             b'g' | b'h' | b'z' | b's' | b'b' => made.compress(*operation),
@@ -165,7 +167,7 @@ impl Made {
             }
         };
         self.levels += 1;
-        self.padding = 0;
+        (self.padding, self.lost) = (0, 0);
     }
 
     fn double(&mut self) {
@@ -178,8 +180,10 @@ impl Made {
         if self.levels == 0 {
             self.content.extend([0; PADDING]);
         } else if self.is_damaged {
-            // The lost byte may have been a zero.
+            // The lost bytes may have been zeros.
             (self.is_damaged, self.is_doubtful) = (false, true);
+            self.padding = PADDING.saturating_sub(self.lost);
+            self.lost = 0;
         } else {
             self.padding += PADDING;
         }
@@ -193,6 +197,7 @@ impl Made {
             self.padding -= 1;
         } else {
             self.is_damaged = true;
+            self.lost += 1;
         }
     }
 
