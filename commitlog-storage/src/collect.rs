@@ -101,6 +101,22 @@ impl CommitLog {
         self.delete(spent).await
     }
 
+    /// Deletes what is staged of a replace.
+    ///
+    /// # Errors
+    /// As [`CommitLog::delete_staged`].
+    pub async fn delete_staged_of(&self, replace: u64) -> Result<usize> {
+        let mut its = Vec::new();
+        for root in self.staged_roots() {
+            for object in self.objects(&root, None, i64::MAX).await? {
+                if self.replace_of_staged(&object.key)? == replace {
+                    its.push(object);
+                }
+            }
+        }
+        self.delete(its).await
+    }
+
     /// Whether anything is staged for replaces that have ended.
     ///
     /// # Errors

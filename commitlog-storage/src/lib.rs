@@ -11,7 +11,7 @@
 //! //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
 //! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
 //!
-//! Outputs of a replace are at `<table>/_staged/<topic>/<partition>/<replace>-<k>.parquet` until it has ended.
+//! Outputs of a replace are at `<table>/_staged/<topic>/<partition>/<folders>/<replace>-<k>.parquet` until it has ended.
 //!
 //! `<inv>` is 2⁶³-1 - n in 19 digits: listings go up only, so the newest entry is one listing of one object, after years
 //! of batches, too.

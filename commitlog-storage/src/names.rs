@@ -53,12 +53,12 @@ impl CommitLog {
 
     /// Of something that is staged: for which replace.
     pub(crate) fn replace_of_staged(&self, key: &str) -> Result<u64> {
-        let folder = key.split('/').next().unwrap_or_default();
-        let name = key.strip_prefix(&self.staged_root(folder)).and_then(|name| name.strip_suffix(".parquet"));
+        let name = key.rsplit('/').next().and_then(|name| name.strip_suffix(".parquet"));
         let numbers: Option<(u64, u32)> = name
             .and_then(|name| name.split_once('-'))
             .and_then(|(replace, k)| Some((replace.parse().ok()?, k.parse().ok()?)));
-        let numbers = numbers.filter(|(replace, k)| key == self.staged_key(folder, *replace, *k));
+        // One name, one spelling.
+        let numbers = numbers.filter(|(replace, k)| key.ends_with(&format!("/{replace}-{k}.parquet")));
         numbers.map(|(replace, _)| replace).ok_or_else(|| CommitLogError::damaged(key, Damage::Name))
     }
 
@@ -74,24 +74,19 @@ impl CommitLog {
     }
 
     /// Key of output `k` of a replace, which belongs into this folder, until it is published. It is below the root of its table,
-    /// as the table's readers need it, and engines that list folders pass over names that begin with `_`. All are in one folder:
-    /// on local disk empty ones stay.
+    /// as the table's readers need it, and in folders of the same names, from which some read the values of partition columns.
+    /// Engines that list folders pass over names that begin with `_`.
     pub fn staged_key(&self, folder: &str, replace: u64, k: u32) -> String {
-        format!("{}{replace}-{k}.parquet", self.staged_root(folder))
-    }
-
-    /// Begins of the keys of everything that is staged of a replace.
-    pub fn staged_prefixes(&self, replace: u64) -> [String; 2] {
-        self.staged_roots().map(|root| format!("{root}{replace}-"))
+        let (table, folders) = folder.split_once('/').unwrap_or((folder, ""));
+        format!("{}{folders}/{replace}-{k}.parquet", self.staged_root(table))
     }
 
     /// Below them are the outputs of all replaces that are not done, and those that were left of others.
-    pub fn staged_roots(&self) -> [String; 2] {
+    pub(crate) fn staged_roots(&self) -> [String; 2] {
         TABLES.map(|table| self.staged_root(table))
     }
 
-    fn staged_root(&self, folder: &str) -> String {
-        let table = folder.split('/').next().unwrap_or_default();
+    fn staged_root(&self, table: &str) -> String {
         let log = self.prefix.strip_prefix(ROOT).unwrap_or(&self.prefix);
         format!("{table}/_staged/{log}")
     }

@@ -9,7 +9,7 @@ use crate::kafka_s3::Zone;
 use crate::rewrite::{assert_no_offset_twice, sum};
 
 fn ed(root: &Path, args: &[&str]) -> Ed {
-    Ed::new(args).args(&["--trusted", "trusted"]).in_dir(root)
+    Ed::new(args).args(&["--trusted", "trusted"]).set("table.retain=0s").in_dir(root)
 }
 
 fn folders(trusted: &Path) -> (BTreeSet<PathBuf>, usize) {

@@ -27,6 +27,8 @@ pub struct Services {
     pub python: PathBuf,
     /// Python with the AWS clients.
     pub aws_python: PathBuf,
+    /// With deltalake, polars, and a DuckDB that reads Delta tables.
+    pub delta_python: PathBuf,
     pub run_dir: PathBuf,
 }
 
@@ -40,6 +42,7 @@ impl Services {
             secret_key: lookup("ED_TEST_S3_SECRET_KEY")?,
             python: lookup("ED_TEST_PYTHON")?.into(),
             aws_python: lookup("ED_TEST_AWS_PYTHON")?.into(),
+            delta_python: lookup("ED_TEST_DELTA_PYTHON")?.into(),
             run_dir: lookup("ED_TEST_RUN_DIR")?.into(),
         })
     }
@@ -288,6 +291,8 @@ pub fn files(root: &Path, suffix: &str) -> Vec<PathBuf> {
             let path = entry.path();
             // Temporary files appear and vanish while a process works.
             match entry.file_type() {
+                // Engines that list folders pass them over.
+                Ok(_) if ["_delta_log", "_staged"].iter().any(|name| entry.file_name() == *name) => {}
                 Ok(kind) if kind.is_dir() => open.push(path),
                 Ok(_)
                     if path.to_string_lossy().ends_with(suffix)

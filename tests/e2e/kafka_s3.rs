@@ -62,6 +62,7 @@ impl Zone {
         Ed::new(&[command, "--brokers", &self.services.kafka, "--trusted", &self.trusted.0])
             .set(&topic)
             .set(&group)
+            .set("table.retain=0s")
             .s3(&self.services)
     }
 

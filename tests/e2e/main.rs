@@ -14,6 +14,7 @@ mod command_line;
 mod compact;
 mod ddl;
 mod dead_letters;
+mod delta;
 mod distributors;
 mod documents;
 mod embedded;

@@ -27,7 +27,7 @@ fn tables_are_rewritten_under_other_settings_and_audited() {
     let before = files(&root.join("trusted/events"), ".parquet");
     let rewrite = |args: &[&str]| {
         let all: Vec<&str> = ["rewrite"].iter().chain(args).copied().collect();
-        ed(root, &all).set("trusted.max_types=500").set("trusted.compression=snappy")
+        ed(root, &all).set("table.retain=0s").set("trusted.max_types=500").set("trusted.compression=snappy")
     };
     let planned = rewrite(&["--dry-run"]).report();
     assert_eq!(files(&root.join("trusted/events"), ".parquet"), before, "a dry run changes nothing");
@@ -173,7 +173,7 @@ fn a_rewrite_goes_on_beside_distributors_and_no_row_is_ever_visible_twice() {
             expected += land(&format!("round-{round}"), 1_000, 42 + round as u64);
             ingest();
             let set = format!("trusted.compression={compression}");
-            let report = ed(&["rewrite", "--trusted", "trusted"]).set(&set).report();
+            let report = ed(&["rewrite", "--trusted", "trusted"]).set("table.retain=0s").set(&set).report();
             assert!(sum(&report, "rewritten") > 0, "{report}");
         }
         wait_until("everything is written", || written() == expected);

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 trusted, expected = sys.argv[1], int(sys.argv[2])
-pattern = f"{trusted}/events/**/*.parquet"
+pattern = f"{trusted}/events/domain_event_type=*/**/*.parquet"
 
 table = f"read_parquet('{pattern}', hive_partitioning = true, hive_types = {{'year': VARCHAR, 'month': VARCHAR, 'day': VARCHAR}})"
 rows, keys, wrong_day = duckdb.sql(

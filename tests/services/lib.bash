@@ -9,6 +9,10 @@ VERSITYGW_GO=25  # its go.mod asks for Go 1.25
 DUCKDB=2.0.0
 PYARROW=26.0.1
 SQLGLOT=30.30.0
+DELTALAKE=1.6.6
+POLARS=2.1.0
+DUCKDB_DELTA=1.5.5 # DuckDB and its extension: of DuckDB 2 there is none for Delta tables in the registry
+PYTZ=2026.6
 MOTO=5.2.5 # an SQS server; without its extra "server", which brings 180 MB for other services
 FLASK=3.1.3
 FLASK_CORS=6.0.5
@@ -21,6 +25,8 @@ kafka_dir=$cache/kafka-$KAFKA
 s3_dir=$cache/versitygw-$VERSITYGW
 readers_dir=$cache/readers
 readers_pins="duckdb==$DUCKDB pyarrow==$PYARROW sqlglot==$SQLGLOT"
+delta_dir=$cache/delta
+delta_pins="deltalake==$DELTALAKE polars==$POLARS duckdb==$DUCKDB_DELTA duckdb-extension-delta==$DUCKDB_DELTA pytz==$PYTZ"
 sqs_dir=$cache/sqs
 sqs_pins="moto==$MOTO flask==$FLASK flask-cors==$FLASK_CORS"
 
@@ -39,8 +45,9 @@ have_venv() { # have_venv DIRECTORY PINS PACKAGE
         "$1/bin/python" -c "import importlib.metadata as m; m.version('$3')" 2>/dev/null
 }
 have_readers() { have_venv "$readers_dir" "$readers_pins" duckdb; }
+have_delta() { have_venv "$delta_dir" "$delta_pins" deltalake; }
 have_sqs() { have_venv "$sqs_dir" "$sqs_pins" moto; }
-have_all() { have_kafka && have_s3 && have_readers && have_sqs; }
+have_all() { have_kafka && have_s3 && have_readers && have_delta && have_sqs; }
 
 need_install() {
     have_all || die "not installed in $cache: run tests/services/install first"

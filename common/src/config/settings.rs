@@ -178,7 +178,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("table.every", "5s", "distributors publish what was written to the tables so often"),
     setting(
         "table.retain",
-        "1m",
+        "10s",
         "files that were replaced are kept this long for readers of older versions of the tables",
     ),
     setting("compact.max_rate", "32MB", "most bytes of small files that a distributor reads a second to merge them"),

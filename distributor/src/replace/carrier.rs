@@ -8,7 +8,7 @@ use commitlog_storage::owning::PutFile;
 use commitlog_storage::replacing::Published;
 use commitlog_storage::{CommitLog, Proof};
 use common::log::Log;
-use common::store::{ListOptions, LockKind, Store, StoreErrorKind, Version};
+use common::store::{LockKind, Store, StoreErrorKind, Version};
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
@@ -335,9 +335,7 @@ impl Carrier {
     pub(crate) async fn drop_staged(&mut self, replace: u64) -> Result<(), PartitionError> {
         self.let_readers_go_on().await?;
         self.staged.retain(|(of, _), _| *of != replace);
-        for prefix in self.commits.staged_prefixes(replace) {
-            drop_below(&*self.store, &prefix).await?;
-        }
+        self.commits.delete_staged_of(replace).await?;
         Ok(())
     }
 
@@ -402,18 +400,4 @@ async fn stands_as(store: &dyn Store, key: &str, stored: &Stored) -> Result<Opti
 fn foreign(key: String) -> PartitionError {
     let message = "it is not the output that belongs there; move it away".to_owned();
     PartitionError::Damaged { key, message }
-}
-
-async fn drop_below(store: &dyn Store, prefix: &str) -> Result<(), PartitionError> {
-    loop {
-        let options = ListOptions { prefix: prefix.to_owned(), ..ListOptions::default() };
-        let page = store.list(&options).await?;
-        if page.objects.is_empty() {
-            return Ok(());
-        }
-        let mut deletes = in_turn(page.objects.iter().map(|object| store.delete(&object.key, None).boxed()));
-        while let Some(deleted) = deletes.next().await {
-            deleted?;
-        }
-    }
 }
