@@ -179,7 +179,7 @@ impl Carrier {
     /// Publishes what the commit log says to the tables. Returns when readers of older versions have had their time.
     async fn tell_tables(&self) -> Result<Option<Instant>, PartitionError> {
         let Some(tables) = &self.tables else { return Ok(None) };
-        tables.publish().await?;
+        tables.publish_for(self.partition).await?;
         Ok(Some(Instant::now() + tables.retain))
     }
 

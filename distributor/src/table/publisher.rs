@@ -23,7 +23,7 @@ const MAX_TRIES: u32 = 20;
 /// Files that are committed at once, about.
 const MOST_FILES: usize = 20_000;
 /// How often commit logs of further partitions are looked for.
-const LISTED_EVERY: Duration = Duration::from_secs(60);
+const LISTED_EVERY: Duration = Duration::from_secs(15);
 
 /// The tables of a trusted zone. Any number of publishers in any number of processes do no harm; each call holds one of this
 /// process.
@@ -67,18 +67,27 @@ impl Tables {
         Self { store, clock, host, topic, layout, retain, work: Mutex::new(None) }
     }
 
-    /// Publishes everything that the commit logs say. Afterwards, both tables hold at least that.
+    /// Publishes everything that the commit logs say of the partitions that have one; of one that begins now, some seconds later.
     ///
     /// # Errors
     /// The store's; commit logs or tables that are damaged; and tables that have to be rebuilt.
     pub async fn publish(&self) -> Result<Published, TableError> {
+        self.publish_with(None).await
+    }
+
+    /// As [`Tables::publish`]. Afterwards, both tables hold at least what the commit log of this partition said before.
+    pub(crate) async fn publish_for(&self, partition: i32) -> Result<Published, TableError> {
+        self.publish_with(Some(partition)).await
+    }
+
+    async fn publish_with(&self, partition: Option<i32>) -> Result<Published, TableError> {
         let mut kept = self.work.lock().await;
         for attempt in 0..MAX_TRIES {
             let mut work = match kept.take() {
                 Some(work) => work,
                 None => self.open(false).await?,
             };
-            if let Some(published) = self.try_to_publish(&mut work).await? {
+            if let Some(published) = self.try_to_publish(&mut work, partition).await? {
                 *kept = Some(work);
                 return Ok(published);
             }
@@ -108,13 +117,13 @@ impl Tables {
     }
 
     /// None: somebody else committed, and what is known is out of date.
-    async fn try_to_publish(&self, work: &mut Work) -> Result<Option<Published>, TableError> {
+    async fn try_to_publish(&self, work: &mut Work, partition: Option<i32>) -> Result<Option<Published>, TableError> {
         for table in &mut work.tables {
             if table.log.follow(&mut table.snapshot).await? {
                 return Ok(None);
             }
         }
-        if !self.follow(work).await? {
+        if !self.follow(work, partition).await? {
             return Ok(None);
         }
         let id = || self.id();
@@ -145,13 +154,14 @@ impl Tables {
     }
 
     /// Reads what is new in the commit logs. False: it has to be tried anew.
-    async fn follow(&self, work: &mut Work) -> Result<bool, TableError> {
+    async fn follow(&self, work: &mut Work, partition: Option<i32>) -> Result<bool, TableError> {
         for follower in work.followers.values_mut() {
             if !follower.read().await? {
                 return Ok(false);
             }
         }
-        if work.listed_at.is_some_and(|at| at.elapsed() < LISTED_EVERY) {
+        let is_listed = work.listed_at.is_some_and(|at| at.elapsed() < LISTED_EVERY) && !work.followers.is_empty();
+        if is_listed && partition.is_none_or(|partition| work.followers.contains_key(&partition)) {
             return Ok(true);
         }
         let mut anew = BTreeSet::new();

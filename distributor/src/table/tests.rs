@@ -358,3 +358,26 @@ async fn after_a_hundred_commits_a_table_is_read_from_a_checkpoint() {
     tables_of(&zone, layout()).publish().await.unwrap();
     zone.assert_sound().await;
 }
+
+/// A publisher that began before there was anything to publish.
+#[tokio::test]
+async fn partitions_whose_commit_logs_begin_later_are_published_too() {
+    let zone = Zone::filled(2).await;
+    let tables = tables_of(&zone, layout());
+    tables.publish().await.unwrap();
+    zone.distribute().await;
+    tables.publish().await.unwrap();
+    assert_eq!(live(&zone.trusted("events")).len(), zone.files("events", ".parquet").len());
+    // One more begins: whoever replaces files of it publishes it at once.
+    let commits = zone.trusted("_commits/events");
+    let (kept, away) = (commits.join("1"), zone.folder.path().join("away"));
+    fs::rename(&kept, &away).unwrap();
+    fs::remove_dir_all(zone.trusted("events/_delta_log")).unwrap();
+    let tables = tables_of(&zone, layout());
+    tables.publish().await.unwrap();
+    let without = live(&zone.trusted("events")).len();
+    fs::rename(&away, &kept).unwrap();
+    tables.publish_for(1).await.unwrap();
+    let with = live(&zone.trusted("events")).len();
+    assert!(0 < without && without < with && with == zone.files("events", ".parquet").len(), "{without} {with}");
+}
