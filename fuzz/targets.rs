@@ -14,11 +14,12 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "archive_names", run: ingestor::fuzz::archive_names },
     Target { name: "chunk", run: common::fuzz::chunk },
     Target { name: "commit_log", run: commitlog::fuzz::object },
     Target { name: "content", run: ingestor::fuzz::content },
+    Target { name: "delta", run: deltalog::fuzz::delta },
     Target { name: "event", run: common::fuzz::event },
     Target { name: "folder", run: distributor::fuzz::folder },
     Target { name: "footer", run: distributor::fuzz::footer },

@@ -349,6 +349,14 @@ impl Engine {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// The files that it lists, or computes the folders of
+    Files,
+    /// The Delta table, in which a batch appears as a whole
+    Delta,
+}
+
 #[derive(Debug, Args)]
 pub struct DdlArgs {
     /// The engine
@@ -358,6 +366,10 @@ pub struct DdlArgs {
     /// Folder or s3://bucket/prefix of the tables
     #[arg(long, value_name = "LOCATION")]
     pub trusted: Option<String>,
+
+    /// What the engine reads
+    #[arg(long, value_name = "FORMAT", default_value = "files")]
+    pub format: TableFormat,
 
     /// Name of the table, and the beginning of its views' names
     #[arg(long, value_name = "NAME", default_value = "events")]

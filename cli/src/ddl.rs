@@ -1,6 +1,7 @@
 //! `ddl`: statements that make the folder of tables a table of an engine. Nothing is sent to the engine.
 
 mod columns;
+mod delta;
 mod engines;
 mod hive;
 mod places;
@@ -11,7 +12,7 @@ use common::event::civil_from_micros;
 use common::store::Location;
 use serde::Serialize;
 
-use crate::args::{DdlArgs, Engine, Output};
+use crate::args::{DdlArgs, Engine, Output, TableFormat};
 use crate::wiring::required;
 use crate::{Failure, configure, print, stores};
 use columns::{Column, columns};
@@ -42,6 +43,16 @@ impl Facts {
     fn folder(&self) -> String {
         format!("{}/events", self.root)
     }
+}
+
+/// A name in double quotes.
+fn double(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A name in backticks.
+fn back(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 pub async fn ddl(args: &DdlArgs) -> Result<(), Failure> {
@@ -80,8 +91,11 @@ async fn statements(args: &DdlArgs, config: &Config, location: &Location) -> Res
         return Err(Failure::usage(anyhow!(message)));
     }
     // Projections list what there is.
-    let found =
-        if args.engine.projects() { find(&*stores::as_it_is(location).await?).await? } else { Found::default() };
+    let found = if args.engine.projects() && args.format == TableFormat::Files {
+        find(&*stores::as_it_is(location).await?).await?
+    } else {
+        Found::default()
+    };
     let this_year =
         civil_from_micros(common::clock::Clock::now_ms(&common::clock::SystemClock).saturating_mul(1_000)).year;
     let first = found.years.iter().next().copied().unwrap_or(this_year);
@@ -93,6 +107,18 @@ async fn statements(args: &DdlArgs, config: &Config, location: &Location) -> Res
         found,
         years: (first, last.saturating_add(1)),
     };
+    if args.format == TableFormat::Delta {
+        return Ok(match args.engine {
+            Engine::Duckdb => delta::duckdb(&facts),
+            Engine::Clickhouse => delta::clickhouse(&facts),
+            Engine::Spark => delta::spark(&facts),
+            Engine::Bigquery => delta::bigquery(&facts),
+            Engine::Snowflake => delta::snowflake(&facts),
+            Engine::Athena => delta::athena(&facts),
+            Engine::Glue => delta::glue(&facts)?,
+            Engine::Trino => delta::trino(&facts),
+        });
+    }
     Ok(match args.engine {
         Engine::Duckdb => engines::duckdb(&facts),
         Engine::Clickhouse => engines::clickhouse(&facts),

@@ -13,7 +13,7 @@ impl CommitLog {
     /// # Errors
     /// Of the store.
     pub async fn put_key_run(&self, from: i64, keys: u64, run: Bytes) -> Result<Stored> {
-        let stored = Stored { rows: keys, bytes: run.len() as u64, sha256: Hash::of(&run) };
+        let stored = Stored { rows: keys, bytes: run.len() as u64, sha256: Hash::of(&run), bounds: None };
         let key = self.key_run_key(from, stored.sha256);
         self.store.put(&key, run, PutCondition::IfAbsent, &Metadata::new()).await?;
         Ok(stored)

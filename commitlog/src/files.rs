@@ -379,7 +379,7 @@ mod tests {
         let mut state = state();
         let ready = Op::ReplaceReady(crate::op::ReplaceReady {
             replace: 0,
-            outputs: vec![Stored { rows: 2, bytes: 1, sha256: crate::Hash::of(b"") }],
+            outputs: vec![Stored { rows: 2, bytes: 1, sha256: crate::Hash::of(b""), bounds: None }],
         });
         let done = Op::ReplaceDone(crate::op::ReplaceEnd { replace: 0 });
         for op in [Op::ReplaceIntent(compaction()), ready, done] {

@@ -58,8 +58,8 @@ pub use files::{Batch, Blanks, Fate, LiveFile, Span, State};
 pub use hash::{Hash, Hasher, NotAHash};
 pub use head::{BatchSlot, Head, Invalid, Replace, ReplaceSlot, Stage};
 pub use op::{
-    AbandonIntent, Abandoned, CollectKeys, Commit, FileId, Header, InFolder, Intent, NotAFileId, Op, Pass, PassReason,
-    Planned, Reason, Recipe, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
+    AbandonIntent, Abandoned, Bounds, CollectKeys, Commit, FileId, Header, InFolder, Intent, NotAFileId, Op, Pass,
+    PassReason, Planned, Reason, Recipe, ReplaceEnd, ReplaceIntent, ReplaceReady, Scope, Source, Stored, Witness,
 };
 pub use owner::Owner;
 pub use replacer::Replacer;

@@ -25,6 +25,17 @@ pub struct Recipe {
     pub encoding: Value,
 }
 
+/// The least and the greatest values in a data file. The core does not look into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// Offsets of the first and the last row.
+    pub offsets: (i64, i64),
+    /// Timestamps of rows, microseconds since 1970; none in a file of rejected rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times_us: Option<(i64, i64)>,
+}
+
 /// An object that counts: what stands under its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +43,9 @@ pub struct Stored {
     pub rows: u64,
     pub bytes: u64,
     pub sha256: Hash,
+    /// Of data files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bounds: Option<Bounds>,
 }
 
 /// Name of a data file of this partition, without folder, topic and partition. No name is ever used again.

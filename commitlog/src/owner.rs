@@ -102,7 +102,7 @@ impl Write {
     }
 
     fn commit(&self) -> Commit {
-        let nothing = Stored { rows: 0, bytes: 0, sha256: crate::hash::Hash::of(b"") };
+        let nothing = Stored { rows: 0, bytes: 0, sha256: crate::hash::Hash::of(b""), bounds: None };
         let files = (0u32..).zip(&self.encoded.intent.folders);
         Commit {
             from: self.encoded.intent.from,
@@ -444,7 +444,7 @@ mod tests {
 
     /// Answers as a world without faults does, and returns the first action that is none of a batch's.
     fn after_the_batch(owner: &mut Owner, head: &Head, facts: &Facts) -> Action {
-        let stored = Stored { rows: 1, bytes: 1, sha256: Hash::of(b"") };
+        let stored = Stored { rows: 1, bytes: 1, sha256: Hash::of(b""), bounds: None };
         loop {
             let answer = match owner.next() {
                 Action::Load => Answer::Loaded(Box::new(head.clone())),

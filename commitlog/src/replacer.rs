@@ -88,7 +88,7 @@ impl Carry {
                 if !missing.is_empty() && holds(Rule::StagedBeforeReady) {
                     return Action::Stage { replace: number, outputs: missing };
                 }
-                let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b"") };
+                let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b""), bounds: None };
                 let outputs = outputs().map(|k| self.staged.get(&k).copied().unwrap_or(nothing)).collect();
                 append(Op::ReplaceReady(ReplaceReady { replace: number, outputs }))
             }

@@ -48,7 +48,7 @@ fn recipe() -> Recipe {
 }
 
 fn stored(n: i64) -> Stored {
-    Stored { rows: n.unsigned_abs(), bytes: n.unsigned_abs() * 100, sha256: Hash::of(&n.to_le_bytes()) }
+    Stored { rows: n.unsigned_abs(), bytes: n.unsigned_abs() * 100, sha256: Hash::of(&n.to_le_bytes()), bounds: None }
 }
 
 impl History {

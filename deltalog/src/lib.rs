@@ -21,6 +21,9 @@
 mod action;
 mod checkpoint;
 mod error;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod log;
 mod path;
 mod replay;

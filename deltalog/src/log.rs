@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use common::guard;
 use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, read_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -279,7 +280,9 @@ impl DeltaLog {
         let key = self.checkpoint_key(version);
         let read = read_all(&*self.store, &key, MAX_CHECKPOINT_BYTES).await?;
         let (_, body) = read.ok_or_else(|| DeltaError::damaged(&key, "this checkpoint is missing"))?;
-        checkpoint::read(body, part, take).map_err(|error| DeltaError::damaged(key, error))
+        // Anybody may have written it, and the decoder panics at some damage.
+        let read = guard::catch(|| checkpoint::read(body, part, take)).and_then(|read| read);
+        read.map_err(|error| DeltaError::damaged(key, error))
     }
 
     /// The version that `_last_checkpoint` names. What cannot be read is no hint.

@@ -246,7 +246,7 @@ mod tests {
     /// Batches of ten offsets, of which the second was made with a longer window than those beside it.
     fn entries() -> Vec<Vec<Op>> {
         let witness = Witness { append_ms: 0, key_hash: 0 };
-        let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b"") };
+        let nothing = Stored { rows: 0, bytes: 0, sha256: Hash::of(b""), bounds: None };
         let batch = |(from, window_from): (i64, i64)| {
             let intent = Intent {
                 from,

@@ -1,14 +1,19 @@
 //! `ddl`: statements that make the tables known to engines.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::{Ed, generate, services};
 use crate::kafka_s3::Zone;
 
 fn reader(args: &[&str], input: &[u8]) -> String {
+    reader_by(&services().python, args, input)
+}
+
+fn reader_by(python: &Path, args: &[&str], input: &[u8]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/readers/ddl.py");
-    let mut process = Command::new(services().python)
+    let mut process = Command::new(python)
         .arg(script)
         .args(args)
         .stdin(Stdio::piped())
@@ -41,6 +46,12 @@ fn statements_for_duckdb_show_every_row_and_the_last_one_of_each_id() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let shown = reader(&["duckdb", "events", &expected.to_string()], &output.stdout);
     assert!(shown.contains("\"rank_of_id\"") && shown.contains("\"_offset\""), "{shown}");
+    let statements = ["ddl", "--engine", "duckdb", "--format", "delta", "--trusted", "it's [t]*", "--output", "json"];
+    let output = Ed::new(&statements).in_dir(root).output();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let python = services().delta_python;
+    let shown = reader_by(&python, &["duckdb", "events", &expected.to_string()], &output.stdout);
+    assert!(shown.contains("\"rank_of_id\"") && shown.contains("\"_offset\""), "{shown}");
 }
 
 /// Of engines that cannot be had here the grammar says whether their statements are ones.
@@ -50,10 +61,19 @@ fn statements_for_other_engines_fit_their_grammar_and_name_what_is_there() {
     let root = tempfile::tempdir().unwrap();
     let root = root.path();
     std::fs::write(root.join("columns.toml"), COLUMNS).unwrap();
-    let ddl = |engine: &str, trusted: &str| {
+    let ddl_of = |format: &str, engine: &str, trusted: &str| {
         let args = ["ddl", "--engine", engine, "--trusted", trusted, "--config", "columns.toml", "--output", "json"];
-        Ed::new(&args).s3(&services()).in_dir(root).output()
+        Ed::new(&args).args(&["--format", format]).s3(&services()).in_dir(root).output()
     };
+    let ddl = |engine: &str, trusted: &str| ddl_of("files", engine, trusted);
+    for engine in ["athena", "bigquery", "clickhouse", "duckdb", "snowflake", "spark", "trino"] {
+        let output = ddl_of("delta", engine, &zone.trusted.0);
+        assert!(output.status.success(), "{engine}: {}", String::from_utf8_lossy(&output.stderr));
+        reader(&["parse", engine], &output.stdout);
+    }
+    let glue: serde_json::Value = serde_json::from_slice(&ddl_of("delta", "glue", &zone.trusted.0).stdout).unwrap();
+    let table: serde_json::Value = serde_json::from_str(glue["statements"][0]["sql"].as_str().unwrap()).unwrap();
+    assert_eq!(table["StorageDescriptor"]["Columns"].as_array().unwrap().len(), 15, "{table}");
     let check = |named: &[&str]| {
         for engine in ["athena", "bigquery", "clickhouse", "duckdb", "snowflake", "spark", "trino"] {
             let output = ddl(engine, &zone.trusted.0);

@@ -15,6 +15,9 @@ if sys.argv[1] == "parse":
     from sqlglot import exp
 
     for sql in statements:
+        # Kinds of statements that sqlglot does not know.
+        if re.match(r"CALL |CREATE OR REPLACE (EXTERNAL VOLUME|CATALOG INTEGRATION|ICEBERG TABLE) ", sql):
+            continue
         # Clauses of BigQuery that sqlglot does not know.
         sql = re.sub(r"WITH (PARTITION COLUMNS \([^)]*\)|CONNECTION `[^`]*`)", "", sql)
         (tree,) = [tree for tree in sqlglot.parse(sql, dialect=sys.argv[2]) if tree]
@@ -23,10 +26,21 @@ if sys.argv[1] == "parse":
 else:
     import duckdb
 
+    try:
+        import glob
+        import os
+
+        import duckdb_extension_delta
+
+        connection = duckdb.connect(config={"allow_unsigned_extensions": "true"})
+        (extension,) = glob.glob(f"{os.path.dirname(duckdb_extension_delta.__file__)}/**/*.duckdb_extension", recursive=True)
+        connection.execute(f"LOAD '{extension}'")
+    except ImportError:
+        connection = duckdb.connect()
     table, expected = sys.argv[2], int(sys.argv[3])
     for sql in statements:
-        duckdb.sql(sql)
-    count = lambda sql: duckdb.sql(sql).fetchall()[0][0]
+        connection.sql(sql)
+    count = lambda sql: connection.sql(sql).fetchall()[0][0]
     assert count(f'SELECT count(*) FROM "{table}"') == expected
     ids = count(f'SELECT count(DISTINCT event_id) FROM "{table}"')
     assert count(f'SELECT count(*) FROM "{table}_latest"') == ids
@@ -35,6 +49,6 @@ else:
             WHERE other.timestamp > latest.timestamp'''
     )
     assert wrong == 0, wrong
-    kinds = {name: kind for name, kind, *_ in duckdb.sql(f'DESCRIBE "{table}"').fetchall()}
+    kinds = {name: kind for name, kind, *_ in connection.sql(f'DESCRIBE "{table}"').fetchall()}
     assert (kinds["year"], kinds["month"], kinds["day"]) == ("INTEGER",) * 3, kinds
     print(json.dumps({"rows": expected, "ids": ids, "columns": list(kinds)}))

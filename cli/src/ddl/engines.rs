@@ -1,7 +1,7 @@
 //! Engines that list the folders by themselves.
 
 use super::columns::{Column, IN_PATH, Kind};
-use super::{Facts, Statement};
+use super::{Facts, Statement, back, double};
 
 /// A text in SQL.
 pub fn quoted(text: &str) -> String {
@@ -13,14 +13,6 @@ pub fn escaped(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-fn double(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-fn back(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
-}
-
 /// The view of the last row of each event id. Of rows with the same timestamp the one that the log received first counts.
 pub fn latest(facts: &Facts, create: &str, name: fn(&str) -> String) -> Statement {
     let columns = facts.columns.iter().map(|column| column.name.as_str()).chain(IN_PATH.iter().map(|(name, _)| *name));
@@ -29,7 +21,7 @@ pub fn latest(facts: &Facts, create: &str, name: fn(&str) -> String) -> Statemen
 }
 
 /// … of the columns that the files have: a new one is in none until the next batch.
-fn latest_but_rank(facts: &Facts, create: &str, name: fn(&str) -> String, but: &str) -> Statement {
+pub fn latest_but_rank(facts: &Facts, create: &str, name: fn(&str) -> String, but: &str) -> Statement {
     latest_of(facts, create, name, &format!("  * {but} ({})", name(RANK)))
 }
 
@@ -119,7 +111,7 @@ pub fn bigquery(facts: &Facts) -> Vec<Statement> {
          format = 'PARQUET',\n  uris = [{}],\n  hive_partition_uri_prefix = {}\n);",
         back(&facts.name),
         in_path.join(",\n"),
-        escaped(&format!("{folder}/*")),
+        escaped(&format!("{folder}/domain_event_type=*")),
         escaped(&folder),
     );
     let about = "The table, in a dataset of an AWS region; name your own connection. A value inside data: \
@@ -143,7 +135,7 @@ pub fn snowflake(facts: &Facts) -> Vec<Statement> {
     let names: Vec<String> = IN_PATH.iter().map(|(name, _)| double(name)).collect();
     let sql = format!(
         "CREATE OR REPLACE EXTERNAL TABLE {} (\n{}\n)\nPARTITION BY ({})\nLOCATION = @{}/events/\nAUTO_REFRESH = FALSE\n\
-         FILE_FORMAT = (TYPE = PARQUET);",
+         PATTERN = '.*events/domain_event_type=.*[.]parquet'\nFILE_FORMAT = (TYPE = PARQUET);",
         double(&facts.name),
         columns.join(",\n"),
         names.join(", "),

@@ -7,20 +7,12 @@ use serde_json::json;
 
 use super::columns::{Column, IN_PATH};
 use super::engines::{escaped, latest, quoted};
-use super::{Facts, Statement};
+use super::{Facts, Statement, back, double};
 use crate::Failure;
 
 const INPUT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetInputFormat";
 const OUTPUT: &str = "org.apache.hadoop.hive.ql.io.parquet.MapredParquetOutputFormat";
 const SERDE: &str = "org.apache.hadoop.hive.ql.io.parquet.serde.ParquetHiveSerDe";
-
-fn back(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
-}
-
-fn double(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
 
 fn template(facts: &Facts) -> String {
     let parts: Vec<String> = IN_PATH.iter().map(|(name, _)| format!("{name}=${{{name}}}")).collect();

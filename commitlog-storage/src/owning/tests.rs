@@ -120,7 +120,7 @@ impl Rows {
 
 fn stored(body: &Bytes) -> Stored {
     let rows: Vec<i64> = serde_json::from_slice(body).expect("rows");
-    Stored { rows: rows.len() as u64, bytes: body.len() as u64, sha256: Hash::of(body) }
+    Stored { rows: rows.len() as u64, bytes: body.len() as u64, sha256: Hash::of(body), bounds: None }
 }
 
 #[async_trait]

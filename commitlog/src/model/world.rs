@@ -101,7 +101,7 @@ pub(super) struct World {
 }
 
 pub(super) fn stored(rows: Rows) -> Stored {
-    Stored { rows: rows.into(), bytes: 0, sha256: HASH.with(|hash| *hash) }
+    Stored { rows: rows.into(), bytes: 0, sha256: HASH.with(|hash| *hash), bounds: None }
 }
 
 thread_local! {

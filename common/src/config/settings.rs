@@ -174,6 +174,7 @@ pub const SETTINGS: &[Setting] = &[
         "0s",
         "a distributor merges small files of its partitions so often, such as `10m`; `0s`: only the command `compact` does",
     ),
+    setting("compact.max_rate", "32MB", "most bytes of small files that a distributor reads a second to merge them"),
     setting("table.format", "delta", "`delta`: Delta tables are kept over the files; `none`: only the files"),
     setting("table.every", "5s", "distributors publish what was written to the tables so often"),
     setting(
@@ -181,7 +182,6 @@ pub const SETTINGS: &[Setting] = &[
         "10s",
         "files that were replaced are kept this long for readers of older versions of the tables",
     ),
-    setting("compact.max_rate", "32MB", "most bytes of small files that a distributor reads a second to merge them"),
     setting("trusted.url", "", "folder or `s3://bucket/prefix` of the tables"),
     setting("trusted.compression", "zstd", "`zstd` or `snappy`"),
     setting("trusted.bloom_filter", "false", "write a Bloom filter for event_id"),

@@ -4,13 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
+use commitlog::{Bounds, Stored};
 use common::config::Compression;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::basic::{Compression as Codec, Encoding as ParquetEncoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, RowGroupMetaData};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +138,22 @@ pub(crate) struct FinishedFile {
     pub rows: u64,
     /// From the offset of the first row to after that of the last one.
     pub offsets: Range<i64>,
+    /// The least and the greatest timestamp; none in a file of rejected rows.
+    pub times_us: Option<(i64, i64)>,
     pub body: Body,
+}
+
+/// The least and the greatest value of the column `timestamp` in row groups that have their statistics.
+pub(super) fn times_us(groups: &[RowGroupMetaData]) -> Option<(i64, i64)> {
+    let of_group = |group: &RowGroupMetaData| {
+        let column = group.columns().iter().find(|column| column.column_path().string() == "timestamp")?;
+        match column.statistics()? {
+            Statistics::Int64(times) => Some((*times.min_opt()?, *times.max_opt()?)),
+            _ => None,
+        }
+    };
+    let all = groups.iter().map(of_group).collect::<Option<Vec<(i64, i64)>>>()?;
+    all.into_iter().reduce(|(least, greatest), (min, max)| (least.min(min), greatest.max(max)))
 }
 
 impl OpenFile {
@@ -254,18 +271,30 @@ impl OpenFile {
         for (key, value) in facts {
             writer.append_key_value_metadata(KeyValue::new((*key).to_owned(), value.clone()));
         }
+        let times_us = times_us(writer.flushed_row_groups());
         let body = writer.into_inner()?.finish();
         Ok(FinishedFile {
             folder: self.folder,
             sequence: self.sequence,
             rows: self.total_rows,
             offsets: self.offsets,
+            times_us,
             body,
         })
     }
 }
 
 impl FinishedFile {
+    /// As the commit log names it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn stored(&self) -> Result<Stored, ScratchError> {
+        let offsets = (self.offsets.start, self.offsets.end.saturating_sub(1));
+        let bounds = Some(Bounds { offsets, times_us: self.times_us });
+        Ok(Stored { rows: self.rows, bytes: self.body.len() as u64, sha256: self.body.hash()?, bounds })
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         size_of::<Self>() + self.folder.capacity() + self.body.memory_bytes()
     }

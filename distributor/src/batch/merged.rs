@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
 
-use super::file::{Encoding, FinishedFile, Table};
+use super::file::{Encoding, FinishedFile, Table, times_us};
 use super::promoted::Promoted;
 use super::spool::Spool;
 use super::{BatchError, Place};
@@ -96,12 +96,15 @@ impl MergedFile {
         for (key, value) in place.footer_facts(sequence)? {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
+        self.writer.flush()?;
+        let times_us = times_us(self.writer.flushed_row_groups());
         let body = self.writer.into_inner()?.finish();
         Ok(FinishedFile {
             folder: folder.to_owned(),
             sequence,
             rows: self.rows,
             offsets: first..last.saturating_add(1),
+            times_us,
             body,
         })
     }

@@ -109,7 +109,7 @@ pub(crate) async fn put_under(
     (uploads, scratch): (&Uploads, &Scratch),
 ) -> Result<PutFile, PartitionError> {
     let facts = place.footer_facts(file.sequence)?;
-    let ours = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: file.body.hash()? };
+    let ours = file.stored()?;
     for _ in 0..MAX_PUTS {
         let is_put = {
             let _held = uploads.room_for(file.body.disk_bytes()).await;
@@ -189,7 +189,7 @@ async fn stands(
         return Ok(None);
     }
     match same_rows(body, &there) {
-        Ok(true) => Ok(Some(Stands::File(Stored { rows: ours.rows, bytes, sha256 }))),
+        Ok(true) => Ok(Some(Stands::File(Stored { bytes, sha256, ..*ours }))),
         Ok(false) => Err(foreign(key, from, "its rows are not those of the batch")),
         Err(PartitionError::Encode(error)) => Err(foreign(key, from, &format!("its rows cannot be read ({error})"))),
         Err(error) => Err(error),

@@ -115,7 +115,7 @@ impl Carrier {
         for file in files {
             let k = file.sequence;
             if let Some(Examined { stored, version: Some(version) }) = self.altered.get(&(replace, k)) {
-                let made = Stored { rows: file.rows, bytes: file.body.len() as u64, sha256: file.body.hash()? };
+                let made = file.stored()?;
                 if made != *stored {
                     self.staged.insert((replace, k), made);
                     continue;

@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    const STORED: fn() -> Stored = || Stored { rows: 1, bytes: 1, sha256: Hash::of(b"") };
+    const STORED: fn() -> Stored = || Stored { rows: 1, bytes: 1, sha256: Hash::of(b""), bounds: None };
 
     fn state(batches: &[(i64, i64)], files: &[(FileId, i64, i64)]) -> State {
         let mut state = State::default();

@@ -1,7 +1,11 @@
 //! A run: two roles at work while everything goes wrong, then one alone in peace, then the reckoning.
 
+mod replacers;
+mod tables;
+mod troubles;
+
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::config::Compression;
@@ -22,7 +26,7 @@ use crate::role::DistributeError;
 use crate::watermark;
 use crate::{
     Background, BatchAbandoner, CompactError, Compactor, Companion, DistributeReport, Distributor, EndOfInput, Fence,
-    Pace, Policy, ReplayError, ReplayTarget, Rewriter, Settings,
+    Pace, Policy, ReplayError, ReplayTarget, Rewriter, Settings, TablePublisher, Tables,
 };
 
 const MEMBERS: usize = 2;
@@ -88,6 +92,8 @@ pub(super) struct World {
     rewriter: Option<Replacing>,
     compactor: Option<Replacing>,
     fence: Duration,
+    /// Tables are kept over the files.
+    has_tables: bool,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
     events: u64,
@@ -111,6 +117,7 @@ impl World {
             rewrites,
             rewriter: None,
             compactor: None,
+            has_tables: chance.draw(|random| random.one_in(2)),
             fence: if sabotage == Some(Sabotage::NoFence) { Duration::ZERO } else { FENCE },
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
@@ -146,8 +153,12 @@ impl World {
             self.look_after_roles().await?;
             self.look_after_replacers().await?;
             self.abandon().await;
+            self.look_at_tables()?;
         }
         self.finish().await?;
+        if self.has_tables {
+            self.publish_to_the_end().await?;
+        }
         reckoning::compare(&self.store, &self.log, &self.skipped_to)?;
         reckoning::audit(&self.store, &self.log).await
     }
@@ -242,172 +253,6 @@ impl World {
         self.rewrites.as_ref().map_or(drawn, |layout| Layout { max_rows_per_file, ..layout.clone() })
     }
 
-    fn start_rewriter_if_gone(&mut self) {
-        if self.rewriter.is_some() {
-            return;
-        }
-        self.lives += 1;
-        let life = Arc::new(Life::new(format!("r{}", self.lives)));
-        let rewriter = self.make_rewriter(&life);
-        let rows = rewriter.layout.max_rows_per_file;
-        self.chance.tell(format_args!("{} begins to rewrite, rows a file: {rows}", life.name));
-        let task = tokio::task::spawn_local(async move {
-            let ended = async {
-                let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
-                rewriter.apply(&plans).await
-            };
-            match ended.await {
-                Ok(_) => Ended::Done,
-                Err(ReplayError::Refused(refusal)) => Ended::Refused(refusal),
-                Err(error) => Ended::Failed(error.to_string()),
-            }
-        });
-        self.rewriter = Some(Replacing { life, task });
-    }
-
-    fn start_compactor_if_gone(&mut self) {
-        if self.compactor.is_some() {
-            return;
-        }
-        self.lives += 1;
-        let life = Arc::new(Life::new(format!("c{}", self.lives)));
-        let compactor = self.make_compactor(&life);
-        let Policy { target_bytes, rest_ms } = compactor.policy;
-        self.chance.tell(format_args!("{} begins to compact, to {target_bytes} bytes after {rest_ms} ms", life.name));
-        let task = tokio::task::spawn_local(async move {
-            let ended = async {
-                let plans = compactor.plan(None).await?;
-                compactor.apply(&plans).await
-            };
-            match ended.await {
-                Ok(_) => Ended::Done,
-                Err(CompactError::Refused(refusal)) => Ended::Refused(refusal),
-                Err(error) => Ended::Failed(error.to_string()),
-            }
-        });
-        self.compactor = Some(Replacing { life, task });
-    }
-
-    /// The store as a command sees it, which tries for a while.
-    fn store_of(&self, life: &Arc<Life>) -> Arc<dyn Store> {
-        let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
-        let policy = RetryPolicy {
-            patience: Some(QUIET),
-            wait_for_operator: false,
-            shutdown: Shutdown::new(),
-            on_retry: Arc::new(|_| {}),
-        };
-        Arc::new(RetryingStore::new(Arc::new(store), policy))
-    }
-
-    fn make_compactor(&self, life: &Arc<Life>) -> Compactor {
-        let (target_bytes, rest_ms) =
-            self.chance.draw(|random| (random.pick(&[6_000, 20_000, 1 << 30]), random.pick(&[0, 10_000])));
-        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
-        Compactor {
-            store: self.store_of(life),
-            log: None,
-            host: self.chance.host(),
-            topic: roles::TOPIC.into(),
-            group: roles::GROUP.into(),
-            encoding: Encoding { compression, ..roles::ENCODING },
-            policy: Policy { target_bytes, rest_ms },
-            now_ms: common::clock::Clock::now_ms(&*self.chance),
-            scratch: roles::scratch(),
-            fence: Fence::Wait(self.fence),
-            tables: None,
-            accepts_lost: self.trouble == Trouble::FilesAreLost && self.chance.draw(|random| random.one_in(2)),
-            since_ms: self
-                .chance
-                .draw(|random| random.one_in(3))
-                .then(|| common::clock::Clock::now_ms(&*self.chance) - 20_000),
-            pace: Pace::new(None),
-            on_file: Box::new(|_| {}),
-        }
-    }
-
-    fn make_rewriter(&self, life: &Arc<Life>) -> Rewriter {
-        let compression = self.chance.draw(|random| random.pick(&[Compression::Snappy, Compression::Zstd]));
-        Rewriter {
-            store: self.store_of(life),
-            log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
-            host: self.chance.host(),
-            topic: roles::TOPIC.into(),
-            group: roles::GROUP.into(),
-            layout: self.draw_layout(),
-            encoding: Encoding { compression, ..roles::ENCODING },
-            window_memory: roles::WINDOW_MEMORY,
-            batch_memory: 5_000,
-            scratch: roles::scratch(),
-            all: false,
-            restores: true,
-            require_all: false,
-            tables: None,
-            accepts_lost: false,
-            fence: Fence::Wait(self.fence),
-            on_batch: Box::new(|_| {}),
-        }
-    }
-
-    async fn look_after_replacers(&mut self) -> Result<(), String> {
-        for replacing in [self.rewriter.take(), self.compactor.take()].into_iter().flatten() {
-            let name = replacing.life.name.clone();
-            if replacing.life.is_over() {
-                replacing.task.abort();
-            } else if !replacing.task.is_finished() {
-                let place = if name.starts_with('r') { &mut self.rewriter } else { &mut self.compactor };
-                *place = Some(replacing);
-            } else {
-                replacing.life.end();
-                match replacing.task.await {
-                    Ok(Ended::Done) => self.chance.tell(format_args!("{name} is done")),
-                    Ok(Ended::Refused(refusal)) if is_bad(&refusal) && !self.is_expected(&refusal) => {
-                        return Err(format!("{name} failed: {refusal}"));
-                    }
-                    Ok(Ended::Refused(error) | Ended::Failed(error)) => {
-                        self.chance.tell(format_args!("{name} gave up: {error}"));
-                    }
-                    Err(error) => return Err(format!("{name} panicked: {error}")),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Everything that has rested is merged. Returns what was missing or altered.
-    async fn compact_to_the_end(&mut self) -> Result<BTreeSet<String>, String> {
-        let life = Arc::new(Life::new("c".to_owned()));
-        let accepts_lost = self.trouble == Trouble::FilesAreLost;
-        let compactor = Compactor { since_ms: None, accepts_lost, ..self.make_compactor(&life) };
-        let compacting = async {
-            let plans = compactor.plan(None).await?;
-            compactor.apply(&plans).await
-        };
-        let ended = tokio::time::timeout(PATIENCE, compacting).await;
-        let ended = ended.map_err(|_| "the compactor does not come to an end".to_owned())?;
-        let ended = ended.map_err(|error| format!("c gave up: {error}"))?;
-        Ok(ended.into_iter().flat_map(|partition| partition.skipped).collect())
-    }
-
-    /// Ends what is under way, and makes missing files of replaces again.
-    async fn rewrite_to_the_end(&mut self) -> Result<(), String> {
-        let life = Arc::new(Life::new("r".to_owned()));
-        let rewriter = self.make_rewriter(&life);
-        let rewriting = async {
-            loop {
-                let plans = rewriter.plan(ReplayTarget::Earliest, None).await?;
-                match rewriter.apply(&plans).await {
-                    // It is aborted; the log no longer has what it was begun with.
-                    Err(error) if error.to_string().contains("a rewrite was given up") => {}
-                    ended => return ended,
-                }
-            }
-        };
-        let ended = tokio::time::timeout(PATIENCE, rewriting).await;
-        let ended = ended.map_err(|_| "the rewriter does not come to an end".to_owned())?;
-        ended.map(drop).map_err(|error: ReplayError| format!("r gave up: {error}"))
-    }
-
     fn distributor(&mut self, member: usize, layout: Layout, once: bool) -> (Arc<Life>, Distributor) {
         self.lives += 1;
         let life = Arc::new(Life::new(format!("{}{}", ["a", "b"][member], self.lives)));
@@ -422,31 +267,16 @@ impl World {
         let store = StoreOf { memory: self.store.clone(), life: life.clone(), script: None, is_resting: false };
         let log = LogOf { memory: self.log.clone(), life: life.clone(), member };
         let mut distributor = roles::distributor(store, log, settings);
+        let tables = self.tables(distributor.store.clone());
+        if let Some(tables) = &tables {
+            let every = Duration::from_millis(self.chance.draw(|random| random.pick(&[200, 5_000, 60_000])));
+            let (tables, metrics) = (tables.clone(), distributor.metrics.clone());
+            distributor.companions.push(Arc::new(TablePublisher { tables, metrics, every, failure: Mutex::new(None) }));
+        }
         if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(2)) {
-            distributor.companions.push(self.make_background(&distributor));
+            distributor.companions.push(self.make_background(&distributor, tables));
         }
         (life, distributor)
-    }
-
-    /// Merges small files beside the batches of a role.
-    fn make_background(&self, role: &Distributor) -> Arc<dyn Companion> {
-        let (target_bytes, every_ms) =
-            self.chance.draw(|random| (random.pick(&[6_000, 20_000, 1 << 30]), random.pick(&[1_000, 20_000])));
-        Arc::new(Background {
-            store: role.store.clone(),
-            host: role.host.clone(),
-            clock: role.clock.clone(),
-            metrics: role.metrics.clone(),
-            topic: roles::TOPIC.into(),
-            group: roles::GROUP.into(),
-            encoding: role.settings.encoding,
-            policy: Policy { target_bytes, rest_ms: 10_000 },
-            every: Duration::from_millis(every_ms),
-            pace: Pace::new(None),
-            scratch: roles::scratch(),
-            tables: None,
-            fence: OnceCell::new_with(Some(Some(Fence::Wait(self.fence)))),
-        })
     }
 
     fn start_if_gone(&mut self, member: usize) {
@@ -505,132 +335,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    fn set_back(&mut self, partition: i32) {
-        if let Some(committed) = self.log.committed(partition) {
-            let to = self.chance.draw(|random| random.between(0, committed));
-            self.chance.tell(format_args!("offset of {partition} is set back from {committed} to {to}"));
-            self.log.commit(partition, to);
-            // Of offsets that were set forward before, what lies behind is still ahead of the commit log.
-            self.skipped_to.push((partition, to));
-        }
-    }
-
-    fn skip(&mut self, partition: i32) {
-        if let Some(committed) = self.log.committed(partition) {
-            let latest = self.log.bounds(partition).latest;
-            let to = self.chance.draw(|random| random.between(committed, latest));
-            self.chance.tell(format_args!("offset of {partition} is set forward from {committed} to {to}"));
-            self.log.commit(partition, to);
-            self.skipped_to.push((partition, to));
-        }
-    }
-
-    fn let_go(&self, partition: i32) {
-        let bounds = self.log.bounds(partition);
-        let to = self.chance.draw(|random| random.between(bounds.earliest, bounds.latest));
-        // Rarely more than a step: most of the time a log keeps what is needed.
-        let to = if self.chance.draw(|random| random.one_in(2)) { to } else { to.min(bounds.earliest + 4) };
-        self.chance.tell(format_args!("the log of {partition} begins at {to} now"));
-        self.log.trim_to(partition, to);
-    }
-
-    /// Operators who lose files set the offsets back, and mostly stop everything before.
-    fn lose_files(&mut self) {
-        if !self.chance.draw(|random| random.one_in(3)) {
-            self.end_all();
-        }
-        let mut files = reckoning::files(&self.store);
-        files.retain(|_| self.chance.draw(|random| random.one_in(3)));
-        files.iter().for_each(|key| self.store.remove(key));
-        self.chance.tell(format_args!("lost: {files:?}"));
-        self.set_all_back();
-    }
-
-    /// An object is altered, or all are brought back.
-    fn alter(&self) {
-        let keys = self.store.keys("");
-        if keys.is_empty() || self.chance.draw(|random| random.one_in(3)) {
-            self.chance.tell(format_args!("{} objects are brought back", self.store.bring_back()));
-            return;
-        }
-        let key = self.chance.draw(|random| random.pick(&keys));
-        let body = self.store.get(&key).unwrap_or_default();
-        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-        let others: Vec<&String> = keys.iter().filter(|other| other.starts_with(folder) && **other != key).collect();
-        let at = self.chance.draw(|random| random.below(body.len().max(1) as u64));
-        let at = usize::try_from(at).unwrap();
-        // Of a file that no entry vouches for yet, one of the same rows is as good: another build may have made it.
-        let is_vouched_for = !key.contains(".parquet") || reckoning::is_live(&self.store, &self.log, &key);
-        let into = match self.chance.draw(|random| random.below(3)) {
-            _ if !is_vouched_for => body.slice(..at),
-            0 => body.slice(..at),
-            1 if !others.is_empty() => {
-                self.store.get(self.chance.draw(|random| random.pick(&others))).unwrap_or_default()
-            }
-            _ => {
-                let mut bytes = body.to_vec();
-                let by = self.chance.draw(|random| random.between(1, 255));
-                bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte ^= u8::try_from(by).unwrap());
-                bytes.into()
-            }
-        };
-        if into != body {
-            self.chance.tell(format_args!("{key} is altered at {at}, and has {} bytes now", into.len()));
-            self.store.alter(&key, into);
-        }
-    }
-
-    /// A refusal that a person expects who knows of altered objects, or of lost files.
-    fn is_expected(&self, error: &str) -> bool {
-        self.is_of_altered(error) || self.trouble == Trouble::FilesAreLost && error.contains("--accept-lost")
-    }
-
-    /// A refusal that a person expects who knows of altered objects.
-    fn is_of_altered(&self, error: &str) -> bool {
-        self.trouble == Trouble::ObjectsAreAltered && !error.contains("internal error")
-    }
-
-    /// Also where no offset was ever committed: the commit log may be further, and a group without offsets asks for nothing.
-    fn set_all_back(&self) {
-        for partition in self.log.partitions() {
-            if self.log.committed(partition).is_some() || commits::has_entries(&self.store, partition) {
-                self.log.commit(partition, 0);
-            }
-        }
-    }
-
-    /// What a person does who is told that a batch has lost its head.
-    async fn abandon(&mut self) {
-        for partition in self.log.partitions() {
-            let has_lost_head = commits::has_lost_head(&self.store, &self.log, partition);
-            if !has_lost_head.is_ok_and(|has_lost_head| has_lost_head) {
-                continue;
-            }
-            self.lives += 1;
-            let life = Arc::new(Life::new(format!("o{}", self.lives)));
-            self.chance.tell(format_args!("{} abandons what is under way of {partition}", life.name));
-            let abandoner = BatchAbandoner {
-                store: Arc::new(StoreOf {
-                    memory: self.store.clone(),
-                    life: life.clone(),
-                    script: None,
-                    is_resting: false,
-                }),
-                log: Arc::new(LogOf { memory: self.log.clone(), life: life.clone(), member: 0 }),
-                host: self.chance.host(),
-                topic: roles::TOPIC.into(),
-                group: roles::GROUP.into(),
-                scratch: roles::scratch(),
-            };
-            // Killed, or failed: tried again at the next look.
-            let ended = tokio::time::timeout(QUIET, abandoner.abandon(partition)).await;
-            life.end();
-            if let Ok(Err(error)) = ended {
-                self.chance.tell(format_args!("{} gave up: {error}", life.name));
-            }
-        }
     }
 
     /// One role alone, to the end of the log.

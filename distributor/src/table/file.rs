@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use commitlog::{FileId, Stored, Visible};
+use commitlog::{Bounds, FileId, Stored, Visible};
 use commitlog_storage::CommitLog;
+use common::event::civil_from_micros;
 use deltalog::{Add, decode_path, encode_path};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::batch::{Name, path};
 
@@ -60,8 +61,37 @@ pub(super) fn add(root: &str, key: &str, folder: &str, stored: &Stored, is_new: 
         size: i64::try_from(stored.bytes).unwrap_or(i64::MAX),
         modification_time: now_ms,
         data_change: is_new,
-        stats: Some(json!({ "numRecords": stored.rows }).to_string()),
+        stats: Some(stats(stored).to_string()),
     }
+}
+
+/// Of columns without nulls by which readers pass files over.
+fn stats(stored: &Stored) -> Value {
+    let Some(Bounds { offsets, times_us }) = stored.bounds else { return json!({ "numRecords": stored.rows }) };
+    let values = |offset: i64, time_us: Option<i64>| match time_us {
+        Some(time_us) => json!({ "_offset": offset, "timestamp": rfc3339(time_us) }),
+        None => json!({ "_offset": offset }),
+    };
+    json!({
+        "numRecords": stored.rows,
+        "minValues": values(offsets.0, times_us.map(|(least, _)| least)),
+        "maxValues": values(offsets.1, times_us.map(|(_, greatest)| greatest)),
+        "nullCount": if times_us.is_some() { json!({ "_offset": 0, "timestamp": 0 }) } else { json!({ "_offset": 0 }) },
+    })
+}
+
+fn rfc3339(time_us: i64) -> String {
+    let date = civil_from_micros(time_us);
+    let (second, micro) = (time_us.div_euclid(1_000_000).rem_euclid(86_400), time_us.rem_euclid(1_000_000));
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{micro:06}Z",
+        date.year,
+        date.month,
+        date.day,
+        second / 3_600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 /// The values of the partition columns, from the names of folders: escapes undone, numbers without leading zeros.
@@ -84,12 +114,16 @@ mod tests {
     #[test]
     fn partition_values_are_what_the_folder_stands_for() {
         let folder = "events/domain_event_type=a%2Fb %25-x/year=2021/month=01/day=14";
-        let stored = Stored { rows: 3, bytes: 70, sha256: Hash::of(b"") };
+        let stored = Stored { rows: 3, bytes: 70, sha256: Hash::of(b""), bounds: None };
         let add = add("events/", &format!("{folder}/t-0-1-2.parquet"), folder, &stored, true, 5);
         assert_eq!(add.path, "domain_event_type=a%252Fb%20%2525-x/year=2021/month=01/day=14/t-0-1-2.parquet");
         let values: Vec<&str> = add.partition_values.values().map(|value| value.as_deref().unwrap()).collect();
         assert_eq!(values, ["14", "a/b %-x", "1", "2021"]);
         assert_eq!((add.size, add.stats.as_deref()), (70, Some("{\"numRecords\":3}")));
+        let bounds = Some(Bounds { offsets: (4, 9), times_us: Some((-1, 1_610_619_330_123_456)) });
+        let stats = stats(&Stored { bounds, ..stored });
+        assert_eq!(stats["minValues"], json!({"_offset": 4, "timestamp": "1969-12-31T23:59:59.999999Z"}));
+        assert_eq!(stats["maxValues"], json!({"_offset": 9, "timestamp": "2021-01-14T10:15:30.123456Z"}));
         assert_eq!(owner(&add.path), Owner::Partition { topic: "t".into(), partition: 0 });
     }
 

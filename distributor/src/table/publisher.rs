@@ -141,7 +141,11 @@ impl Tables {
                     return Ok(None);
                 }
                 commits += 1;
-                table.keep_short(signature.now_ms, i64::try_from(self.retain.as_millis()).unwrap_or(i64::MAX)).await?;
+                let retain_ms = i64::try_from(self.retain.as_millis()).unwrap_or(i64::MAX);
+                if let Err(error) = table.keep_short(signature.now_ms, retain_ms).await {
+                    let root = table.kind.root();
+                    tracing::warn!(root, %error, "no checkpoint of this table, or its log cannot be shortened; the next commit tries again");
+                }
             }
             if !work.followers.values().any(Follower::has_unfolded) {
                 break;

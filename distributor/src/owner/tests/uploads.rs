@@ -25,7 +25,14 @@ async fn most_at_once(on_disk: bool) -> usize {
         if on_disk {
             spool.spill(&disk).unwrap();
         }
-        FinishedFile { folder: "events/f".into(), sequence, rows: 1, offsets: 0..1, body: spool.finish() }
+        FinishedFile {
+            folder: "events/f".into(),
+            sequence,
+            rows: 1,
+            offsets: 0..1,
+            times_us: None,
+            body: spool.finish(),
+        }
     };
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let seen = most.clone();
