@@ -45,6 +45,8 @@ enum Sabotage {
     RecordSkipped,
     /// Files are deleted while a put of them can still come late.
     NoFence,
+    /// Files are deleted, and readers of the tables are not told.
+    TablesNotTold,
 }
 
 struct Outcome {
@@ -164,4 +166,11 @@ fn files_that_are_deleted_too_early_are_noticed() {
     let failure = first_failure(0..3_000, Some(Sabotage::NoFence));
     let Err((_, Outcome { verdict: Err(seen), .. })) = failure else { panic!("it makes no difference") };
     assert!(seen.contains("visible twice"), "{seen}");
+}
+
+#[test]
+fn files_that_are_deleted_while_a_table_names_them_are_noticed() {
+    let failure = first_failure(0..1_000, Some(Sabotage::TablesNotTold));
+    let Err((_, Outcome { verdict: Err(seen), .. })) = failure else { panic!("it makes no difference") };
+    assert!(seen.contains("a table names"), "{seen}");
 }

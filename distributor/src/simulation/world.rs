@@ -94,6 +94,8 @@ pub(super) struct World {
     fence: Duration,
     /// Tables are kept over the files.
     has_tables: bool,
+    /// Whoever replaces files tells their readers.
+    tells_tables: bool,
     roles: [Option<Role>; MEMBERS],
     lives: u64,
     events: u64,
@@ -112,12 +114,15 @@ impl World {
                 random.pick(&[Trouble::FilesAreLost, Trouble::LogLetsGo, Trouble::ObjectsAreAltered]),
             )
         });
-        let rewrites = chance.draw(|random| random.one_in(3)).then(|| draw_layout(&chance));
+        let replaces = matches!(sabotage, Some(Sabotage::NoFence | Sabotage::TablesNotTold));
+        let rewrites = (chance.draw(|random| random.one_in(3)) || replaces).then(|| draw_layout(&chance));
         Self {
             rewrites,
             rewriter: None,
             compactor: None,
-            has_tables: chance.draw(|random| random.one_in(2)),
+            tells_tables: sabotage != Some(Sabotage::TablesNotTold),
+            // Publishing takes time, and hides what is done too early.
+            has_tables: chance.draw(|random| random.one_in(2)) && sabotage != Some(Sabotage::NoFence),
             fence: if sabotage == Some(Sabotage::NoFence) { Duration::ZERO } else { FENCE },
             store: Arc::new(MemoryStore::new(chance.clone(), sabotage)),
             log: Arc::new(MemoryLog::new(chance.clone(), partitions, all_own, sabotage)),
@@ -274,6 +279,7 @@ impl World {
             distributor.companions.push(Arc::new(TablePublisher { tables, metrics, every, failure: Mutex::new(None) }));
         }
         if self.rewrites.is_some() && self.chance.draw(|random| random.one_in(2)) {
+            let tables = tables.filter(|_| self.tells_tables);
             distributor.companions.push(self.make_background(&distributor, tables));
         }
         (life, distributor)

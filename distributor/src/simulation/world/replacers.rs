@@ -76,7 +76,7 @@ impl World {
             now_ms: common::clock::Clock::now_ms(&*self.chance),
             scratch: roles::scratch(),
             fence: Fence::Wait(self.fence),
-            tables: self.tables(self.store_of(life)),
+            tables: self.tables(self.store_of(life)).filter(|_| self.tells_tables),
             accepts_lost: self.trouble == Trouble::FilesAreLost && self.chance.draw(|random| random.one_in(2)),
             since_ms: self
                 .chance
@@ -103,7 +103,7 @@ impl World {
             all: false,
             restores: true,
             require_all: false,
-            tables: self.tables(self.store_of(life)),
+            tables: self.tables(self.store_of(life)).filter(|_| self.tells_tables),
             accepts_lost: false,
             fence: Fence::Wait(self.fence),
             on_batch: Box::new(|_| {}),
