@@ -61,6 +61,7 @@ pub async fn audit(
         window_memory: config.dedup.max_memory,
         batch_memory: config.flush.max_memory,
         scratch: scratch(config)?,
+        has_tables: config.table.is_some(),
         deep,
         uploads_older_than,
         now_ms: SystemClock.now_ms(),

@@ -19,7 +19,6 @@ pub struct Collected {
     pub checkpoints: usize,
     pub segments: usize,
     pub key_runs: usize,
-    pub staged: usize,
 }
 
 impl CommitLog {
@@ -92,7 +91,7 @@ impl CommitLog {
     }
 
     /// Deletes what was staged before `before_ms` for replaces that have ended: their numbers are spent, so nobody publishes
-    /// it.
+    /// it. No table may name it any more: a collection leaves it alone, for it does not know tables.
     ///
     /// # Errors
     /// Of the store, and an object among them whose name has no number.

@@ -61,8 +61,7 @@ impl CommitLog {
         let objects = self.delete_checkpoints(before_ms).await?;
         let Some(at) = loaded else { return Ok(objects) };
         let key_runs = self.collect_key_runs(&at, keep, before_ms, writer).await?;
-        let staged = self.delete_staged(&at.head, before_ms).await?;
-        Ok(Collected { key_runs, staged, entries: collected.entries, ..objects })
+        Ok(Collected { key_runs, entries: collected.entries, ..objects })
     }
 
     /// What was put before may go. The store's time is at least that of the root, which every collection has put that

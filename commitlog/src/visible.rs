@@ -12,7 +12,7 @@
 //! So a replacer deletes inputs only after readers were told of `ReplaceReady`, and what is staged only after they were told of
 //! `ReplaceDone`.
 
-use crate::files::State;
+use crate::files::{Fate, State};
 use crate::head::{Head, Invalid, Stage};
 use crate::op::{FileId, Op, Recipe, ReplaceIntent, Stored};
 
@@ -119,15 +119,19 @@ impl State {
         })
     }
 
-    /// How its batches were made, and the replaces that are under way: each way once.
+    /// How live files of batches were made, and how the replaces that are under way make theirs: each way once. Of outputs of
+    /// replaces that are done their footers tell.
     pub fn recipes(&self) -> Vec<&Recipe> {
-        let of_spans = self.spans.values().filter_map(|span| match &span.fate {
-            crate::files::Fate::Batch(batch) => Some(&batch.recipe),
-            _ => None,
+        let of_batches = self.live.keys().filter_map(|id| match id {
+            FileId::Batch { from, .. } => match &self.spans.get(from)?.fate {
+                Fate::Batch(batch) => Some(&batch.recipe),
+                Fate::Passed(_) | Fate::Abandoned(_) => None,
+            },
+            FileId::Replace { .. } => None,
         });
         let mut recipes: Vec<&Recipe> = Vec::new();
-        for recipe in of_spans.chain(self.head.replaces().map(|open| &open.intent.recipe)) {
-            if !recipes.contains(&recipe) {
+        for recipe in of_batches.chain(self.head.replaces().map(|open| &open.intent.recipe)) {
+            if recipes.last() != Some(&recipe) && !recipes.contains(&recipe) {
                 recipes.push(recipe);
             }
         }

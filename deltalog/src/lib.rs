@@ -35,7 +35,7 @@ pub use error::{DeltaError, Result};
 pub use log::{Committed, DeltaLog};
 pub use path::{decode_path, encode_path};
 pub use replay::File;
-pub use schema::{Conflict, Field, Schema};
+pub use schema::{Field, Schema};
 pub use snapshot::{Foreign, Snapshot};
 
 /// Operation of a commit that makes the table what it has to be, whatever was in it.

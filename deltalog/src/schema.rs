@@ -1,5 +1,7 @@
 //! A table's schema, and how it grows.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -19,6 +21,11 @@ impl Field {
     pub fn new(name: &str, data_type: &str) -> Self {
         Self { name: name.to_owned(), data_type: data_type.into(), nullable: true, metadata: Map::new() }
     }
+
+    /// Whether values of both can be read as one column.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.name, &self.data_type) == (&other.name, &other.data_type)
+    }
 }
 
 /// The columns of a table, partition columns included.
@@ -27,15 +34,6 @@ pub struct Schema {
     #[serde(rename = "type")]
     kind: String,
     pub fields: Vec<Field>,
-}
-
-/// A column of the table has another type in new files.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column {column} is {had} in the table and {wanted} in new files: give it another name")]
-pub struct Conflict {
-    pub column: String,
-    pub had: String,
-    pub wanted: String,
 }
 
 impl Schema {
@@ -57,31 +55,34 @@ impl Schema {
         serde_json::to_string(self)
     }
 
-    /// Adds the columns that it lacks, before the last `partition_columns` ones. Returns whether there were any. Delta's names
-    /// of columns differ by more than the case of letters.
+    /// Adds the columns that it lacks, before the last `partition_columns` ones. Returns whether anything changed.
     ///
-    /// # Errors
-    /// A column has another type.
-    pub fn grow(&mut self, columns: &[Field], partition_columns: usize) -> Result<bool, Conflict> {
-        let mut has_grown = false;
+    /// A column that has two types cannot be read: it is taken out, and its name, in lower case, goes to `left_out`. Columns whose names
+    /// are there stay out. Names that differ only by the case of letters are the same to Delta.
+    pub fn grow(&mut self, columns: &[Field], partition_columns: usize, left_out: &mut BTreeSet<String>) -> bool {
+        let mut has_changed = false;
         for column in columns {
-            match self.fields.iter().find(|field| field.name.eq_ignore_ascii_case(&column.name)) {
-                Some(field) if field.data_type == column.data_type && field.name == column.name => {}
-                Some(field) => {
-                    return Err(Conflict {
-                        column: field.name.clone(),
-                        had: field.data_type.as_str().unwrap_or("nested").to_owned(),
-                        wanted: format!("{} {}", column.name, column.data_type.as_str().unwrap_or("nested")),
-                    });
+            let name = column.name.to_ascii_lowercase();
+            if left_out.contains(&name) {
+                continue;
+            }
+            let own = self.fields.len().saturating_sub(partition_columns);
+            match self.fields.iter().position(|field| field.name.eq_ignore_ascii_case(&column.name)) {
+                Some(at) if self.fields.get(at).is_some_and(|field| field.is_like(column)) => {}
+                // The values of partition columns are not in the files.
+                Some(at) if at >= own => {}
+                Some(at) => {
+                    self.fields.remove(at);
+                    left_out.insert(name);
+                    has_changed = true;
                 }
                 None => {
-                    let place = self.fields.len().saturating_sub(partition_columns);
-                    self.fields.insert(place, column.clone());
-                    has_grown = true;
+                    self.fields.insert(own, column.clone());
+                    has_changed = true;
                 }
             }
         }
-        Ok(has_grown)
+        has_changed
     }
 }
 
@@ -92,20 +93,27 @@ mod tests {
     #[test]
     fn new_columns_come_before_those_of_the_partitions_and_keep_their_types() {
         let mut schema = Schema::new(vec![Field::new("a", "long"), Field::new("day", "integer")]);
-        assert_eq!(schema.grow(&[Field::new("a", "long")], 1), Ok(false));
-        assert_eq!(schema.grow(&[Field::new("b", "double"), Field::new("c", "string")], 1), Ok(true));
+        let mut left_out = BTreeSet::new();
+        assert!(!schema.grow(&[Field::new("a", "long"), Field::new("day", "string")], 1, &mut left_out));
+        assert!(schema.grow(&[Field::new("b", "double"), Field::new("c", "string")], 1, &mut left_out));
         let names = |schema: &Schema| schema.fields.iter().map(|field| field.name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&schema), ["a", "b", "c", "day"]);
-        for other in [Field::new("b", "long"), Field::new("B", "double")] {
-            assert!(schema.grow(&[other], 1).is_err());
-        }
         let text = schema.to_text().unwrap();
         assert_eq!(Schema::parse(&text).unwrap(), schema);
-        assert!(
-            text.starts_with(
-                "{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}"
-            ),
-            "{text}"
-        );
+        let begin =
+            "{\"type\":\"struct\",\"fields\":[{\"name\":\"a\",\"type\":\"long\",\"nullable\":true,\"metadata\":{}}";
+        assert!(text.starts_with(begin), "{text}");
+        assert!(left_out.is_empty());
+    }
+
+    #[test]
+    fn a_column_with_two_types_is_left_out_and_stays_out() {
+        for other in [Field::new("b", "long"), Field::new("B", "double")] {
+            let mut schema = Schema::new(vec![Field::new("b", "double"), Field::new("day", "integer")]);
+            let mut left_out = BTreeSet::new();
+            assert!(schema.grow(std::slice::from_ref(&other), 1, &mut left_out));
+            assert_eq!((schema.fields.len(), &left_out), (1, &["b".to_owned()].into()));
+            assert!(!schema.grow(&[other, Field::new("b", "double")], 1, &mut left_out));
+        }
     }
 }

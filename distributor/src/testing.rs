@@ -219,6 +219,7 @@ impl Zone {
             window_memory: 1_000_000_000,
             batch_memory: 5_000,
             scratch: Scratch::new(self.folder.path()),
+            has_tables: false,
             deep: true,
             uploads_older_than: Duration::from_secs(86_400),
             now_ms: common::clock::Clock::now_ms(&SystemClock),

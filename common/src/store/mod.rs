@@ -162,6 +162,9 @@ pub trait MultipartUpload: Send {
     async fn abort(self: Box<Self>) -> Result<()>;
 }
 
+/// Keys of a call of [`Store::head_many`].
+pub const HEADS_AT_ONCE: usize = 1_000;
+
 /// The smallest part S3 accepts, except for the last.
 pub const MIN_PART_BYTES: usize = 5 * 1024 * 1024;
 
@@ -200,7 +203,7 @@ pub trait Store: Send + Sync {
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>>;
 
     /// Calls [`Store::head`] for each key and returns the answers in order. In a folder a batch is far faster than its
-    /// keys one by one: pass up to 1,000.
+    /// keys one by one: pass up to [`HEADS_AT_ONCE`].
     async fn head_many(&self, keys: &[String]) -> Vec<Result<Option<ObjectMeta>>> {
         let mut answers = Vec::with_capacity(keys.len());
         for key in keys {
@@ -267,7 +270,7 @@ pub trait Store: Send + Sync {
     async fn rename(&self, from: &str, source_version: &Version, to: &str) -> Result<RenameOutcome>;
 
     /// Calls [`Store::rename`] for each move, as if one after another, and returns the answers in order. A failure does
-    /// not affect the other moves. A batch is far faster than its moves one by one: pass up to 1,000.
+    /// not affect the other moves. A batch is far faster than its moves one by one: pass up to [`HEADS_AT_ONCE`].
     async fn rename_many(&self, moves: &[Move]) -> Vec<Result<RenameOutcome>> {
         let mut outcomes = Vec::with_capacity(moves.len());
         for Move { from, version, to } in moves {

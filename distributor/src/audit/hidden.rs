@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use commitlog::{ReplaceIntent, Stage, State, Stored};
 use commitlog_storage::CommitLog;
+use common::store::HEADS_AT_ONCE;
 
 use super::{AuditError, FindingKind, Work};
 use crate::batch::path;
 use crate::replace::command;
 
-/// Files that are looked for together.
-const HEADS: usize = 1_000;
 /// A replace whose files do not change for so long is not at work.
 const STILL_FOR: Duration = Duration::from_millis(if cfg!(test) { 50 } else { 3_000 });
 const LOOKS: u32 = 10;
@@ -100,7 +99,7 @@ impl Work<'_> {
 
     async fn are_there(&self, paths: Vec<String>) -> Result<Vec<(String, bool)>, AuditError> {
         let mut all = Vec::with_capacity(paths.len());
-        for paths in paths.chunks(HEADS) {
+        for paths in paths.chunks(HEADS_AT_ONCE) {
             for (path, head) in paths.iter().zip(self.auditor.store.head_many(paths).await) {
                 all.push((path.clone(), head?.is_some()));
             }

@@ -52,6 +52,8 @@ pub struct Auditor {
     /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
     pub batch_memory: u64,
     pub scratch: Scratch,
+    /// Delta tables are kept over the files.
+    pub has_tables: bool,
     /// Read every row.
     pub deep: bool,
     /// Uploads that were begun longer ago and never completed are abandoned. A living distributor may have younger ones.
@@ -102,7 +104,7 @@ impl Auditor {
         for partition in commitlog_storage::partitions(&*self.store, &self.topic).await? {
             work.partition(partition).await?;
         }
-        for fault in compare(&self.store, &self.topic, &work.states).await? {
+        for fault in compare(&self.store, &self.topic, &work.states, self.now_ms, self.has_tables).await? {
             work.find(FindingKind::TableWrong, fault.place, fault.message);
         }
         work.watermark().await?;

@@ -8,7 +8,7 @@ use commitlog::actor::Choice;
 use commitlog::{Fate, FileId, LiveFile, Replace, ReplaceIntent, ReplaceSlot, Span, Stage, State, Stored};
 use commitlog_storage::replacing::{Ended, Files, Published, Replacing, Staged};
 use commitlog_storage::{CommitLog, CommitLogError, Proof, Recent, Session};
-use common::store::{StoreError, StoreErrorKind};
+use common::store::{HEADS_AT_ONCE, StoreError, StoreErrorKind};
 use serde::Serialize;
 
 use super::Compactor;
@@ -18,9 +18,6 @@ use crate::batch::path;
 use crate::error::PartitionError;
 use crate::refusals;
 use crate::replace::Carrier;
-
-/// Files that are looked for together.
-const HEADS: usize = 1_000;
 
 /// What a compaction of one partition comes to, or came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -235,7 +232,7 @@ impl Work<'_> {
                 (id, path(&self.carrier.topic, self.carrier.partition, folder, id), size)
             })
             .collect();
-        for inputs in inputs.chunks(HEADS) {
+        for inputs in inputs.chunks(HEADS_AT_ONCE) {
             let paths: Vec<String> = inputs.iter().map(|(_, path, _)| path.clone()).collect();
             for ((id, path, size), head) in inputs.iter().zip(self.carrier.store.head_many(&paths).await) {
                 let is_sound = match head {
@@ -307,6 +304,10 @@ impl Compactor {
     /// # Errors
     /// The group has members, with [`crate::Fence::Offline`]; the store's. Started again, it goes on where it stopped.
     pub async fn apply(&self, plans: &[PartitionCompaction]) -> Result<Vec<PartitionCompaction>, CompactError> {
+        // Before anything is begun that could not go on.
+        if let Some(tables) = self.tables.as_ref().filter(|_| plans.iter().any(PartitionCompaction::is_due)) {
+            tables.publish().await.map_err(PartitionError::from)?;
+        }
         let (mut outcomes, made) = (Vec::with_capacity(plans.len()), AtomicU64::new(0));
         for plan in plans {
             outcomes.push(if plan.is_due() { self.partition(plan, &made).await? } else { plan.clone() });

@@ -13,6 +13,7 @@ impl Metrics {
             .facts("open_batches", self.open_batches())
             .facts("batches", self.batches())
             .facts("small_files", self.small_files())
+            .facts("delta_tables", self.delta_tables())
             .facts(
                 "dedup_window",
                 vec![
@@ -62,6 +63,19 @@ impl Metrics {
             ("became", self.merge_files.get().into()),
             ("merged_bytes", self.merged_bytes.get().into()),
             ("failed_rounds", self.merge_failures.get().into()),
+        ]
+    }
+
+    fn delta_tables(&self) -> Vec<(&'static str, Value)> {
+        let version = |table: &str| Value::from(self.table_version.with_label_values(&[table]).get());
+        #[allow(clippy::cast_possible_truncation, reason = "a time in milliseconds")]
+        let published_ms = (self.tables_published.get() * 1_000.0) as i64;
+        vec![
+            ("version_of_events", version("events")),
+            ("version_of_rejected", version("rejected")),
+            ("commits", self.table_commits.get().into()),
+            ("failed_rounds", self.table_failures.get().into()),
+            ("complete_up_to", if published_ms > 0 { time(published_ms) } else { Value::Null }),
         ]
     }
 

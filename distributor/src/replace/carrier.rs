@@ -180,6 +180,10 @@ impl Carrier {
     async fn tell_tables(&self) -> Result<Option<Instant>, PartitionError> {
         let Some(tables) = &self.tables else { return Ok(None) };
         tables.publish_for(self.partition).await?;
+        if !tables.retain.is_zero() {
+            let (partition, retain) = (self.partition, tables.retain);
+            tracing::info!(partition, ?retain, "waiting for readers of older versions of the tables (table.retain)");
+        }
         Ok(Some(Instant::now() + tables.retain))
     }
 

@@ -140,6 +140,7 @@ async fn audited(store: &Arc<MemoryStore>, log: &Arc<MemoryLog>) -> Result<Audit
         window_memory: roles::WINDOW_MEMORY,
         batch_memory: 5_000,
         scratch: roles::scratch(),
+        has_tables: false,
         deep: true,
         uploads_older_than: std::time::Duration::from_secs(86_400),
         now_ms: common::clock::Clock::now_ms(&*store.chance),

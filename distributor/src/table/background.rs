@@ -12,6 +12,9 @@ use crate::metrics::Metrics;
 /// Its owner publishes for all partitions. Every topic has it.
 const PUBLISHING_PARTITION: i32 = 0;
 
+/// A round after one that failed comes so many times as late.
+const AFTER_FAILURE: u32 = 6;
+
 /// Publishes what the commit logs of all partitions say, while this process owns the first one.
 pub struct TablePublisher {
     pub tables: Arc<Tables>,
@@ -34,13 +37,17 @@ impl Companion for TablePublisher {
 impl TablePublisher {
     /// Failures are logged and counted; they do not affect the owner, and the next round tries again.
     async fn publish(&self) {
+        let mut pause = self.every;
         loop {
-            tokio::time::sleep(self.every).await;
+            tokio::time::sleep(pause).await;
             let outcome = self.tables.publish().await;
             self.report(&outcome.as_ref().map(|published| published.commits));
             if let Ok(published) = outcome {
+                pause = self.every;
                 self.metrics.tables_published(self.tables.clock.now_ms(), published);
             } else {
+                // It reads the whole log of the table again.
+                pause = self.every.saturating_mul(AFTER_FAILURE);
                 self.metrics.publishing_failed();
             }
         }

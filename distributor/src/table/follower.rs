@@ -1,14 +1,21 @@
 //! What the commit log of a partition has to tell the tables.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
-use commitlog::{Change, Head, Op, State, Stored, Visible};
+use commitlog::{Change, FileId, Head, Op, State, Stored, Visible};
 use commitlog_storage::{CommitLog, CommitLogError, Damage, Tail};
+use common::store::Store;
 use deltalog::Field;
+use futures_util::{FutureExt, StreamExt};
 
 use super::TableError;
 use super::file::key;
 use super::schema::Kind;
+use crate::batch::{LAYOUT, path};
+use crate::footer::{Footer, FooterError};
+use crate::in_turn::in_turn;
+use crate::layout::Layout;
 
 /// What is to be done of a file, by its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +107,7 @@ impl Follower {
     /// # Errors
     /// The store's; and a commit log that is damaged.
     pub(super) async fn anew(
+        store: &Arc<dyn Store>,
         commits: CommitLog,
         topic: &str,
         partition: i32,
@@ -122,6 +130,9 @@ impl Follower {
             }
             for recipe in state.recipes() {
                 backlog.take_columns(kind.columns_of(recipe)?);
+            }
+            for layout in replaced_layouts(&**store, topic, partition, &state, kind).await? {
+                backlog.take_columns(kind.columns(&layout)?);
             }
             backlogs.insert(kind, backlog);
         }
@@ -148,6 +159,14 @@ impl Follower {
             Err(CommitLogError::Damaged { .. }) if self.commits.floor().await? > first => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Deletes what was staged before `before_ms` for replaces that had ended by the last entry that was folded.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) async fn delete_staged(&self, before_ms: i64) -> Result<usize, CommitLogError> {
+        self.commits.delete_staged(&self.head, before_ms).await
     }
 
     pub(super) fn has_unfolded(&self) -> bool {
@@ -199,6 +218,39 @@ impl Follower {
             *backlog = Backlog { entries, published: entries, ..Backlog::default() };
         }
     }
+}
+
+/// The layouts of files that replaces made which are done: of each replace that of one file, from its footer.
+async fn replaced_layouts(
+    store: &dyn Store,
+    topic: &str,
+    partition: i32,
+    state: &State,
+    kind: Kind,
+) -> Result<Vec<Layout>, TableError> {
+    let mut samples: BTreeMap<u64, (String, u64)> = BTreeMap::new();
+    for (file, stored) in state.visible().filter(|(file, _)| !file.is_staged && kind.holds(&file.folder)) {
+        if let FileId::Replace { replace, .. } = file.id {
+            samples.entry(replace).or_insert_with(|| (path(topic, partition, &file.folder, file.id), stored.bytes));
+        }
+    }
+    let mut layouts: Vec<Layout> = Vec::new();
+    let reads =
+        samples.into_values().map(|(key, bytes)| async move { (Footer::read(store, &key, bytes).await, key) }.boxed());
+    let mut reads = in_turn(reads);
+    while let Some((footer, key)) = reads.next().await {
+        let footer = match footer {
+            Ok(footer) => footer,
+            Err(FooterError::Store(error)) => return Err(error.into()),
+            Err(FooterError::Gone | FooterError::Unreadable(_)) => {
+                tracing::warn!(key, "this file is missing or altered: columns that only it has are not in the table");
+                continue;
+            }
+        };
+        let layout = footer.fact(LAYOUT).and_then(|text| serde_json::from_str::<Layout>(text).ok());
+        layouts.extend(layout.filter(|layout| !layouts.contains(layout)));
+    }
+    Ok(layouts)
 }
 
 /// The files of a partition that a table has to name, by key, with their folders.

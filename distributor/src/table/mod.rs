@@ -33,7 +33,7 @@ mod table;
 
 use commitlog_storage::CommitLogError;
 use common::store::StoreError;
-use deltalog::{Conflict, DeltaError, Foreign};
+use deltalog::{DeltaError, Foreign};
 
 pub use background::TablePublisher;
 pub(crate) use compare::compare;
@@ -60,8 +60,6 @@ pub enum TableError {
          back from a backup, run 'table rebuild'"
     )]
     Ahead { root: String, partition: i32, known: i64, entries: u64 },
-    #[error("{root}_delta_log: {conflict}")]
-    Conflict { root: String, conflict: Conflict },
     #[error("{0}")]
     Layout(String),
     #[error("{root}_delta_log: others write to it all the time; try again")]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use commitlog_storage::{CommitLog, partitions};
 use common::clock::Clock;
 use common::store::Store;
+use futures_util::{FutureExt, StreamExt};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -16,6 +17,7 @@ use super::follower::Follower;
 use super::schema::Kind;
 use super::table::{Keys, Rebuilt, Signature, Table};
 use crate::host::Host;
+use crate::in_turn::in_turn;
 use crate::layout::Layout;
 
 /// Publishers that commit at the same time read anew so often.
@@ -24,6 +26,10 @@ const MAX_TRIES: u32 = 20;
 const MOST_FILES: usize = 20_000;
 /// How often commit logs of further partitions are looked for.
 const LISTED_EVERY: Duration = Duration::from_secs(15);
+
+/// How often leftovers of replaces that ended are looked for, and how old they have to be.
+const CLEANED_EVERY: Duration = Duration::from_secs(3_600);
+const LEFTOVER_MS: i64 = 7 * 86_400_000;
 
 /// The tables of a trusted zone. Any number of publishers in any number of processes do no harm; each call holds one of this
 /// process.
@@ -44,6 +50,7 @@ struct Work {
     tables: Vec<Table>,
     followers: BTreeMap<i32, Follower>,
     listed_at: Option<Instant>,
+    cleaned_at: Option<Instant>,
 }
 
 /// Versions of the tables that hold everything that the commit logs said when this began.
@@ -88,6 +95,7 @@ impl Tables {
                 None => self.open(false).await?,
             };
             if let Some(published) = self.try_to_publish(&mut work, partition).await? {
+                self.clean(&mut work).await;
                 *kept = Some(work);
                 return Ok(published);
             }
@@ -95,6 +103,21 @@ impl Tables {
             tokio::time::sleep(Duration::from_millis((self.host.random)() % most_ms)).await;
         }
         Err(TableError::Busy { root: Kind::Events.root().to_owned() })
+    }
+
+    /// Deletes what runs that were killed left staged. The tables know that these replaces have ended.
+    async fn clean(&self, work: &mut Work) {
+        if work.cleaned_at.is_some_and(|at| at.elapsed() < CLEANED_EVERY) {
+            return;
+        }
+        work.cleaned_at = Some(Instant::now());
+        let before_ms = self.clock.now_ms().saturating_sub(LEFTOVER_MS);
+        for follower in work.followers.values() {
+            if let Err(error) = follower.delete_staged(before_ms).await {
+                let partition = follower.partition;
+                tracing::warn!(partition, %error, "what an interrupted 'compact' or 'rewrite' left could not be deleted");
+            }
+        }
     }
 
     async fn open(&self, may_be_foreign: bool) -> Result<Work, TableError> {
@@ -105,7 +128,7 @@ impl Tables {
             let columns = kind.columns(&self.layout)?;
             tables.push(Table::open(&self.store, kind, columns, &signature, may_be_foreign).await?);
         }
-        Ok(Work { tables, followers: BTreeMap::new(), listed_at: None })
+        Ok(Work { tables, followers: BTreeMap::new(), listed_at: None, cleaned_at: None })
     }
 
     fn id(&self) -> String {
@@ -159,11 +182,13 @@ impl Tables {
 
     /// Reads what is new in the commit logs. False: it has to be tried anew.
     async fn follow(&self, work: &mut Work, partition: Option<i32>) -> Result<bool, TableError> {
-        for follower in work.followers.values_mut() {
-            if !follower.read().await? {
+        let mut reads = in_turn(work.followers.values_mut().map(|follower| follower.read().boxed()));
+        while let Some(is_read) = reads.next().await {
+            if !is_read? {
                 return Ok(false);
             }
         }
+        drop(reads);
         let is_listed = work.listed_at.is_some_and(|at| at.elapsed() < LISTED_EVERY) && !work.followers.is_empty();
         if is_listed && partition.is_none_or(|partition| work.followers.contains_key(&partition)) {
             return Ok(true);
@@ -210,7 +235,8 @@ impl Tables {
                 .iter_mut()
                 .map(|(kind, of)| (*kind, of.remove(partition).unwrap_or_default()))
                 .collect::<BTreeMap<Kind, BTreeSet<String>>>();
-            let follower = Follower::anew(self.commits(*partition), &self.topic, *partition, &of_it).await?;
+            let follower =
+                Follower::anew(&self.store, self.commits(*partition), &self.topic, *partition, &of_it).await?;
             work.followers.insert(*partition, follower);
         }
         Ok(foreign)

@@ -17,10 +17,13 @@ use super::schema::Kind;
 
 /// A checkpoint is put after so many commits.
 const COMMITS_A_CHECKPOINT: u64 = 100;
+/// … or after commits with so many actions.
+const ACTIONS_A_CHECKPOINT: usize = 20_000;
 /// Files of a commit that changes more than these are added in several.
 const MOST_ADDED: usize = 50_000;
-/// A table without news of a partition learns all the same that it has so many entries of it.
-const QUIET_ENTRIES: u64 = 256;
+/// A table without news of a partition learns all the same that it has so many entries of it: fewer than an owner appends between
+/// two checkpoints, so that the next publisher can go on there.
+const QUIET_ENTRIES: u64 = 64;
 /// Commits of a table that were replaced by a checkpoint are kept for at least so long, for readers that are slow.
 const KEPT_MS: i64 = 3_600_000;
 
@@ -28,6 +31,8 @@ pub(super) struct Table {
     pub kind: Kind,
     pub log: DeltaLog,
     pub snapshot: Snapshot,
+    /// Actions that this process has committed since a checkpoint.
+    actions: usize,
 }
 
 /// What is written besides the actions, and when.
@@ -90,8 +95,12 @@ impl Table {
             Some(foreign) if !may_be_foreign => {
                 Err(TableError::Foreign { root: kind.root().to_owned(), foreign: foreign.clone() })
             }
-            _ => Ok(Self { kind, log, snapshot }),
+            _ => Ok(Self::at(kind, log, snapshot)),
         }
+    }
+
+    pub(super) fn at(kind: Kind, log: DeltaLog, snapshot: Snapshot) -> Self {
+        Self { kind, log, snapshot, actions: 0 }
     }
 
     /// How many entries of a commit log it holds.
@@ -182,13 +191,14 @@ impl Table {
             actions.push(removed(path, signature.now_ms));
         }
         let mut schema = Schema::new([columns, kind.partition_columns()].concat());
+        let mut left_out = BTreeSet::new();
         let partition_columns = kind.partition_columns().len();
         for (partition, follower) in &*anew {
             let Some(backlog) = follower.backlogs.get(&kind) else { continue };
             let version = i64::try_from(backlog.entries).unwrap_or(i64::MAX);
             txns.push(Txn { app_id: app_id(topic, *partition), version, last_updated: Some(signature.now_ms) });
             for columns in &backlog.columns {
-                grow(kind, &mut schema, columns, partition_columns)?;
+                schema.grow(columns, partition_columns, &mut left_out);
             }
             for (key, due) in &backlog.files {
                 actions.push(match due {
@@ -203,15 +213,18 @@ impl Table {
                 });
             }
         }
-        // Of layouts that only replaced files have, the commit logs know nothing any more: what the table has stays.
-        if let Ok(had) = Schema::parse(&self.snapshot.metadata.schema_string) {
-            let known = |field: &Field| schema.fields.iter().any(|other| other.name.eq_ignore_ascii_case(&field.name));
-            let more: Vec<Field> = had.fields.into_iter().filter(|field| !known(field)).collect();
-            grow(kind, &mut schema, &more, partition_columns)?;
+        warn_of(kind, &left_out, &BTreeSet::new());
+        let MetaData { id, created_time, .. } = &self.snapshot.metadata;
+        let metadata = with_schema(&schema, &left_out, kind, id, created_time.unwrap_or_default())?;
+        let is_right = self.snapshot.foreign.is_none()
+            && actions.is_empty()
+            && (&self.snapshot.metadata, &self.snapshot.protocol) == (&metadata, &protocol())
+            && txns.iter().all(|txn| self.snapshot.txns.get(&txn.app_id).is_some_and(|had| had.version == txn.version));
+        rebuilt.version = self.snapshot.version;
+        if is_right {
+            return Ok(Some(rebuilt));
         }
-        let id = self.snapshot.metadata.id.clone();
-        let head =
-            vec![Action::Protocol(protocol()), Action::MetaData(with_schema(kind, &schema, &id, signature.now_ms)?)];
+        let head = vec![Action::Protocol(protocol()), Action::MetaData(metadata)];
         if !self.commit_all(REBUILD, head, actions, txns, signature).await? {
             return Ok(None);
         }
@@ -227,17 +240,20 @@ impl Table {
         let (kind, partition_columns) = (self.kind, self.kind.partition_columns().len());
         let mut schema = Schema::parse(&self.snapshot.metadata.schema_string)
             .map_err(|error| TableError::Layout(format!("{}_delta_log has no schema: {error}", kind.root())))?;
-        let mut has_grown = false;
+        let before = left_out(&self.snapshot.metadata);
+        let (mut left_out, mut has_changed) = (before.clone(), false);
         for backlog in followers.values().filter_map(|follower| follower.backlogs.get(&kind)) {
             for columns in &backlog.columns {
-                has_grown |= grow(kind, &mut schema, columns, partition_columns)?;
+                has_changed |= schema.grow(columns, partition_columns, &mut left_out);
             }
         }
-        if !has_grown {
+        if !has_changed {
             return Ok(Vec::new());
         }
-        let schema_string = text_of(&schema)?;
-        Ok(vec![Action::MetaData(MetaData { schema_string, ..self.snapshot.metadata.clone() })])
+        warn_of(kind, &left_out, &before);
+        let MetaData { id, created_time, .. } = &self.snapshot.metadata;
+        let metadata = with_schema(&schema, &left_out, kind, id, created_time.unwrap_or_default())?;
+        Ok(vec![Action::MetaData(metadata)])
     }
 
     /// Commits actions: all at once, but for files that are added to a table from which none is removed, and that are very many.
@@ -279,6 +295,7 @@ impl Table {
             Committed::Written => {}
             Committed::Taken | Committed::Behind => return Ok(false),
         }
+        self.actions += all.len();
         let ours = self.snapshot.version + 1;
         self.log.follow(&mut self.snapshot).await?;
         // Others may have gone on already.
@@ -291,9 +308,10 @@ impl Table {
     /// The store's; and a log that is damaged.
     pub(super) async fn keep_short(&mut self, now_ms: i64, retain_ms: i64) -> Result<(), TableError> {
         let since = self.snapshot.version - self.snapshot.checkpoint.unwrap_or(0);
-        if since < COMMITS_A_CHECKPOINT {
+        if since < COMMITS_A_CHECKPOINT && self.actions < ACTIONS_A_CHECKPOINT {
             return Ok(());
         }
+        self.actions = 0;
         let before_ms = now_ms.saturating_sub(retain_ms.max(KEPT_MS));
         self.log.put_checkpoint(&mut self.snapshot, before_ms).await?;
         self.log.clean_up(&self.snapshot, before_ms).await?;
@@ -335,9 +353,24 @@ fn protocol() -> Protocol {
     Protocol { min_reader_version: READER_VERSION, min_writer_version: WRITER_VERSION }
 }
 
-fn grow(kind: Kind, schema: &mut Schema, columns: &[Field], partition_columns: usize) -> Result<bool, TableError> {
-    let conflicts = |conflict| TableError::Conflict { root: kind.root().to_owned(), conflict };
-    schema.grow(columns, partition_columns).map_err(conflicts)
+/// Names of columns that are left out, in the properties of a table.
+const LEFT_OUT: &str = "eventDistributor.leftOut";
+
+fn left_out(metadata: &MetaData) -> BTreeSet<String> {
+    let names = metadata.configuration.get(LEFT_OUT).map(String::as_str).unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn warn_of(kind: Kind, left_out: &BTreeSet<String>, before: &BTreeSet<String>) {
+    for column in left_out.difference(before) {
+        let root = kind.root();
+        tracing::warn!(
+            root,
+            column,
+            "this column has another type in other files, so it is left out of the table: 'rewrite' gives all files one type, and \
+             'table rebuild' takes the column in again"
+        );
+    }
 }
 
 fn text_of(schema: &Schema) -> Result<String, TableError> {
@@ -345,10 +378,22 @@ fn text_of(schema: &Schema) -> Result<String, TableError> {
 }
 
 fn metadata(kind: Kind, columns: Vec<Field>, id: &str, now_ms: i64) -> Result<MetaData, TableError> {
-    with_schema(kind, &Schema::new([columns, kind.partition_columns()].concat()), id, now_ms)
+    let schema = Schema::new([columns, kind.partition_columns()].concat());
+    with_schema(&schema, &BTreeSet::new(), kind, id, now_ms)
 }
 
-fn with_schema(kind: Kind, schema: &Schema, id: &str, now_ms: i64) -> Result<MetaData, TableError> {
+fn with_schema(
+    schema: &Schema,
+    left_out: &BTreeSet<String>,
+    kind: Kind,
+    id: &str,
+    created_ms: i64,
+) -> Result<MetaData, TableError> {
+    // Other programs may not remove rows. Compaction removes files, and no rows.
+    let mut configuration: BTreeMap<String, String> = [("delta.appendOnly".to_owned(), "true".to_owned())].into();
+    if !left_out.is_empty() {
+        configuration.insert(LEFT_OUT.to_owned(), left_out.iter().cloned().collect::<Vec<_>>().join(","));
+    }
     Ok(MetaData {
         id: id.to_owned(),
         name: None,
@@ -356,8 +401,7 @@ fn with_schema(kind: Kind, schema: &Schema, id: &str, now_ms: i64) -> Result<Met
         format: Format { provider: "parquet".to_owned(), options: BTreeMap::new() },
         schema_string: text_of(schema)?,
         partition_columns: kind.partition_columns().into_iter().map(|field| field.name).collect(),
-        // Other programs may not remove rows. Compaction removes files, and no rows.
-        configuration: [("delta.appendOnly".to_owned(), "true".to_owned())].into(),
-        created_time: Some(now_ms),
+        configuration,
+        created_time: Some(created_ms),
     })
 }

@@ -17,7 +17,7 @@ use crate::layout::Layout;
 use crate::testing::Zone;
 use crate::testing::interposed::{Fate, interposed};
 use crate::testing::tables::rows_in;
-use crate::{Compactor, Fence, FindingKind, Host, Pace, Policy, Scratch};
+use crate::{Auditor, Compactor, Fence, FindingKind, Host, Pace, Policy, Repair, ReplayTarget, Rewriter, Scratch};
 
 fn tables_of(zone: &Zone, layout: Layout) -> Arc<Tables> {
     tables_over(zone.store(), layout)
@@ -248,12 +248,54 @@ async fn columns_of_new_batches_become_columns_of_the_table() {
     assert_eq!(names(after).last().unwrap(), "day");
     assert_sound(&zone).await;
     // The same name with another type: readers could not read both.
+    let names_now = |zone: &Zone| -> Vec<String> {
+        let log = commits(&zone.trusted("events"));
+        let schemas: Vec<&str> =
+            log.iter().flatten().filter_map(|action| action["metaData"]["schemaString"].as_str()).collect();
+        names(schemas.last().unwrap())
+    };
     zone.append_one("y").await;
-    distributor.settings.layout = Layout { columns: vec![rule("a", "double")], ..layout() };
+    let retyped = Layout { columns: vec![rule("a", "double")], ..layout() };
+    distributor.settings.layout = retyped.clone();
     distributor.run(&crate::EndOfInput::now(), &common::shutdown::Shutdown::new()).await.unwrap();
-    let conflict = tables_of(&zone, layout()).publish().await.unwrap_err();
-    assert!(matches!(conflict, TableError::Conflict { .. }), "{conflict}");
-    assert!(conflict.to_string().contains("column a is long"), "{conflict}");
+    tables_of(&zone, layout()).publish().await.unwrap();
+    assert!(!names_now(&zone).contains(&"a".to_owned()) && names_now(&zone).contains(&"b".to_owned()));
+    assert_sound(&zone).await;
+    tables_of(&zone, layout()).rebuild().await.unwrap();
+    assert!(!names_now(&zone).contains(&"a".to_owned()), "files still have both");
+    // Once all files have one type, the column is in the table again.
+    let rewriter = rewriter(&zone, retyped.clone());
+    let plans = rewriter.plan(ReplayTarget::Earliest, None).await.unwrap();
+    rewriter.apply(&plans).await.unwrap();
+    tables_of(&zone, retyped).rebuild().await.unwrap();
+    assert!(names_now(&zone).contains(&"a".to_owned()) && !names_now(&zone).contains(&"b".to_owned()));
+    let versions = commits(&zone.trusted("events")).len();
+    let tables = tables_of(&zone, Layout { columns: vec![rule("a", "double")], ..layout() });
+    tables.rebuild().await.unwrap();
+    assert_eq!(commits(&zone.trusted("events")).len(), versions, "it is right already");
+    assert_sound(&zone).await;
+}
+
+fn rewriter(zone: &Zone, layout: Layout) -> Rewriter {
+    Rewriter {
+        store: zone.store(),
+        log: zone.log.clone(),
+        host: Host::system(),
+        topic: "events".into(),
+        group: "g".into(),
+        layout: layout.clone(),
+        encoding: ENCODING,
+        window_memory: 1_000_000_000,
+        batch_memory: 5_000,
+        scratch: Scratch::new(zone.folder.path()),
+        tables: Some(tables_of(zone, layout)),
+        all: false,
+        restores: true,
+        require_all: false,
+        accepts_lost: false,
+        fence: Fence::Locks,
+        on_batch: Box::new(|_| {}),
+    }
 }
 
 fn foreign_commit(zone: &Zone, actions: &[Value]) {
@@ -380,4 +422,21 @@ async fn partitions_whose_commit_logs_begin_later_are_published_too() {
     tables.publish_for(1).await.unwrap();
     let with = live(&zone.trusted("events")).len();
     assert!(0 < without && without < with && with == zone.files("events", ".parquet").len(), "{without} {with}");
+}
+
+#[tokio::test]
+async fn tables_that_are_missing_or_stay_behind_are_findings() {
+    let zone = Zone::new().await;
+    let expects = || Auditor { has_tables: true, ..zone.deep_auditor() };
+    let missing = expects().verify(Repair::No).await.unwrap();
+    assert!(missing.findings.len() == 1 && missing.findings[0].message.contains("no Delta table"), "{missing:?}");
+    tables_of(&zone, layout()).publish().await.unwrap();
+    assert!(expects().verify(Repair::No).await.unwrap().is_sound());
+    zone.append_one("x").await;
+    zone.distribute().await;
+    assert!(expects().verify(Repair::No).await.unwrap().is_sound(), "it is published soon");
+    let mut later = expects();
+    later.now_ms += 20 * 60_000;
+    let behind = later.verify(Repair::No).await.unwrap();
+    assert!(behind.findings.len() == 1 && behind.findings[0].message.contains("lacks 1 files"), "{behind:?}");
 }
