@@ -87,7 +87,8 @@ fn readers_of_the_table_see_no_row_twice_and_none_vanish_beside_a_writer_that_me
         run.kill();
         run = start();
     }
-    wait_until("everything is written", || unique_keys(&root.join("trusted")).len() as u64 == expected);
+    let is_complete = |expected: u64| reader("count", &table, &expected.to_string()).wait().unwrap().success();
+    wait_until("everything is written", || is_complete(expected));
     fs::write(&stop, "").unwrap();
     let looks = ended(watching);
     run.signal("TERM");
@@ -156,7 +157,8 @@ fn distributors_that_share_partitions_publish_one_table_in_s3() {
         distributor.signal("TERM");
         assert_eq!(distributor.wait_for_exit(), Some(0));
     }
-    zone.compact().args(&["--offline"]).set("compact.rest=0s").report();
+    let compact = || zone.compact().args(&["--offline"]).set("compact.rest=0s").output();
+    wait_until("the group has no members, and files are merged", || compact().status.success());
     ended(reader("count", &table, &unique.to_string()));
     zone.assert_sound();
 }

@@ -60,11 +60,16 @@ async fn compare_one(
     let snapshot = match log.load().await {
         Ok(Some(snapshot)) => snapshot,
         Ok(None) => {
-            let has_files = states.values().any(|state| state.live.values().any(|file| kind.holds(&file.folder)));
+            let mut is_due = false;
+            for (partition, state) in states.iter().filter(|_| are_expected) {
+                let has_files = state.live.values().any(|file| kind.holds(&file.folder));
+                let commits = CommitLog::new(store.clone(), topic, *partition);
+                is_due |= has_files && is_old(&commits, 0, now_ms).await?;
+            }
             let message = "there is no Delta table over these files: a distributor makes it, or 'table rebuild'; with \
                            table.format = \"none\" there is to be none";
             let fault = TableFault { place: format!("{root}_delta_log"), message: message.to_owned() };
-            return Ok((are_expected && has_files).then_some(fault).into_iter().collect());
+            return Ok(is_due.then_some(fault).into_iter().collect());
         }
         Err(DeltaError::Store(error)) => return Err(error.into()),
         Err(error) => return Err(error.into()),
