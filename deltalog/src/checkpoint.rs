@@ -18,8 +18,10 @@ use parquet::file::properties::WriterProperties;
 
 use crate::action::{Action, Add, Format, MetaData, Protocol, Remove, Txn};
 
-/// Rows that are encoded and decoded at once.
+/// Rows that are encoded at once.
 const ROWS: usize = 4_096;
+/// Rows that are decoded at once: a few bytes of a dictionary may stand for many in each.
+const ROWS_READ: usize = 256;
 
 type Texts = MapBuilder<StringBuilder, StringBuilder>;
 
@@ -315,7 +317,7 @@ pub(crate) fn read(body: Bytes, part: Part, take: &mut dyn FnMut(Action) -> Resu
         .map(|(index, _)| index)
         .collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let reader = builder.with_projection(mask).with_batch_size(ROWS).build().map_err(|error| error.to_string())?;
+    let reader = builder.with_projection(mask).with_batch_size(ROWS_READ).build().map_err(|error| error.to_string())?;
     for rows in reader {
         let rows = rows.map_err(|error| error.to_string())?;
         for name in part.columns() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::guard;
-use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, read_all};
+use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreErrorKind, read_all};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,13 +16,15 @@ use crate::replay::File;
 use crate::snapshot::{Head, Snapshot};
 use crate::{READER_VERSION, WRITER_VERSION};
 
+/// Versions are signed numbers of 64 bits. None comes near this one but by a forged name.
+const MAX_VERSION: u64 = i64::MAX as u64 / 2;
 /// The most bytes of a commit that is read.
 const MAX_COMMIT_BYTES: u64 = 256 << 20;
 /// The most bytes of a checkpoint that is read: some ten million files.
 const MAX_CHECKPOINT_BYTES: u64 = 1 << 30;
 const MAX_HINT_BYTES: u64 = 64 << 10;
 /// How often the log may change while it is read: older objects are deleted after a checkpoint.
-const MAX_RETRIES: usize = 5;
+const MAX_RETRIES: usize = 2;
 /// Objects of the log that are deleted after a checkpoint, at most. The next one goes on.
 const MOST_DELETED: usize = 1_000;
 
@@ -182,8 +184,34 @@ impl DeltaLog {
             }
         }
         // A writer that slept may have filled a hole that was left where commits are deleted, below the newest checkpoint.
-        let is_behind = self.hint().await?.is_some_and(|newest| newest >= version);
+        let is_behind = match self.hint().await?.filter(|newest| *newest >= version) {
+            Some(newest) => self.store.head(&self.checkpoint_key(newest)).await?.is_some(),
+            None => false,
+        };
         Ok(if is_behind { Committed::Behind } else { Committed::Written })
+    }
+
+    /// The hint, if there is no checkpoint where it says: readers fail that trust it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn false_hint(&self) -> Result<Option<String>> {
+        let is_false = match self.hint().await? {
+            Some(version) => self.store.head(&self.checkpoint_key(version)).await?.is_none(),
+            None => false,
+        };
+        Ok(is_false.then(|| self.hint_key()))
+    }
+
+    /// Deletes such a hint.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn delete_false_hint(&self) -> Result<()> {
+        if let Some(key) = self.false_hint().await? {
+            self.store.delete(&key, None).await?;
+        }
+        Ok(())
     }
 
     /// Puts a checkpoint of a snapshot, and the hint to it. Removed files that are older than `forget_before_ms` are left out.
@@ -231,8 +259,9 @@ impl DeltaLog {
         let options = ListOptions { prefix: self.prefix.clone(), limit: Some(MOST_DELETED), ..ListOptions::default() };
         let mut deleted = 0;
         for object in self.store.list(&options).await?.objects {
-            let is_unneeded = self.number(&object.key).is_some_and(|(version, _)| version < checkpoint);
-            if !is_unneeded || object.modified_ms >= before_ms {
+            // Other programs put objects of other names between them.
+            let Some((version, _)) = self.number(&object.key) else { continue };
+            if version >= checkpoint || object.modified_ms >= before_ms {
                 break;
             }
             self.store.delete(&object.key, None).await?;
@@ -265,7 +294,7 @@ impl DeltaLog {
 
     pub(crate) async fn read_commit(&self, version: u64) -> Result<Option<Vec<Action>>> {
         let key = self.commit_key(version);
-        let Some((_, body)) = read_all(&*self.store, &key, MAX_COMMIT_BYTES).await? else { return Ok(None) };
+        let Some(body) = self.read(&key, MAX_COMMIT_BYTES).await? else { return Ok(None) };
         let actions = read_actions(&body)
             .map_err(|(line, error)| DeltaError::damaged(key, format!("line {line} is no action: {error}")))?;
         Ok(Some(actions))
@@ -278,17 +307,28 @@ impl DeltaLog {
         take: &mut (dyn FnMut(Action) -> std::result::Result<(), String> + Send),
     ) -> Result<()> {
         let key = self.checkpoint_key(version);
-        let read = read_all(&*self.store, &key, MAX_CHECKPOINT_BYTES).await?;
-        let (_, body) = read.ok_or_else(|| DeltaError::damaged(&key, "this checkpoint is missing"))?;
+        let read = self.read(&key, MAX_CHECKPOINT_BYTES).await?;
+        let body = read.ok_or_else(|| DeltaError::damaged(&key, "this checkpoint is missing"))?;
         // Anybody may have written it, and the decoder panics at some damage.
         let read = guard::catch(|| checkpoint::read(body, part, take)).and_then(|read| read);
         read.map_err(|error| DeltaError::damaged(key, error))
     }
 
+    /// What is too large is damaged: nobody wrote it who keeps to the protocol.
+    async fn read(&self, key: &str, limit_bytes: u64) -> Result<Option<Bytes>> {
+        match read_all(&*self.store, key, limit_bytes).await {
+            Err(error) if error.kind == StoreErrorKind::TooLarge => Err(DeltaError::damaged(key, error)),
+            read => Ok(read?.map(|(_, body)| body)),
+        }
+    }
+
     /// The version that `_last_checkpoint` names. What cannot be read is no hint.
     async fn hint(&self) -> Result<Option<u64>> {
-        let read = read_all(&*self.store, &self.hint_key(), MAX_HINT_BYTES).await?;
-        Ok(read.and_then(|(_, body)| serde_json::from_slice::<Hint>(&body).ok()).map(|hint| hint.version))
+        let read = match self.read(&self.hint_key(), MAX_HINT_BYTES).await {
+            Err(DeltaError::Damaged { .. }) => None,
+            read => read?,
+        };
+        Ok(read.and_then(|body| serde_json::from_slice::<Hint>(&body).ok()).map(|hint| hint.version))
     }
 
     /// Lists what there is from a version on.
@@ -321,7 +361,8 @@ impl DeltaLog {
             "checkpoint.parquet" => Kind::Checkpoint,
             _ => return None,
         };
-        is_version.then(|| digits.parse().ok()).flatten().map(|version| (version, kind))
+        let version = is_version.then(|| digits.parse::<u64>().ok()).flatten();
+        version.filter(|version| *version <= MAX_VERSION).map(|version| (version, kind))
     }
 }
 

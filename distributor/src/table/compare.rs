@@ -80,6 +80,11 @@ async fn compare_one(
     let table = Table::at(kind, log, snapshot);
     let Keys { of, foreign } = table.keys(topic, &states.keys().copied().collect()).await?;
     let mut faults = Vec::new();
+    if let Some(place) = table.log.false_hint().await? {
+        let message =
+            "it names a checkpoint that is not there, and readers fail: 'table rebuild' removes it".to_owned();
+        faults.push(TableFault { place, message });
+    }
     let (mut missing, mut more) = (Vec::new(), foreign);
     let nothing = BTreeSet::new();
     for (partition, state) in states {

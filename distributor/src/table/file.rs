@@ -95,7 +95,7 @@ fn rfc3339(time_us: i64) -> String {
 }
 
 /// The values of the partition columns, from the names of folders: escapes undone, numbers without leading zeros.
-fn partition_values(folder: &str) -> BTreeMap<String, Option<String>> {
+pub(super) fn partition_values(folder: &str) -> BTreeMap<String, Option<String>> {
     let pairs = folder.split('/').filter_map(|segment| segment.split_once('='));
     let value = |name: &str, text: &str| match name {
         "year" | "month" | "day" => text.parse::<i64>().map_or_else(|_| text.to_owned(), |number| number.to_string()),

@@ -285,6 +285,7 @@ impl Tables {
         let mut rebuilt = BTreeMap::new();
         for table in &mut work.tables {
             let kind = table.kind;
+            table.log.delete_false_hint().await?;
             let foreign = foreign.remove(&kind).unwrap_or_default();
             let columns = kind.columns(&self.layout)?;
             let outcome = table.rebuild(&self.topic, &mut work.followers, foreign, columns, &signature).await?;

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::store::Store;
 use deltalog::{
     Action, Add, Committed, DeltaLog, ENGINE, Field, File, Format, MetaData, Protocol, READER_VERSION, REBUILD, Remove,
-    Schema, Snapshot, Txn, WRITER_VERSION, decode_path,
+    Schema, Snapshot, Txn, WRITER_VERSION, decode_path, encode_path,
 };
 use serde_json::json;
 use std::sync::Arc;
 
 use super::TableError;
-use super::file::{Owner, add, owner, path_in};
+use super::file::{Owner, add, owner, partition_values, path_in};
 use super::follower::{Backlog, Due, Follower};
 use super::schema::Kind;
 
@@ -114,14 +114,23 @@ impl Table {
     /// # Errors
     /// The store's; and a log that is damaged.
     pub(super) async fn keys(&self, topic: &str, of: &BTreeSet<i32>) -> Result<Keys, TableError> {
-        let (root, mut keys) = (self.kind.root(), Keys::default());
+        let (root, mut keys, mut misspelt) = (self.kind.root(), Keys::default(), BTreeSet::new());
         self.log
             .visit(&self.snapshot, &mut |file| {
-                let File::Live(Add { path, .. }) = file else { return Ok(()) };
+                let File::Live(Add { path, partition_values: values, .. }) = file else { return Ok(()) };
                 match owner(&path) {
                     Owner::Partition { topic: its, partition } if its == topic && of.contains(&partition) => {
-                        if let Some(key) = decode_path(&path) {
-                            keys.of.entry(partition).or_default().insert(format!("{root}{key}"));
+                        match decode_path(&path) {
+                            // Most readers tell files apart by their paths as they are written. The file itself is added anew
+                            // after the other spelling is removed, for those that do not.
+                            Some(key) if encode_path(&key) != path => {
+                                misspelt.insert((partition, format!("{root}{key}")));
+                                keys.foreign.push(path);
+                            }
+                            // What says something else of the file is added anew.
+                            Some(key) if partition_values(&key) != values => {}
+                            Some(key) => drop(keys.of.entry(partition).or_default().insert(format!("{root}{key}"))),
+                            None => keys.foreign.push(path),
                         }
                     }
                     Owner::Partition { .. } => {}
@@ -130,6 +139,9 @@ impl Table {
                 Ok(())
             })
             .await?;
+        for (partition, key) in misspelt {
+            keys.of.entry(partition).or_default().remove(&key);
+        }
         Ok(keys)
     }
 

@@ -443,3 +443,53 @@ async fn tables_that_are_missing_or_stay_behind_are_findings() {
     let behind = later.verify(Repair::No).await.unwrap();
     assert!(behind.findings.len() == 1 && behind.findings[0].message.contains("lacks 1 files"), "{behind:?}");
 }
+
+type Forge = fn(&Path);
+
+/// Each is what somebody could do who may write to the bucket. An audit names it, and a rebuild undoes it.
+#[tokio::test]
+async fn forged_logs_are_findings_and_are_rebuilt() {
+    let forge: [(&str, Forge); 5] = [
+        ("another spelling of a path", |log| {
+            append(log, |add| {
+                let path = add["path"].as_str().unwrap().replacen("domain_event_type", "domain%5Fevent%5Ftype", 1);
+                add["path"] = path.into();
+            });
+        }),
+        ("other partition values", |log| append(log, |add| add["partitionValues"]["day"] = "1".into())),
+        ("a hint to no checkpoint", |log| {
+            fs::write(log.join("_last_checkpoint"), "{\"version\":1000,\"size\":1}").unwrap();
+        }),
+        ("a commit of another kind of length", |log| {
+            fs::File::create(log.join(format!("{:020}.json", 2))).unwrap().set_len(300 << 20).unwrap();
+        }),
+        ("a commit that is none", |log| fs::write(log.join(format!("{:020}.json", 2)), "{").unwrap()),
+    ];
+    for (what, forge) in forge {
+        let zone = Zone::new().await;
+        tables_of(&zone, layout()).publish().await.unwrap();
+        forge(&zone.trusted("events/_delta_log"));
+        let audit = zone.audit().await;
+        assert!(audit.findings.iter().any(|finding| finding.kind == FindingKind::TableWrong), "{what}: {audit:?}");
+        tables_of(&zone, layout()).rebuild().await.unwrap();
+        assert_sound(&zone).await;
+        zone.append_one("x").await;
+        zone.distribute().await;
+        assert!(tables_of(&zone, layout()).publish().await.unwrap().commits > 0, "{what}");
+        assert_sound(&zone).await;
+    }
+    // Names that no version has.
+    let zone = Zone::new().await;
+    tables_of(&zone, layout()).publish().await.unwrap();
+    fs::write(zone.trusted(&format!("events/_delta_log/{}.checkpoint.parquet", u64::MAX)), "").unwrap();
+    assert_sound(&zone).await;
+}
+
+/// A commit, as if of this program, that adds the first file once more, changed.
+fn append(log: &Path, change: impl Fn(&mut Value)) {
+    let commits = commits(log.parent().unwrap());
+    let mut add = commits.iter().flatten().find(|action| action["add"].is_object()).unwrap().clone();
+    change(&mut add["add"]);
+    let info = json!({"commitInfo": {"engineInfo": "event-distributor/0", "operation": "WRITE"}});
+    fs::write(log.join(format!("{:020}.json", commits.len())), format!("{info}\n{add}")).unwrap();
+}
