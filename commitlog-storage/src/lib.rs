@@ -8,7 +8,7 @@
 //! | `root.json` | if the version is the one read | which checkpoints count, and the floor: entries below may be gone |
 //! | `checkpoints/<inv>-<hash>.json` | if absent | the state after n entries: head and names of segments |
 //! | `segments/<inv>-<hash>.json` | if absent | consecutive spans with their live files; n is the checkpoint's that made it |
-//! //! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
+//! | `keys/<inv>-<hash>.run` | if absent | the key run of the batch that begins at an offset |
 //! | `fence` | | in a directory: a lock between puts that make rows visible and deletes of replacers |
 //!
 //! Outputs of a replace are at `<table>/_staged/<topic>/<partition>/<folders>/<replace>-<k>.parquet` until it has ended.

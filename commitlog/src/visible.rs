@@ -1,7 +1,7 @@
 //! Which files a reader of a table should read, as a commit log says, and what each entry changes of that.
 //!
 //! A reader of the folders sees the files of a batch before it is committed, and misses rows while files are replaced. A
-//! reader of a table is told of files by name, and sees neither:
+//! reader of a table opens the files that the table names, and sees neither:
 //!
 //! | Entry | Readers of a table |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `ReplaceReady` | read the outputs where they are staged, instead of the inputs |
 //! | `ReplaceDone` | read the outputs under their names, instead of where they are staged |
 //!
-//! So a replacer deletes inputs only after readers were told of `ReplaceReady`, and what is staged only after they were told of
+//! So a replacer deletes inputs only after a version of the table holds `ReplaceReady`, and staged files only after one holds
 //! `ReplaceDone`.
 
 use crate::files::{Fate, State};
@@ -149,7 +149,7 @@ mod tests {
     use crate::testing::History;
 
     proptest! {
-        /// Whoever follows the entries sees what somebody sees who folds them all.
+        /// Following the entries gives the same files as folding them all.
         #[test]
         fn changes_add_up_to_the_files_of_the_state(choices in prop::collection::vec(any::<u8>(), 1..120)) {
             let history = History::of(&choices);

@@ -303,7 +303,7 @@ impl Part {
     }
 }
 
-/// Reads a part of a checkpoint, whoever wrote it.
+/// Reads a part of a checkpoint of any writer.
 pub(crate) fn read(body: Bytes, part: Part, take: &mut dyn FnMut(Action) -> Result<(), String>) -> Result<(), String> {
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(body, options);

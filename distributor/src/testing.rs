@@ -21,7 +21,11 @@ use common::store::{LocalStore, Store};
 use common::telemetry::{Health, Registry};
 
 use crate::batch::testing::{ENCODING, event, layout};
-use crate::{Audit, Auditor, Distributor, EndOfInput, Metrics, Repair, Scratch, Settings};
+use crate::layout::Layout;
+use crate::{
+    Audit, Auditor, Compactor, Distributor, EndOfInput, Fence, Host, Metrics, Pace, Policy, Repair, Rewriter, Scratch,
+    Settings,
+};
 
 pub(crate) use faulty::Faulty;
 pub(crate) use settled::to_its_last_effect;
@@ -223,6 +227,50 @@ impl Zone {
             deep: true,
             uploads_older_than: Duration::from_secs(86_400),
             now_ms: common::clock::Clock::now_ms(&SystemClock),
+            on_batch: Box::new(|_| {}),
+        }
+    }
+
+    /// Merges every small file at once.
+    pub fn compactor(&self) -> Compactor {
+        Compactor {
+            store: self.store(),
+            log: Some(self.log.clone()),
+            host: Host::system(),
+            topic: "events".into(),
+            group: "g".into(),
+            encoding: ENCODING,
+            policy: Policy { target_bytes: 1 << 30, rest_ms: 0 },
+            now_ms: i64::MAX,
+            scratch: Scratch::new(self.folder.path()),
+            tables: None,
+            since_ms: None,
+            pace: Pace::new(None),
+            fence: Fence::Locks,
+            accepts_lost: false,
+            on_file: Box::new(|_| {}),
+        }
+    }
+
+    /// Makes batches that differ from a layout.
+    pub fn rewriter(&self, layout: Layout) -> Rewriter {
+        Rewriter {
+            store: self.store(),
+            log: self.log.clone(),
+            host: Host::system(),
+            topic: "events".into(),
+            group: "g".into(),
+            layout,
+            encoding: ENCODING,
+            window_memory: 1_000_000_000,
+            batch_memory: 5_000,
+            scratch: Scratch::new(self.folder.path()),
+            tables: None,
+            all: false,
+            restores: true,
+            require_all: false,
+            accepts_lost: false,
+            fence: Fence::Locks,
             on_batch: Box::new(|_| {}),
         }
     }

@@ -18,7 +18,7 @@ pub use problem::{EventProblem, FieldName, MAX_ID_BYTES};
 pub use rule::{EventRules, Field, FieldRule, LoneSurrogates, RuleError, TemplatePart, TimestampFormat};
 #[cfg(feature = "fuzz")]
 pub(crate) use time::fuzz::timestamp;
-pub use time::{Civil, TimePattern, TimeRule, TimestampError, civil_from_micros};
+pub use time::{Civil, TimePattern, TimeRule, TimestampError, civil_from_micros, rfc3339_from_micros};
 
 /// Header of a record on `events` and `events.dlq`: the landing file, relative to `pending/`.
 pub const HEADER_SOURCE: &str = "source";

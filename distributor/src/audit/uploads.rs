@@ -1,6 +1,7 @@
 //! What a crash left of uploads: parts that no listing of objects shows and that cost money all the same.
 
 use commitlog_storage::TABLES;
+use common::event::rfc3339_from_micros;
 use common::store::{ListUploads, StoreError, StoreErrorKind, UnfinishedUpload};
 
 use super::{AuditError, FindingKind, Repair, Work};
@@ -65,7 +66,7 @@ impl Work<'_> {
             }
             Some(_) | None => {}
         }
-        let begun = format!("begun at {}", rfc3339(upload.begun_ms));
+        let begun = format!("begun at {}", rfc3339_from_micros(upload.begun_ms.saturating_mul(1_000)));
         let message = if repair == Repair::Orphans {
             match self.auditor.store.abort_upload(&upload).await {
                 Ok(()) => {
@@ -83,18 +84,4 @@ impl Work<'_> {
         self.find(FindingKind::UploadAbandoned, key.clone(), message);
         Ok(())
     }
-}
-
-fn rfc3339(time_ms: i64) -> String {
-    let date = common::event::civil_from_micros(time_ms.saturating_mul(1_000));
-    let second = time_ms.div_euclid(1_000).rem_euclid(86_400);
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
-        date.year,
-        date.month,
-        date.day,
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
 }

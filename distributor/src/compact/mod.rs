@@ -58,7 +58,7 @@ pub struct Compactor {
     /// The time now, Unix milliseconds, by which folders have rested.
     pub now_ms: i64,
     pub scratch: Scratch,
-    /// Tables over the files. Their readers are told before a file is deleted.
+    /// Tables over the files. They are published before a file is deleted.
     pub tables: Option<Arc<Tables>>,
     pub fence: Fence,
     /// Ends a decided compaction also if an output of it is lost for good. That file stays missing, until it is restored from the

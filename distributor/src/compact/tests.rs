@@ -24,23 +24,7 @@ use crate::{Companion, Distributor, EndOfInput, FindingKind, ReplayTarget, Rewri
 const RESTED: Policy = Policy { target_bytes: 1 << 30, rest_ms: 0 };
 
 fn compactor(zone: &Zone, policy: Policy) -> Compactor {
-    Compactor {
-        store: zone.store(),
-        log: Some(zone.log.clone()),
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        encoding: ENCODING,
-        policy,
-        now_ms: i64::MAX,
-        scratch: Scratch::new(zone.folder.path()),
-        since_ms: None,
-        tables: None,
-        accepts_lost: false,
-        pace: Pace::new(None),
-        fence: Fence::Locks,
-        on_file: Box::new(|_| {}),
-    }
+    Compactor { policy, ..zone.compactor() }
 }
 
 async fn compact(compactor: &Compactor) -> Result<PartitionCompaction, CompactError> {
@@ -374,25 +358,8 @@ async fn a_distributor_goes_on_beside_compactions_and_rewrites() {
 }
 
 async fn rewrite(zone: &Zone, layout: Layout) {
-    let rewriter = Rewriter {
-        store: zone.store(),
-        log: zone.log.clone(),
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        layout,
-        encoding: Encoding { compression: Compression::Snappy, ..ENCODING },
-        window_memory: 1_000_000_000,
-        batch_memory: 5_000,
-        scratch: Scratch::new(zone.folder.path()),
-        all: false,
-        restores: true,
-        require_all: false,
-        tables: None,
-        accepts_lost: false,
-        fence: Fence::Locks,
-        on_batch: Box::new(|_| {}),
-    };
+    let encoding = Encoding { compression: Compression::Snappy, ..ENCODING };
+    let rewriter = Rewriter { encoding, ..zone.rewriter(layout) };
     let plans = rewriter.plan(ReplayTarget::Earliest, None).await.unwrap();
     rewriter.apply(&plans).await.unwrap();
 }

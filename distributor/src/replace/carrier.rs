@@ -34,7 +34,7 @@ pub(crate) struct Carrier {
     pub commits: CommitLog,
     pub fence: Fence,
     pub scratch: Scratch,
-    /// Tables over the files, whose readers are told before a file is deleted.
+    /// Tables over the files, which are published before a file is deleted.
     pub tables: Option<Arc<Tables>>,
     /// What is staged, by replace and output.
     staged: BTreeMap<(u64, u32), Stored>,
@@ -168,16 +168,16 @@ impl Carrier {
     /// The store's and the log's.
     pub(crate) async fn await_fence(&self, put_ms: Option<i64>, end: i64) -> Result<(), PartitionError> {
         // The replace is decided.
-        let told = self.tell_tables().await?;
+        let readers_until = self.publish_tables().await?;
         self.await_puts(put_ms, end).await?;
-        if let Some(until) = told {
+        if let Some(until) = readers_until {
             tokio::time::sleep_until(until).await;
         }
         Ok(())
     }
 
     /// Publishes what the commit log says to the tables. Returns when readers of older versions have had their time.
-    async fn tell_tables(&self) -> Result<Option<Instant>, PartitionError> {
+    async fn publish_tables(&self) -> Result<Option<Instant>, PartitionError> {
         let Some(tables) = &self.tables else { return Ok(None) };
         tables.publish_for(self.partition).await?;
         if !tables.retain.is_zero() {
@@ -337,15 +337,15 @@ impl Carrier {
     /// # Errors
     /// The store's.
     pub(crate) async fn drop_staged(&mut self, replace: u64) -> Result<(), PartitionError> {
-        self.let_readers_go_on().await?;
+        self.await_readers().await?;
         self.staged.retain(|(of, _), _| *of != replace);
         self.commits.delete_staged_of(replace).await?;
         Ok(())
     }
 
     /// Before something staged is deleted: readers of the tables learn that it has been published, and have their time.
-    async fn let_readers_go_on(&self) -> Result<(), PartitionError> {
-        if let Some(until) = self.tell_tables().await? {
+    async fn await_readers(&self) -> Result<(), PartitionError> {
+        if let Some(until) = self.publish_tables().await? {
             tokio::time::sleep_until(until).await;
         }
         Ok(())
@@ -360,7 +360,7 @@ impl Carrier {
         if !self.commits.has_spent(&head).await? {
             return Ok(());
         }
-        self.let_readers_go_on().await?;
+        self.await_readers().await?;
         self.commits.delete_staged(&head, i64::MAX).await?;
         Ok(())
     }

@@ -69,7 +69,7 @@ pub struct Rewriter {
     /// Memory of a batch that is made again, bytes. What exceeds it goes to `scratch`.
     pub batch_memory: u64,
     pub scratch: Scratch,
-    /// Tables over the files. Their readers are told before a file is deleted.
+    /// Tables over the files. They are published before a file is deleted.
     pub tables: Option<Arc<Tables>>,
     /// Also batches that are like that already.
     pub all: bool,

@@ -23,7 +23,7 @@ use crate::batch::testing::{ENCODING, event, layout};
 use crate::target::{ReplayError, ReplayTarget};
 use crate::testing::Zone;
 use crate::testing::tables::{copy, rows, rows_in};
-use crate::{EndOfInput, FindingKind, Scratch};
+use crate::{EndOfInput, FindingKind};
 
 const SNAPPY: Encoding = Encoding { compression: Compression::Snappy, bloom_filter: true };
 
@@ -40,25 +40,7 @@ async fn zone() -> Zone {
 }
 
 fn rewriter(zone: &Zone, layout: Layout, encoding: Encoding) -> Rewriter {
-    Rewriter {
-        store: zone.store(),
-        log: zone.log.clone(),
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        layout,
-        encoding,
-        window_memory: 1_000_000_000,
-        batch_memory: 5_000,
-        scratch: Scratch::new(zone.folder.path()),
-        all: false,
-        restores: true,
-        require_all: false,
-        tables: None,
-        accepts_lost: false,
-        fence: Fence::Offline,
-        on_batch: Box::new(|_| {}),
-    }
+    Rewriter { encoding, fence: Fence::Offline, ..zone.rewriter(layout) }
 }
 
 async fn rewrite(rewriter: &Rewriter) -> Result<PartitionRewrite, ReplayError> {

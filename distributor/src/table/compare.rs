@@ -26,8 +26,8 @@ const BEHIND_MS: i64 = 10 * 60_000;
 /// Files of one kind that are named in a fault.
 const NAMED: usize = 3;
 
-/// What is wrong with the tables, given the states of all partitions of a topic. Of a partition of which a table has not all
-/// entries yet, or more than the state, nothing is said.
+/// What is wrong with the tables, given the states of all partitions of a topic. A table may lack the newest entries of a partition
+/// for a while. `are_expected`: a table that is missing is a fault, too, once there have been files for a while.
 ///
 /// # Errors
 /// The store's.

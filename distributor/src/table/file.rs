@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use commitlog::{Bounds, FileId, Stored, Visible};
 use commitlog_storage::CommitLog;
-use common::event::civil_from_micros;
+use common::event::rfc3339_from_micros;
 use deltalog::{Add, decode_path, encode_path};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ pub(super) fn add(root: &str, key: &str, folder: &str, stored: &Stored, is_new: 
 fn stats(stored: &Stored) -> Value {
     let Some(Bounds { offsets, times_us }) = stored.bounds else { return json!({ "numRecords": stored.rows }) };
     let values = |offset: i64, time_us: Option<i64>| match time_us {
-        Some(time_us) => json!({ "_offset": offset, "timestamp": rfc3339(time_us) }),
+        Some(time_us) => json!({ "_offset": offset, "timestamp": rfc3339_from_micros(time_us) }),
         None => json!({ "_offset": offset }),
     };
     json!({
@@ -78,20 +78,6 @@ fn stats(stored: &Stored) -> Value {
         "maxValues": values(offsets.1, times_us.map(|(_, greatest)| greatest)),
         "nullCount": if times_us.is_some() { json!({ "_offset": 0, "timestamp": 0 }) } else { json!({ "_offset": 0 }) },
     })
-}
-
-fn rfc3339(time_us: i64) -> String {
-    let date = civil_from_micros(time_us);
-    let (second, micro) = (time_us.div_euclid(1_000_000).rem_euclid(86_400), time_us.rem_euclid(1_000_000));
-    format!(
-        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{micro:06}Z",
-        date.year,
-        date.month,
-        date.day,
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
-    )
 }
 
 /// The values of the partition columns, from the names of folders: escapes undone, numbers without leading zeros.

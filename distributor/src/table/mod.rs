@@ -7,7 +7,7 @@
 //! # What holds
 //!
 //! 1. *Exactly once.* A commit of a table names, for each log partition, how many entries of its commit log it holds (`txn`), and is put
-//!    if absent. Whoever loses reads the winner's and computes anew, so any number of publishers do no harm.
+//!    if absent. The loser of a race reads the winner's commit and computes its own anew, so any number of publishers do no harm.
 //! 2. *Never less, never more.* A replacer deletes its inputs only after a version of the table reads the outputs where they are
 //!    staged, and what is staged only after one reads them under their names; each time `table.retain` later.
 //! 3. *Nothing foreign is built upon.* A table that another program changed is not published to until it is rebuilt.

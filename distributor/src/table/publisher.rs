@@ -94,8 +94,9 @@ impl Tables {
                 Some(work) => work,
                 None => self.open(false).await?,
             };
+            // Before: what ended until the last round, readers have had time since.
+            self.clean(&mut work).await;
             if let Some(published) = self.try_to_publish(&mut work, partition).await? {
-                self.clean(&mut work).await;
                 *kept = Some(work);
                 return Ok(published);
             }
@@ -105,7 +106,8 @@ impl Tables {
         Err(TableError::Busy { root: Kind::Events.root().to_owned() })
     }
 
-    /// Deletes what runs that were killed left staged. The tables know that these replaces have ended.
+    /// Deletes what runs that were killed left staged. The tables know since the last round that these replaces have ended. A
+    /// process that publishes once has no such round, and deletes nothing.
     async fn clean(&self, work: &mut Work) {
         if work.cleaned_at.is_some_and(|at| at.elapsed() < CLEANED_EVERY) {
             return;
@@ -246,7 +248,7 @@ impl Tables {
     /// Returns what changed, by root.
     ///
     /// # Errors
-    /// The store's; commit logs that are damaged; and columns that changed their type.
+    /// The store's; and commit logs that are damaged.
     pub async fn rebuild(&self) -> Result<BTreeMap<&'static str, Rebuilt>, TableError> {
         let mut kept = self.work.lock().await;
         *kept = None;

@@ -86,7 +86,7 @@ impl Table {
                     Action::Protocol(protocol()),
                     Action::MetaData(metadata(kind, columns, &uuid(&id), signature.now_ms)?),
                 ];
-                // Whoever else made it, made the same.
+                // Another publisher makes the same.
                 log.commit(0, &id, &actions).await?;
                 log.load().await?.ok_or_else(|| TableError::Busy { root: kind.root().to_owned() })?
             }
@@ -145,7 +145,7 @@ impl Table {
         Ok(keys)
     }
 
-    /// Whether it has nothing to be told by any of these.
+    /// Whether none of these has news for it.
     pub(super) fn is_settled(&self, followers: &BTreeMap<i32, Follower>) -> bool {
         followers.values().filter_map(|follower| follower.backlogs.get(&self.kind)).all(|backlog| !is_due(backlog))
     }
@@ -153,7 +153,7 @@ impl Table {
     /// Publishes what is due. False: somebody else committed meanwhile, and everything has to be read again.
     ///
     /// # Errors
-    /// The store's; and columns that changed their type.
+    /// The store's; and a table without a schema.
     pub(super) async fn publish(
         &mut self,
         topic: &str,
@@ -323,9 +323,9 @@ impl Table {
         if since < COMMITS_A_CHECKPOINT && self.actions < ACTIONS_A_CHECKPOINT {
             return Ok(());
         }
-        self.actions = 0;
         let before_ms = now_ms.saturating_sub(retain_ms.max(KEPT_MS));
         self.log.put_checkpoint(&mut self.snapshot, before_ms).await?;
+        self.actions = 0;
         self.log.clean_up(&self.snapshot, before_ms).await?;
         Ok(())
     }

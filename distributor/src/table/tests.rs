@@ -12,12 +12,12 @@ use common::store::Store;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::batch::testing::{ENCODING, layout};
+use crate::batch::testing::layout;
 use crate::layout::Layout;
 use crate::testing::Zone;
 use crate::testing::interposed::{Fate, interposed};
 use crate::testing::tables::rows_in;
-use crate::{Auditor, Compactor, Fence, FindingKind, Host, Pace, Policy, Repair, ReplayTarget, Rewriter, Scratch};
+use crate::{Auditor, Compactor, FindingKind, Host, Repair, ReplayTarget, Rewriter};
 
 fn tables_of(zone: &Zone, layout: Layout) -> Arc<Tables> {
     tables_over(zone.store(), layout)
@@ -71,23 +71,7 @@ fn rows(zone: &Zone) -> BTreeSet<(i64, String)> {
 }
 
 fn compactor(zone: &Zone, store: Arc<dyn Store>, tables: Arc<Tables>) -> Compactor {
-    Compactor {
-        store,
-        log: Some(zone.log.clone()),
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        encoding: ENCODING,
-        policy: Policy { target_bytes: 1 << 30, rest_ms: 0 },
-        now_ms: i64::MAX,
-        scratch: Scratch::new(zone.folder.path()),
-        tables: Some(tables),
-        since_ms: None,
-        pace: Pace::new(None),
-        fence: Fence::Locks,
-        accepts_lost: false,
-        on_file: Box::new(|_| {}),
-    }
+    Compactor { store, tables: Some(tables), ..zone.compactor() }
 }
 
 async fn compact(compactor: &Compactor) {
@@ -264,7 +248,7 @@ async fn columns_of_new_batches_become_columns_of_the_table() {
     tables_of(&zone, layout()).rebuild().await.unwrap();
     assert!(!names_now(&zone).contains(&"a".to_owned()), "files still have both");
     // Once all files have one type, the column is in the table again.
-    let rewriter = rewriter(&zone, retyped.clone());
+    let rewriter = Rewriter { tables: Some(tables_of(&zone, retyped.clone())), ..zone.rewriter(retyped.clone()) };
     let plans = rewriter.plan(ReplayTarget::Earliest, None).await.unwrap();
     rewriter.apply(&plans).await.unwrap();
     tables_of(&zone, retyped).rebuild().await.unwrap();
@@ -274,28 +258,6 @@ async fn columns_of_new_batches_become_columns_of_the_table() {
     tables.rebuild().await.unwrap();
     assert_eq!(commits(&zone.trusted("events")).len(), versions, "it is right already");
     assert_sound(&zone).await;
-}
-
-fn rewriter(zone: &Zone, layout: Layout) -> Rewriter {
-    Rewriter {
-        store: zone.store(),
-        log: zone.log.clone(),
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        layout: layout.clone(),
-        encoding: ENCODING,
-        window_memory: 1_000_000_000,
-        batch_memory: 5_000,
-        scratch: Scratch::new(zone.folder.path()),
-        tables: Some(tables_of(zone, layout)),
-        all: false,
-        restores: true,
-        require_all: false,
-        accepts_lost: false,
-        fence: Fence::Locks,
-        on_batch: Box::new(|_| {}),
-    }
 }
 
 fn foreign_commit(zone: &Zone, actions: &[Value]) {
@@ -325,6 +287,11 @@ async fn a_table_that_others_changed_is_not_built_upon_until_it_is_rebuilt() {
     let audit = zone.audit().await;
     let kinds: Vec<FindingKind> = audit.findings.iter().map(|finding| finding.kind).collect();
     assert_eq!(kinds, [FindingKind::TableWrong], "{:?}", audit.findings);
+    // A compaction could not go on: it begins nothing.
+    let compactor = compactor(&zone, zone.store(), tables_of(&zone, layout()));
+    let plans = compactor.plan(None).await.unwrap();
+    assert!(compactor.apply(&plans).await.unwrap_err().to_string().contains("'table rebuild'"));
+    assert_eq!(zone.state().await.head.replaces().count(), 0);
     let rebuilt = tables.rebuild().await.unwrap();
     assert_eq!((rebuilt["events/"].added, rebuilt["events/"].removed), (2, 1), "{rebuilt:?}");
     assert_sound(&zone).await;

@@ -48,3 +48,11 @@ pub fn civil_from_micros(micros: i64) -> Civil {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1..=31 by construction")]
     Civil { year, month: month as u8, day: day as u8 }
 }
+
+/// The UTC time of `micros` (microseconds since the Unix epoch) in the form of RFC 3339, with six digits of the second.
+pub fn rfc3339_from_micros(micros: i64) -> String {
+    let Civil { year, month, day } = civil_from_micros(micros);
+    let (second, micro) = (micros.div_euclid(1_000_000).rem_euclid(86_400), micros.rem_euclid(1_000_000));
+    let (hours, minutes, seconds) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hours:02}:{minutes:02}:{seconds:02}.{micro:06}Z")
+}

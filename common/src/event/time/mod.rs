@@ -24,7 +24,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-pub use calendar::{Civil, civil_from_micros};
+pub use calendar::{Civil, civil_from_micros, rfc3339_from_micros};
 pub(super) use epoch::parse_epoch;
 pub use error::TimestampError;
 pub use pattern::TimePattern;

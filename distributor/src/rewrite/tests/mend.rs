@@ -3,31 +3,13 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::compact::{Compactor, Pace, Policy};
 use crate::testing::tables::assert_only_hidden;
 use crate::testing::{Faulty, to_its_last_effect};
 
 /// All batches are merged: each folder has one file.
 async fn merged() -> Zone {
     let zone = zone().await;
-    let compactor = Compactor {
-        store: zone.store(),
-        log: None,
-        host: Host::system(),
-        topic: "events".into(),
-        group: "g".into(),
-        encoding: ENCODING,
-        policy: Policy { target_bytes: 1 << 30, rest_ms: 0 },
-        now_ms: i64::MAX,
-        scratch: Scratch::new(zone.folder.path()),
-        tables: None,
-        accepts_lost: false,
-        since_ms: None,
-        pace: Pace::new(None),
-        fence: Fence::Locks,
-        on_file: Box::new(|_| {}),
-    };
-    compactor.round(0).await.unwrap();
+    zone.compactor().round(0).await.unwrap();
     assert_eq!(zone.files("events", ".parquet").len(), 2);
     zone
 }
