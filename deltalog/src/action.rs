@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 /// Values of the partition columns, as text. `None`: null.
 pub type PartitionValues = BTreeMap<String, Option<String>>;
@@ -11,13 +11,38 @@ pub type PartitionValues = BTreeMap<String, Option<String>>;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// Who wrote a commit, and why. Free-form.
-    CommitInfo(Value),
+    CommitInfo(CommitInfo),
     Protocol(Protocol),
     MetaData(MetaData),
     Txn(Txn),
     Add(Add),
     Remove(Remove),
+}
+
+/// Who wrote a commit, and why. Other programs write more, and in any form: that is passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitInfo {
+    /// Unix milliseconds.
+    #[serde(skip_deserializing)]
+    pub timestamp: i64,
+    #[serde(default, deserialize_with = "text")]
+    pub operation: Option<String>,
+    #[serde(skip_deserializing)]
+    pub operation_parameters: BTreeMap<String, String>,
+    #[serde(skip_deserializing)]
+    pub is_blind_append: bool,
+    #[serde(default, deserialize_with = "text")]
+    pub engine_info: Option<String>,
+    /// New for each try: by it a writer knows its own commit.
+    #[serde(default, deserialize_with = "text")]
+    pub txn_id: Option<String>,
+}
+
+/// A text; what is none takes no more memory than it has bytes.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let raw = Box::<RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 /// What programs must understand to read or write the table.
@@ -99,7 +124,7 @@ pub struct Remove {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Line {
-    commit_info: Option<Value>,
+    commit_info: Option<CommitInfo>,
     protocol: Option<Protocol>,
     meta_data: Option<MetaData>,
     txn: Option<Txn>,
@@ -169,5 +194,20 @@ mod tests {
         let body = b"{\"domainMetadata\":{\"domain\":\"x\"}}\n\n{\"txn\":{\"appId\":\"a\",\"version\":1,\"x\":2}}\n{\"add\":{}}";
         assert_eq!(read_actions(body).unwrap_err().0, 4);
         assert_eq!(read_actions(&body[..body.len() - 10]).unwrap().len(), 1);
+    }
+
+    /// Whatever another program writes about itself.
+    #[test]
+    fn a_commit_says_who_wrote_it_in_any_form() {
+        let read = |text: &str| match &read_actions(text.as_bytes()).unwrap()[..] {
+            [Action::CommitInfo(info)] => info.clone(),
+            other => panic!("{other:?}"),
+        };
+        let info =
+            read("{\"commitInfo\":{\"timestamp\":\"now\",\"operation\":[1,{}],\"engineInfo\":\"x\",\"y\":null}}");
+        assert_eq!((info.operation, info.engine_info.as_deref()), (None, Some("x")));
+        let ours = CommitInfo { operation: Some("WRITE".into()), txn_id: Some("t".into()), ..CommitInfo::default() };
+        let body = write_actions(&[Action::CommitInfo(ours.clone())]).unwrap();
+        assert_eq!(read(std::str::from_utf8(&body).unwrap()), ours);
     }
 }

@@ -10,18 +10,17 @@ use arrow_array::types::{Int32Type, Int64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
 use arrow_schema::{DataType, Field, Fields, Schema};
 use bytes::Bytes;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet_guard::{Decoder, Footer, plain_metadata_of};
 
 use crate::action::{Action, Add, Format, MetaData, Protocol, Remove, Txn};
 
-/// Rows that are encoded at once.
+/// Rows that are encoded at once, and the most that are decoded.
 const ROWS: usize = 4_096;
-/// Rows that are decoded at once: a few bytes of a dictionary may stand for many in each.
-const ROWS_READ: usize = 256;
 
 type Texts = MapBuilder<StringBuilder, StringBuilder>;
 
@@ -305,10 +304,10 @@ impl Part {
 
 /// Reads a part of a checkpoint of any writer.
 pub(crate) fn read(body: Bytes, part: Part, take: &mut dyn FnMut(Action) -> Result<(), String>) -> Result<(), String> {
-    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(body, options);
-    let builder = builder.map_err(|error| error.to_string())?;
-    let roots: Vec<usize> = builder
+    let parquet = |error: ParquetError| error.to_string();
+    let footer = Footer::of_file(&body).map_err(parquet)?;
+    let metadata = plain_metadata_of(&footer).map_err(parquet)?;
+    let roots: Vec<usize> = metadata
         .schema()
         .fields()
         .iter()
@@ -316,10 +315,12 @@ pub(crate) fn read(body: Bytes, part: Part, take: &mut dyn FnMut(Action) -> Resu
         .filter(|(_, field)| part.columns().contains(&field.name().as_str()))
         .map(|(index, _)| index)
         .collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let reader = builder.with_projection(mask).with_batch_size(ROWS_READ).build().map_err(|error| error.to_string())?;
-    for rows in reader {
-        let rows = rows.map_err(|error| error.to_string())?;
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
+    let groups = (0..metadata.metadata().num_row_groups()).collect();
+    let decoder = Decoder::new(body, metadata, groups, mask).map_err(parquet)?;
+    let at_once = decoder.rows_at_once().min(ROWS);
+    for rows in decoder.rows(at_once).map_err(parquet)? {
+        let rows = rows.map_err(parquet)?;
         for name in part.columns() {
             let Some(column) = rows.column_by_name(name) else { continue };
             let column = column.as_struct_opt().ok_or_else(|| format!("column {name} is no group"))?;

@@ -30,7 +30,7 @@ mod replay;
 mod schema;
 mod snapshot;
 
-pub use action::{Action, Add, Format, MetaData, Protocol, Remove, Txn};
+pub use action::{Action, Add, CommitInfo, Format, MetaData, Protocol, Remove, Txn};
 pub use error::{DeltaError, Result};
 pub use log::{Committed, DeltaLog};
 pub use path::{decode_path, encode_path};

@@ -4,10 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use common::guard;
 use common::store::{ListOptions, Metadata, PutCondition, PutOutcome, Store, StoreErrorKind, read_all};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::action::{Action, read_actions, write_actions};
 use crate::checkpoint::{self, Part};
@@ -173,11 +171,19 @@ impl DeltaLog {
     pub async fn commit(&self, version: u64, id: &str, actions: &[Action]) -> Result<Committed> {
         let key = self.commit_key(version);
         let body = write_actions(actions).map_err(|error| DeltaError::Internal(error.to_string()))?;
+        if body.len() as u64 > MAX_COMMIT_BYTES {
+            // Nobody could read it again.
+            let bytes = body.len();
+            let message =
+                format!("a commit of {bytes} bytes would be larger than {MAX_COMMIT_BYTES}: delete {}", self.prefix);
+            return Err(DeltaError::Internal(format!("{message}, and the table is made anew in several")));
+        }
         match self.store.put(&key, body.into(), PutCondition::IfAbsent, &Metadata::new()).await? {
             PutOutcome::Written(_) => {}
             PutOutcome::AlreadyExists | PutOutcome::VersionMismatch => {
                 let there = self.read_commit(version).await?.unwrap_or_default();
-                let is_ours = |action: &Action| matches!(action, Action::CommitInfo(info) if info.get("txnId").and_then(Value::as_str) == Some(id));
+                let is_ours =
+                    |action: &Action| matches!(action, Action::CommitInfo(info) if info.txn_id.as_deref() == Some(id));
                 if !there.iter().any(is_ours) {
                     return Ok(Committed::Taken);
                 }
@@ -309,9 +315,7 @@ impl DeltaLog {
         let key = self.checkpoint_key(version);
         let read = self.read(&key, MAX_CHECKPOINT_BYTES).await?;
         let body = read.ok_or_else(|| DeltaError::damaged(&key, "this checkpoint is missing"))?;
-        // Anybody may have written it, and the decoder panics at some damage.
-        let read = guard::catch(|| checkpoint::read(body, part, take)).and_then(|read| read);
-        read.map_err(|error| DeltaError::damaged(key, error))
+        checkpoint::read(body, part, take).map_err(|error| DeltaError::damaged(key, error))
     }
 
     /// What is too large is damaged: nobody wrote it who keeps to the protocol.

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
-use crate::action::{Action, MetaData, Protocol, Txn};
+use crate::action::{Action, CommitInfo, MetaData, Protocol, Txn};
 use crate::{ENGINE, REBUILD};
 
 /// A commit of another engine that changed files, schema or protocol.
@@ -72,22 +70,22 @@ enum Author {
 
 fn author(actions: &[Action]) -> Author {
     let info = actions.iter().find_map(|action| if let Action::CommitInfo(info) = action { Some(info) } else { None });
-    let text = |name: &str| info.and_then(|info| info.get(name)).and_then(Value::as_str).unwrap_or("unknown");
-    if text("engineInfo").starts_with(ENGINE) {
-        return Author::Ours { rebuilds: text("operation") == REBUILD };
+    let text = |of: fn(&CommitInfo) -> Option<&String>| info.and_then(of).map_or("unknown", String::as_str).to_owned();
+    let (engine, operation) = (text(|info| info.engine_info.as_ref()), text(|info| info.operation.as_ref()));
+    if engine.starts_with(ENGINE) {
+        return Author::Ours { rebuilds: operation == REBUILD };
     }
-    Author::Other { engine: text("engineInfo").to_owned(), operation: text("operation").to_owned() }
+    Author::Other { engine, operation }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::action::Remove;
 
     fn commit(engine: &str, operation: &str, removes: bool) -> Vec<Action> {
-        let info = json!({"engineInfo": engine, "operation": operation});
+        let (engine_info, operation) = (Some(engine.to_owned()), Some(operation.to_owned()));
+        let info = CommitInfo { engine_info, operation, ..CommitInfo::default() };
         let remove = Remove { path: "a".into(), deletion_timestamp: None, data_change: false };
         [vec![Action::CommitInfo(info)], if removes { vec![Action::Remove(remove)] } else { vec![] }].concat()
     }

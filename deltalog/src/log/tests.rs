@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use common::store::MemoryStore;
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 use crate::ENGINE;
-use crate::action::{Add, Format, MetaData, Protocol, Remove, Txn};
+use crate::action::{Add, CommitInfo, Format, MetaData, Protocol, Remove, Txn};
 
 fn log() -> DeltaLog {
     DeltaLog::new(Arc::new(MemoryStore::default()), "events/")
@@ -32,7 +31,12 @@ fn first() -> Vec<Action> {
 }
 
 fn info(id: &str) -> Action {
-    Action::CommitInfo(json!({"engineInfo": format!("{ENGINE}0"), "operation": "WRITE", "txnId": id}))
+    Action::CommitInfo(CommitInfo {
+        engine_info: Some(format!("{ENGINE}0")),
+        operation: Some("WRITE".into()),
+        txn_id: Some(id.into()),
+        ..CommitInfo::default()
+    })
 }
 
 fn add(path: &str) -> Action {

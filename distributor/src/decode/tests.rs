@@ -9,6 +9,10 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::properties::WriterProperties;
 use parquet::schema::types::ColumnPath;
 
+use common::guard;
+use parquet::errors::ParquetError;
+use parquet_guard::{Footer, REPEATED_BYTES, check_pages};
+
 use super::*;
 use crate::written::Written;
 
@@ -150,7 +154,7 @@ fn a_header_that_asks_for_too_much_is_refused_before_anything_is_allocated() {
         let file = Bytes::from([header, &vec![0; page]].concat());
         let column = column.clone().into_builder().set_total_compressed_size(i64::try_from(file.len()).unwrap());
         let column = column.set_data_page_offset(0).set_dictionary_page_offset(None).set_num_values(rows);
-        pages::check(&file, &column.build().unwrap(), rows).map_err(|error| error.to_string())
+        check_pages(&file, &column.build().unwrap(), rows).map_err(|error| error.to_string())
     };
     assert_eq!(check(&header([0, 9, 5], 5, &[40, 0, 3, 3]), 5, 40), Ok(0));
     let data = [40, 0, 3, 3];
@@ -160,7 +164,7 @@ fn a_header_that_asks_for_too_much_is_refused_before_anything_is_allocated() {
         (header([0, 1 << 40, 5], 5, &data), 5, "cannot be understood"),
         (header([0, 9, 6], 5, &data), 5, "ends behind its column"),
         (header([0, 9, 4], 5, &data), 5, "cannot be understood"),
-        (header([0, 9, 5], 5, &[41, 0, 3, 3]), 5, "hold 41 values, the row group 40 rows"),
+        (header([0, 9, 5], 5, &[41, 0, 3, 3]), 5, "hold 41 values, and the footer says 40"),
         (header([0, 9, 5], 5, &[40_000, 0, 3, 3]), 5, "does not write such a page"),
         (header([0, 9, 5], 5, &[40, 6, 3, 3]), 5, "does not write such a page"),
         (header([0, 9, 5], 5, &[40, 0, 4, 3]), 5, "does not write such a page"),

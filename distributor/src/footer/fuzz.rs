@@ -9,7 +9,7 @@ use common::guard;
 
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 
-use super::Footer;
+use super::{Footer, is_encoded};
 use crate::batch::Encoding;
 
 /// A footer takes no more memory than its bytes allow, and all that is asked of it agrees.
@@ -21,7 +21,7 @@ pub fn footer(input: &[u8]) {
 
 fn check(file: &[u8]) {
     let Ok(footer) = Footer::of_tail(&Bytes::copy_from_slice(file), file.len() as u64) else { return };
-    let encoded = |compression, bloom_filter| footer.is_encoded(Encoding { compression, bloom_filter }, true);
+    let encoded = |compression, bloom_filter| is_encoded(&footer, Encoding { compression, bloom_filter }, true);
     let has_columns = footer.metadata().row_groups().iter().any(|group| !group.columns().is_empty());
     let is_either = |compression| encoded(compression, false) || encoded(compression, true);
     assert!(!has_columns || !is_either(Compression::Zstd) || !is_either(Compression::Snappy), "it has one codec");

@@ -9,7 +9,7 @@ use super::groups::Group;
 use super::{Rewriter, differences, encoding_words};
 use crate::batch::{Encoding, LAYOUT, path};
 use crate::error::PartitionError;
-use crate::footer::{Footer, FooterError};
+use crate::footer::{Footer, FooterError, is_encoded};
 use crate::in_turn::in_turn;
 use crate::layout::Layout;
 
@@ -150,7 +150,7 @@ impl<'a> Judge<'a> {
                 Ok(footer) => {
                     let layout = footer.fact(LAYOUT).and_then(|text| serde_json::from_str::<Layout>(text).ok());
                     let mut found = self.layout_differences(layout.as_ref());
-                    if !footer.is_encoded(rewriter.encoding, is_events) {
+                    if !is_encoded(&footer, rewriter.encoding, is_events) {
                         found.push(self.other_encoding());
                     }
                     found

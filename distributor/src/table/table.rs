@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use common::store::Store;
 use deltalog::{
-    Action, Add, Committed, DeltaLog, ENGINE, Field, File, Format, MetaData, Protocol, READER_VERSION, REBUILD, Remove,
-    Schema, Snapshot, Txn, WRITER_VERSION, decode_path, encode_path,
+    Action, Add, CommitInfo, Committed, DeltaLog, ENGINE, Field, File, Format, MetaData, Protocol, READER_VERSION,
+    REBUILD, Remove, Schema, Snapshot, Txn, WRITER_VERSION, decode_path, encode_path,
 };
-use serde_json::json;
 use std::sync::Arc;
 
 use super::TableError;
@@ -43,14 +42,14 @@ pub(super) struct Signature<'a> {
 }
 
 fn info(operation: &str, id: &str, now_ms: i64) -> Action {
-    Action::CommitInfo(json!({
-        "timestamp": now_ms,
-        "operation": operation,
-        "operationParameters": {},
-        "isBlindAppend": operation == "WRITE",
-        "engineInfo": format!("{ENGINE}{}", env!("CARGO_PKG_VERSION")),
-        "txnId": id,
-    }))
+    Action::CommitInfo(CommitInfo {
+        timestamp: now_ms,
+        operation: Some(operation.to_owned()),
+        is_blind_append: operation == "WRITE",
+        engine_info: Some(format!("{ENGINE}{}", env!("CARGO_PKG_VERSION"))),
+        txn_id: Some(id.to_owned()),
+        ..CommitInfo::default()
+    })
 }
 
 pub(super) fn app_id(topic: &str, partition: i32) -> String {

@@ -86,7 +86,17 @@ pub struct Names {
 impl Names {
     pub fn read() -> Self {
         let mut names = Self { functions: BTreeSet::new(), metrics: BTreeSet::new() };
-        for folder in ["common", "commitlog", "commitlog-storage", "ingestor", "distributor", "cli", "tests"] {
+        for folder in [
+            "common",
+            "commitlog",
+            "commitlog-storage",
+            "deltalog",
+            "parquet-guard",
+            "ingestor",
+            "distributor",
+            "cli",
+            "tests",
+        ] {
             walk(&root().join(folder), &mut |path| {
                 if path.extension().is_some_and(|extension| extension == "rs") {
                     names.take(&std::fs::read_to_string(path).unwrap());

@@ -57,7 +57,7 @@ struct Values {
 ///
 /// # Errors
 /// The reader's, or a header is damaged.
-pub(super) fn check(file: &impl ChunkReader, column: &ColumnChunkMetaData, rows: i64) -> Result<usize, ParquetError> {
+pub fn check(file: &impl ChunkReader, column: &ColumnChunkMetaData, rows: i64) -> Result<usize, ParquetError> {
     let name = column.column_path().string();
     let wrong = |at: u64, why: &str| {
         Err(ParquetError::General(format!("the header of the page of column {name} at byte {at} is damaged: {why}")))
@@ -67,7 +67,9 @@ pub(super) fn check(file: &impl ChunkReader, column: &ColumnChunkMetaData, rows:
         Compression::SNAPPY | Compression::ZSTD(_) => true,
         _ => return wrong(0, "this program does not write that codec"),
     };
-    let wanted = u64::try_from(rows).ok().filter(|_| column.num_values() == rows);
+    // In lists and maps a row has any number of values.
+    let is_counted = column.column_descr().max_rep_level() > 0 || column.num_values() == rows;
+    let wanted = u64::try_from(column.num_values()).ok().filter(|_| is_counted);
     let Some(wanted) = wanted else { return wrong(0, "the column has not as many values as the row group has rows") };
     let (start, length) = column.byte_range();
     let (mut at, end) = (start, start.saturating_add(length));
@@ -105,7 +107,7 @@ pub(super) fn check(file: &impl ChunkReader, column: &ColumnChunkMetaData, rows:
         at = page + header.packed_bytes;
     }
     if values != wanted {
-        return wrong(at, &format!("the pages hold {values} values, the row group {wanted} rows"));
+        return wrong(at, &format!("the pages hold {values} values, and the footer says {wanted}"));
     }
     Ok(dictionary_bytes)
 }

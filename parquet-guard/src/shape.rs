@@ -38,6 +38,9 @@ const EMPTY: Shape = Struct(&[]);
 const TIME: Shape = Struct(&[(1, Bool), (2, Struct(&[(1, EMPTY), (2, EMPTY), (3, EMPTY)]))]);
 const LOGICAL_TYPE: Shape = Struct(&[
     (1, EMPTY),
+    // Maps and lists, in checkpoints of tables.
+    (2, EMPTY),
+    (3, EMPTY),
     (4, EMPTY),
     (5, Struct(&[(1, I32), (2, I32)])),
     (6, EMPTY),
@@ -105,7 +108,7 @@ const FILE_META_DATA: Shape = Struct(&[
 ]);
 
 /// Whether all of these bytes are such a footer.
-pub(super) fn is_known(footer: &[u8]) -> bool {
+pub(crate) fn is_known(footer: &[u8]) -> bool {
     let mut rest = Rest(footer);
     rest.pass(&FILE_META_DATA).is_some() && rest.0.is_empty()
 }
